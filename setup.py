@@ -1,0 +1,90 @@
+"""Metadata, dependencies and C extension of dafx."""
+
+import pathlib
+
+import setuptools
+
+_ROOT = pathlib.Path(__file__).parent
+
+# DDSP 3.7.0 declares pins (tensorflow<=2.11, ...) that no Python from 3.11 on
+# can satisfy, though it runs with the versions below. So it is no dependency
+# here: scripts/setup installs it with `pip install --no-deps ddsp==3.7.0`.
+_INSTALL_REQUIRES = [
+  'absl-py',
+  'cffi>=1.17',
+  'gin-config>=0.5',
+  'librosa>=0.10,<1',
+  'matplotlib',
+  'numpy',
+  'pooch',
+  'pyloudnorm',
+  'scipy',
+  'setuptools<81',  # tensorboard 2.20 imports pkg_resources.
+  'soundfile',
+  'soxr',
+  # No CUDA comes with it; for a GPU: pip install 'tensorflow[and-cuda]'.
+  'tensorflow>=2.20,<2.22',
+  'tensorflow-probability>=0.25,<0.26',
+  'tensorboard>=2.20,<2.22',
+  'tf-keras>=2.20,<2.22',
+  'tqdm',
+]
+
+_EXTRAS_REQUIRE = {
+  # Pitch functions of DDSP. Its build downloads the weights and needs
+  # `--no-build-isolation`.
+  'crepe': ['crepe>=0.0.12'],
+  'test': [
+    'ipykernel',
+    'nbclient',
+    'nbformat',
+    'pytest>=8',
+    'ruff==0.17.5',
+    'setuptools>=77',  # packaging_test.py builds a wheel with it.
+  ],
+}
+
+# gin/ is no Python package: with an __init__.py, `import gin` in a checkout
+# would find it instead of gin-config. The wheel carries it as dafx/gin.
+_GIN_PACKAGES = ['dafx.gin'] + [
+  f'dafx.gin.{name}' for name in setuptools.find_namespace_packages('gin')
+]
+
+setuptools.setup(
+  name='dafx',
+  version='0.1.0',
+  description='LV2 audio plugins as differentiable processors',
+  long_description=(_ROOT / 'README.md').read_text(encoding='utf-8'),
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  license_files=['LICENSE'],
+  classifiers=[
+    'Intended Audience :: Science/Research',
+    'Operating System :: POSIX :: Linux',
+    'Programming Language :: C',
+    'Programming Language :: Python :: 3',
+    'Topic :: Multimedia :: Sound/Audio',
+    'Topic :: Scientific/Engineering :: Artificial Intelligence',
+  ],
+  python_requires='>=3.10,<3.14',
+  install_requires=_INSTALL_REQUIRES,
+  extras_require=_EXTRAS_REQUIRE,
+  packages=[
+    *setuptools.find_packages(include=['dafx', 'dafx.*']),
+    *_GIN_PACKAGES,
+  ],
+  package_dir={'dafx.gin': 'gin'},
+  package_data={
+    '': ['*.gin', '*.html', 'README.md'],
+    'dafx.colab': ['tutorials/*.ipynb'],
+    'dafx.training.data_preparation': ['demo_audio/**'],
+  },
+  cffi_modules=['dafx/lv2/build_host.py:ffibuilder'],
+  entry_points={
+    'console_scripts': [
+      'dafx_run = dafx.training.dafx_run:console_entry_point',
+      'dafx_prepare = '
+      'dafx.training.data_preparation.dafx_prepare:console_entry_point',
+    ],
+  },
+)
