@@ -1,0 +1,34 @@
+"""dafx: any LV2 audio plugin as a differentiable DDSP processor.
+
+Modules load on first use, so that `dafx.lv2` starts without TensorFlow.
+"""
+
+import importlib
+
+from dafx import _environment
+
+_environment.prepare()
+
+__version__ = '0.1.0'
+
+_MODULES = (
+  'colab',
+  'core',
+  'effects',
+  'gradients',
+  'losses',
+  'lv2',
+  'metrics',
+  'processors',
+  'training',
+)
+
+
+def __getattr__(name):
+  if name in _MODULES:
+    return importlib.import_module(f'dafx.{name}')
+  raise AttributeError(f'module dafx has no attribute {name!r}')
+
+
+def __dir__():
+  return sorted([*globals(), *_MODULES])

@@ -1,0 +1,25 @@
+"""The LV2 host: what is installed, and how to render through it.
+
+NumPy only; nothing here knows of TensorFlow or gin.
+
+    from dafx import lv2
+    plugin = lv2.get_plugin('http://calf.sourceforge.net/plugins/Compressor')
+    renderer = lv2.Renderer(plugin.uri, sample_rate=44100,
+                            controls=['threshold'])
+    out = renderer.render(audio, controls)  # [batch, n_samples, n_channels]
+"""
+
+from dafx.lv2.errors import PluginError
+from dafx.lv2.renderer import Renderer, check_value, default_n_threads
+from dafx.lv2.world import Plugin, Port, get_plugin, list_uris
+
+__all__ = [
+  'Plugin',
+  'PluginError',
+  'Port',
+  'Renderer',
+  'check_value',
+  'default_n_threads',
+  'get_plugin',
+  'list_uris',
+]

@@ -1,0 +1,80 @@
+"""Builds the LV2 bundle of the tests' own plugins."""
+
+import pathlib
+import subprocess
+
+_PREFIXES = """\
+@prefix lv2: <http://lv2plug.in/ns/lv2core#> .
+@prefix bufsz: <http://lv2plug.in/ns/ext/buf-size#> .
+@prefix doap: <http://usefulinc.com/ns/doap#> .
+@prefix rdfs: <http://www.w3.org/2000/01/rdf-schema#> .
+@prefix units: <http://lv2plug.in/ns/extensions/units#> .
+@prefix test: <urn:dafx-test:> .
+"""
+
+_PLUGINS = {
+  # name: (default, minimum, maximum, more about the plugin)
+  'gain': (1, 0, 4, ''),
+  'square': (1, 0.01, 10, ''),
+  'onepole': (0.5, 0, 0.99, ''),
+  'delay': (1, 0, 1, ''),
+  'late': (1, 0, 1, ''),
+  'nan': (0, 0, 2, ''),
+  'block': (0, 0, 0.5, ''),
+  'fixed': (0, 0, 0.5, 'lv2:requiredFeature bufsz:fixedBlockLength ;'),
+  'options': (0, 0, 1, ''),
+  'cross': (0, 0, 1, ''),
+  'alien': (1, 0, 1, 'lv2:requiredFeature <urn:dafx-test:feature> ;'),
+  'fussy': (1, 0, 1, ''),
+  'worker': (0, 0, 1, ''),
+}
+
+
+def _port(index, kinds, symbol, more=''):
+  return (
+    f'[ a {kinds} ; lv2:index {index} ; lv2:symbol "{symbol}" ; '
+    f'lv2:name "{symbol.title()}" ; {more} ]'
+  )
+
+
+def _turtle(name, default, minimum, maximum, more):
+  span = (
+    f'lv2:default {default} ; lv2:minimum {minimum} ; lv2:maximum {maximum} ; '
+    'units:unit units:coef ;'
+  )
+  latency = 'lv2:designation lv2:latency ;' if name == 'late' else ''
+  ports = [
+    _port(0, 'lv2:AudioPort , lv2:InputPort', 'in'),
+    _port(1, 'lv2:AudioPort , lv2:OutputPort', 'out'),
+    _port(2, 'lv2:ControlPort , lv2:InputPort', 'amount', span),
+    _port(3, 'lv2:ControlPort , lv2:OutputPort', 'report', latency),
+  ]
+  if name == 'cross':
+    ports.append(_port(4, 'lv2:AudioPort , lv2:InputPort', 'in_right'))
+    ports.append(_port(5, 'lv2:AudioPort , lv2:OutputPort', 'out_right'))
+  return (
+    f'test:{name} a lv2:Plugin ; doap:name "Test {name}" ; '
+    f'lv2:minorVersion 1 ; lv2:microVersion 2 ; {more}\n'
+    f'  lv2:port {", ".join(ports)} .\n'
+  )
+
+
+def build(folder: pathlib.Path) -> pathlib.Path:
+  """Compiles the bundle into a folder; returns the folder for LV2_PATH."""
+  bundle = folder / 'dafx-test.lv2'
+  bundle.mkdir(parents=True)
+  source = pathlib.Path(__file__).with_name('plugins.c')
+  subprocess.run(
+    ['gcc', '-O2', '-Wall', '-shared', '-fPIC', '-o']
+    + [str(bundle / 'plugins.so'), str(source), '-lm'],
+    check=True,
+  )
+  manifest = ''.join(
+    f'test:{name} a lv2:Plugin ; lv2:binary <plugins.so> ; '
+    'rdfs:seeAlso <plugins.ttl> .\n'
+    for name in _PLUGINS
+  )
+  (bundle / 'manifest.ttl').write_text(_PREFIXES + manifest)
+  plugins = ''.join(_turtle(name, *row) for name, row in _PLUGINS.items())
+  (bundle / 'plugins.ttl').write_text(_PREFIXES + plugins)
+  return folder

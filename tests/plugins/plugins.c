@@ -1,0 +1,157 @@
+/* Small LV2 plugins whose behaviour is known in closed form, for the tests.
+ *
+ * All have the ports: 0 in, 1 out (audio), 2 amount (control in), 3 report
+ * (control out); "cross" also 4 in_right, 5 out_right. */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <lv2/atom/atom.h>
+#include <lv2/buf-size/buf-size.h>
+#include <lv2/core/lv2.h>
+#include <lv2/options/options.h>
+#include <lv2/urid/urid.h>
+#include <lv2/worker/worker.h>
+
+#define PREFIX "urn:dafx-test:"
+#define DELAY 37
+
+typedef struct {
+  void* ports[6];
+  double rate;
+  float state;
+  float line[DELAY];
+  uint32_t at;
+  float max_block;
+  float answer;
+  const LV2_Worker_Schedule* schedule;
+} Plugin;
+
+static LV2_Handle instantiate(const LV2_Descriptor* descriptor, double rate,
+                              const char* path,
+                              const LV2_Feature* const* features) {
+  (void)path;
+  if (!strcmp(descriptor->URI, PREFIX "fussy") && rate > 96000) return NULL;
+  Plugin* self = calloc(1, sizeof(*self));
+  self->rate = rate;
+  const LV2_URID_Map* map = NULL;
+  const LV2_Options_Option* options = NULL;
+  for (; *features; ++features) {
+    const char* uri = (*features)->URI;
+    if (!strcmp(uri, LV2_URID__map)) map = (*features)->data;
+    if (!strcmp(uri, LV2_OPTIONS__options)) options = (*features)->data;
+    if (!strcmp(uri, LV2_WORKER__schedule)) self->schedule = (*features)->data;
+  }
+  if (map && options) {
+    const LV2_URID key = map->map(map->handle, LV2_BUF_SIZE__maxBlockLength);
+    for (; options->key; ++options)
+      if (options->key == key)
+        self->max_block = (float)*(const int32_t*)options->value;
+  }
+  return self;
+}
+
+static void connect_port(LV2_Handle handle, uint32_t port, void* data) {
+  ((Plugin*)handle)->ports[port] = data;
+}
+
+static void cleanup(LV2_Handle handle) { free(handle); }
+
+#define RUN(name)                                             \
+  static void run_##name(LV2_Handle handle, uint32_t n) {     \
+    Plugin* self = handle;                                    \
+    const float* in = self->ports[0];                         \
+    float* out = self->ports[1];                              \
+    const float amount = *(const float*)self->ports[2];       \
+    float* report = self->ports[3];                           \
+    *report = 0.0f;                                           \
+    (void)in, (void)out, (void)amount;                        \
+    for (uint32_t i = 0; i < n; ++i)
+
+/* out = amount * in */
+RUN(gain) { out[i] = amount * in[i]; } }
+
+/* out = in^2 * amount: not linear in the audio */
+RUN(square) { out[i] = amount * in[i] * in[i]; } }
+
+/* A one-pole smoother; its state outlives deactivate and activate. */
+RUN(onepole) {
+  self->state = (1.0f - amount) * in[i] + amount * self->state;
+  out[i] = self->state;
+} }
+
+/* A delay of 37 samples; "late" reports it. */
+RUN(delay) {
+  const float x = in[i];
+  out[i] = amount * self->line[self->at];
+  self->line[self->at] = x;
+  self->at = (self->at + 1) % DELAY;
+}
+  *report = DELAY;
+}
+
+/* NaN and infinity above 1, else in. */
+RUN(nan) { out[i] = amount <= 1.0f ? in[i] : i % 2 ? NAN : INFINITY; } }
+
+/* The number of samples in this run, and the amount in this run. */
+RUN(block) { out[i] = (float)n + amount; } }
+
+/* The longest block that the host has announced. */
+RUN(options) { out[i] = self->max_block; } }
+
+/* Twice the first sample of the run before, worked out by the worker. */
+RUN(worker) { out[i] = self->answer; }
+  if (self->schedule)
+    self->schedule->schedule_work(self->schedule->handle, sizeof(float), in);
+}
+
+/* out_left = in_left + amount * in_right and the other way round */
+RUN(cross) {
+  const float* right = self->ports[4];
+  const float l = in[i], r = right[i];
+  out[i] = l + amount * r;
+  ((float*)self->ports[5])[i] = r + amount * l;
+} }
+
+static LV2_Worker_Status work(LV2_Handle handle,
+                              LV2_Worker_Respond_Function respond,
+                              LV2_Worker_Respond_Handle to, uint32_t size,
+                              const void* data) {
+  (void)handle;
+  float value;
+  memcpy(&value, data, sizeof(value));
+  value *= 2.0f;
+  return respond(to, size, &value);
+}
+
+static LV2_Worker_Status work_response(LV2_Handle handle, uint32_t size,
+                                       const void* data) {
+  memcpy(&((Plugin*)handle)->answer, data, size);
+  return LV2_WORKER_SUCCESS;
+}
+
+static const void* worker_extension(const char* uri) {
+  static const LV2_Worker_Interface interface = {work, work_response, NULL};
+  return strcmp(uri, LV2_WORKER__interface) ? NULL : &interface;
+}
+
+#define DESCRIPTOR(name, run) \
+  {PREFIX name, instantiate, connect_port, NULL, run, NULL, cleanup, NULL}
+
+static const LV2_Descriptor descriptors[] = {
+    DESCRIPTOR("gain", run_gain),       DESCRIPTOR("square", run_square),
+    DESCRIPTOR("onepole", run_onepole), DESCRIPTOR("delay", run_delay),
+    DESCRIPTOR("late", run_delay),      DESCRIPTOR("nan", run_nan),
+    DESCRIPTOR("block", run_block),     DESCRIPTOR("fixed", run_block),
+    DESCRIPTOR("options", run_options), DESCRIPTOR("cross", run_cross),
+    DESCRIPTOR("alien", run_gain),      DESCRIPTOR("fussy", run_gain),
+    {PREFIX "worker", instantiate, connect_port, NULL, run_worker, NULL,
+     cleanup, worker_extension},
+};
+
+LV2_SYMBOL_EXPORT const LV2_Descriptor* lv2_descriptor(uint32_t index) {
+  return index < sizeof(descriptors) / sizeof(*descriptors)
+             ? &descriptors[index]
+             : NULL;
+}
