@@ -1,0 +1,433 @@
+"""LV2Plugin as a processor, alone and in a DAG with DDSP's processors."""
+
+import ddsp
+import gin
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dafx import effects, lv2, processors
+
+RATE = 16000
+TEST = 'urn:dafx-test:'
+CALF = 'http://calf.sourceforge.net/plugins/MultibandCompressor'
+TUBE = 'http://invadarecords.com/plugins/lv2/tube/mono'
+
+
+def noise(*shape, seed=0, level=0.1):
+  rng = np.random.default_rng(seed)
+  return tf.constant(level * rng.standard_normal(shape), tf.float32)
+
+
+def plugin(kind, **kwargs):
+  return effects.LV2Plugin(TEST + kind, **{'warm_up': 0, **kwargs})
+
+
+# -------------------------------------------------------------- Controls ----
+def test_is_a_ddsp_processor():
+  assert isinstance(plugin('gain'), ddsp.processors.Processor)
+
+
+def test_get_controls_maps_to_port_units_and_clips():
+  gain = plugin('gain', ranges={'amount': (0.5, 2.5)})
+  unit = tf.constant([[[0.0], [0.5], [1.0], [1.5], [-1.0]]])
+  controls = gain.get_controls(noise(1, 10), unit)['controls']
+  np.testing.assert_allclose(controls[0, :, 0], [0.5, 1.5, 2.5, 2.5, 0.5])
+  square = plugin('square')  # 0.01 to 10, logarithmic
+  controls = square.get_controls(noise(1, 10), tf.constant([[2 / 3]]))
+  np.testing.assert_allclose(controls['controls'], [[[1.0]]], rtol=1e-5)
+
+
+def test_scales_can_be_overridden():
+  square = plugin('square', scales={'amount': 'linear'})
+  np.testing.assert_allclose(square.to_port_units(np.array([0.5])), [5.005])
+  gain = plugin(
+    'gain', scales={'amount': 'log'}, ranges={'amount': (0.25, 4.0)}
+  )
+  np.testing.assert_allclose(gain.to_port_units(np.array([0.5])), [1.0])
+
+
+def test_default_controls_give_the_defaults():
+  calf = effects.LV2Plugin(CALF, fixed={'bypass0': 0}, sample_rate=RATE)
+  assert 'bypass1' not in calf.symbols  # a switch is not trained
+  defaults = [calf.plugin.control(s).default for s in calf.symbols]
+  np.testing.assert_allclose(
+    calf.to_port_units(calf.default_controls), defaults, rtol=1e-4, atol=1e-6
+  )
+
+
+# ---------------------------------------------------------------- Signal ----
+def test_static_and_framewise_controls():
+  gain, audio = plugin('gain'), noise(2, 12)
+  static = gain(audio, tf.constant([[0.25], [0.5]]))
+  np.testing.assert_allclose(static, audio * [[1.0], [2.0]], rtol=1e-6)
+  frames = tf.constant([[[0.0], [0.25], [0.5]]] * 2)
+  moving = gain(audio, frames)
+  np.testing.assert_allclose(
+    moving, audio * np.repeat([0.0, 1.0, 2.0], 4), rtol=1e-6
+  )
+
+
+@pytest.mark.parametrize(
+  'name, shape, channels, expected',
+  [
+    ('gain', (2, 9), 'mono', (2, 9)),
+    ('gain', (2, 9), 'stereo', (2, 9)),
+    ('gain', (2, 9, 1), 'mono', (2, 9, 1)),
+    ('gain', (2, 9, 2), 'mono', (2, 9, 2)),
+    ('cross', (2, 9), 'mono', (2, 9)),
+    ('cross', (2, 9), 'stereo', (2, 9, 2)),
+    ('cross', (2, 9, 1), 'mono', (2, 9, 1)),
+    ('cross', (2, 9, 2), 'mono', (2, 9, 2)),
+  ],
+)
+def test_channels(name, shape, channels, expected):
+  out = plugin(name, channels=channels)(noise(*shape), tf.fill([2, 1], 0.5))
+  assert out.shape == expected
+
+
+def test_mono_into_stereo_is_the_mean_of_the_outputs():
+  audio = noise(1, 20)
+  out = plugin('cross')(audio, tf.constant([[0.5]]))
+  np.testing.assert_allclose(out, audio * 1.5, rtol=1e-6)
+
+
+def test_channels_of_a_mono_plugin_are_rendered_by_themselves():
+  audio = noise(3, 40, 2)
+  controls = tf.constant(np.random.default_rng(0).uniform(0, 1, (3, 4, 1)))
+  tube = effects.LV2Plugin(TUBE, trainable=['drive'], sample_rate=RATE)
+  both = tube(audio, controls)
+  for channel in range(2):
+    np.testing.assert_array_equal(
+      both[..., channel], tube(audio[..., channel], controls)
+    )
+
+
+def test_batch_equals_its_items_and_permutes():
+  calf = effects.LV2Plugin(
+    CALF, ['threshold0', 'ratio0'], {'bypass0': 0}, sample_rate=RATE
+  )
+  audio = noise(4, 4000, level=0.5)
+  controls = tf.constant(np.random.default_rng(0).uniform(0, 1, (4, 2, 2)))
+  whole = calf(audio, controls).numpy()
+  for i in range(4):
+    one = calf(audio[i : i + 1], controls[i : i + 1])
+    np.testing.assert_array_equal(one[0], whole[i])
+  order = [2, 0, 3, 1]
+  permuted = calf(tf.gather(audio, order), tf.gather(controls, order))
+  np.testing.assert_array_equal(permuted, whole[order])
+
+
+# ------------------------------------------------------------- Gradients ----
+def gradients_of(processor, audio, unit, in_graph=False):
+  audio, unit = tf.Variable(audio), tf.Variable(unit)
+  weights = noise(*audio.shape, seed=9)
+
+  def run():
+    with tf.GradientTape() as tape:
+      loss = tf.reduce_sum(weights * processor(audio, unit))
+    return tape.gradient(loss, [audio, unit])
+
+  return tf.function(run)() if in_graph else run()
+
+
+@pytest.mark.parametrize('in_graph', [False, True])
+@pytest.mark.parametrize('gradient', ['spsa', 'central_differences'])
+def test_gradient_of_a_gain_is_exact(gradient, in_graph):
+  # One control: SPSA's single direction is all there is.
+  gain = plugin('gain', gradient=gradient, memory=0)
+  audio, unit = noise(2, 60), tf.constant([[[0.3], [0.0], [1.0]]] * 2)
+  d_audio, d_unit = gradients_of(gain, audio, unit, in_graph)
+  weights = noise(2, 60, seed=9)
+  per_frame = tf.reshape(4.0 * weights * audio, [2, 3, 20])  # d amount / d unit
+  np.testing.assert_allclose(
+    d_unit[..., 0], tf.reduce_sum(per_frame, -1), rtol=1e-3, atol=1e-5
+  )
+  gains = 4.0 * np.repeat(unit[..., 0], 20, axis=1)
+  np.testing.assert_allclose(d_audio, weights * gains, rtol=1e-3, atol=1e-4)
+
+
+def test_gradient_in_a_logarithmic_scale():
+  square = plugin('square', gradient='central_differences', epsilon=1e-3)
+  audio, unit = noise(1, 50, level=0.5), tf.constant([[[0.4]]])
+  _, d_unit = gradients_of(square, audio, unit)
+  amount = 0.01 * 1000**0.4
+  slope = amount * np.log(1000)
+  expected = slope * np.sum(noise(1, 50, seed=9) * np.square(audio))
+  np.testing.assert_allclose(d_unit[0, 0, 0], expected, rtol=2e-3)
+
+
+def test_gradient_to_the_audio_of_a_filter():
+  onepole = plugin('onepole')
+  audio = tf.pad(noise(2, 300), [[0, 0], [0, 100]])
+  d_audio, _ = gradients_of(onepole, audio, tf.fill([2, 1, 1], 0.8 / 0.99))
+  v = tf.pad(noise(2, 300, seed=3), [[0, 0], [0, 100]])
+  forward = onepole(v, tf.fill([2, 1, 1], 0.8 / 0.99))
+  weights = noise(*audio.shape, seed=9)
+  np.testing.assert_allclose(
+    tf.reduce_sum(d_audio * v), tf.reduce_sum(weights * forward), rtol=1e-3
+  )
+
+
+def test_gradient_to_stereo_audio():
+  cross = plugin('cross')
+  audio, unit = noise(1, 30, 2), tf.constant([[[0.5]]])
+  d_audio, _ = gradients_of(cross, audio, unit)
+  weights = noise(1, 30, 2, seed=9).numpy()
+  expected = weights + 0.5 * weights[..., ::-1]
+  np.testing.assert_allclose(d_audio, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_gradient_to_mono_audio_through_a_stereo_plugin():
+  d_audio, _ = gradients_of(
+    plugin('cross'), noise(1, 30), tf.constant([[[0.5]]])
+  )
+  np.testing.assert_allclose(
+    d_audio, 1.5 * noise(1, 30, seed=9), rtol=1e-3, atol=1e-5
+  )
+
+
+def test_latency_is_out_of_both_gradients():
+  late = plugin('late', gradient='central_differences')
+  audio = tf.pad(noise(1, 100), [[0, 0], [50, 50]])
+  d_audio, d_unit = gradients_of(late, audio, tf.constant([[[0.5]]]))
+  weights = noise(1, 200, seed=9)
+  np.testing.assert_allclose(d_audio, 0.5 * weights, rtol=1e-3, atol=1e-5)
+  expected = np.sum(weights * audio)
+  np.testing.assert_allclose(d_unit[0, 0, 0], expected, rtol=1e-3)
+
+
+class Counting:
+  """Counts the items that a plugin renders."""
+
+  def __init__(self, processor):
+    self.n_items = 0
+    render = processor.renderer.render
+
+    def counted(audio, *args):
+      self.n_items += len(audio)
+      return render(audio, *args)
+
+    processor.renderer.render = counted
+
+
+@pytest.mark.parametrize('in_graph', [False, True])
+@pytest.mark.parametrize(
+  'trained, n_renders',
+  [
+    ('nothing', 1),
+    ('controls', 1 + 2),
+    ('audio', 1 + 2),
+    ('both', 1 + 2 + 2),
+  ],
+)
+def test_only_what_is_asked_for_is_rendered(trained, n_renders, in_graph):
+  gain = plugin('gain')
+  audio, unit = noise(3, 16), tf.fill([3, 1, 1], 0.5)
+  variables = {'audio': tf.Variable(audio), 'controls': tf.Variable(unit)}
+  wanted = [v for k, v in variables.items() if trained in (k, 'both')]
+
+  def run():
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+      tape.watch(wanted)
+      loss = tf.reduce_sum(gain(variables['audio'], variables['controls']))
+    return loss, tape.gradient(loss, wanted)
+
+  counting = Counting(gain)
+  (tf.function(run) if in_graph else run)()
+  assert counting.n_items == 3 * n_renders
+
+
+def test_input_gradient_none_is_an_error_only_when_asked_for():
+  gain = plugin('gain', input_gradient='none', name='last')
+  audio, unit = tf.Variable(noise(1, 9)), tf.Variable([[[0.5]]])
+  with tf.GradientTape(persistent=True) as tape:
+    from_data = tf.reduce_sum(gain(tf.constant(audio), unit))
+    from_variable = tf.reduce_sum(gain(audio, unit))
+  assert tape.gradient(from_data, unit) is not None
+  with pytest.raises(ValueError, match="'last'.*input_gradient='none'"):
+    tape.gradient(from_variable, audio)
+
+
+def test_straight_through_is_a_wire():
+  gain = plugin('gain', input_gradient='straight_through')
+  d_audio, _ = gradients_of(gain, noise(1, 9), tf.constant([[[0.75]]]))
+  np.testing.assert_array_equal(d_audio, noise(1, 9, seed=9))
+
+
+def test_a_step_repeats_and_the_next_one_differs():
+  calf = effects.LV2Plugin(
+    CALF,
+    ['threshold0', 'ratio0', 'makeup0'],
+    {'bypass0': 0},
+    sample_rate=RATE,
+    warm_up=0,
+  )
+  audio, unit = noise(1, 3000, level=0.5), tf.Variable(tf.fill([1, 1, 3], 0.4))
+  with tf.GradientTape(persistent=True) as tape:
+    loss = tf.reduce_sum(calf(audio, unit) ** 2)
+  first = tape.gradient(loss, unit)
+  np.testing.assert_array_equal(tape.gradient(loss, unit), first)
+  assert int(calf.gradient_step) == 1
+  with tf.GradientTape() as tape:
+    loss = tf.reduce_sum(calf(audio, unit) ** 2)
+  assert (tape.gradient(loss, unit).numpy() != first.numpy()).any()
+  calf.gradient_step.assign(0)
+  with tf.GradientTape() as tape:
+    loss = tf.reduce_sum(calf(audio, unit) ** 2)
+  np.testing.assert_array_equal(tape.gradient(loss, unit), first)
+
+
+@pytest.mark.parametrize('n_threads', [1, 2])
+def test_gradients_are_the_same_on_any_number_of_threads(n_threads):
+  calf = effects.LV2Plugin(
+    CALF, ['threshold0', 'makeup0'], {'bypass0': 0}, sample_rate=RATE,
+    n_threads=n_threads, n_probes=2,
+  )  # fmt: skip
+  audio, unit = noise(3, 2000, level=0.5), tf.fill([3, 2, 2], 0.4)
+  got = [g.numpy() for g in gradients_of(calf, audio, unit)]
+  calf.renderer.n_threads = 3 - n_threads
+  calf.gradient_step.assign(0)
+  for one, other in zip(got, gradients_of(calf, audio, unit), strict=True):
+    np.testing.assert_array_equal(one, other)
+
+
+# ------------------------------------------------------------------- DAG ----
+GIN_DAG = """
+import ddsp
+import dafx.effects
+drive/effects.LV2Plugin.name = 'drive'
+drive/effects.LV2Plugin.uri = 'http://invadarecords.com/plugins/lv2/tube/mono'
+drive/effects.LV2Plugin.trainable = ['drive', 'mix']
+drive/effects.LV2Plugin.sample_rate = 16000
+drive/effects.LV2Plugin.gradient = 'central_differences'
+processors.ProcessorGroup.dag = [
+    (@synths.Harmonic(), ['amplitudes', 'harmonic_distribution', 'f0_hz']),
+    (@drive/effects.LV2Plugin(), ['harmonic/signal', 'drive_controls']),
+    (@effects.Reverb(), ['drive/signal']),
+]
+Harmonic.n_samples = 4000
+Harmonic.sample_rate = 16000
+Reverb.trainable = True
+Reverb.reverb_length = 800
+"""
+
+
+@pytest.fixture
+def gin_group():
+  gin.clear_config()
+  gin.parse_config(GIN_DAG)
+  yield ddsp.processors.ProcessorGroup()
+  gin.clear_config()
+
+
+def test_dag_of_synth_plugin_and_reverb_trains(gin_group):
+  processors.check_dag(gin_group.dag)
+
+  def raw(value, size):
+    return tf.Variable(tf.fill([1, 10, size], value))
+
+  variables = {
+    'amplitudes': raw(0.5, 1),
+    'harmonic_distribution': raw(0.1, 8),
+    'drive_logits': raw(0.0, 2),
+  }
+
+  def render(values):
+    inputs = {
+      'amplitudes': values['amplitudes'],
+      'harmonic_distribution': values['harmonic_distribution'],
+      'f0_hz': tf.fill([1, 10, 1], 220.0),
+      'drive_controls': tf.sigmoid(values['drive_logits']),
+    }
+    return gin_group(inputs)
+
+  target = render(
+    {
+      'amplitudes': tf.fill([1, 10, 1], 1.5),
+      'harmonic_distribution': tf.linspace(1.0, -2.0, 8) * tf.ones([1, 10, 1]),
+      'drive_logits': tf.fill([1, 10, 2], 1.0),
+    }
+  )
+  trained = [*variables.values(), *gin_group.trainable_variables]
+  optimizer = tf.keras.optimizers.Adam(0.05)
+
+  @tf.function
+  def step():
+    with tf.GradientTape() as tape:
+      loss = tf.reduce_mean((render(variables) - target) ** 2)
+    found = tape.gradient(loss, trained)
+    optimizer.apply_gradients(zip(found, trained))
+    return loss, found
+
+  losses, first = [], None
+  for _ in range(60):
+    loss, found = step()
+    losses.append(float(loss))
+    first = first or [g.numpy() for g in found]
+  assert losses[-1] < 0.2 * losses[0]
+  # From before (synth), from the plugin and from behind (reverb).
+  assert len(first) == 4
+  assert all(np.abs(g).max() > 0 for g in first)
+
+  # The plugin's gradient, through the reverb, against differences of the loss.
+  for name in ('drive_logits', 'amplitudes'):
+    values = {k: tf.constant(v) for k, v in variables.items()}
+    with tf.GradientTape() as tape:
+      tape.watch(values[name])
+      loss = tf.reduce_mean((render(values) - target) ** 2)
+    gradient = tape.gradient(loss, values[name]).numpy()
+    direction = np.random.default_rng(1).standard_normal(gradient.shape)
+    ends = []
+    for sign in (1, -1):
+      moved = {**values, name: values[name] + sign * 0.05 * direction}
+      ends.append(float(tf.reduce_mean((render(moved) - target) ** 2)))
+    slope = (ends[0] - ends[1]) / 0.1
+    np.testing.assert_allclose((gradient * direction).sum(), slope, rtol=0.1)
+
+
+# ---------------------------------------------------------------- Faults ----
+@pytest.mark.parametrize(
+  'kwargs, message',
+  [
+    (dict(trainable=['threshold']), 'closest are threshold'),
+    (dict(fixed={'ratio0': 100}), r'ratio0=100.*1 to 20'),
+    (dict(ranges={'ratio0': (0, 5)}), r'ratio0=0 .*1 to 20'),
+    (dict(ranges={'ratio0': (5, 2)}), 'low < high'),
+    (dict(ranges={'knee0': (1, 2)}, trainable=['ratio0']), 'not trainable'),
+    (dict(scales={'ratio0': 'cubic'}), "'cubic'"),
+    (dict(trainable=['bypass0']), 'no gradient'),
+    (dict(channels='left'), "channels='left'"),
+    (dict(gradient='exact'), "gradient='exact'"),
+    (dict(input_gradient='ones'), "input_gradient='ones'"),
+    (dict(directions='sobol'), "directions='sobol'"),
+  ],
+)
+def test_wrong_settings_are_named(kwargs, message):
+  with pytest.raises((ValueError, KeyError), match=message):
+    effects.LV2Plugin(CALF, sample_rate=RATE, **kwargs)
+
+
+def test_wrong_shapes_are_named():
+  gain = plugin('gain')
+  with pytest.raises(ValueError, match=r'n_frames, 1\] for amount'):
+    gain(noise(1, 10), tf.zeros([1, 1, 2]))
+  with pytest.raises(ValueError, match='3 channels'):
+    plugin('cross')(noise(1, 10, 3), tf.zeros([1, 1]))
+  with pytest.raises(ValueError, match='audio has shape'):
+    gain(noise(10), tf.zeros([1, 1]))
+
+
+def test_unknown_plugin():
+  with pytest.raises(ValueError, match='urn:dafx-test:gain'):
+    effects.LV2Plugin('urn:dafx-test:gian')
+
+
+def test_strict_names_plugin_and_settings():
+  nan = plugin('nan', strict=True)
+  with pytest.raises(Exception, match='urn:dafx-test:nan.*amount=2'):
+    nan(noise(1, 10), tf.constant([[1.0]]))
+
+
+def test_plugin_error_is_a_runtime_error():
+  assert issubclass(lv2.PluginError, RuntimeError)

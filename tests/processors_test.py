@@ -1,0 +1,65 @@
+"""Checks of DAGs, and their peace with DDSP's ProcessorGroup in gin."""
+
+import ddsp
+import gin
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dafx import effects, processors
+
+
+def add(name):
+  return ddsp.processors.Add(name=name)
+
+
+def test_runs_like_ddsps_group():
+  group = processors.ProcessorGroup(
+    [(add('first'), ['a', 'b']), (add('second'), ['first/signal', 'b'])],
+    inputs=['a', 'b'],
+  )
+  out = group({'a': tf.ones([1, 4]), 'b': 2 * tf.ones([1, 4])})
+  np.testing.assert_array_equal(out, 5 * np.ones([1, 4]))
+  assert list(processors.nodes(group)) == ['first', 'second']
+  assert processors.input_names(group.dag) == ['a', 'b']
+
+
+@pytest.mark.parametrize(
+  'dag, message',
+  [
+    ([('x', ['a']), ('x', ['x/signal'])], "0 and 1.*both named 'x'"),
+    ([('out', ['a'])], "'out', which is reserved"),
+    ([('inputs', ['a'])], "'inputs', which is reserved"),
+    ([('a', ['a'])], "'a', as is an input"),
+    ([('x', ['c'])], r"'x' takes 'c', which neither an input \(a, b\)"),
+    ([('x', ['inputs/c'])], "'inputs/c'"),
+    ([('x', ['y/signal']), ('y', ['a'])], 'comes after it'),
+    ([('x', ['x/signal'])], 'cycle'),
+  ],
+)
+def test_faults_are_named(dag, message):
+  with pytest.raises(ValueError, match=message):
+    processors.check_dag(dag, inputs=['a', 'b'])
+
+
+def test_two_copies_of_one_plugin_need_two_names():
+  def make(**kwargs):
+    return effects.LV2Plugin('urn:dafx-test:gain', **kwargs)
+
+  with pytest.raises(ValueError, match="both named 'lv2_plugin'"):
+    processors.ProcessorGroup([(make(), ['a', 'c']), (make(), ['a', 'c'])])
+  processors.ProcessorGroup(
+    [(make(), ['a', 'c']), (make(name='second'), ['a', 'c'])]
+  )
+
+
+def test_gin_name_of_ddsps_group_stays_unambiguous():
+  gin.clear_config()
+  try:
+    gin.parse_config("""
+      processors.ProcessorGroup.dag = [(@processors.Add(), ['a', 'b'])]
+    """)
+    group = ddsp.processors.ProcessorGroup()
+  finally:
+    gin.clear_config()
+  assert group.processor_names == ['add']
