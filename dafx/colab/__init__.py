@@ -1,0 +1,1 @@
+"""Helpers to listen and look inside notebooks (Jupyter and Colab)."""

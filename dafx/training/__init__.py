@@ -1,0 +1,1 @@
+"""Data, encoders, models, the train loop, evaluation, plots and reports."""
