@@ -1,0 +1,1 @@
+"""Makes training data: from the embedded music, or from the user's files."""
