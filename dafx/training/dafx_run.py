@@ -1,0 +1,141 @@
+r"""Trains, evaluates and uses models: the command dafx_run.
+
+    dafx_run --mode=train --gin_file=mastering.gin --save_dir=/tmp/run1
+    dafx_run --mode=eval --gin_file=mastering.gin --save_dir=/tmp/run1
+    dafx_run --mode=process --save_dir=/tmp/run1 --input=mix.wav \
+      --output=master.wav
+
+A later word wins: the files of --gin_file in their order, then --gin_param.
+"""
+
+import pathlib
+import sys
+
+from absl import app, flags, logging
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_enum(
+  'mode',
+  'train',
+  ['train', 'eval', 'sample', 'process'],
+  'train a model; eval it on the test split; sample: write some of that as '
+  'audio; process audio files by a trained model.',
+)
+flags.DEFINE_string(
+  'save_dir', '~/dafx/run', 'Folder of the run: checkpoints, gin, summaries.'
+)
+flags.DEFINE_string(
+  'restore_dir', '', 'Folder to take trained weights from; save_dir if empty.'
+)
+flags.DEFINE_multi_string(
+  'gin_search_path', [], 'Further folders in which to look for .gin files.'
+)
+flags.DEFINE_multi_string(
+  'gin_file', [], 'A .gin file, such as mastering.gin; can be given again.'
+)
+flags.DEFINE_multi_string(
+  'gin_param', [], 'A gin binding, such as "batch_size = 4"; likewise.'
+)
+flags.DEFINE_string('input', None, 'process: an audio file, or a folder.')
+flags.DEFINE_string('output', None, 'process: the file or folder to write.')
+flags.DEFINE_integer('seed', 0, 'Seed of weights, data order and directions.')
+flags.DEFINE_bool(
+  'allow_memory_growth', False, 'Take GPU memory as it is needed, not at once.'
+)
+
+
+def _prepare_tensorflow():
+  # TensorFlow takes seconds to import: flags are checked first.
+  import tensorflow as tf
+
+  tf.keras.utils.set_random_seed(FLAGS.seed)
+  tf.config.experimental.enable_op_determinism()
+  if FLAGS.allow_memory_growth:
+    for device in tf.config.list_physical_devices('GPU'):
+      tf.config.experimental.set_memory_growth(device, True)
+
+
+def _train(save_dir):
+  from dafx.training import models, trainers
+
+  model = models.get_model()
+  trainers.train(
+    trainer=trainers.Trainer(model),
+    seed=FLAGS.seed,
+    save_dir=str(save_dir),
+    restore_dir=FLAGS.restore_dir,
+  )
+
+
+def _use(save_dir):
+  from dafx.training import evaluators, inference, models
+
+  folder = pathlib.Path(FLAGS.restore_dir or save_dir).expanduser()
+  if FLAGS.mode == 'process':
+    model = inference.load_model(folder, FLAGS.gin_param)
+    for path in inference.process(model, FLAGS.input, FLAGS.output):
+      print(path)
+    return
+  model = models.get_model()
+  inference.restore_model(model, folder)
+  name = 'evaluation' if FLAGS.mode == 'eval' else 'samples'
+  evaluators.evaluate(
+    model,
+    output_dir=str(save_dir / name),
+    with_metrics=FLAGS.mode == 'eval',
+  )
+  print(save_dir / name)
+
+
+def main(argv):
+  """Does what the flags say."""
+  if len(argv) > 1:
+    raise app.UsageError(f'Not a flag: {" ".join(argv[1:])}')
+  if FLAGS.mode == 'process':
+    for flag in ('input', 'output'):
+      if not FLAGS[flag].value:
+        raise app.UsageError(f'--mode=process needs --{flag}.')
+  elif not FLAGS.gin_file:
+    raise app.UsageError(
+      f'--mode={FLAGS.mode} needs --gin_file, such as --gin_file=mastering.gin.'
+    )
+  from dafx.training import train_util
+
+  _prepare_tensorflow()
+  train_util.add_gin_search_paths(FLAGS.gin_search_path)
+  if FLAGS.mode != 'process':
+    # trainers, evaluators and models hold names that the files bind.
+    import dafx.training.evaluators
+    import dafx.training.models
+    import dafx.training.trainers  # noqa: F401
+
+    train_util.parse_gin(FLAGS.gin_file, FLAGS.gin_param)
+  save_dir = pathlib.Path(FLAGS.save_dir).expanduser()
+  if FLAGS.mode == 'train':
+    _train(save_dir)
+  else:
+    _use(save_dir)
+
+
+def _main_with_messages(argv):
+  """Runs main; faults of the user's end in a message, not in a traceback."""
+  try:
+    main(argv)
+  except KeyboardInterrupt:
+    sys.exit(130)
+  except (ValueError, KeyError, OSError, ArithmeticError, ImportError) as error:
+    logging.debug('Traceback:', exc_info=True)
+    text = error.args[0] if isinstance(error, KeyError) else error
+    print(f'dafx_run: {text}', file=sys.stderr)
+    sys.exit(1)
+
+
+def console_entry_point():
+  """The command dafx_run."""
+  logging.set_verbosity(logging.INFO)
+  app.run(_main_with_messages)
+
+
+if __name__ == '__main__':
+  console_entry_point()

@@ -1,0 +1,119 @@
+"""Networks that listen: audio in, an embedding per frame of controls out."""
+
+import ddsp
+import gin
+import tensorflow as tf
+
+tfkl = tf.keras.layers
+
+
+def n_frames_for(n_samples, hop_size):
+  """Returns how many frames of hop_size cover n_samples; ints or tensors."""
+  return -(-n_samples // hop_size)
+
+
+@gin.register
+class LogMelEncoder(tfkl.Layer):
+  """A small convolutional network over log-mel spectra.
+
+  Each frame sees its own hop and, smoothed, the seconds around it: what a
+  mastering engineer sets slowly (level, tone) and what moves.
+
+  Args:
+    sample_rate: Rate of the audio, in Hz.
+    hop_size: Samples per frame of controls; a multiple of a quarter of
+      `fft_size`.
+    width: Size of the embedding.
+    n_mels: Mel bands from 20 Hz to half the sample rate.
+    fft_size: Samples per spectrum; spectra overlap by three quarters.
+    context_s: Seconds around a frame that it sees the mean of.
+    name: Name of the layer.
+
+  Raises:
+    ValueError: A hop size that holds no whole number of spectra.
+  """
+
+  def __init__(
+    self,
+    sample_rate: int = 16000,
+    hop_size: int = 1024,
+    width: int = 64,
+    n_mels: int = 64,
+    fft_size: int = 2048,
+    context_s: float = 4.0,
+    name: str = 'log_mel_encoder',
+  ):
+    super().__init__(name=name, autocast=False)
+    if hop_size % (fft_size // 4):
+      raise ValueError(
+        f'hop_size={hop_size} must be a multiple of fft_size / 4 = '
+        f'{fft_size // 4}.'
+      )
+    self.sample_rate = sample_rate
+    self.hop_size = hop_size
+    self.n_mels = n_mels
+    self.fft_size = fft_size
+    self.spectra_per_frame = hop_size // (fft_size // 4)
+    self.n_context = max(1, round(context_s * sample_rate / (fft_size // 4)))
+    self.convolutions = [
+      tfkl.Conv1D(width, 3, padding='same', activation='relu') for _ in range(2)
+    ]
+    self.mix = tfkl.Dense(width, activation='relu')
+    # Centred and of norm 1: gradients of black boxes are noisy, and a step of
+    # Adam on many features of one sign would move all controls far at once.
+    self.norm = tfkl.LayerNormalization(scale=False, center=False)
+    self.gain = width**-0.5
+
+  def call(self, audio: tf.Tensor) -> tf.Tensor:
+    """Embeds audio.
+
+    Args:
+      audio: Shape [batch, n_samples] or [batch, n_samples, n_channels], which
+        are mixed.
+
+    Returns:
+      Embedding of shape [batch, n_samples / hop_size rounded up, width].
+    """
+    if audio.shape.rank == 3:
+      audio = tf.reduce_mean(audio, axis=-1)
+    spectra = ddsp.spectral_ops.compute_logmel(
+      audio,
+      lo_hz=20.0,
+      hi_hz=self.sample_rate / 2,
+      bins=self.n_mels,
+      fft_size=self.fft_size,
+      overlap=0.75,
+      sample_rate=self.sample_rate,
+    )  # natural logarithm, -11.5 for silence, up to about 4
+    x = spectra / 5.0 + 0.5  # [B, T, n_mels]
+    for convolution in self.convolutions:
+      x = convolution(x)
+    context = tf.nn.avg_pool1d(x, self.n_context, 1, 'SAME')
+    x = tf.concat([x, context], axis=-1)
+    # [B, T, 2 * width] -> [B, n_frames, 2 * width]
+    step = self.spectra_per_frame
+    x = tf.nn.avg_pool1d(x, step, step, 'SAME')
+    n_frames = n_frames_for(tf.shape(audio)[1], self.hop_size)
+    x = self.gain * self.norm(self.mix(x[:, :n_frames]))
+    if audio.shape[1] is not None:
+      x.set_shape([None, n_frames_for(audio.shape[1], self.hop_size), None])
+    return x
+
+
+@gin.register
+class Constant(tfkl.Layer):
+  """Hears nothing: one embedding for all, and so one setting for all.
+
+  With it a model learns the best single setting of its plugins.
+
+  Args:
+    name: Name of the layer.
+  """
+
+  def __init__(self, name: str = 'constant'):
+    super().__init__(name=name, autocast=False)
+    self.hop_size = None
+
+  def call(self, audio: tf.Tensor) -> tf.Tensor:
+    """Returns ones of shape [batch, 1, 1] for audio of any shape."""
+    return tf.ones([tf.shape(audio)[0], 1, 1])

@@ -1,0 +1,302 @@
+"""A trained model at work on audio files of any length, rate and channels."""
+
+import csv
+import dataclasses
+import os
+import pathlib
+
+import gin
+import librosa
+import matplotlib.image
+import numpy as np
+import soundfile
+import tensorflow as tf
+from absl import logging
+
+from dafx import processors
+from dafx.training import data, models, plotting, train_util, trainers
+
+# Samples between values of the controls, which move in straight lines between
+# the frames that the network gives, so that nothing is heard of the frames.
+_CONTROL_STEP = 256
+# WAV keeps floats: what exceeds full scale is not lost.
+_SUBTYPES = {'.wav': 'FLOAT', '.flac': 'PCM_24', '.aif': 'FLOAT'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """What a model made of one piece of audio.
+
+  Attributes:
+    audio: Shape [n_samples, n_channels], at `sample_rate`.
+    sample_rate: Rate of the audio, in Hz.
+    controls: Trajectories in port units by processor, [n_frames, n_controls].
+    frame_times_s: When each frame of the controls begins, [n_frames].
+  """
+
+  audio: np.ndarray
+  sample_rate: int
+  controls: dict[str, np.ndarray]
+  frame_times_s: np.ndarray
+
+
+def load_model(save_dir: str | os.PathLike, gin_params=()):
+  """Builds the model of a training run, with its best weights.
+
+  Args:
+    save_dir: Where the run was saved. Its gin configuration takes the place of
+      what gin had before.
+    gin_params: Bindings that come after it.
+
+  Returns:
+    The model: the best validated, or else the last one.
+
+  Raises:
+    FileNotFoundError: There is no training run.
+    ValueError: There is no checkpoint, or one of another model.
+  """
+  folder = pathlib.Path(save_dir).expanduser()
+  gin.clear_config()
+  with gin.unlock_config():
+    gin.parse_config_file(os.fspath(train_util.newest_operative_config(folder)))
+    train_util.parse_gin(params=gin_params)
+  model = models.get_model()
+  restore_model(model, folder)
+  return model
+
+
+def restore_model(model: tf.keras.Model, save_dir: str | os.PathLike):
+  """Gives a model the weights of a training run.
+
+  Args:
+    model: Built as it was for training.
+    save_dir: Where the run was saved; of its checkpoints the best validated one
+      is taken, or else the last one.
+
+  Raises:
+    ValueError: There is no checkpoint, or one of another model.
+  """
+  folder = pathlib.Path(save_dir).expanduser()
+  trainer = trainers.Trainer(model)
+  hop_size = model.encoder.hop_size or 1
+  n_samples = -(-model.sample_rate // hop_size) * hop_size
+  model.predict_controls(tf.zeros([1, n_samples]))
+  trainer.optimizer.build(model.trainable_variables)
+  if not (trainer.restore(folder / 'best') or trainer.restore(folder)):
+    raise ValueError(f'{folder} holds no checkpoint that can be read.')
+  logging.info('Model of %s, step %d.', folder, trainer.step)
+
+
+def _resample(audio: np.ndarray, source_hz: int, target_hz: int) -> np.ndarray:
+  """Resamples [n_samples, ...] by soxr."""
+  if source_hz == target_hz:
+    return audio
+  return librosa.resample(audio, orig_sr=source_hz, target_sr=target_hz, axis=0)
+
+
+def _change_rate(group, sample_rate: int) -> bool:
+  """Sets the rate of a DAG's plugins; returns whether all of it can follow."""
+  found = processors.nodes(group).values()
+  rated = [p for p in found if hasattr(p, 'sample_rate')]
+  if any(
+    not hasattr(p, 'set_sample_rate') and p.sample_rate != sample_rate
+    for p in rated
+  ):
+    return False
+  for processor in rated:
+    if processor.sample_rate != sample_rate:
+      processor.set_sample_rate(sample_rate)
+  return True
+
+
+def _interpolate(controls, hop_s, times_s):
+  """Draws lines between the middles of frames; [n, n_controls] both."""
+  middles = (np.arange(len(controls)) + 0.5) * hop_s
+  return np.stack(
+    [np.interp(times_s, middles, c) for c in controls.T], axis=-1
+  ).astype(np.float32)
+
+
+def process_audio(model, audio: np.ndarray, sample_rate: int) -> Result:
+  """Runs a model over a whole piece of audio.
+
+  The encoder hears a mono mix at the rate that it was trained at. Plugins
+  render all channels, under the same controls, at the audio's own rate.
+
+  Args:
+    model: A `models.ControlModel`.
+    audio: Shape [n_samples, n_channels].
+    sample_rate: Its rate, in Hz.
+
+  Returns:
+    What came out; as many samples as went in.
+
+  Raises:
+    ValueError: No samples, or some that are not finite, or a number of channels
+      that the plugins do not take.
+  """
+  audio = np.asarray(audio, np.float32)
+  if audio.ndim != 2 or not audio.size:
+    raise ValueError(
+      f'audio has shape {audio.shape}; it must be [n_samples, n_channels] with '
+      'at least one of each.'
+    )
+  if not np.isfinite(audio).all():
+    raise ValueError('audio holds values that are NaN or infinite.')
+  n_samples = len(audio)
+  heard = _resample(audio.mean(axis=1), sample_rate, model.sample_rate)
+  predicted = {
+    key: value[0].numpy()
+    for key, value in model.predict_controls(heard[np.newaxis]).items()
+  }
+
+  own_rate = _change_rate(model.processor_group, sample_rate)
+  rate = sample_rate if own_rate else model.sample_rate
+  if not own_rate:
+    _change_rate(model.processor_group, rate)
+    audio = _resample(audio, sample_rate, rate)
+  n_frames = -(-len(audio) // _CONTROL_STEP)
+  frame_times_s = np.arange(n_frames) * _CONTROL_STEP / rate
+  padding = n_frames * _CONTROL_STEP - len(audio)
+  features = {'audio': np.pad(audio, ((0, padding), (0, 0)))[np.newaxis]}
+  if audio.shape[1] == 1:
+    features['audio'] = features['audio'][..., 0]
+  for key, frames in predicted.items():
+    if model.encoder.hop_size:
+      hop_s = model.encoder.hop_size / model.sample_rate
+      frames = _interpolate(
+        frames, hop_s, frame_times_s + 0.5 * _CONTROL_STEP / rate
+      )
+    features[key] = frames[np.newaxis]
+  outputs = model.processor_group.get_controls(features)
+  out = model.processor_group.get_signal(outputs)[0].numpy()
+  out = out.reshape(len(out), -1)[: len(audio)]
+  if not own_rate:
+    out = librosa.util.fix_length(
+      _resample(out, rate, sample_rate), size=n_samples, axis=0
+    )
+  controls = {
+    p.name: outputs[p.name]['controls']['controls'][0].numpy()
+    for p in model.driven.values()
+  }
+  return Result(out, sample_rate, controls, frame_times_s)
+
+
+def write_controls(model, result: Result, path: str | os.PathLike):
+  """Writes control trajectories as CSV: a column per control, with its unit.
+
+  Args:
+    model: The model that made them.
+    result: What it made.
+    path: The file.
+  """
+  header, columns = ['time_s'], [result.frame_times_s]
+  for processor in model.driven.values():
+    values = result.controls[processor.name]
+    values = np.broadcast_to(
+      values, (len(result.frame_times_s), values.shape[1])
+    )
+    for i, symbol in enumerate(processor.symbols):
+      unit = processor.plugin.control(symbol).unit
+      header.append(
+        f'{processor.name}/{symbol}' + (f' [{unit}]' if unit else '')
+      )
+      columns.append(values[:, i])
+  with open(path, 'w', newline='', encoding='utf-8') as file:
+    writer = csv.writer(file)
+    writer.writerow(header)
+    for row in zip(*columns, strict=True):
+      writer.writerow([f'{value:.6g}' for value in row])
+
+
+def write_audio(path: str | os.PathLike, audio: np.ndarray, sample_rate: int):
+  """Writes audio in the format of the file's suffix.
+
+  Args:
+    path: The file; WAV is written as floats, FLAC as 24 bits.
+    audio: Shape [n_samples, n_channels].
+    sample_rate: In Hz.
+
+  Raises:
+    ValueError: A format that cannot be written.
+  """
+  path = pathlib.Path(path)
+  suffix = path.suffix.lower()
+  if suffix not in data.AUDIO_SUFFIXES:
+    raise ValueError(
+      f'{path}: audio is written as one of {", ".join(data.AUDIO_SUFFIXES)}.'
+    )
+  peak = float(np.abs(audio).max())
+  if peak > 1.0 and _SUBTYPES.get(suffix) != 'FLOAT':
+    logging.warning(
+      '%s: peaks of %.1f dB full scale are clipped; WAV would keep them.',
+      path,
+      20 * np.log10(peak),
+    )
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'.{path.stem}.partial{path.suffix}')
+  soundfile.write(temporary, audio, sample_rate, _SUBTYPES.get(suffix))
+  os.replace(temporary, path)
+
+
+def process(model, input_path: str, output_path: str) -> list[pathlib.Path]:
+  """Runs a model over a file or a folder and writes what it makes.
+
+  Beside each output lie its control trajectories (.controls.csv) and a plot of
+  them and of the sound before and after (.png).
+
+  Args:
+    model: A `models.ControlModel`.
+    input_path: An audio file, or a folder of them.
+    output_path: The file, or the folder that gets files of the same names.
+
+  Returns:
+    The audio files that were written.
+
+  Raises:
+    FileNotFoundError: No such file, or no audio in the folder.
+    ValueError: A file that is no audio, or one that would replace its input.
+  """
+  source = pathlib.Path(input_path).expanduser()
+  target = pathlib.Path(output_path).expanduser()
+  if source.is_dir():
+    inputs = data.find_audio(source)
+    outputs = [target / path.relative_to(source) for path in inputs]
+  else:
+    inputs, outputs = [source], [target]
+    if target.is_dir():
+      outputs = [target / source.name]
+  # Each is looked at before the first is worked on.
+  for path, output in zip(inputs, outputs, strict=True):
+    data.read_info(path)
+    if output.exists() and output.samefile(path):
+      raise ValueError(f'{output} would replace its input; choose another.')
+    if output.suffix.lower() not in data.AUDIO_SUFFIXES:
+      raise ValueError(
+        f'--output={output} must end in one of '
+        f'{", ".join(data.AUDIO_SUFFIXES)} (or be a folder, if --input is).'
+      )
+  progress = train_util.Progress(len(inputs), label='Processing')
+  for path, output in zip(inputs, outputs, strict=True):
+    audio, sample_rate = soundfile.read(path, dtype='float32', always_2d=True)
+    try:
+      result = process_audio(model, audio, sample_rate)
+    except ValueError as error:
+      raise ValueError(f'{path}: {error}') from error
+    write_audio(output, result.audio, sample_rate)
+    write_controls(model, result, output.with_suffix('.controls.csv'))
+    figures = [
+      plotting.spectrograms(
+        {'before': audio, 'after': result.audio}, sample_rate
+      )
+    ]
+    for processor in model.driven.values():
+      controls = result.controls[processor.name]
+      figures += plotting.plugin_figures(
+        processor, controls, result.frame_times_s
+      )
+    image = plotting.stack_figures(figures)
+    matplotlib.image.imsave(output.with_suffix('.png'), image)
+    progress.update(str(output))
+  progress.close()
+  return outputs

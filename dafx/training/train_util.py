@@ -1,0 +1,181 @@
+"""What train, eval and process share: folders, gin files, progress, signals."""
+
+import contextlib
+import pathlib
+import re
+import signal
+import sys
+import threading
+import time
+
+import gin
+import tqdm
+from absl import logging
+
+_PACKAGE = pathlib.Path(__file__).resolve().parents[1]
+# Folders of a gin root that a bare file name is looked for in.
+_GIN_FOLDERS = ('', 'tasks', 'models', 'plugins', 'datasets', 'optimization')
+
+
+def gin_roots() -> list[pathlib.Path]:
+  """Returns where dafx's own .gin files lie: the package's, the checkout's."""
+  roots = [_PACKAGE / 'gin', _PACKAGE.parent / 'gin']
+  return [root for root in roots if root.is_dir()]
+
+
+def add_gin_search_paths(folders=()):
+  """Makes gin look for files in the user's folders, then in dafx's own.
+
+  Args:
+    folders: The user's folders.
+
+  Raises:
+    FileNotFoundError: One of them does not exist.
+  """
+  for folder in folders:
+    if not pathlib.Path(folder).is_dir():
+      raise FileNotFoundError(f'--gin_search_path={folder}: no such folder.')
+  for root in [*map(pathlib.Path, folders), *gin_roots()]:
+    for below in _GIN_FOLDERS:
+      if (root / below).is_dir():
+        gin.add_config_file_search_path(str(root / below))
+
+
+def parse_gin(files=(), params=()):
+  """Parses .gin files and then single bindings, strictly.
+
+  Args:
+    files: Names of files, found on gin's search path.
+    params: Bindings, such as 'dafx.training.train.num_steps = 100'.
+
+  Raises:
+    FileNotFoundError: A file that is nowhere; those that are there are named.
+    ValueError: A name that gin does not know, or text that it cannot parse.
+  """
+  for file in files:
+    try:
+      gin.parse_config_file(file)
+    except OSError as error:
+      known = sorted(
+        p.name for root in gin_roots() for p in root.glob('tasks/*.gin')
+      )
+      raise FileNotFoundError(
+        f'{error}\nTasks that come with dafx: {", ".join(known)}. Other '
+        'folders to look in are given by --gin_search_path.'
+      ) from error
+  try:
+    gin.parse_config(list(params))
+  except (ValueError, SyntaxError) as error:
+    raise ValueError(f'--gin_param={list(params)}: {error}') from error
+
+
+def newest_operative_config(folder) -> pathlib.Path:
+  """Returns the last operative_config-<step>.gin of a folder.
+
+  Args:
+    folder: Where a training run was saved.
+
+  Raises:
+    FileNotFoundError: There is none.
+  """
+  folder = pathlib.Path(folder).expanduser()
+  found = {}
+  for path in folder.glob('operative_config-*.gin'):
+    match = re.fullmatch(r'operative_config-(\d+)', path.stem)
+    if match:
+      found[int(match[1])] = path
+  if not found:
+    raise FileNotFoundError(
+      f'{folder} holds no trained model (no operative_config-*.gin): '
+      'is it the --save_dir of a training run?'
+    )
+  return found[max(found)]
+
+
+def write_operative_config(folder, step: int):
+  """Writes the gin bindings in use to operative_config-<step>.gin.
+
+  Args:
+    folder: Where the training run is saved.
+    step: Step at which it starts.
+  """
+  # Imports stay in it, so that it can be parsed by itself.
+  path = pathlib.Path(folder) / f'operative_config-{step}.gin'
+  path.write_text(gin.operative_config_str(), encoding='utf-8')
+
+
+class Progress:
+  """How far long work is and how long it will take.
+
+  A bar on a terminal; otherwise a line in the log every `seconds`.
+
+  Args:
+    total: Steps in all.
+    done: Steps done before.
+    label: What the work is.
+    seconds: Time between lines of the log.
+  """
+
+  def __init__(self, total, done=0, label='', seconds=10.0):
+    self.total, self.done, self.label = total, done, label
+    self._seconds = seconds
+    self._start = self._last = time.monotonic()
+    self._first = done
+    self._bar = None
+    if sys.stderr.isatty():
+      self._bar = tqdm.tqdm(total=total, initial=done, desc=label)
+
+  def update(self, text: str = ''):
+    """Counts one step; `text` says how it went."""
+    self.done += 1
+    if self._bar is not None:
+      self._bar.set_postfix_str(text, refresh=False)
+      self._bar.update()
+      return
+    now = time.monotonic()
+    if now - self._last >= self._seconds or self.done == self.total:
+      self._last = now
+      per_step = (now - self._start) / (self.done - self._first)
+      left = int(per_step * (self.total - self.done))
+      logging.info(
+        '%s %d/%d %s, %d:%02d left',
+        self.label,
+        self.done,
+        self.total,
+        text,
+        left // 60,
+        left % 60,
+      )
+
+  def close(self):
+    """Ends the bar."""
+    if self._bar is not None:
+      self._bar.close()
+
+
+@contextlib.contextmanager
+def deferred_interrupts():
+  """Lets a step end before Ctrl-C or SIGTERM ends the work.
+
+  Yields:
+    An event that is set by the first signal. A second one ends at once.
+  """
+  requested = threading.Event()
+  if threading.current_thread() is not threading.main_thread():
+    yield requested
+    return
+
+  def handle(number, frame):
+    del number, frame
+    if requested.is_set():
+      raise KeyboardInterrupt
+    requested.set()
+
+  former = {
+    s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)
+  }
+  try:
+    yield requested
+  finally:
+    for number, handler in former.items():
+      signal.signal(number, handler)

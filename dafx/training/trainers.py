@@ -1,0 +1,446 @@
+"""The trainer: steps, checkpoints, learning rate; and the loop around it."""
+
+import os
+import pathlib
+import time
+
+import gin
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from dafx.training import plotting, train_util
+
+
+class DivergedError(ArithmeticError):
+  """The loss is not a number any more."""
+
+
+class Monitor(tf.Module):
+  """Follows the validation loss: when to lower the rate, when to stop.
+
+  Its state is in variables, so that a resumed run decides as if it had not been
+  interrupted.
+
+  Args:
+    plateau_patience: Validations without a new best until the learning rate is
+      lowered; None never lowers it.
+    stop_patience: Validations without a new best until training stops; None
+      never stops it.
+  """
+
+  def __init__(self, plateau_patience=None, stop_patience=None):
+    super().__init__(name='monitor')
+    self.plateau_patience = plateau_patience
+    self.stop_patience = stop_patience
+    self.best = tf.Variable(np.inf, trainable=False, dtype=tf.float32)
+    self.since_best = tf.Variable(0, trainable=False, dtype=tf.int32)
+    self.since_lowered = tf.Variable(0, trainable=False, dtype=tf.int32)
+
+  def update(self, loss: float) -> bool:
+    """Takes a validation loss in; returns whether it is the best so far."""
+    if loss < float(self.best):
+      self.best.assign(loss)
+      self.since_best.assign(0)
+      self.since_lowered.assign(0)
+      return True
+    self.since_best.assign_add(1)
+    self.since_lowered.assign_add(1)
+    return False
+
+  def lower_rate(self) -> bool:
+    """Returns whether to lower the learning rate now."""
+    patience = self.plateau_patience
+    if patience is None or int(self.since_lowered) < patience:
+      return False
+    self.since_lowered.assign(0)
+    return True
+
+  @property
+  def should_stop(self) -> bool:
+    """Whether there has been no new best for too long."""
+    patience = self.stop_patience
+    return patience is not None and int(self.since_best) >= patience
+
+
+@gin.configurable(module='dafx.training')
+class Trainer:
+  """Trains a model by Adam, and keeps it in checkpoints.
+
+  Args:
+    model: Called as model(features, return_losses=True); see `models`.
+    learning_rate: At the start.
+    decay_steps: Steps over which the learning rate falls to nothing, as half a
+      cosine; None keeps it.
+    grad_clip_norm: Largest global norm of a gradient; larger ones are scaled.
+    plateau_patience: Validations without a new best until the learning rate is
+      lowered; None never lowers it.
+    plateau_factor: What it is multiplied by then.
+    min_learning_rate: It goes no lower.
+    stop_patience: Validations without a new best until training stops; None
+      never stops it.
+    checkpoints_to_keep: The older ones are deleted.
+  """
+
+  def __init__(
+    self,
+    model: tf.keras.Model,
+    learning_rate: float = 1e-3,
+    decay_steps: int | None = None,
+    grad_clip_norm: float = 3.0,
+    plateau_patience: int | None = None,
+    plateau_factor: float = 0.5,
+    min_learning_rate: float = 1e-6,
+    stop_patience: int | None = None,
+    checkpoints_to_keep: int = 3,
+  ):
+    self.model = model
+    self.grad_clip_norm = grad_clip_norm
+    self.plateau_factor = plateau_factor
+    self.min_learning_rate = min_learning_rate
+    self.checkpoints_to_keep = checkpoints_to_keep
+    if decay_steps is not None:
+      if plateau_patience is not None:
+        raise ValueError(
+          f'decay_steps={decay_steps} and plateau_patience={plateau_patience} '
+          'both change the learning rate; set one of them to None.'
+        )
+      learning_rate = tf.keras.optimizers.schedules.CosineDecay(
+        learning_rate, decay_steps
+      )
+    self.optimizer = tf.keras.optimizers.Adam(learning_rate)
+    self.monitor = Monitor(plateau_patience, stop_patience)
+    self.checkpoint = tf.train.Checkpoint(
+      model=model, optimizer=self.optimizer, monitor=self.monitor
+    )
+
+  @property
+  def step(self) -> int:
+    """Number of steps trained."""
+    return int(self.optimizer.iterations)
+
+  @property
+  def learning_rate(self) -> float:
+    """The present learning rate."""
+    return float(self.optimizer.learning_rate)
+
+  def build(self, batch):
+    """Makes all variables, which a checkpoint is restored into.
+
+    Args:
+      batch: Features as `train_step` gets them.
+    """
+    self.model(batch)
+    self.optimizer.build(self.model.trainable_variables)
+
+  @tf.function
+  def train_step(self, batch):
+    """Takes one step; returns {name of loss: value before the step}.
+
+    Args:
+      batch: Features, {'audio', 'target', ...}.
+    """
+    with tf.GradientTape() as tape:
+      _, losses = self.model(batch, return_losses=True, training=True)
+    variables = self.model.trainable_variables
+    gradients = tape.gradient(losses['total_loss'], variables)
+    gradients, norm = tf.clip_by_global_norm(gradients, self.grad_clip_norm)
+    self.optimizer.apply_gradients(zip(gradients, variables))
+    return {**losses, 'gradient_norm': norm}
+
+  @tf.function
+  def validation_step(self, batch):
+    """Returns {name of loss: value}, training nothing."""
+    _, losses = self.model(batch, return_losses=True)
+    return losses
+
+  def validate(self, batches) -> dict[str, float]:
+    """Returns the mean of each loss over batches of one size."""
+    rows = [self.validation_step(batch) for batch in batches]
+    return {k: float(np.mean([float(r[k]) for r in rows])) for k in rows[0]}
+
+  def end_validation(self, loss: float) -> bool:
+    """Takes a validation loss in; returns whether it is the best so far."""
+    is_best = self.monitor.update(loss)
+    if self.monitor.lower_rate():
+      lower = max(
+        self.learning_rate * self.plateau_factor, self.min_learning_rate
+      )
+      self.optimizer.learning_rate.assign(lower)
+      logging.info('No new best: the learning rate is now %g.', lower)
+    return is_best
+
+  def save(self, folder) -> str:
+    """Writes ckpt-<step> and deletes those that are too old.
+
+    Args:
+      folder: Where to.
+
+    Returns:
+      Path of the checkpoint.
+
+    Raises:
+      OSError: It cannot be written, for want of space for example. What was
+        there before still is.
+    """
+    folder = pathlib.Path(folder)
+    manager = self._manager(folder)
+    try:
+      return manager.save(checkpoint_number=self.step)
+    except (tf.errors.OpError, OSError) as error:
+      for leftover in folder.glob(f'ckpt-{self.step}*'):
+        if manager.latest_checkpoint != str(folder / f'ckpt-{self.step}'):
+          leftover.unlink(missing_ok=True)
+      intact = self._intact_checkpoints(folder)
+      raise OSError(
+        f'The checkpoint of step {self.step} could not be written to {folder}'
+        f': {error}\n'
+        + (
+          f'{intact[0]} is intact: ' if intact else 'There is no earlier one. '
+        )
+        + 'Free some space on the disk (or mend its permissions), and run '
+        'the same command to go on.'
+      ) from error
+
+  def _manager(self, folder):
+    return tf.train.CheckpointManager(
+      self.checkpoint, os.fspath(folder), self.checkpoints_to_keep
+    )
+
+  @staticmethod
+  def _intact_checkpoints(folder) -> list[str]:
+    """Returns the checkpoints of a folder that can be read, newest first."""
+    state = tf.train.get_checkpoint_state(os.fspath(folder))
+    paths = list(state.all_model_checkpoint_paths) if state else []
+    intact = []
+    for path in reversed(paths):
+      try:
+        tf.train.load_checkpoint(path).get_variable_to_shape_map()
+      except (tf.errors.OpError, ValueError) as error:
+        logging.warning('%s cannot be read and is passed over: %s', path, error)
+        continue
+      intact.append(path)
+    return intact
+
+  def restore(self, folder) -> bool:
+    """Goes on from the newest checkpoint of a folder that can be read.
+
+    Call `build` before.
+
+    Args:
+      folder: Where checkpoints were saved; it need not exist.
+
+    Returns:
+      Whether there was one.
+
+    Raises:
+      ValueError: It is of another model; nothing was written.
+    """
+    intact = self._intact_checkpoints(folder)
+    if not intact:
+      return False
+    try:
+      self.checkpoint.restore(intact[0]).assert_consumed()
+    except (AssertionError, ValueError) as error:
+      detail = str(error).strip().splitlines()[-1]
+      raise ValueError(
+        f'{intact[0]} is of another model than the one that is set up now '
+        f'({detail}). Choose another --save_dir, or the gin files that it '
+        'was trained with (operative_config-*.gin beside it). Nothing in '
+        'it was changed.'
+      ) from error
+    return True
+
+
+def _summarize(writer, trainer, losses, seconds_per_step):
+  with writer.as_default(step=trainer.step):
+    for name, value in losses.items():
+      tf.summary.scalar(f'losses/{name}', value)
+    tf.summary.scalar('seconds_per_step', seconds_per_step)
+    tf.summary.scalar('learning_rate', trainer.learning_rate)
+
+
+def _summarize_examples(writer, trainer, batch, losses, n_examples=2):
+  """Writes validation losses, and what the first items look and sound like."""
+  model = trainer.model
+  outputs = model(batch)
+  audio = model.get_audio_from_outputs(outputs).numpy()
+  versions = {
+    'before': batch['audio'].numpy(),
+    'target': batch['target'].numpy(),
+    'after': audio,
+  }
+  with writer.as_default(step=trainer.step):
+    for name, value in losses.items():
+      tf.summary.scalar(f'losses/{name}', value)
+    for item in range(min(n_examples, len(audio))):
+      item_versions = {k: v[item] for k, v in versions.items()}
+      for name, samples in item_versions.items():
+        channels = samples.reshape(1, len(samples), -1)
+        tf.summary.audio(
+          f'audio_{item}/{name}',
+          channels.clip(-1, 1),
+          int(model.sample_rate),
+        )
+      figure = plotting.spectrograms(item_versions, int(model.sample_rate))
+      tf.summary.image(
+        f'spectrograms/{item}', plotting.figure_to_array(figure)[None]
+      )
+    for processor in model.driven.values():
+      values = outputs[processor.name]['controls']['controls'].numpy()
+      for i, symbol in enumerate(processor.symbols):
+        tf.summary.histogram(
+          f'controls/{processor.name}/{symbol}', values[..., i]
+        )
+      n_frames = values.shape[1]
+      seconds = batch['audio'].shape[1] / model.sample_rate
+      figures = plotting.plugin_figures(
+        processor, values[0], np.arange(n_frames) * seconds / n_frames
+      )
+      image = plotting.stack_figures(figures)
+      tf.summary.image(f'controls/{processor.name}', image[None])
+
+
+@gin.configurable(module='dafx.training')
+def train(
+  data_provider=gin.REQUIRED,
+  valid_provider=None,
+  trainer=gin.REQUIRED,
+  batch_size: int = 8,
+  num_steps: int = 1000,
+  steps_per_summary: int = 20,
+  steps_per_validation: int = 100,
+  steps_per_save: int = 100,
+  early_stop_loss_value: float | None = None,
+  seed: int = 0,
+  save_dir: str = '',
+  restore_dir: str = '',
+):
+  """Trains until the last step, or until the validation loss says stop.
+
+  A run that is interrupted is saved at its last step; the same call goes on
+  from there, with the same result as if it had not been interrupted.
+
+  Args:
+    data_provider: Gives the batches to train on; see `data`.
+    valid_provider: Gives those to validate on; None for no validation.
+    trainer: The Trainer.
+    batch_size: Items per step.
+    num_steps: Steps in all, those before a resume included.
+    steps_per_summary: Steps between entries in TensorBoard.
+    steps_per_validation: Steps between validations.
+    steps_per_save: Steps between checkpoints.
+    early_stop_loss_value: Training loss below which to stop.
+    seed: Seed of the data's order.
+    save_dir: Where checkpoints, gin configuration and summaries go; '' writes
+      nothing. A run that is there is resumed.
+    restore_dir: Where to take a trained model from, if save_dir holds none.
+
+  Returns:
+    {'step': [...], name of loss: [...], 'valid_step': [...], 'valid_' + name of
+    loss: [...]}, from the start or resume on.
+
+  Raises:
+    ValueError: save_dir holds another model, or restore_dir no model.
+    DivergedError: The loss is not finite; the last checkpoint is good.
+    KeyboardInterrupt: Ctrl-C, after the step was ended and saved.
+    OSError: A checkpoint could not be written.
+  """
+  trainer.build(next(iter(data_provider.get_batch(batch_size, seed=seed))))
+  folder = pathlib.Path(save_dir).expanduser() if save_dir else None
+  if folder is not None and trainer.restore(folder):
+    logging.info('Resuming %s at step %d.', folder, trainer.step)
+  elif restore_dir:
+    if not trainer.restore(pathlib.Path(restore_dir).expanduser()):
+      raise ValueError(f'--restore_dir={restore_dir} holds no checkpoint.')
+    logging.info('Starting from %s, step %d.', restore_dir, trainer.step)
+
+  writers = {}
+  if folder is not None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ('train', 'valid'):
+      writers[name] = tf.summary.create_file_writer(
+        str(folder / 'summaries' / name)
+      )
+  valid_batches = []
+  if valid_provider is not None:
+    valid_batches = list(
+      valid_provider.get_batch(batch_size, shuffle=False, repeats=1)
+    )
+
+  history = {}
+
+  def note(prefix, losses):
+    for name, value in {'step': trainer.step, **losses}.items():
+      history.setdefault(prefix + name, []).append(value)
+
+  def save():
+    if folder is not None:
+      trainer.save(folder)
+
+  batches = iter(
+    data_provider.get_batch(batch_size, first_step=trainer.step, seed=seed)
+  )
+  progress = train_util.Progress(num_steps, trainer.step, 'Training')
+  recent, since = [], time.monotonic()
+  try:
+    with train_util.deferred_interrupts() as interrupted:
+      while trainer.step < num_steps:
+        losses = trainer.train_step(next(batches))
+        losses = {name: float(value) for name, value in losses.items()}
+        recent.append(losses)
+        note('', losses)
+        if not np.isfinite([*losses.values()]).all():
+          raise DivergedError(
+            f'The loss at step {trainer.step} is {losses}. The checkpoints '
+            f'in {folder} are from before. Lower '
+            'dafx.training.Trainer.learning_rate or .grad_clip_norm.'
+          )
+        progress.update(f'loss {losses["total_loss"]:.4f}')
+        step = trainer.step
+        if folder is not None and len(history['step']) == 1:
+          train_util.write_operative_config(folder, step - 1)
+
+        if step % steps_per_summary == 0 and writers:
+          seconds = (time.monotonic() - since) / len(recent)
+          means = {k: np.mean([r[k] for r in recent]) for k in recent[0]}
+          _summarize(writers['train'], trainer, means, seconds)
+          recent, since = [], time.monotonic()
+        is_last = step == num_steps
+        if valid_batches and (step % steps_per_validation == 0 or is_last):
+          valid_losses = trainer.validate(valid_batches)
+          note('valid_', valid_losses)
+          is_best = trainer.end_validation(valid_losses['total_loss'])
+          logging.info(
+            'Step %d: validation loss %.4f%s',
+            step,
+            valid_losses['total_loss'],
+            ', the best so far' if is_best else '',
+          )
+          if writers:
+            _summarize_examples(
+              writers['valid'], trainer, valid_batches[0], valid_losses
+            )
+          if is_best and folder is not None:
+            trainer.save(folder / 'best')
+        if step % steps_per_save == 0 or is_last:
+          save()
+        if interrupted.is_set():
+          save()
+          logging.info(
+            'Interrupted at step %d%s.',
+            step,
+            f'; the same command goes on from {folder}' if folder else '',
+          )
+          raise KeyboardInterrupt
+        stop_value = early_stop_loss_value
+        low = stop_value is not None and losses['total_loss'] <= stop_value
+        if low or trainer.monitor.should_stop:
+          logging.info('Stopping early at step %d.', step)
+          save()
+          break
+  finally:
+    progress.close()
+    for writer in writers.values():
+      writer.close()
+  return history
