@@ -65,10 +65,11 @@ def draw_directions(
 ) -> np.ndarray:
   """Draws the directions that one item is perturbed in: all entries +1 or -1.
 
-  'rademacher' draws each entry by itself. 'hadamard' takes, within each frame,
-  rows of a Hadamard matrix with random signs and order: the probes of a frame
-  are orthogonal over its controls, so that n_controls probes (rounded up to a
-  power of two) give the gradient of a linear box exactly.
+  'rademacher' draws each entry by itself. 'hadamard' takes the rows of a
+  Hadamard matrix with random signs and order, probe by probe and frame by
+  frame: n_controls probes (rounded up to a power of two) of a frame give the
+  gradient of a linear box exactly; in the mean over as many frames, controls
+  that act alike in all of them do not disturb each other.
 
   Args:
     kind: 'hadamard' or 'rademacher'.
@@ -91,18 +92,16 @@ def draw_directions(
     return rng.integers(0, 2, shape) * 2.0 - 1.0
   if kind != 'hadamard':
     raise ValueError(f'directions={kind!r} must be one of {DIRECTIONS}.')
-  # A power of two that holds all controls; probes beyond it start over.
+  # A power of two that holds all controls; what is beyond it starts over.
   order = 1 << max(n_controls - 1, 0).bit_length()
   hadamard = scipy.linalg.hadamard(order).astype(float)
-  rows = np.argsort(rng.random((n_frames, order)), axis=1)
-  rows = rows[:, np.arange(n_probes) % order]  # [n_frames, n_probes]
-  columns = np.argsort(rng.random((n_frames, order)), axis=1)[:, :n_controls]
-  # Of shape [n_frames, n_probes, n_controls].
-  signs = hadamard[rows[:, :, np.newaxis], columns[:, np.newaxis, :]]
-  flips = rng.integers(0, 2, (n_frames, 1, n_controls)) * 2.0 - 1.0
+  hadamard = hadamard[rng.permutation(order)][:, rng.permutation(order)]
+  hadamard = hadamard[:, :n_controls] * (rng.integers(0, 2, n_controls) * 2 - 1)
+  # Frames take up the rows where the frame before left off.
+  rows = np.arange(n_frames * n_probes).reshape(n_frames, n_probes) % order
   # A sign per frame and probe keeps frames apart within a probe.
-  frame_flips = rng.integers(0, 2, (n_frames, n_probes, 1)) * 2.0 - 1.0
-  return np.moveaxis(signs * flips * frame_flips, 1, 0)
+  signs = rng.integers(0, 2, (n_frames, n_probes, 1)) * 2.0 - 1.0
+  return np.moveaxis(signs * hadamard[rows], 1, 0)
 
 
 def _flatten(signals: np.ndarray, n: int) -> np.ndarray:
@@ -245,7 +244,7 @@ def reversal_adjoint(
 
   Returns:
     Gradient to the audio, of its shape, float64. Zero for items whose cotangent
-    is zero.
+    is zero, NaN for those whose cotangent is not finite.
 
   Raises:
     ValueError: Shapes that differ.
@@ -259,6 +258,9 @@ def reversal_adjoint(
     )
   axes = tuple(range(1, audio.ndim))
   level = np.sqrt(np.mean(audio**2, axis=axes, keepdims=True))
+  # A cotangent that is not finite is no audio to render: its gradient is NaN.
+  is_finite = np.isfinite(cotangent).all(axis=axes, keepdims=True)
+  cotangent = np.where(is_finite, cotangent, 0.0)
   size = np.sqrt(np.mean(cotangent**2, axis=axes, keepdims=True))
   # Silence has no level; -60 dB full scale is quiet for any box.
   scale = epsilon * np.maximum(level, 1e-3) / np.where(size > 0.0, size, 1.0)
@@ -268,7 +270,7 @@ def reversal_adjoint(
     render(np.concatenate([backwards + step, backwards - step])), np.float64
   )
   difference = signals[: len(audio)] - signals[len(audio) :]
-  return (difference / (2.0 * scale))[:, ::-1]
+  return np.where(is_finite, difference / (2.0 * scale), np.nan)[:, ::-1]
 
 
 def _check(controls, cotangent, epsilon):

@@ -8,6 +8,7 @@ r"""Trains, evaluates and uses models: the command dafx_run.
 A later word wins: the files of --gin_file in their order, then --gin_param.
 """
 
+import os
 import pathlib
 import sys
 
@@ -46,6 +47,10 @@ flags.DEFINE_bool(
 
 
 def _prepare_tensorflow():
+  # Sums are shared out among threads, and their last bits depend on how many:
+  # so that the machine's number does not matter, it is said here. (Rendering,
+  # which takes most of the time, has threads of its own.)
+  os.environ.setdefault('TF_NUM_INTRAOP_THREADS', '2')
   # TensorFlow takes seconds to import: flags are checked first.
   import tensorflow as tf
 

@@ -18,6 +18,7 @@ import gin
 import numpy as np
 import soundfile
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 AUDIO_SUFFIXES = ('.wav', '.flac', '.ogg', '.mp3', '.aif', '.aiff')
 
@@ -60,6 +61,9 @@ def read_info(path: str | os.PathLike):
     raise ValueError(f'{path} is an empty file; remove or replace it.')
   try:
     info = soundfile.info(path)
+    with soundfile.SoundFile(path) as file:
+      file.seek(max(info.frames - 1, 0))  # a file that is cut short fails here
+      n_last = len(file.read(1))
   except soundfile.LibsndfileError as error:
     raise ValueError(
       f'{path} is no audio file that can be read ({error}). Readable are '
@@ -67,11 +71,18 @@ def read_info(path: str | os.PathLike):
     ) from error
   if not info.frames:
     raise ValueError(f'{path} holds no samples; remove or replace it.')
+  if not n_last:
+    raise ValueError(
+      f'{path} is cut short: it ends before its {info.frames} samples do; '
+      'remove or replace it.'
+    )
   return info
 
 
 def find_audio(folder: str | os.PathLike) -> list[pathlib.Path]:
   """Returns the audio files below a folder, sorted.
+
+  Names that begin with a dot are passed over: what an interrupted write leaves.
 
   Args:
     folder: Where to look, subfolders included.
@@ -83,7 +94,9 @@ def find_audio(folder: str | os.PathLike) -> list[pathlib.Path]:
   if not folder.is_dir():
     raise FileNotFoundError(f'{folder}: there is no such folder.')
   paths = sorted(
-    p for p in folder.rglob('*') if p.suffix.lower() in AUDIO_SUFFIXES
+    p
+    for p in folder.rglob('*')
+    if p.suffix.lower() in AUDIO_SUFFIXES and not p.name.startswith('.')
   )
   if not paths:
     raise FileNotFoundError(
@@ -100,17 +113,17 @@ def find_pairs(folder: str | os.PathLike) -> list[Pair]:
 
   Raises:
     FileNotFoundError: A folder is missing or holds no audio.
-    ValueError: Files without partner, or partners that differ in rate, channels
-      or length; the message names all of them.
+    ValueError: Files without partner, two of one name, or partners that differ
+      in rate, channels or length; the message names all of them.
   """
   folder = pathlib.Path(folder)
-  files = {}
-  for side in ('input', 'target'):
-    paths = find_audio(folder / side)
-    files[side] = {
-      p.relative_to(folder / side).with_suffix('').as_posix(): p for p in paths
-    }
-  faults = []
+  files, faults = {'input': {}, 'target': {}}, []
+  for side, by_name in files.items():
+    for path in find_audio(folder / side):
+      name = path.relative_to(folder / side).with_suffix('').as_posix()
+      if name in by_name:
+        faults.append(f'{path} has the name of {by_name[name]}')
+      by_name[name] = path
   for side, other in (('input', 'target'), ('target', 'input')):
     for name in sorted(set(files[side]) - set(files[other])):
       faults.append(f'{files[side][name]} has no partner in {folder / other}')
@@ -326,10 +339,15 @@ class TFRecordProvider(_Provider):
         tf.data.TFRecordDataset(os.fspath(file)).as_numpy_iterator()
       )
       self.items = [self._parse(record) for record in records]
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-      raise ValueError(f'{file} cannot be read: {error}') from error
+    except (tf.errors.OpError, DecodeError, IndexError, ValueError) as error:
+      raise ValueError(
+        f'{file} is damaged or holds no pairs; write it again (dafx_prepare '
+        f'--tfrecord). {type(error).__name__}: {error}'
+      ) from error
     if not self.items:
-      raise ValueError(f'{file} holds no pairs.')
+      raise ValueError(
+        f'{file} is empty; write it again (dafx_prepare --tfrecord).'
+      )
     for name, rate, sides in self.items:
       given = (rate, sides.shape[-1])
       if given != (sample_rate, n_channels) or sides.shape[1] < n_samples:

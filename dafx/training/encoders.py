@@ -1,5 +1,7 @@
 """Networks that listen: audio in, an embedding per frame of controls out."""
 
+import math
+
 import ddsp
 import gin
 import tensorflow as tf
@@ -16,14 +18,15 @@ def n_frames_for(n_samples, hop_size):
 class LogMelEncoder(tfkl.Layer):
   """A small convolutional network over log-mel spectra.
 
-  Each frame sees its own hop and, smoothed, the seconds around it: what a
-  mastering engineer sets slowly (level, tone) and what moves.
+  A frame's embedding holds the mean spectrum of the seconds around it as it is,
+  because the level of a band mostly asks for gains in proportion, and what
+  convolutions make of the sound around it and in its own hop.
 
   Args:
     sample_rate: Rate of the audio, in Hz.
     hop_size: Samples per frame of controls; a multiple of a quarter of
       `fft_size`.
-    width: Size of the embedding.
+    width: Size of the convolutions' part of the embedding.
     n_mels: Mel bands from 20 Hz to half the sample rate.
     fft_size: Samples per spectrum; spectra overlap by three quarters.
     context_s: Seconds around a frame that it sees the mean of.
@@ -58,11 +61,32 @@ class LogMelEncoder(tfkl.Layer):
     self.convolutions = [
       tfkl.Conv1D(width, 3, padding='same', activation='relu') for _ in range(2)
     ]
-    self.mix = tfkl.Dense(width, activation='relu')
-    # Centred and of norm 1: gradients of black boxes are noisy, and a step of
-    # Adam on many features of one sign would move all controls far at once.
-    self.norm = tfkl.LayerNormalization(scale=False, center=False)
-    self.gain = width**-0.5
+    self.mix = tfkl.Dense(width, activation='tanh')
+    # Gradients of black boxes are noisy: features are centred and small, so
+    # that a step of Adam on all of them does not move the controls far.
+    self.gain = (width + n_mels) ** -0.5
+
+  def standardized_log_mel(self, audio: tf.Tensor) -> tf.Tensor:
+    """Returns log-mel spectra, about 0 +- 1 for music at -25 LUFS.
+
+    Args:
+      audio: Shape [batch, n_samples].
+
+    Returns:
+      Natural logarithms of shape [batch, n_spectra, n_mels], at least -5.
+    """
+    spectra = ddsp.spectral_ops.compute_logmel(
+      audio,
+      lo_hz=20.0,
+      hi_hz=self.sample_rate / 2,
+      bins=self.n_mels,
+      fft_size=self.fft_size,
+      overlap=0.75,
+      sample_rate=self.sample_rate,
+    )
+    # Measured on music: 1.0 in each band at 2,048 samples per spectrum.
+    middle = 1.0 + math.log(self.fft_size / 2048)
+    return tf.maximum(spectra - middle, -5.0)
 
   def call(self, audio: tf.Tensor) -> tf.Tensor:
     """Embeds audio.
@@ -72,32 +96,30 @@ class LogMelEncoder(tfkl.Layer):
         are mixed.
 
     Returns:
-      Embedding of shape [batch, n_samples / hop_size rounded up, width].
+      Embedding of shape [batch, n_samples / hop_size rounded up, n_mels +
+      width].
     """
     if audio.shape.rank == 3:
       audio = tf.reduce_mean(audio, axis=-1)
-    spectra = ddsp.spectral_ops.compute_logmel(
-      audio,
-      lo_hz=20.0,
-      hi_hz=self.sample_rate / 2,
-      bins=self.n_mels,
-      fft_size=self.fft_size,
-      overlap=0.75,
-      sample_rate=self.sample_rate,
-    )  # natural logarithm, -11.5 for silence, up to about 4
-    x = spectra / 5.0 + 0.5  # [B, T, n_mels]
+    spectra = self.standardized_log_mel(audio)
+    x = spectra  # [B, T, n_mels]
     for convolution in self.convolutions:
       x = convolution(x)
-    context = tf.nn.avg_pool1d(x, self.n_context, 1, 'SAME')
-    x = tf.concat([x, context], axis=-1)
-    # [B, T, 2 * width] -> [B, n_frames, 2 * width]
+    # [B, T, n] -> [B, n_frames, n], now and around
     step = self.spectra_per_frame
-    x = tf.nn.avg_pool1d(x, step, step, 'SAME')
     n_frames = n_frames_for(tf.shape(audio)[1], self.hop_size)
-    x = self.gain * self.norm(self.mix(x[:, :n_frames]))
+
+    def around(x):
+      x = tf.nn.avg_pool1d(x, self.n_context, 1, 'SAME')
+      return x[:, ::step][:, :n_frames]
+
+    now = tf.nn.avg_pool1d(x, step, step, 'SAME')[:, :n_frames]
+    mixed = self.mix(tf.concat([now, around(x)], axis=-1))
+    embedding = self.gain * tf.concat([around(spectra), mixed], axis=-1)
     if audio.shape[1] is not None:
-      x.set_shape([None, n_frames_for(audio.shape[1], self.hop_size), None])
-    return x
+      n_frames = n_frames_for(audio.shape[1], self.hop_size)
+      embedding.set_shape([None, n_frames, None])
+    return embedding
 
 
 @gin.register

@@ -94,9 +94,26 @@ class ControlModel(tf.keras.Model):
       processor = getattr(self.processor_group, node[0])
       if not hasattr(processor, 'default_controls'):
         continue
-      key = node[1][1]  # (audio, controls)
-      if key in free:
-        driven[key] = processor
+      if isinstance(node[1], str) or len(node[1]) != 2:
+        raise ValueError(
+          f'Node {node[0]!r} of the DAG has the inputs {node[1]!r}; it takes '
+          'two, audio and controls, such as '
+          f"['audio', '{node[0]}_controls']."
+        )
+      key = node[1][1].removeprefix('inputs/')
+      if key not in free:
+        continue  # from another node
+      if key in driven or key in ('audio', 'target'):
+        raise ValueError(
+          f'Node {node[0]!r} of the DAG takes {key!r} as its controls, which '
+          + (
+            f'are those of {driven[key].name!r}'
+            if key in driven
+            else 'is audio'
+          )
+          + f". Name them for it alone, such as '{node[0]}_controls'."
+        )
+      driven[key] = processor
     return driven
 
   def predict_controls(self, audio: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import time
 
 import gin
@@ -188,16 +189,15 @@ class Trainer:
     try:
       return manager.save(checkpoint_number=self.step)
     except (tf.errors.OpError, OSError) as error:
-      for leftover in folder.glob(f'ckpt-{self.step}*'):
-        if manager.latest_checkpoint != str(folder / f'ckpt-{self.step}'):
+      if manager.latest_checkpoint != str(folder / f'ckpt-{self.step}'):
+        for leftover in folder.glob(f'ckpt-{self.step}.*'):
           leftover.unlink(missing_ok=True)
-      intact = self._intact_checkpoints(folder)
+        shutil.rmtree(folder / f'ckpt-{self.step}_temp', ignore_errors=True)
+      intact = self._newest_intact_checkpoint(folder)
       raise OSError(
         f'The checkpoint of step {self.step} could not be written to {folder}'
         f': {error}\n'
-        + (
-          f'{intact[0]} is intact: ' if intact else 'There is no earlier one. '
-        )
+        + (f'{intact} is intact. ' if intact else 'There is no earlier one. ')
         + 'Free some space on the disk (or mend its permissions), and run '
         'the same command to go on.'
       ) from error
@@ -208,19 +208,36 @@ class Trainer:
     )
 
   @staticmethod
-  def _intact_checkpoints(folder) -> list[str]:
-    """Returns the checkpoints of a folder that can be read, newest first."""
+  def _newest_intact_checkpoint(folder) -> str | None:
+    """Returns the newest checkpoint of a folder that can be read whole.
+
+    Args:
+      folder: Where checkpoints were saved; it need not exist.
+
+    Returns:
+      Its path; None if none was ever saved.
+
+    Raises:
+      ValueError: There are some, but none of them can be read.
+    """
     state = tf.train.get_checkpoint_state(os.fspath(folder))
     paths = list(state.all_model_checkpoint_paths) if state else []
-    intact = []
     for path in reversed(paths):
       try:
-        tf.train.load_checkpoint(path).get_variable_to_shape_map()
-      except (tf.errors.OpError, ValueError) as error:
+        reader = tf.train.load_checkpoint(path)
+        for name in reader.get_variable_to_shape_map():
+          reader.get_tensor(name)  # compares its checksum
+      except (tf.errors.OpError, ValueError, IndexError) as error:
         logging.warning('%s cannot be read and is passed over: %s', path, error)
         continue
-      intact.append(path)
-    return intact
+      return path
+    if paths:
+      raise ValueError(
+        f'There are checkpoints in {folder}, but none of {", ".join(paths)} '
+        'can be read. Choose another --save_dir, or delete this one to start '
+        'over.'
+      )
+    return None
 
   def restore(self, folder) -> bool:
     """Goes on from the newest checkpoint of a folder that can be read.
@@ -234,17 +251,18 @@ class Trainer:
       Whether there was one.
 
     Raises:
-      ValueError: It is of another model; nothing was written.
+      ValueError: It is of another model, or all are damaged; nothing was
+        written.
     """
-    intact = self._intact_checkpoints(folder)
-    if not intact:
+    intact = self._newest_intact_checkpoint(folder)
+    if intact is None:
       return False
     try:
-      self.checkpoint.restore(intact[0]).assert_consumed()
+      self.checkpoint.restore(intact).assert_consumed()
     except (AssertionError, ValueError) as error:
       detail = str(error).strip().splitlines()[-1]
       raise ValueError(
-        f'{intact[0]} is of another model than the one that is set up now '
+        f'{intact} is of another model than the one that is set up now '
         f'({detail}). Choose another --save_dir, or the gin files that it '
         'was trained with (operative_config-*.gin beside it). Nothing in '
         'it was changed.'
@@ -385,7 +403,8 @@ def train(
   recent, since = [], time.monotonic()
   try:
     with train_util.deferred_interrupts() as interrupted:
-      while trainer.step < num_steps:
+      # A run that stopped early and is called again stays where it is.
+      while trainer.step < num_steps and not trainer.monitor.should_stop:
         losses = trainer.train_step(next(batches))
         losses = {name: float(value) for name, value in losses.items()}
         recent.append(losses)

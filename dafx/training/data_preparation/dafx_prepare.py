@@ -19,25 +19,6 @@ TASKS = ('mastering',)
 # The music that comes with dafx; see LICENSE.md in it.
 DEMO_AUDIO = pathlib.Path(__file__).resolve().parent / 'demo_audio'
 
-flags.DEFINE_enum(
-  'source',
-  'demo',
-  ['demo', 'folder'],
-  'demo: pairs made from the music that comes with dafx; folder: your own '
-  'pairs, in the folders input and target of --input_dir.',
-)
-flags.DEFINE_string('input_dir', None, 'source=folder: where your pairs are.')
-flags.DEFINE_string(
-  'output_dir',
-  None,
-  'Gets train, valid and test; ~/dafx/data/<task> if not given.',
-)
-flags.DEFINE_integer('sample_rate', 22050, 'Of train and valid, in Hz.')
-flags.DEFINE_integer('n_channels', 1, 'Of train and valid.')
-flags.DEFINE_integer('n_variants', 8, 'source=demo: pairs per song in train.')
-flags.DEFINE_integer('seed', 0, 'source=demo: seed of levels and tones.')
-flags.DEFINE_bool('tfrecord', False, 'Also write train and valid as TFRecord.')
-
 
 def prepare_demo(
   output_dir: pathlib.Path,
@@ -64,6 +45,30 @@ def prepare_demo(
     n_channels,
     {'train': n_variants, 'valid': 2, 'test': 2},
     seed,
+  )
+
+
+def _define_flags():
+  # Not on import: demo.py and notebooks take functions from here.
+  flags.DEFINE_enum(
+    'source',
+    'demo',
+    ['demo', 'folder'],
+    'demo: pairs made from the music that comes with dafx; folder: your own '
+    'pairs, in the folders input and target of --input_dir.',
+  )
+  flags.DEFINE_string('input_dir', None, 'source=folder: where your pairs are.')
+  flags.DEFINE_string(
+    'output_dir',
+    None,
+    'Gets train, valid and test; ~/dafx/data/<task> if not given.',
+  )
+  flags.DEFINE_integer('sample_rate', 22050, 'Of train and valid, in Hz.')
+  flags.DEFINE_integer('n_channels', 1, 'Of train and valid.')
+  flags.DEFINE_integer('n_variants', 8, 'source=demo: pairs per song in train.')
+  flags.DEFINE_integer('seed', 0, 'source=demo: seed of levels and tones.')
+  flags.DEFINE_bool(
+    'tfrecord', False, 'Also write train and valid as TFRecord.'
   )
 
 
@@ -118,6 +123,7 @@ def _main_with_messages(argv):
 
 def console_entry_point():
   """The command dafx_prepare."""
+  _define_flags()
   logging.set_verbosity(logging.INFO)
   app.run(_main_with_messages)
 

@@ -1,0 +1,141 @@
+"""What a training step costs beside the plugins' own time, as ratios.
+
+    python benchmarks/training_step.py
+
+Takes steps of a task on noise and compares, in one run:
+
+- step: a whole step of the trainer.
+- plugins: the C render loop alone, for all that such a step renders, on as many
+  threads; instances are made before.
+- encoder and loss: both, forward and backward, without any plugin.
+
+The ratio that counts is (step - encoder and loss) / plugins.
+"""
+
+import statistics
+import time
+
+import tensorflow as tf
+from absl import app, flags
+
+from dafx.lv2 import renderer as lv2_renderer
+from dafx.training import models, train_util, trainers
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string('gin_file', 'mastering.gin', 'Task.')
+flags.DEFINE_integer('batch_size', 8, 'Items per step.')
+flags.DEFINE_integer('n_samples', 40960, 'Samples per item.')
+flags.DEFINE_integer('n_rounds', 7, 'Rounds; medians are printed.')
+
+
+class Recorder:
+  """Keeps what renderers are asked to render, and can do it again."""
+
+  def __init__(self, renderers):
+    self.calls = []
+    for renderer in renderers:
+      self._wrap(renderer)
+
+  def _wrap(self, renderer):
+    render = renderer.render
+
+    def recorded(audio, controls=None, hop_size=None):
+      checked = renderer._check_input(audio, controls, hop_size)
+      self.calls.append((renderer, *checked))
+      return render(audio, controls, hop_size)
+
+    renderer.render = recorded
+
+  def seconds_in_c(self, calls):
+    """Returns the wall time of the render loops of calls alone."""
+    total = 0.0
+    for renderer, audio, controls, hop_size in calls:
+      jobs = []
+      for item, frames in zip(audio, controls, strict=True):
+        plane = item.T.copy()
+        if len(plane) < renderer.n_channels_in:
+          plane = plane.repeat(renderer.n_channels_in, axis=0)
+        # A fresh instance each, made before the clock starts.
+        instance = lv2_renderer._Instance(renderer)
+        jobs.append((instance, plane, frames, hop_size, renderer.warm_up))
+      pool = lv2_renderer._executor(renderer.n_threads, -1)
+      start = time.perf_counter()
+      run = renderer._run
+      list(pool.map(lambda job, run=run: run(*job), jobs))
+      total += time.perf_counter() - start
+    return total
+
+
+def seconds(function):
+  """Returns how long a call takes."""
+  start = time.perf_counter()
+  function()
+  return time.perf_counter() - start
+
+
+def main(argv):
+  """Measures and prints."""
+  del argv
+  train_util.add_gin_search_paths()
+  train_util.parse_gin(
+    [FLAGS.gin_file],
+    ["data_path = ''", f'n_samples = {FLAGS.n_samples}'],
+  )
+  tf.keras.utils.set_random_seed(0)
+  model = models.get_model()
+  trainer = trainers.Trainer(model)
+  shape = [FLAGS.batch_size, FLAGS.n_samples]
+  batch = {
+    'audio': 0.1 * tf.random.stateless_normal(shape, [0, 1]),
+    'target': 0.2 * tf.random.stateless_normal(shape, [0, 2]),
+  }
+  trainer.build(batch)
+
+  @tf.function
+  def encode_and_compare():
+    with tf.GradientTape() as tape:
+      controls = model.predict_controls(batch['audio'])
+      # As if each plugin's gradient to its controls were ones.
+      total = tf.add_n([tf.reduce_sum(c) for c in controls.values()])
+      audio = batch['audio'] + 1e-9 * total
+      losses = [
+        tf.add_n(list(loss.get_losses_dict(batch['target'], audio).values()))
+        for loss in model.loss_objs
+      ]
+      loss = tf.add_n(losses)
+    return loss, tape.gradient(loss, model.trainable_variables)
+
+  recorder = Recorder([p.renderer for p in model.driven.values()])
+  trainer.train_step(batch)
+  encode_and_compare()
+  rounds = {'step': [], 'plugins': [], 'encoder and loss': []}
+  for _ in range(FLAGS.n_rounds):
+    recorder.calls.clear()
+    rounds['step'].append(seconds(lambda: trainer.train_step(batch)))
+    calls = list(recorder.calls)
+    rounds['plugins'].append(recorder.seconds_in_c(calls))
+    rounds['encoder and loss'].append(seconds(encode_and_compare))
+  medians = {name: statistics.median(row) for name, row in rounds.items()}
+  ratios = [
+    (step - own) / plugins
+    for step, plugins, own in zip(*rounds.values(), strict=True)
+  ]
+  n_items = sum(len(audio) for _, audio, _, _ in calls)
+  print(
+    f'{FLAGS.gin_file}: batch of {FLAGS.batch_size} x {FLAGS.n_samples} '
+    f'samples, {n_items} renders per step, '
+    f'{calls[0][0].n_threads} threads, medians of {FLAGS.n_rounds} rounds'
+  )
+  for name, value in medians.items():
+    print(
+      f'{name:18} {1e3 * value:8.1f} ms  {value / medians["step"]:6.3f} of step'
+    )
+  print(
+    '(step - encoder and loss) / plugins: '
+    f'{statistics.median(ratios):.3f} (rounds: '
+    f'{min(ratios):.3f} to {max(ratios):.3f}; at most 1.25 is wanted)'
+  )
+
+
+if __name__ == '__main__':
+  app.run(main)
