@@ -10,6 +10,7 @@ NumPy only; nothing here knows of TensorFlow or gin.
 """
 
 from dafx.lv2.errors import PluginError
+from dafx.lv2.presets import Preset, list_presets, load_preset, write_preset
 from dafx.lv2.renderer import Renderer, check_value, default_n_threads
 from dafx.lv2.world import Plugin, Port, get_plugin, list_uris
 
@@ -17,9 +18,13 @@ __all__ = [
   'Plugin',
   'PluginError',
   'Port',
+  'Preset',
   'Renderer',
   'check_value',
   'default_n_threads',
   'get_plugin',
+  'list_presets',
   'list_uris',
+  'load_preset',
+  'write_preset',
 ]

@@ -68,6 +68,7 @@ const LilvNode* lilv_plugin_class_get_label(const LilvPluginClass*);
 LilvNodes* lilv_plugin_get_required_features(const LilvPlugin*);
 LilvNodes* lilv_plugin_get_value(const LilvPlugin*, const LilvNode*);
 bool lilv_plugin_has_feature(const LilvPlugin*, const LilvNode*);
+LilvNodes* lilv_plugin_get_related(const LilvPlugin*, const LilvNode*);
 uint32_t lilv_plugin_get_num_ports(const LilvPlugin*);
 const LilvPort* lilv_plugin_get_port_by_index(const LilvPlugin*, uint32_t);
 
