@@ -22,7 +22,12 @@ TRAINING_LEVELS = (
   ('evaluators', 'data_preparation'),
   ('dafx_run', 'demo'),
 )
-LV2_LEVELS = (('_host', 'errors'), ('world',), ('renderer',), ('presets',))
+LV2_LEVELS = (
+  ('_host', 'errors'),
+  ('world', 'processes'),
+  ('renderer',),
+  ('worker', 'presets'),
+)
 # The host and the estimators know nothing of TensorFlow and gin.
 PURE = ('lv2', 'gradients')
 

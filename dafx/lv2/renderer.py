@@ -13,16 +13,17 @@ import concurrent.futures
 import functools
 import logging
 import os
-import threading
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dafx.lv2 import _host, errors, world
+from dafx.lv2 import _host, errors, processes, world
 
 _ffi = _host.ffi
 _lib = _host.lib
 _log = logging.getLogger('dafx.lv2')
+
+ISOLATIONS = ('thread', 'process')
 
 _KINDS = {
   ('control', True): _lib.DAFX_CONTROL_IN,
@@ -100,6 +101,10 @@ class Renderer:
       controls: hides what plugins do at their start.
     strict: Whether output that is not finite is an error. Otherwise it is set
       to zero, counted in `n_nonfinite` and warned of.
+    isolation: 'thread' renders in this process; 'process' in worker processes,
+      in which a plugin that crashes or hangs costs an error, not the run.
+    time_limit_s: With isolation='process', seconds after which a render of an
+      item counts as hung.
 
   Raises:
     ValueError: No such plugin, or a fixed value or setting out of its range.
@@ -118,6 +123,8 @@ class Renderer:
     compensate_latency: bool = True,
     warm_up: int = 0,
     strict: bool = False,
+    isolation: str = 'thread',
+    time_limit_s: float = 60.0,
   ):
     self.plugin = plugin = world.get_plugin(uri)
     for name, value, low in (
@@ -137,6 +144,9 @@ class Renderer:
     if not plugin.audio_outputs:
       raise errors.PluginError(f'{uri} has no audio output to render.')
 
+    if isolation not in ISOLATIONS:
+      raise ValueError(f'isolation={isolation!r} must be one of {ISOLATIONS}.')
+
     self.sample_rate = float(sample_rate)
     self.controls = tuple(controls)
     self.fixed = dict(fixed or {})
@@ -144,8 +154,9 @@ class Renderer:
     self.n_threads = int(n_threads or default_n_threads())
     self.warm_up = int(warm_up)
     self.strict = strict
+    self.isolation = isolation
+    self.time_limit_s = time_limit_s
     self.n_nonfinite = 0
-    self._lock = threading.Lock()
     self._idle = collections.deque()
     self.default_state = _ffi.NULL
     state = world.load_default_state(plugin)
@@ -162,7 +173,20 @@ class Renderer:
     )
     self._in_ports = self._indices(plugin.audio_inputs)
     self._out_ports = self._indices(plugin.audio_outputs)
-    self.latency = self._find_latency() if compensate_latency else 0
+    # What a worker process makes the same renderer of.
+    self._settings = dict(
+      uri=uri,
+      sample_rate=self.sample_rate,
+      controls=self.controls,
+      fixed={symbol: float(value) for symbol, value in self.fixed.items()},
+      block_size=self.block_size,
+      compensate_latency=bool(compensate_latency),
+      warm_up=self.warm_up,
+    )
+    if isolation == 'process':
+      self.latency = processes.open_renderer(self._settings, time_limit_s)
+    else:
+      self.latency = self._find_latency() if compensate_latency else 0
 
   def _check_symbols(self):
     both = sorted(set(self.controls) & set(self.fixed))
@@ -283,8 +307,27 @@ class Renderer:
     )
     return out, n_nonfinite
 
-  def _render_item(self, audio, controls, hop_size):
-    """Renders one item from a fresh state; see `render`."""
+  def render_item(self, audio, controls, hop_size):
+    """Renders one item from a fresh state.
+
+    Args:
+      audio: Shape [n_channels, n_samples].
+      controls: Shape [n_frames, n_controls].
+      hop_size: Samples per frame.
+
+    Returns:
+      (audio [n_channels_out, n_samples], number of samples not finite, which
+      are zero).
+    """
+    if self.isolation == 'process':
+      return processes.render(
+        self._settings,
+        audio,
+        controls,
+        hop_size,
+        self.n_channels_out,
+        self.time_limit_s,
+      )
     n_samples = audio.shape[-1]
     if self.latency:
       tail = np.zeros((audio.shape[0], self.latency), np.float32)
@@ -296,9 +339,7 @@ class Renderer:
       instance, audio, controls, hop_size, self.warm_up
     )
     self._idle.append(instance)
-    if n_nonfinite:
-      self._report_nonfinite(n_nonfinite, controls)
-    return out[:, self.latency : self.latency + n_samples]
+    return out[:, self.latency : self.latency + n_samples], n_nonfinite
 
   def _report_nonfinite(self, n_nonfinite: int, controls: np.ndarray):
     settings = ', '.join(
@@ -313,8 +354,7 @@ class Renderer:
     )
     if self.strict:
       raise errors.PluginError(message)
-    with self._lock:
-      self.n_nonfinite += n_nonfinite
+    self.n_nonfinite += n_nonfinite
     _log.warning('%s They are set to zero.', message)
 
   def render(
@@ -343,7 +383,7 @@ class Renderer:
     audio, controls, hop_size = self._check_input(audio, controls, hop_size)
     planes = np.ascontiguousarray(np.moveaxis(audio, -1, 1))
     items = [
-      functools.partial(self._render_item, plane, frames, hop_size)
+      functools.partial(self.render_item, plane, frames, hop_size)
       for plane, frames in zip(planes, controls, strict=True)
     ]
     if self.n_threads == 1 or len(items) == 1:
@@ -351,6 +391,10 @@ class Renderer:
     else:
       executor = _executor(self.n_threads, os.getpid())
       rendered = list(executor.map(lambda item: item(), items))
+    for (_, n_nonfinite), frames in zip(rendered, controls, strict=True):
+      if n_nonfinite:
+        self._report_nonfinite(n_nonfinite, frames)
+    rendered = [out for out, _ in rendered]
     return np.moveaxis(np.stack(rendered), 1, -1)
 
   def _check_input(self, audio, controls, hop_size):

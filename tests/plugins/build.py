@@ -24,6 +24,7 @@ _PLUGINS = {
   'fixed': (0, 0, 0.5, 'lv2:requiredFeature bufsz:fixedBlockLength ;'),
   'options': (0, 0, 1, ''),
   'cross': (0, 0, 1, ''),
+  'fatal': (0, 0, 4, ''),
   'alien': (1, 0, 1, 'lv2:requiredFeature <urn:dafx-test:feature> ;'),
   'fussy': (1, 0, 1, ''),
   'worker': (0, 0, 1, ''),

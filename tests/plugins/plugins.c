@@ -106,6 +106,14 @@ RUN(worker) { out[i] = self->answer; }
     self->schedule->schedule_work(self->schedule->handle, sizeof(float), in);
 }
 
+/* Four ways to take a host down, from amount 1, 2, 3 and 4 on; else in. */
+RUN(fatal) { out[i] = in[i]; }
+  if (amount >= 4.0f) for (;;) self->state += 1.0f;
+  if (amount >= 3.0f) exit(3);
+  if (amount >= 2.0f) abort();
+  if (amount >= 1.0f) *(volatile int*)0 = 1;
+}
+
 /* out_left = in_left + amount * in_right and the other way round */
 RUN(cross) {
   const float* right = self->ports[4];
@@ -145,6 +153,7 @@ static const LV2_Descriptor descriptors[] = {
     DESCRIPTOR("late", run_delay),      DESCRIPTOR("nan", run_nan),
     DESCRIPTOR("block", run_block),     DESCRIPTOR("fixed", run_block),
     DESCRIPTOR("options", run_options), DESCRIPTOR("cross", run_cross),
+    DESCRIPTOR("fatal", run_fatal),
     DESCRIPTOR("alien", run_gain),      DESCRIPTOR("fussy", run_gain),
     {PREFIX "worker", instantiate, connect_port, NULL, run_worker, NULL,
      cleanup, worker_extension},

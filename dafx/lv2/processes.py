@@ -1,0 +1,254 @@
+"""Worker processes, in which a plugin can crash or hang and take nothing down.
+
+A worker is a new Python process (no fork) that renders as `renderer` does.
+Audio goes through shared memory, the rest through a socket. Workers are kept
+and reused; one that dies is replaced by the next call, and what it died of is
+raised as `errors.PluginError`.
+"""
+
+import atexit
+import contextlib
+import json
+import mmap
+import multiprocessing.connection
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import numpy as np
+
+from dafx.lv2 import errors
+
+_INITIAL_BYTES = 1 << 22
+_START_LIMIT_S = 60.0
+
+
+class SharedMemory:
+  """Memory that two processes see, and that grows.
+
+  Args:
+    descriptor: File descriptor of the memory; None makes it.
+  """
+
+  def __init__(self, descriptor: int | None = None):
+    if descriptor is None:
+      descriptor = os.memfd_create('dafx')
+      os.ftruncate(descriptor, _INITIAL_BYTES)
+    self.descriptor = descriptor
+    self._map = mmap.mmap(descriptor, os.fstat(descriptor).st_size)
+
+  def arrays(self, *shapes):
+    """Returns float32 arrays of these shapes, one behind the other."""
+    sizes = [4 * int(np.prod(shape)) for shape in shapes]
+    # Each begins at a multiple of 64 bytes, as memory of its own would.
+    offsets = np.cumsum([0] + [-(-size // 64) * 64 for size in sizes])
+    if offsets[-1] > len(self._map):
+      n_bytes = os.fstat(self.descriptor).st_size
+      if offsets[-1] > n_bytes:
+        n_bytes = int(max(offsets[-1], 2 * n_bytes))
+        os.ftruncate(self.descriptor, n_bytes)
+      # The old map goes when the last array on it does.
+      self._map = mmap.mmap(self.descriptor, n_bytes)
+    return [
+      np.ndarray(shape, np.float32, self._map, int(offset))
+      for shape, offset in zip(shapes, offsets, strict=False)
+    ]
+
+  def close(self):
+    """Gives the descriptor back."""
+    os.close(self.descriptor)
+
+
+class _Worker:
+  """A process that renders, and the ways to it."""
+
+  def __init__(self):
+    self.memory = SharedMemory()
+    ours, theirs = socket.socketpair()
+    # The second pair only ends: a worker whose parent is gone sees it, even
+    # while a plugin of it hangs.
+    life, their_life = socket.socketpair()
+    descriptors = (theirs.fileno(), their_life.fileno(), self.memory.descriptor)
+    path = os.pathsep.join(p or os.getcwd() for p in sys.path)
+    output = None if os.environ.get('DAFX_LV2_LOG') else subprocess.DEVNULL
+    self.process = subprocess.Popen(
+      [sys.executable, '-m', 'dafx.lv2.worker', *map(str, descriptors)],
+      pass_fds=descriptors,
+      env={**os.environ, 'PYTHONPATH': path},
+      stdin=subprocess.DEVNULL,
+      stdout=output,
+      stderr=output,
+    )
+    theirs.close()
+    their_life.close()
+    self._life = life
+    self.connection = multiprocessing.connection.Connection(ours.detach())
+    # Its start does not count into any render's time.
+    if not self.connection.poll(_START_LIMIT_S):
+      self.stop()
+      raise errors.PluginError(
+        f'A worker process did not start within {_START_LIMIT_S:g} s.'
+      )
+    try:
+      self.connection.recv()
+    except EOFError as error:
+      self.stop()
+      raise errors.PluginError(
+        'A worker process could not start; `python -m dafx.lv2.worker` says '
+        'why.'
+      ) from error
+
+  def call(self, message, time_limit_s: float):
+    """Sends a message and returns the answer.
+
+    Raises:
+      _WorkerDiedError: There is none; the text says what happened.
+    """
+    try:
+      self.connection.send(message)
+      if not self.connection.poll(time_limit_s):
+        raise _WorkerDiedError(f'hung for more than {time_limit_s:g} s')
+      return self.connection.recv()
+    except (EOFError, ConnectionError) as error:
+      raise _WorkerDiedError(self._describe_end()) from error
+
+  def _describe_end(self) -> str:
+    code = self.process.wait()
+    if code < 0:
+      return f'crashed ({signal.Signals(-code).name})'
+    return f'ended its process by exit({code})'
+
+  def stop(self):
+    """Ends the process, whatever it does."""
+    self.process.kill()
+    self.process.wait()
+    self.connection.close()
+    self._life.close()
+    self.memory.close()
+
+
+class _WorkerDiedError(Exception):
+  """A worker gave no answer."""
+
+
+_lock = threading.Lock()
+_idle: list[_Worker] = []
+_owner = os.getpid()
+
+
+@contextlib.contextmanager
+def _borrowed_worker():
+  """Yields a worker that no one else uses; one that dies is not kept."""
+  global _owner
+  with _lock:
+    if _owner != os.getpid():  # a fork must not share its parent's workers
+      _idle.clear()
+      _owner = os.getpid()
+    worker = _idle.pop() if _idle else None
+  worker = worker or _Worker()
+  try:
+    yield worker
+  except BaseException:
+    worker.stop()
+    raise
+  with _lock:
+    _idle.append(worker)
+
+
+@atexit.register
+def stop_workers():
+  """Ends all idle workers; new ones start when they are needed."""
+  with _lock:
+    workers = list(_idle) if _owner == os.getpid() else []
+    _idle.clear()
+  for worker in workers:
+    worker.stop()
+
+
+def n_idle_workers() -> int:
+  """Returns how many workers wait for work."""
+  return len(_idle)
+
+
+def _settings_text(settings) -> str:
+  return json.dumps(settings, sort_keys=True, default=list)
+
+
+def _ask(worker, message, settings, what, time_limit_s):
+  """Returns a worker's answer, or raises what it failed by."""
+  try:
+    kind, answer = worker.call(message, time_limit_s)
+  except _WorkerDiedError as error:
+    raise errors.PluginError(
+      f'{settings["uri"]} {error} {what}. Its process is replaced; this one is '
+      f'not harmed. Settings: {_settings_text(settings)}'
+    ) from error
+  if kind == 'error':
+    raise errors.PluginError(answer)
+  return answer
+
+
+def open_renderer(settings: dict, time_limit_s: float) -> int:
+  """Makes a renderer in a worker, as a trial.
+
+  Args:
+    settings: Arguments of `renderer.Renderer`; all can be written as JSON.
+    time_limit_s: Seconds after which it counts as hung.
+
+  Returns:
+    The plugin's latency in samples.
+
+  Raises:
+    errors.PluginError: The plugin fails, crashes or hangs.
+  """
+  with _returned_on_plugin_error() as worker:
+    what = 'when it was instantiated'
+    return _ask(worker, ('open', settings), settings, what, time_limit_s)
+
+
+def render(settings, audio, controls, hop_size, n_channels_out, time_limit_s):
+  """Renders one item in a worker.
+
+  Args:
+    settings: As for `open_renderer`.
+    audio: Shape [n_channels, n_samples].
+    controls: In port units, shape [n_frames, n_controls].
+    hop_size: Samples per frame.
+    n_channels_out: Audio outputs of the plugin.
+    time_limit_s: Seconds after which it counts as hung.
+
+  Returns:
+    (audio [n_channels_out, n_samples], number of samples not finite).
+
+  Raises:
+    errors.PluginError: The plugin fails, crashes or hangs.
+  """
+  shapes = (audio.shape, controls.shape, (n_channels_out, audio.shape[1]))
+  with _returned_on_plugin_error() as worker:
+    inputs = worker.memory.arrays(*shapes)
+    inputs[0][:] = audio
+    inputs[1][:] = controls
+    message = ('render', settings, shapes, hop_size)
+    what = f'while it rendered {audio.shape[1]} samples'
+    n_nonfinite = _ask(worker, message, settings, what, time_limit_s)
+    return inputs[2].copy(), n_nonfinite
+
+
+@contextlib.contextmanager
+def _returned_on_plugin_error():
+  """As `_borrowed_worker`, but keeps a worker that only reported an error."""
+  failure = None
+  with _borrowed_worker() as worker:
+    try:
+      yield worker
+    except errors.PluginError as error:
+      if worker.process.poll() is not None or isinstance(
+        error.__cause__, _WorkerDiedError
+      ):
+        raise
+      failure = error
+  if failure is not None:
+    raise failure

@@ -1,0 +1,60 @@
+"""The program of a worker process; `processes` starts it.
+
+python -m dafx.lv2.worker SOCKET LIFE MEMORY  (file descriptors)
+"""
+
+import faulthandler
+import json
+import multiprocessing.connection
+import os
+import sys
+import threading
+
+from dafx.lv2 import errors, processes, renderer
+
+
+def _end_with_parent(descriptor: int):
+  """Ends this process when the other end of a socket is gone."""
+  os.read(descriptor, 1)
+  os._exit(0)
+
+
+def _serve(connection, memory):
+  """Answers messages until the parent is gone."""
+  renderers = {}
+  connection.send('ready')
+  while True:
+    try:
+      message = connection.recv()
+    except EOFError:
+      return
+    kind, settings, *rest = message
+    try:
+      key = json.dumps(settings, sort_keys=True, default=list)
+      if key not in renderers:
+        renderers[key] = renderer.Renderer(**settings, n_threads=1)
+      if kind == 'open':
+        answer = renderers[key].latency
+      else:
+        shapes, hop_size = rest
+        audio, controls, out = memory.arrays(*shapes)
+        out[:], answer = renderers[key].render_item(audio, controls, hop_size)
+    except (errors.PluginError, ValueError, KeyError) as error:
+      connection.send(('error', str(error)))
+    else:
+      connection.send(('done', answer))
+
+
+def main():
+  """Serves the process that started this one."""
+  faulthandler.enable()
+  to_parent, life, memory = map(int, sys.argv[1:])
+  threading.Thread(target=_end_with_parent, args=(life,), daemon=True).start()
+  _serve(
+    multiprocessing.connection.Connection(to_parent),
+    processes.SharedMemory(memory),
+  )
+
+
+if __name__ == '__main__':
+  main()
