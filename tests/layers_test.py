@@ -25,8 +25,9 @@ TRAINING_LEVELS = (
 LV2_LEVELS = (
   ('_host', 'errors'),
   ('world', 'processes'),
+  ('fresh_state',),
   ('renderer',),
-  ('worker', 'presets'),
+  ('worker', 'presets', 'probing'),
 )
 # The host and the estimators know nothing of TensorFlow and gin.
 PURE = ('lv2', 'gradients')

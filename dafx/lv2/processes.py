@@ -191,6 +191,27 @@ def _ask(worker, message, settings, what, time_limit_s):
   return answer
 
 
+def call(module: str, function: str, arguments: dict, time_limit_s: float):
+  """Calls a function of dafx.lv2 in a worker.
+
+  Args:
+    module: Full name of its module.
+    function: Its name.
+    arguments: By name; 'uri' is the plugin that it looks at. All can be written
+      as JSON.
+    time_limit_s: Seconds after which it counts as hung.
+
+  Returns:
+    What it returns.
+
+  Raises:
+    errors.PluginError: The plugin fails, crashes or hangs.
+  """
+  with _returned_on_plugin_error() as worker:
+    message = ('call', arguments, module, function)
+    return _ask(worker, message, arguments, f'in {function}', time_limit_s)
+
+
 def open_renderer(settings: dict, time_limit_s: float) -> int:
   """Makes a renderer in a worker, as a trial.
 

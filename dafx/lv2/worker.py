@@ -4,6 +4,7 @@ python -m dafx.lv2.worker SOCKET LIFE MEMORY  (file descriptors)
 """
 
 import faulthandler
+import importlib
 import json
 import multiprocessing.connection
 import os
@@ -30,6 +31,11 @@ def _serve(connection, memory):
       return
     kind, settings, *rest = message
     try:
+      if kind == 'call':
+        module, function = rest
+        answer = getattr(importlib.import_module(module), function)(**settings)
+        connection.send(('done', answer))
+        continue
       key = json.dumps(settings, sort_keys=True, default=list)
       if key not in renderers:
         renderers[key] = renderer.Renderer(**settings, n_threads=1)

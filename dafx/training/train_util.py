@@ -32,10 +32,14 @@ def add_gin_search_paths(folders=()):
   Raises:
     FileNotFoundError: One of them does not exist.
   """
-  for folder in folders:
-    if not pathlib.Path(folder).is_dir():
+  # gin also takes each name for a path in a Python package. It logs an error
+  # for every one that is none, and fails where a folder has the same name.
+  gin.config._FILE_READERS[1:] = []
+  own = [pathlib.Path(folder).expanduser().resolve() for folder in folders]
+  for folder in own:
+    if not folder.is_dir():
       raise FileNotFoundError(f'--gin_search_path={folder}: no such folder.')
-  for root in [*map(pathlib.Path, folders), *gin_roots()]:
+  for root in [*own, *gin_roots()]:
     for below in _GIN_FOLDERS:
       if (root / below).is_dir():
         gin.add_config_file_search_path(str(root / below))
@@ -63,6 +67,8 @@ def parse_gin(files=(), params=()):
         f'{error}\nTasks that come with dafx: {", ".join(known)}. Other '
         'folders to look in are given by --gin_search_path.'
       ) from error
+    except SyntaxError as error:
+      raise ValueError(f'--gin_file={file}: {error}') from error
   try:
     gin.parse_config(list(params))
   except (ValueError, SyntaxError) as error:

@@ -1,0 +1,241 @@
+"""Old configs are brought up to date; those of each version still build."""
+
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+import gin
+import numpy as np
+import pytest
+
+from dafx import processors
+from dafx.training import evaluators, models, train_util, trainers  # noqa: F401
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_SCRIPT = _ROOT / 'update_gin_config.py'
+# One per version: what a step of gin/tasks/mastering_demo.gin left behind, with
+# its data_path and size set to 'pairs', batch_size = 2 and num_steps = 1.
+_GOLDEN = sorted((_ROOT / 'tests/data').glob('operative_config-*.gin'))
+
+_OLD = """\
+import dafx.effects
+
+# Macros:
+# =====
+rate = 16000
+
+# Parameters for left/LV2Plugin:
+left/LV2Plugin.knee = \\
+    {'a': 1,
+     'b': (2, 3)}
+left/LV2Plugin.uri = 'urn:x#y'  # LV2Plugin.knee = 1
+right/effects.LV2Plugin.knee = 0.5
+Trainer.knee = 4
+train.trainer = @dafx.training.Trainer()
+"""
+
+
+@pytest.fixture(scope='module')
+def script():
+  spec = importlib.util.spec_from_file_location('update_gin_config', _SCRIPT)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+@pytest.fixture
+def clean_gin():
+  gin.clear_config()
+  yield
+  gin.clear_config()
+
+
+@pytest.fixture
+def old(tmp_path):
+  path = tmp_path / 'operative_config-0.gin'
+  path.write_text(_OLD)
+  return path
+
+
+def test_pieces_are_statements_and_join_to_the_text(script):
+  pieces = script.split_statements(_OLD)
+  assert ''.join(pieces) == _OLD
+  assert "left/LV2Plugin.knee = \\\n    {'a': 1,\n     'b': (2, 3)}\n" in pieces
+  without_end = 'a = 1\nb = 2'
+  assert script.split_statements(without_end) == ['a = 1\n', 'b = 2']
+  assert script.split_statements('') == []
+
+
+@pytest.mark.parametrize('golden', _GOLDEN, ids=lambda path: path.stem)
+def test_pieces_of_real_configs_join_to_them(script, golden):
+  text = golden.read_text()
+  pieces = script.split_statements(text)
+  assert ''.join(pieces) == text
+  n_bindings = sum(bool(script._key(piece)[1]) for piece in pieces)
+  assert n_bindings == len(text.split(' = ')) - 1
+
+
+def test_no_tables_change_nothing(script):
+  assert script.update_text(_OLD, (), (), ()) == (_OLD, [])
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['LV2Plugin.knee', 'effects.LV2Plugin.knee', 'dafx.effects.LV2Plugin.knee'],
+)
+def test_remove_takes_whole_bindings_in_every_scope(script, name):
+  text, changes = script.update_text(_OLD, [name], (), ())
+  assert changes == [
+    'removed: left/LV2Plugin.knee =',
+    'removed: right/effects.LV2Plugin.knee = 0.5',
+  ]
+  assert "'a'" not in text
+  assert 'Trainer.knee = 4' in text
+  assert "uri = 'urn:x#y'  # LV2Plugin.knee = 1" in text
+
+
+def test_remove_takes_macros_by_their_whole_name(script):
+  text, changes = script.update_text(_OLD, ['rate', 'knee'], (), ())
+  assert changes == ['removed: rate = 16000']
+  assert text == _OLD.replace('rate = 16000\n', '')
+
+
+def test_substitute_renames_in_order(script):
+  text, changes = script.update_text(
+    _OLD,
+    (),
+    [(r'\bLV2Plugin\.knee\b', 'LV2Plugin.bend'), (r'\.bend\b', '.curve')],
+    (),
+  )
+  assert 'left/LV2Plugin.curve = \\\n' in text
+  assert 'right/effects.LV2Plugin.curve = 0.5' in text
+  assert 'Trainer.knee = 4' in text
+  assert changes[0] == (
+    'changed: left/LV2Plugin.knee = -> left/LV2Plugin.curve ='
+  )
+
+
+def test_add_binds_what_is_used_and_not_bound(script):
+  add = [
+    ('dafx.training.Trainer', 'speed', '2'),
+    ('Trainer', 'knee', '5'),  # bound already
+    ('LV2Plugin', 'knee', '1'),  # bound in scopes only, which come first
+    ('Absent', 'speed', '3'),
+    ('knee', 'speed', '4'),
+  ]
+  text, changes = script.update_text(_OLD, (), (), add)
+  added = 'dafx.training.Trainer.speed = 2\nLV2Plugin.knee = 1\n'
+  assert text == _OLD + added
+  assert changes == [
+    'added: dafx.training.Trainer.speed = 2',
+    'added: LV2Plugin.knee = 1',
+  ]
+
+
+def test_add_finds_what_is_only_referred_to(script):
+  add = [('losses.Loud', 'weight', '1.0')]
+  text, _ = script.update_text('Model.losses = [@Loud()]', (), (), add)
+  assert text == 'Model.losses = [@Loud()]\nlosses.Loud.weight = 1.0\n'
+  text = '# [@Loud()]\n'
+  assert script.update_text(text, (), (), add) == (text, [])
+
+
+def test_a_second_time_changes_nothing(script):
+  tables = (
+    ['rate'],
+    [(r'\bknee\b', 'bend')],
+    [('Trainer', 'speed', '2')],
+  )
+  once, changes = script.update_text(_OLD, *tables)
+  assert len(changes) == 6
+  assert script.update_text(once, *tables) == (once, [])
+
+
+def test_what_is_no_gin_file_is_refused(script):
+  with pytest.raises(ValueError, match='no gin file'):
+    script.update_text('a = [1,\n', (), (), ())
+
+
+def test_a_copy_is_written_beside(script, old, monkeypatch):
+  monkeypatch.setattr(script, 'REMOVE', ['rate'])
+  target, _ = script.update_file(old)
+  assert target == old.with_name('updated_operative_config-0.gin')
+  assert target.read_text() == _OLD.replace('rate = 16000\n', '')
+  assert old.read_text() == _OLD
+  # A folder means the configs of the run, not the copies.
+  assert script.find_configs(old.parent) == [old]
+
+
+def test_overwrite_replaces_whole_or_not_at_all(script, old, monkeypatch):
+  monkeypatch.setattr(script, 'REMOVE', ['rate'])
+
+  def fail(*_):
+    raise OSError('no space')
+
+  with monkeypatch.context() as context:
+    context.setattr(script.os, 'replace', fail)
+    with pytest.raises(OSError, match='no space'):
+      script.update_file(old, overwrite=True)
+  assert old.read_text() == _OLD
+  old.chmod(0o640)
+  assert script.update_file(old, overwrite=True)[0] == old
+  assert old.read_text() == _OLD.replace('rate = 16000\n', '')
+  assert old.stat().st_mode & 0o777 == 0o640
+  assert script.update_file(old, overwrite=True) == (None, [])
+
+
+def _run(*args):
+  return subprocess.run(
+    [sys.executable, _SCRIPT, *args], capture_output=True, text=True
+  )
+
+
+def test_command_takes_files_and_folders(old, tmp_path):
+  for path in (old, tmp_path):
+    result = _run(path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f'{old}: is up to date\n'
+  assert [*tmp_path.iterdir()] == [old]
+
+
+def test_command_says_what_is_wrong(tmp_path):
+  for path, message in (
+    (tmp_path, 'holds no operative_config'),
+    (tmp_path / 'nowhere', 'there is no such file'),
+  ):
+    result = _run(path)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert 'Traceback' not in result.stderr
+  result = _run()
+  assert result.returncode == 1
+  assert 'Give a gin file' in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize('golden', _GOLDEN, ids=lambda path: path.stem)
+def test_models_of_every_version_still_build(script, clean_gin, golden):
+  text, _ = script.update_text(golden.read_text())
+  gin.parse_config(text, skip_unknown=False)
+  model = models.get_model()
+  assert [*processors.nodes(model.processor_group)] == [
+    'multiband',
+    'equalizer',
+    'limiter',
+  ]
+  n_samples = gin.query_parameter('%n_samples')
+  n_frames = n_samples // gin.query_parameter('%hop_size')
+  controls = model.predict_controls(np.zeros([2, n_samples], np.float32))
+  assert {key: c.shape for key, c in controls.items()} == {
+    'multiband_controls': (2, n_frames, 16),
+    'equalizer_controls': (2, n_frames, 30),
+    'limiter_controls': (2, n_frames, 1),
+  }
+  trainer = trainers.Trainer(model)
+  assert trainer.grad_clip_norm == gin.query_parameter('Trainer.grad_clip_norm')
+
+
+def test_there_is_a_config_of_this_version():
+  import dafx
+
+  assert f'operative_config-{dafx.__version__}' in [p.stem for p in _GOLDEN]
