@@ -83,6 +83,7 @@ setuptools.setup(
   entry_points={
     'console_scripts': [
       'dafx_run = dafx.training.dafx_run:console_entry_point',
+      'dafx_plugins = dafx.lv2.dafx_plugins:console_entry_point',
       'dafx_prepare = '
       'dafx.training.data_preparation.dafx_prepare:console_entry_point',
     ],

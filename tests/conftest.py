@@ -7,6 +7,8 @@ import tempfile
 
 import pytest
 
+import dafx  # noqa: F401  What makes ddsp importable, so before it.
+
 sys.path.insert(0, os.path.dirname(__file__))
 
 from plugins import build  # noqa: E402

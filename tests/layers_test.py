@@ -28,6 +28,8 @@ LV2_LEVELS = (
   ('fresh_state',),
   ('renderer',),
   ('worker', 'presets', 'probing'),
+  ('checks',),
+  ('dafx_plugins',),
 )
 # The host and the estimators know nothing of TensorFlow and gin.
 PURE = ('lv2', 'gradients')

@@ -8,6 +8,7 @@ raised as `errors.PluginError`.
 
 import atexit
 import contextlib
+import importlib
 import json
 import mmap
 import multiprocessing.connection
@@ -24,6 +25,8 @@ from dafx.lv2 import errors
 
 _INITIAL_BYTES = 1 << 22
 _START_LIMIT_S = 60.0
+# Set in workers, which need no worker of their own.
+is_worker = False
 
 
 class SharedMemory:
@@ -207,6 +210,8 @@ def call(module: str, function: str, arguments: dict, time_limit_s: float):
   Raises:
     errors.PluginError: The plugin fails, crashes or hangs.
   """
+  if is_worker:
+    return getattr(importlib.import_module(module), function)(**arguments)
   with _returned_on_plugin_error() as worker:
     message = ('call', arguments, module, function)
     return _ask(worker, message, arguments, f'in {function}', time_limit_s)

@@ -4,7 +4,6 @@ python -m dafx.lv2.worker SOCKET LIFE MEMORY  (file descriptors)
 """
 
 import faulthandler
-import importlib
 import json
 import multiprocessing.connection
 import os
@@ -33,7 +32,7 @@ def _serve(connection, memory):
     try:
       if kind == 'call':
         module, function = rest
-        answer = getattr(importlib.import_module(module), function)(**settings)
+        answer = processes.call(module, function, settings, time_limit_s=0.0)
         connection.send(('done', answer))
         continue
       key = json.dumps(settings, sort_keys=True, default=list)
@@ -54,6 +53,7 @@ def _serve(connection, memory):
 def main():
   """Serves the process that started this one."""
   faulthandler.enable()
+  processes.is_worker = True
   to_parent, life, memory = map(int, sys.argv[1:])
   threading.Thread(target=_end_with_parent, args=(life,), daemon=True).start()
   _serve(

@@ -8,7 +8,6 @@ r"""Trains, evaluates and uses models: the command dafx_run.
 A later word wins: the files of --gin_file in their order, then --gin_param.
 """
 
-import os
 import pathlib
 import sys
 
@@ -44,21 +43,6 @@ flags.DEFINE_integer('seed', 0, 'Seed of weights, data order and directions.')
 flags.DEFINE_bool(
   'allow_memory_growth', False, 'Take GPU memory as it is needed, not at once.'
 )
-
-
-def _prepare_tensorflow():
-  # Sums are shared out among threads, and their last bits depend on how many:
-  # so that the machine's number does not matter, it is said here. (Rendering,
-  # which takes most of the time, has threads of its own.)
-  os.environ.setdefault('TF_NUM_INTRAOP_THREADS', '2')
-  # TensorFlow takes seconds to import: flags are checked first.
-  import tensorflow as tf
-
-  tf.keras.utils.set_random_seed(FLAGS.seed)
-  tf.config.experimental.enable_op_determinism()
-  if FLAGS.allow_memory_growth:
-    for device in tf.config.list_physical_devices('GPU'):
-      tf.config.experimental.set_memory_growth(device, True)
 
 
 def _train(save_dir):
@@ -107,7 +91,7 @@ def main(argv):
     )
   from dafx.training import train_util
 
-  _prepare_tensorflow()
+  train_util.prepare_tensorflow(FLAGS.seed, FLAGS.allow_memory_growth)
   train_util.add_gin_search_paths(FLAGS.gin_search_path)
   if FLAGS.mode != 'process':
     # trainers, evaluators and models hold names that the files bind.
@@ -129,9 +113,19 @@ def _main_with_messages(argv):
     main(argv)
   except KeyboardInterrupt:
     sys.exit(130)
-  except (ValueError, KeyError, OSError, ArithmeticError, ImportError) as error:
+  except (
+    ValueError,
+    KeyError,
+    OSError,
+    ArithmeticError,
+    ImportError,
+    RuntimeError,  # a plugin's, soundfile's, gin's for what is not bound
+    TypeError,  # gin's for a macro without value
+  ) as error:
     logging.debug('Traceback:', exc_info=True)
-    text = error.args[0] if isinstance(error, KeyError) else error
+    # str() of a KeyError has quotes; gin passes one on without args.
+    is_key = isinstance(error, KeyError) and error.args
+    text = error.args[0] if is_key else error
     print(f'dafx_run: {text}', file=sys.stderr)
     sys.exit(1)
 

@@ -55,7 +55,7 @@ def _configure(gin_file, params):
   gin.clear_config()
   with gin.unlock_config():
     train_util.parse_gin([gin_file], params)
-  tf.keras.utils.set_random_seed(0)
+  tf.keras.utils.set_random_seed(0)  # both runs start alike
   return models.get_model()
 
 
@@ -214,7 +214,7 @@ def main(argv):
   """Does what the flags say."""
   if len(argv) > 1:
     raise app.UsageError(f'Not a flag: {" ".join(argv[1:])}')
-  tf.config.experimental.enable_op_determinism()
+  train_util.prepare_tensorflow(seed=0)
   train_util.add_gin_search_paths()
   path = run(
     pathlib.Path(FLAGS.output_dir).expanduser().absolute(),

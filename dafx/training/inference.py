@@ -19,8 +19,13 @@ from dafx.training import data, models, plotting, train_util, trainers
 # Samples between values of the controls, which move in straight lines between
 # the frames that the network gives, so that nothing is heard of the frames.
 _CONTROL_STEP = 256
-# WAV keeps floats: what exceeds full scale is not lost.
-_SUBTYPES = {'.wav': 'FLOAT', '.flac': 'PCM_24', '.aif': 'FLOAT'}
+# WAV and AIFF keep floats: what exceeds full scale is not lost.
+_SUBTYPES = {
+  '.wav': 'FLOAT',
+  '.flac': 'PCM_24',
+  '.aif': 'FLOAT',
+  '.aiff': 'FLOAT',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,7 +218,7 @@ def write_audio(path: str | os.PathLike, audio: np.ndarray, sample_rate: int):
   """Writes audio in the format of the file's suffix.
 
   Args:
-    path: The file; WAV is written as floats, FLAC as 24 bits.
+    path: The file; WAV and AIFF are written as floats, FLAC as 24 bits.
     audio: Shape [n_samples, n_channels].
     sample_rate: In Hz.
 
@@ -235,7 +240,13 @@ def write_audio(path: str | os.PathLike, audio: np.ndarray, sample_rate: int):
     )
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f'.{path.stem}.partial{path.suffix}')
-  soundfile.write(temporary, audio, sample_rate, _SUBTYPES.get(suffix))
+  soundfile.write(
+    temporary,
+    audio,
+    sample_rate,
+    _SUBTYPES.get(suffix),
+    format='AIFF' if suffix == '.aif' else None,  # not known by this suffix
+  )
   os.replace(temporary, path)
 
 

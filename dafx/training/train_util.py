@@ -1,6 +1,7 @@
 """What train, eval and process share: folders, gin files, progress, signals."""
 
 import contextlib
+import os
 import pathlib
 import re
 import signal
@@ -108,6 +109,29 @@ def write_operative_config(folder, step: int):
   # Imports stay in it, so that it can be parsed by itself.
   path = pathlib.Path(folder) / f'operative_config-{step}.gin'
   path.write_text(gin.operative_config_str(), encoding='utf-8')
+
+
+def prepare_tensorflow(seed: int, allow_memory_growth: bool = False):
+  """Makes what TensorFlow does depend on the seed alone.
+
+  Call it before TensorFlow does anything.
+
+  Args:
+    seed: Seed of weights and of all else that is random.
+    allow_memory_growth: Whether to take GPU memory as it is needed.
+  """
+  # Sums are shared out among threads, and their last bits depend on how many:
+  # so that the machine's number does not matter, it is said here. (Rendering,
+  # which takes most of the time, has threads of its own.)
+  os.environ.setdefault('TF_NUM_INTRAOP_THREADS', '2')
+  # It takes seconds to import; flags and files are checked before.
+  import tensorflow as tf
+
+  tf.keras.utils.set_random_seed(seed)
+  tf.config.experimental.enable_op_determinism()
+  if allow_memory_growth:
+    for device in tf.config.list_physical_devices('GPU'):
+      tf.config.experimental.set_memory_growth(device, True)
 
 
 class Progress:

@@ -28,8 +28,8 @@ _COMPRESSOR = 'urn:zamaudio:ZaMultiCompX2'
 _LIMITER = 'http://gareus.org/oss/lv2/dpl#stereo'
 
 TARGET_LUFS = -14.0
-INPUT_LUFS = (-32.0, -18.0)
-INPUT_TONE_DB = 8.0
+INPUT_LUFS = (-38.0, -16.0)
+INPUT_TONE_DB = 10.0
 
 # The equaliser's six sections: symbols' stem, centre, and the level that a
 # balanced mix has there, per octave and relative to the sum of all six.
@@ -144,7 +144,8 @@ def make_input(mix: np.ndarray, sample_rate: int, seed) -> np.ndarray:
     seed: Of level and tone.
 
   Returns:
-    Audio of the mix's shape, at -32 to -18 LUFS, its tone changed by up to 8 dB
+    Audio of the mix's shape, at -38 to -16 LUFS, its tone changed by up to 10
+    dB
     in the lows and the highs and half as much between.
   """
   rng = np.random.default_rng(seed)
@@ -176,6 +177,20 @@ def _write(path, audio, sample_rate):
   temporary.replace(path)
 
 
+def _is_there(path, sample_rate, n_channels) -> bool:
+  """Returns whether a file was written before, by the same settings."""
+  if not path.exists():
+    return False
+  info = data.read_info(path)
+  if (info.samplerate, info.channels) != (sample_rate, n_channels):
+    raise ValueError(
+      f'{path} is there already, with {info.samplerate} Hz and '
+      f'{info.channels} channels, not {sample_rate} Hz and {n_channels}. '
+      'Choose another output_dir, or delete this one.'
+    )
+  return True
+
+
 def prepare_from_mixes(
   mixes_dir: pathlib.Path,
   output_dir: pathlib.Path,
@@ -199,7 +214,8 @@ def prepare_from_mixes(
 
   Raises:
     FileNotFoundError: There are no mixes.
-    ValueError: A file that is no stereo audio.
+    ValueError: A file that is no stereo audio, is silent or too short, or files
+      in output_dir that other settings made.
   """
   jobs = []
   for split, count in n_variants.items():
@@ -207,31 +223,57 @@ def prepare_from_mixes(
       info = data.read_info(path)
       if info.channels != 2:
         raise ValueError(f'{path} has {info.channels} channels; mixes have 2.')
-      jobs.append((split, path, count))
+      if info.duration < 0.5:
+        raise ValueError(
+          f'{path} is {info.duration:.2f} s long; loudness needs more than '
+          '0.4 s. Remove it.'
+        )
+      form = sample_rate, n_channels
+      if split == 'test':
+        form = info.samplerate, info.channels
+      missing = [
+        (side, i, file)
+        for i in range(count)
+        for side in ('input', 'target')
+        for file in [output_dir / split / side / f'{path.stem}_{i}.flac']
+        if not _is_there(file, *form)
+      ]
+      jobs.append((path, form, missing))
   progress = train_util.Progress(len(jobs), label='Preparing')
-  for split, path, count in jobs:
+  for path, form, missing in jobs:
     song_seed = [seed, zlib.crc32(path.stem.encode())]
-    names = [f'{path.stem}_{i}.flac' for i in range(count)]
-    files = {
-      side: [output_dir / split / side / name for name in names]
-      for side in ('input', 'target')
-    }
-    if not all(f.exists() for side in files.values() for f in side):
+    if missing:
       mix, rate = soundfile.read(path, dtype='float32', always_2d=True)
-      target = make_target(mix, rate, song_seed)
-
-      def write(file, audio, rate=rate, split=split):
-        new_rate = rate
-        if split != 'test':
-          audio = _as_wanted(audio, rate, sample_rate, n_channels)
-          new_rate = sample_rate
-        _write(file, audio, new_rate)
-
-      for i in range(count):
-        write(files['input'][i], make_input(mix, rate, [*song_seed, i]))
-        write(files['target'][i], target)
+      if not np.isfinite(_loudness_lufs(mix, rate)):
+        raise ValueError(f'{path} is silent (below -70 LUFS). Remove it.')
+      if any(side == 'target' for side, _, _ in missing):
+        target = make_target(mix, rate, song_seed)
+    for side, i, file in missing:
+      if side == 'input':
+        audio = make_input(mix, rate, [*song_seed, i])
+      else:
+        audio = target
+      _write(file, _as_wanted(audio, rate, *form), form[0])
     progress.update(path.stem)
   progress.close()
+
+
+def _assign_splits(pairs, output_dir):
+  """Returns {split: pairs}; those that lie in a split already stay in it."""
+  splits = {'test': [], 'valid': [], 'train': []}
+  new = []
+  for pair in sorted(pairs, key=lambda p: zlib.crc32(p.name.encode())):
+    for split, members in splits.items():
+      if (output_dir / split / 'input' / f'{pair.name}.flac').exists():
+        members.append(pair)
+        break
+    else:
+      new.append(pair)
+  tenth = max(1, len(pairs) // 10)
+  for pair in new:
+    unfilled = [s for s in ('test', 'valid') if len(splits[s]) < tenth]
+    splits[[*unfilled, 'train'][0]].append(pair)
+  return splits
 
 
 def prepare_from_pairs(
@@ -242,8 +284,9 @@ def prepare_from_pairs(
 ):
   """Brings the user's own pairs into the layout that training reads.
 
-  Every tenth file goes to `valid` and every tenth to `test`, by a hash of its
-  name, so that a file stays in its split when others are added.
+  A tenth of the files goes to `test` and a tenth to `valid`, in the order of a
+  hash of their names. What lies in output_dir already stays in its split and as
+  it is, so that others can be added.
 
   Args:
     pairs_dir: Folder with `input` and `target` folders of files of one name.
@@ -253,7 +296,8 @@ def prepare_from_pairs(
 
   Raises:
     FileNotFoundError: There are no pairs.
-    ValueError: Pairs that do not fit together, or fewer than three.
+    ValueError: Pairs that do not fit together, fewer than three, or files in
+      output_dir that other settings made.
   """
   pairs = data.find_pairs(pairs_dir)
   if len(pairs) < 3:
@@ -261,23 +305,28 @@ def prepare_from_pairs(
       f'{pairs_dir} holds {len(pairs)} pairs; train, valid and test need one '
       'each.'
     )
-  ranked = sorted(pairs, key=lambda p: zlib.crc32(p.name.encode()))
-  tenth = max(1, len(ranked) // 10)
-  splits = {'test': ranked[:tenth], 'valid': ranked[tenth : 2 * tenth]}
-  splits['train'] = ranked[2 * tenth :]
-  progress = train_util.Progress(len(pairs), label='Preparing')
-  for split, members in splits.items():
+  for pair in pairs:
+    if n_channels not in (1, pair.n_channels):
+      raise ValueError(
+        f'{pair.input_path} has {pair.n_channels} channels, which cannot '
+        f'become n_channels={n_channels}; only a mix to 1 is made.'
+      )
+  missing = []
+  for split, members in _assign_splits(pairs, output_dir).items():
     for pair in members:
+      form = sample_rate, n_channels
+      if split == 'test':
+        form = pair.sample_rate, pair.n_channels
       for side, path in (
         ('input', pair.input_path),
         ('target', pair.target_path),
       ):
         file = output_dir / split / side / f'{pair.name}.flac'
-        if not file.exists():
-          audio, rate = soundfile.read(path, dtype='float32', always_2d=True)
-          if split != 'test':
-            audio = _as_wanted(audio, rate, sample_rate, n_channels)
-            rate = sample_rate
-          _write(file, audio, rate)
-      progress.update(pair.name)
+        if not _is_there(file, *form):
+          missing.append((path, file, form))
+  progress = train_util.Progress(len(missing), label='Preparing')
+  for path, file, form in missing:
+    audio, rate = soundfile.read(path, dtype='float32', always_2d=True)
+    _write(file, _as_wanted(audio, rate, *form), form[0])
+    progress.update(path.name)
   progress.close()

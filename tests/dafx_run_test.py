@@ -1,0 +1,331 @@
+"""The command dafx_run: its flags, its messages, and a whole small run."""
+
+import csv
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import gin
+import numpy as np
+import pytest
+import soundfile
+from absl import app
+from absl.testing import flagsaver
+
+from dafx.training import dafx_run
+
+ROOT = pathlib.Path(__file__).parents[1]
+RATE = 16000
+TINY = """
+import ddsp
+import dafx.effects
+import dafx.losses
+import dafx.training.encoders
+import dafx.training.models
+include 'datasets/pairs.gin'
+include 'optimization/base.gin'
+
+data_path = '{data}'
+sample_rate = 16000
+n_samples = 2048
+batch_size = 2
+learning_rate = 1e-2
+dafx.training.train.num_steps = 4
+dafx.training.train.steps_per_validation = 4
+
+dafx.training.models.get_model.model = @models.ControlModel()
+ControlModel.encoder = @encoders.LogMelEncoder()
+ControlModel.processor_group = @processors.ProcessorGroup()
+ControlModel.losses = [@losses.MultiScaleSpectralLoss()]
+ControlModel.sample_rate = %sample_rate
+LogMelEncoder.sample_rate = %sample_rate
+LogMelEncoder.hop_size = 512
+LogMelEncoder.fft_size = 512
+LogMelEncoder.width = 4
+LogMelEncoder.n_mels = 8
+MultiScaleSpectralLoss.fft_sizes = (256, 64)
+processors.ProcessorGroup.dag = [
+    (@gain/effects.LV2Plugin(), ['audio', 'gain_controls']),
+    (@smooth/effects.LV2Plugin(), ['gain/signal', 'smooth_controls']),
+]
+gain/effects.LV2Plugin.name = 'gain'
+gain/effects.LV2Plugin.uri = 'urn:dafx-test:gain'
+gain/effects.LV2Plugin.sample_rate = %sample_rate
+smooth/effects.LV2Plugin.name = 'smooth'
+smooth/effects.LV2Plugin.uri = 'urn:dafx-test:onepole'
+smooth/effects.LV2Plugin.sample_rate = %sample_rate
+"""
+
+
+@pytest.fixture(scope='module')
+def home(tmp_path_factory):
+  """A folder with data/ and gin/tiny.gin."""
+  path = tmp_path_factory.mktemp('home')
+  rng = np.random.default_rng(0)
+  for split, count in (('train', 2), ('valid', 1), ('test', 1)):
+    for i in range(count):
+      audio = 0.1 * rng.standard_normal(RATE)
+      for side, samples in (('input', audio), ('target', 0.3 * audio)):
+        file = path / 'data' / split / side / f'{i}.wav'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(file, samples, RATE, 'FLOAT')
+  (path / 'gin').mkdir()
+  (path / 'gin' / 'tiny.gin').write_text(TINY.format(data=path / 'data'))
+  return path
+
+
+@pytest.fixture(autouse=True)
+def _fresh_gin():
+  prefixes = gin.config._LOCATION_PREFIXES
+  former = list(prefixes)
+  gin.clear_config()
+  yield
+  gin.clear_config()
+  prefixes[:] = former
+
+
+def run(*words):
+  """Runs the command in this process."""
+  with flagsaver.flagsaver():
+    argv = dafx_run.FLAGS(['dafx_run', *words])
+    dafx_run._main_with_messages(argv)
+
+
+def message_of(capsys, *words):
+  """Returns the one message that the command fails with."""
+  capsys.readouterr()
+  with pytest.raises(SystemExit) as caught:
+    run(*words)
+  assert caught.value.code == 1
+  error = capsys.readouterr().err
+  assert error.count('dafx_run: ') == 1 and 'Traceback' not in error
+  return error[error.index('dafx_run: ') :]
+
+
+def flags_for(home, save_dir, *more):
+  return (
+    f'--gin_search_path={home}/gin',
+    '--gin_file=tiny.gin',
+    f'--save_dir={save_dir}',
+    *more,
+  )
+
+
+# ----------------------------------------------------------------- Flags ----
+@pytest.mark.parametrize(
+  'words, message',
+  [
+    ([], '--mode=train needs --gin_file'),
+    (['--mode=eval'], '--mode=eval needs --gin_file'),
+    (['--mode=process', '--output=b.wav'], 'needs --input'),
+    (['--mode=process', '--input=a.wav'], 'needs --output'),
+    (['--gin_file=mastering.gin', 'more'], 'Not a flag: more'),
+  ],
+)
+def test_flags_that_do_not_fit_together(words, message):
+  with pytest.raises(app.UsageError, match=message):
+    run(*words)
+
+
+def test_modes_that_there_are():
+  with pytest.raises(Exception, match='fly.*train.*eval.*sample.*process'):
+    run('--mode=fly')
+
+
+# ------------------------------------------------------------------- gin ----
+def test_unknown_files_and_folders(home, tmp_path, capsys):
+  error = message_of(capsys, '--gin_file=masterin.gin')
+  assert 'masterin.gin' in error and '--gin_search_path' in error
+  for path in (ROOT / 'gin' / 'tasks').glob('*.gin'):
+    assert path.name in error
+  error = message_of(
+    capsys, f'--gin_search_path={tmp_path}/no', '--gin_file=tiny.gin'
+  )
+  assert f'{tmp_path}/no: no such folder' in error
+  (tmp_path / 'outer.gin').write_text("include 'not/there.gin'\n")
+  error = message_of(
+    capsys, f'--gin_search_path={tmp_path}', '--gin_file=outer.gin'
+  )
+  assert 'not/there.gin' in error
+
+
+@pytest.mark.parametrize(
+  'line, named',
+  [
+    ('dafx.training.train.num_stepz = 1', 'num_stepz'),
+    ('dafx.training.trainn.num_steps = 1', 'trainn'),
+    ('NoSuchLayer.size = 1', 'NoSuchLayer'),
+    ('ControlModel.encoder = @encoders.NoSuchEncoder()', 'NoSuchEncoder'),
+    ('import dafx.no_such_module', 'no_such_module'),
+    ('batch_size = = 4', 'Unable to parse value'),
+  ],
+)
+def test_wrong_gin_is_named(home, tmp_path, capsys, line, named):
+  save_dir = tmp_path / 'run'
+  flags = flags_for(home, save_dir, f'--gin_param={line}')
+  error = message_of(capsys, *flags)
+  assert named in error
+  (tmp_path / 'wrong.gin').write_text(f"include 'tiny.gin'\n{line}\n")
+  gin.clear_config()
+  error = message_of(
+    capsys,
+    *flags_for(home, save_dir),
+    f'--gin_search_path={tmp_path}',
+    '--gin_file=wrong.gin',
+  )
+  assert named in error
+  assert not save_dir.exists()
+
+
+def test_what_is_not_bound_is_named(home, tmp_path, capsys):
+  error = message_of(
+    capsys, '--gin_file=optimization/base.gin', f'--save_dir={tmp_path}/run'
+  )
+  assert 'model' in error
+  gin.clear_config()
+  text = TINY.replace("data_path = '{data}'\n", '')
+  (tmp_path / 'pathless.gin').write_text(text)
+  error = message_of(
+    capsys,
+    f'--gin_search_path={tmp_path}',
+    '--gin_file=pathless.gin',
+    f'--save_dir={tmp_path}/run',
+  )
+  assert 'data_path' in error
+
+
+def test_wrong_values_are_named(home, tmp_path, capsys):
+  for binding, named in (
+    ('gain/effects.LV2Plugin.uri = "urn:dafx-test:gian"', 'urn:dafx-test:gain'),
+    ('gain/effects.LV2Plugin.trainable = ["amuont"]', 'amount'),
+    ('gain/effects.LV2Plugin.uri = "urn:dafx-test:alien"', 'urn:dafx-test:fe'),
+    ('smooth/effects.LV2Plugin.name = "gain"', "named 'gain'"),
+    ('data_path = "/not/there"', '/not/there/train/input'),
+    ('n_samples = 2000', '2000 samples'),
+    ('sample_rate = 44100', '16000 Hz, not 44100'),
+  ):
+    gin.clear_config()
+    flags = flags_for(home, tmp_path / 'run', f'--gin_param={binding}')
+    error = message_of(capsys, *flags)
+    assert named in error
+  assert not (tmp_path / 'run').exists()
+
+
+def test_the_users_folder_comes_before_dafxs(home, tmp_path, capsys):
+  (tmp_path / 'tasks').mkdir()
+  (tmp_path / 'tasks' / 'mastering.gin').write_text('NoSuchLayer.mine = 1\n')
+  error = message_of(
+    capsys, f'--gin_search_path={tmp_path}', '--gin_file=mastering.gin'
+  )
+  assert 'NoSuchLayer' in error
+
+
+# -------------------------------------------------------------- All of it ----
+def test_train_eval_sample_process(home, tmp_path, capsys):
+  save_dir = tmp_path / 'run'
+  flags = flags_for(home, save_dir, '--seed=1')
+  run(*flags)
+  assert (save_dir / 'ckpt-4.index').exists()
+  config = (save_dir / 'operative_config-0.gin').read_text()
+  assert "gain/LV2Plugin.uri = 'urn:dafx-test:gain'" in config
+
+  gin.clear_config()
+  run(*flags, '--mode=eval')
+  rows = json.loads((save_dir / 'evaluation' / 'metrics.json').read_text())
+  assert [row['name'] for row in rows] == ['0']
+  assert all(np.isfinite(v) for k, v in rows[0].items() if k != 'name')
+  gin.clear_config()
+  run(*flags, '--mode=sample')
+  assert (save_dir / 'samples' / 'audio' / '0.output.wav').exists()
+  assert not (save_dir / 'samples' / 'metrics.json').exists()
+
+  # process needs the folder of the run alone.
+  source, out = tmp_path / 'mix.flac', tmp_path / 'master.wav'
+  audio = 0.1 * np.random.default_rng(1).standard_normal([30000, 2])
+  soundfile.write(source, audio, 44100, 'PCM_24')
+  gin.clear_config()
+  gin.config._LOCATION_PREFIXES[:] = ['']
+  capsys.readouterr()
+  run(
+    '--mode=process',
+    f'--save_dir={save_dir}',
+    f'--input={source}',
+    f'--output={out}',
+  )
+  assert capsys.readouterr().out.split() == [str(out)]
+  info = soundfile.info(out)
+  assert (info.samplerate, info.channels, info.frames) == (44100, 2, 30000)
+  with open(tmp_path / 'master.controls.csv', newline='') as file:
+    header = next(csv.reader(file))
+  assert [h.split(' ')[0] for h in header] == [
+    'time_s',
+    'gain/amount',
+    'smooth/amount',
+  ]
+  # The same as evaluation heard: one model.
+  gin.clear_config()
+  run(
+    '--mode=process',
+    f'--save_dir={save_dir}',
+    f'--input={home}/data/test/input',
+    f'--output={tmp_path}/again',
+  )
+  np.testing.assert_allclose(
+    soundfile.read(tmp_path / 'again' / '0.wav')[0],
+    soundfile.read(save_dir / 'evaluation' / 'audio' / '0.output.wav')[0],
+    atol=1e-6,
+  )
+
+
+def test_process_and_eval_without_a_run(home, tmp_path, capsys):
+  soundfile.write(tmp_path / 'in.wav', np.zeros(100), RATE)
+  error = message_of(
+    capsys,
+    '--mode=process',
+    f'--save_dir={tmp_path}/nothing',
+    f'--input={tmp_path}/in.wav',
+    f'--output={tmp_path}/out.wav',
+  )
+  assert f'{tmp_path}/nothing holds no trained model' in error
+  error = message_of(
+    capsys, *flags_for(home, tmp_path / 'nothing', '--mode=eval')
+  )
+  assert f'{tmp_path}/nothing holds no checkpoint' in error
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(home, tmp_path):
+  save_dir = tmp_path / 'run'
+  flags = flags_for(
+    home, save_dir, '--gin_param=dafx.training.train.num_steps = 1000000'
+  )
+  with open(tmp_path / 'log', 'w') as log:
+    process = subprocess.Popen(
+      [sys.executable, '-m', 'dafx.training.dafx_run', *flags],
+      env={**os.environ, 'PYTHONPATH': str(ROOT)},
+      stderr=log,
+    )
+    try:
+      # Written after the first step. A run that fails ends the wait.
+      while process.poll() is None:
+        if (save_dir / 'operative_config-0.gin').exists():
+          process.send_signal(signal.SIGINT)
+          break
+        time.sleep(0.05)
+      code = process.wait()
+    finally:
+      process.kill()
+      process.wait()
+  text = (tmp_path / 'log').read_text()
+  assert code == 130, text
+  assert 'Traceback' not in text
+  assert f'the same command goes on from {save_dir}' in text
+  steps = [int(p.stem.split('-')[1]) for p in save_dir.glob('ckpt-*.index')]
+  step = max(steps)
+  assert f'Interrupted at step {step}' in text
+  run(*flags, f'--gin_param=dafx.training.train.num_steps = {step + 2}')
+  assert (save_dir / f'ckpt-{step + 2}.index').exists()
+  assert (save_dir / f'operative_config-{step}.gin').exists()

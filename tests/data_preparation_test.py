@@ -1,0 +1,259 @@
+"""Making pairs: from mixes by plugins, and from pairs of one's own."""
+
+import pathlib
+
+import numpy as np
+import pyloudnorm
+import pytest
+import scipy.signal
+import soundfile
+
+from dafx.training import data
+from dafx.training.data_preparation import mastering
+
+RATE = 44100
+
+
+def synthetic_mix(seed, seconds=1.5, rate=RATE):
+  """A few notes with a beat and pink-like noise, stereo, [n_samples, 2]."""
+  rng = np.random.default_rng(seed)
+  t = np.arange(int(seconds * rate)) / rate
+  notes = sum(
+    np.sin(2 * np.pi * 110 * 2 ** (k / 12) * t) for k in rng.integers(0, 36, 4)
+  )
+  noise = scipy.signal.lfilter(
+    [1], [1, -0.97], rng.standard_normal((2, len(t)))
+  )
+  beat = np.exp(-8 * (t % 0.25))
+  mix = 0.05 * notes + 0.02 * noise * beat
+  return mix.T.astype(np.float32)
+
+
+@pytest.fixture(scope='module')
+def mixes(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('mixes')
+  for i, split in enumerate(('train', 'test')):
+    (folder / split).mkdir()
+    soundfile.write(
+      folder / split / f'{split}_song.wav', synthetic_mix(i), RATE
+    )
+  return folder
+
+
+def prepare(mixes, output, seed=0, sample_rate=22050, n_channels=1, count=3):
+  mastering.prepare_from_mixes(
+    mixes, output, sample_rate, n_channels, {'train': count, 'test': 1}, seed
+  )
+
+
+@pytest.fixture(scope='module')
+def prepared(mixes, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('pairs')
+  prepare(mixes, folder)
+  return folder
+
+
+def contents(folder):
+  return {
+    p.relative_to(folder).as_posix(): p.read_bytes()
+    for p in sorted(folder.rglob('*'))
+    if p.is_file()
+  }
+
+
+def loudness(path):
+  audio, rate = soundfile.read(path, always_2d=True)
+  return pyloudnorm.Meter(rate).integrated_loudness(audio)
+
+
+# ------------------------------------------------------------ From mixes ----
+def test_layout_rates_and_channels(prepared):
+  assert set(contents(prepared)) == {
+    'test/input/test_song_0.flac',
+    'test/target/test_song_0.flac',
+    *(f'train/input/train_song_{i}.flac' for i in range(3)),
+    *(f'train/target/train_song_{i}.flac' for i in range(3)),
+  }
+  (test,) = data.find_pairs(prepared / 'test')
+  assert (test.sample_rate, test.n_channels) == (RATE, 2)
+  for pair in data.find_pairs(prepared / 'train'):
+    assert (pair.sample_rate, pair.n_channels) == (22050, 1)
+    assert abs(pair.n_samples - 1.5 * 22050) <= 1
+  # What training reads takes them.
+  data.FolderProvider(str(prepared), 'train', 22050, 16384)
+
+
+def test_targets_are_at_minus_14_lufs_and_below_minus_1_db(prepared):
+  for path in (prepared / 'test' / 'target').iterdir():
+    assert abs(loudness(path) - mastering.TARGET_LUFS) < 1.0
+    peak = np.abs(soundfile.read(path)[0]).max()
+    assert 20 * np.log10(peak) < -0.9
+  # Mixed to one channel, two that differ are softer.
+  for path in (prepared / 'train' / 'target').iterdir():
+    assert -22.0 < loudness(path) < -13.0
+
+
+def test_inputs_vary_and_their_targets_do_not(prepared):
+  inputs = [loudness(p) for p in sorted((prepared / 'train/input').iterdir())]
+  assert np.ptp(inputs) > 1.0
+  targets = {p.read_bytes() for p in (prepared / 'train/target').iterdir()}
+  assert len(targets) == 1
+  (test,) = (prepared / 'test' / 'input').iterdir()
+  low, high = mastering.INPUT_LUFS
+  assert low - 0.1 < loudness(test) < high + 0.1
+
+
+def test_inputs_differ_in_tone():
+  mix = synthetic_mix(0)
+  balances = [
+    mastering.section_levels_db(mastering.make_input(mix, RATE, i), RATE)
+    for i in range(4)
+  ]
+  assert np.ptp(balances, axis=0).max() > 3.0
+
+
+def test_section_levels_of_white_noise_rise_by_3_db_per_octave():
+  audio = np.random.default_rng(0).standard_normal([4 * RATE, 2])
+  levels = mastering.section_levels_db(audio, RATE)
+  np.testing.assert_allclose(10 ** (levels / 10) @ np.ones(6), 1.0)
+  centres = np.array([80, 200, 500, 1250, 3200, 8000])
+  expected = 10 * np.log10(centres / centres.sum())
+  np.testing.assert_allclose(levels, expected, atol=0.8)
+
+
+def test_one_seed_gives_the_same_files_another_gives_others(
+  mixes, prepared, tmp_path
+):
+  prepare(mixes, tmp_path / 'same', count=1)
+  same = contents(tmp_path / 'same')
+  original = contents(prepared)
+  assert same == {name: original[name] for name in same}
+  prepare(mixes, tmp_path / 'other', seed=1, count=1)
+  other = contents(tmp_path / 'other')
+  assert all(other[name] != same[name] for name in same)
+
+
+def test_files_that_are_there_are_left_as_they_are(mixes, tmp_path):
+  prepare(mixes, tmp_path, count=1)
+  stamps = {p: p.stat().st_mtime_ns for p in tmp_path.rglob('*.flac')}
+  before = contents(tmp_path)
+  gone = tmp_path / 'train' / 'input' / 'train_song_0.flac'
+  gone.unlink()
+  # One is lost, and two more are wanted.
+  prepare(mixes, tmp_path, count=2)
+  after = contents(tmp_path)
+  assert {name: after[name] for name in before} == before
+  assert len(after) == len(before) + 2
+  for path, stamp in stamps.items():
+    if path != gone:
+      assert path.stat().st_mtime_ns == stamp, path
+
+
+def test_files_of_other_settings_are_not_taken_for_these(mixes, tmp_path):
+  prepare(mixes, tmp_path, count=1)
+  before = contents(tmp_path)
+  for settings, found in (
+    ({'sample_rate': 16000}, '22050 Hz'),
+    ({'n_channels': 2}, '1 channels'),
+  ):
+    with pytest.raises(ValueError, match=rf'train_song_0.*{found}.*output_dir'):
+      prepare(mixes, tmp_path, count=1, **settings)
+  assert contents(tmp_path) == before
+
+
+def test_mixes_that_cannot_be_mastered_are_named(tmp_path):
+  def expect(audio, message, error=ValueError):
+    folder = tmp_path / 'mixes' / 'train'
+    folder.mkdir(parents=True, exist_ok=True)
+    soundfile.write(folder / 'bad.wav', audio, RATE)
+    with pytest.raises(error, match=message):
+      mastering.prepare_from_mixes(
+        tmp_path / 'mixes', tmp_path / 'out', 22050, 1, {'train': 1}
+      )
+    assert not list(tmp_path.glob('out/**/*.flac'))
+
+  with pytest.raises(FileNotFoundError, match='mixes/train'):
+    mastering.prepare_from_mixes(
+      tmp_path / 'mixes', tmp_path / 'out', 22050, 1, {'train': 1}
+    )
+  expect(np.zeros([RATE, 1]), r'bad\.wav has 1 channels')
+  expect(np.zeros([RATE, 2]), r'bad\.wav.*silent')
+  expect(synthetic_mix(0, 0.2), r'bad\.wav.*0\.4 s')
+
+
+# ---------------------------------------------------- From one's own pairs ----
+def make_own(folder, names, n_channels=2, rate=RATE):
+  for name in names:
+    audio = 0.1 * np.random.default_rng(0).standard_normal([2000, n_channels])
+    for side in ('input', 'target'):
+      path = folder / side / f'{name}.wav'
+      path.parent.mkdir(parents=True, exist_ok=True)
+      soundfile.write(path, audio, rate)
+
+
+def splits(folder):
+  return {
+    split: {p.name for p in data.find_pairs(folder / split)}
+    for split in ('train', 'valid', 'test')
+  }
+
+
+def prepare_own(source, output, n_channels=1):
+  mastering.prepare_from_pairs(source, output, 22050, n_channels)
+
+
+@pytest.mark.parametrize('count, sizes', [(3, (1, 1, 1)), (30, (24, 3, 3))])
+def test_own_pairs_are_split_apart(tmp_path, count, sizes):
+  names = [f'album_{i % 2}/take.{i}' for i in range(count)]
+  make_own(tmp_path / 'own', names)
+  prepare_own(tmp_path / 'own', tmp_path / 'out')
+  found = splits(tmp_path / 'out')
+  assert tuple(map(len, found.values())) == sizes
+  assert set.union(*found.values()) == set(names)  # sizes add up: disjoint
+  train = data.find_pairs(tmp_path / 'out' / 'train')
+  assert {(p.sample_rate, p.n_channels) for p in train} == {(22050, 1)}
+  test = data.find_pairs(tmp_path / 'out' / 'test')
+  assert {(p.sample_rate, p.n_channels) for p in test} == {(RATE, 2)}
+
+
+def test_own_pairs_stay_in_their_split_when_others_come(tmp_path):
+  former = {}
+  for count in (3, 9, 12, 25, 40):
+    make_own(tmp_path / 'own', [f'song {i}' for i in range(count)])
+    prepare_own(tmp_path / 'own', tmp_path / 'out')
+    found = splits(tmp_path / 'out')
+    now = {name: s for s, names in found.items() for name in names}
+    assert len(now) == sum(map(len, found.values())) == count  # disjoint
+    assert {name: now[name] for name in former} == former
+    former = now
+  # Into an empty folder, the same files go the same way again.
+  prepare_own(tmp_path / 'own', tmp_path / 'fresh')
+  prepare_own(tmp_path / 'own', tmp_path / 'fresh_again')
+  assert splits(tmp_path / 'fresh') == splits(tmp_path / 'fresh_again')
+
+
+def test_own_pairs_are_written_once(tmp_path):
+  make_own(tmp_path / 'own', 'abcd')
+  prepare_own(tmp_path / 'own', tmp_path / 'out')
+  files = list((tmp_path / 'out').rglob('*.flac'))
+  assert len(files) == 8
+  stamps = [p.stat().st_mtime_ns for p in files]
+  prepare_own(tmp_path / 'own', tmp_path / 'out')
+  assert [p.stat().st_mtime_ns for p in files] == stamps
+
+
+def test_own_pairs_that_cannot_be_taken(tmp_path):
+  with pytest.raises(FileNotFoundError, match='own/input'):
+    prepare_own(tmp_path / 'own', tmp_path / 'out')
+  make_own(tmp_path / 'own', 'ab')
+  with pytest.raises(ValueError, match='own holds 2 pairs'):
+    prepare_own(tmp_path / 'own', tmp_path / 'out')
+  make_own(tmp_path / 'own', 'c')
+  (tmp_path / 'own/target/c.wav').unlink()
+  with pytest.raises(ValueError, match=r'c\.wav has no partner'):
+    prepare_own(tmp_path / 'own', tmp_path / 'out')
+  make_own(tmp_path / 'own', 'c')
+  make_own(tmp_path / 'own', 'd', n_channels=1)
+  with pytest.raises(ValueError, match=r'd\.wav.*1 channels.*n_channels=2'):
+    prepare_own(tmp_path / 'own', tmp_path / 'out', n_channels=2)
+  assert not pathlib.Path(tmp_path / 'out').exists()

@@ -1,0 +1,332 @@
+"""Pairs, crops and their order; and what is said of files that do not fit."""
+
+import os
+
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+
+from dafx.training import data
+
+RATE = 8000
+
+
+def write(path, audio, rate=RATE):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  soundfile.write(path, audio, rate, 'FLOAT')
+
+
+def ramp(n_samples, n_channels=1, start=0.0):
+  """Each sample tells its file, place and channel."""
+  place = start + np.arange(n_samples)[:, np.newaxis] / 2**16
+  return (place + 2.0**-20 * np.arange(n_channels)).astype(np.float32)
+
+
+def make_pairs(folder, n_pairs=5, n_samples=400, n_channels=1, split='train'):
+  for i in range(n_pairs):
+    audio = ramp(n_samples, n_channels, start=0.1 * i)
+    write(folder / split / 'input' / f'song_{i}.wav', audio)
+    write(folder / split / 'target' / f'song_{i}.wav', -audio)
+  return folder
+
+
+def provider(folder, n_samples=100, kind=data.FolderProvider, **kwargs):
+  return kind(str(folder), sample_rate=RATE, n_samples=n_samples, **kwargs)
+
+
+def batches(from_provider, n_batches, batch_size=2, **kwargs):
+  dataset = from_provider.get_batch(batch_size, **kwargs).take(n_batches)
+  return list(dataset.as_numpy_iterator())
+
+
+def assert_equal(ours, theirs):
+  assert len(ours) == len(theirs) > 0
+  for a, b in zip(ours, theirs, strict=True):
+    for key in ('audio', 'target'):
+      np.testing.assert_array_equal(a[key], b[key])
+
+
+def file_of(audio):
+  """Which file of `make_pairs` crops [batch, n_samples, ...] are of."""
+  return (audio.reshape(len(audio), -1)[:, 0] * 10 + 1e-3).astype(int).tolist()
+
+
+# ----------------------------------------------------------------- Pairs ----
+def test_pairs_are_found_by_name_in_order(tmp_path):
+  audio = ramp(50)
+  for name in ('b', 'a', 'deep/er.v2'):
+    write(tmp_path / 'input' / f'{name}.wav', audio)
+    write(tmp_path / 'target' / f'{name}.flac.wav', audio)
+  for path in (tmp_path / 'target').rglob('*.wav'):
+    # FLAC beside WAV: partners share the name, not the format.
+    flac = path.with_suffix('')
+    soundfile.write(flac, audio, RATE)
+    path.unlink()
+  pairs = data.find_pairs(tmp_path)
+  assert [p.name for p in pairs] == ['a', 'b', 'deep/er.v2']
+  assert {(p.sample_rate, p.n_channels, p.n_samples) for p in pairs} == {
+    (RATE, 1, 50)
+  }
+  assert pairs[0].target_path.suffix == '.flac'
+
+
+def test_input_and_target_are_cropped_alike(tmp_path):
+  for batch in batches(provider(make_pairs(tmp_path)), 6):
+    np.testing.assert_array_equal(batch['audio'], -batch['target'])
+    steps = np.diff(batch['audio'], axis=1)  # one stretch of one file
+    np.testing.assert_allclose(steps, 2.0**-16, rtol=1e-2)
+
+
+@pytest.mark.parametrize('n_channels, shape', [(1, (2, 100)), (2, (2, 100, 2))])
+def test_shapes(tmp_path, n_channels, shape):
+  folder = make_pairs(tmp_path, n_channels=n_channels)
+  dataset = provider(folder, n_channels=n_channels).get_batch(2)
+  assert dataset.element_spec['audio'].shape == shape
+  batch = next(dataset.as_numpy_iterator())
+  assert {v.shape for v in batch.values()} == {shape}
+  assert {v.dtype for v in batch.values()} == {np.dtype(np.float32)}
+  if n_channels == 2:
+    np.testing.assert_allclose(
+      np.diff(batch['audio'], axis=-1), 2.0**-20, atol=1e-7
+    )
+
+
+# ----------------------------------------------------------------- Order ----
+def test_seed_and_step_give_the_batch(tmp_path):
+  folder = make_pairs(tmp_path)
+  first = batches(provider(folder), 6, seed=3)
+  assert_equal(first, batches(provider(folder), 6, seed=3))
+  other = batches(provider(folder), 6, seed=4)
+  assert any((a['audio'] != b['audio']).any() for a, b in zip(first, other))
+
+
+@pytest.mark.parametrize('shuffle', [True, False])
+@pytest.mark.parametrize('first_step', [1, 4, 7])
+def test_first_step_goes_on_in_the_uninterrupted_order(
+  tmp_path, first_step, shuffle
+):
+  # Five files in batches of two: steps lie across the ends of epochs.
+  songs = provider(make_pairs(tmp_path))
+  whole = batches(songs, 10, seed=1, shuffle=shuffle)
+  rest = batches(
+    songs, 10 - first_step, seed=1, shuffle=shuffle, first_step=first_step
+  )
+  assert_equal(rest, whole[first_step:])
+
+
+def test_first_step_with_repeats(tmp_path):
+  songs = provider(make_pairs(tmp_path))
+  whole = batches(songs, -1, repeats=2)
+  assert len(whole) == 5
+  assert_equal(batches(songs, -1, repeats=2, first_step=3), whole[3:])
+
+
+def test_each_epoch_has_each_file_once_in_an_order_of_its_own(tmp_path):
+  songs = provider(make_pairs(tmp_path))
+  order = []
+  for batch in batches(songs, 20, batch_size=1):
+    order += file_of(batch['audio'])
+  epochs = [tuple(order[i : i + 5]) for i in range(0, 20, 5)]
+  assert all(sorted(epoch) == [0, 1, 2, 3, 4] for epoch in epochs)
+  assert len(set(epochs)) > 1
+
+
+def test_crops_reach_all_of_a_file(tmp_path):
+  songs = provider(make_pairs(tmp_path, n_pairs=1, n_samples=103))
+  starts = [
+    round(float(b['audio'][0, 0]) * 2**16)
+    for b in batches(songs, 80, batch_size=1)
+  ]
+  assert set(starts) == {0, 1, 2, 3}
+
+
+def test_without_shuffling_files_come_in_order_from_their_start(tmp_path):
+  songs = provider(make_pairs(tmp_path))
+  (batch,) = batches(songs, -1, batch_size=5, shuffle=False, repeats=1)
+  expected = [ramp(100, start=0.1 * i)[:, 0] for i in range(5)]
+  np.testing.assert_array_equal(batch['audio'], expected)
+
+
+def test_few_files_make_one_smaller_batch(tmp_path):
+  songs = provider(make_pairs(tmp_path, n_pairs=3))
+  (batch,) = batches(songs, -1, batch_size=8, shuffle=False, repeats=1)
+  assert batch['audio'].shape == (3, 100)
+  (batch,) = batches(songs, -1, batch_size=2, shuffle=False, repeats=1)
+  assert batch['audio'].shape == (2, 100)
+
+
+def test_a_batch_larger_than_the_data_repeats_it(tmp_path):
+  (batch,) = batches(provider(make_pairs(tmp_path, 2)), 1, batch_size=5)
+  counts = np.bincount(file_of(batch['audio']), minlength=2)
+  assert sorted(counts) == [2, 3]
+
+
+# -------------------------------------------------------------- TFRecord ----
+@pytest.mark.parametrize('n_channels', [1, 2])
+def test_tfrecord_gives_what_the_folder_gives(tmp_path, n_channels):
+  folder = make_pairs(tmp_path, n_channels=n_channels)
+  pairs = data.find_pairs(folder / 'train')
+  data.write_tfrecord(pairs, tmp_path / 'train.tfrecord')
+  records = provider(folder, kind=data.TFRecordProvider, n_channels=n_channels)
+  songs = provider(folder, n_channels=n_channels)
+  assert records.n_items == songs.n_items == 5
+  assert_equal(batches(records, 6, seed=2), batches(songs, 6, seed=2))
+  assert os.listdir(tmp_path).count('train.tfrecord') == 1
+  assert not list(tmp_path.glob('*.partial'))
+
+
+def damage(kind, path):
+  """Replaces a good TFRecord file by one that is not."""
+  content = path.read_bytes()
+  if kind == 'garbage':
+    path.write_bytes(b'no TFRecord at all, but long enough to be one' * 20)
+  elif kind == 'cut':
+    path.write_bytes(content[: len(content) * 2 // 3])
+  elif kind == 'flipped':
+    middle = len(content) // 2
+    flipped = bytes([content[middle] ^ 0xFF])
+    path.write_bytes(content[:middle] + flipped + content[middle + 1 :])
+  elif kind == 'empty':
+    path.write_bytes(b'')
+  elif kind == 'not an example':
+    with tf.io.TFRecordWriter(str(path)) as writer:
+      writer.write(b'\xff\xff\xff\xff')
+  elif kind == 'of something else':
+    with tf.io.TFRecordWriter(str(path)) as writer:
+      writer.write(tf.train.Example().SerializeToString())
+
+
+@pytest.mark.parametrize(
+  'kind',
+  ['garbage', 'cut', 'flipped', 'empty', 'not an example', 'of something else'],
+)
+def test_tfrecords_that_cannot_be_read(tmp_path, kind):
+  folder = make_pairs(tmp_path, n_pairs=2)
+  path = tmp_path / 'train.tfrecord'
+  data.write_tfrecord(data.find_pairs(folder / 'train'), path)
+  damage(kind, path)
+  with pytest.raises(ValueError, match=r'train\.tfrecord.*dafx_prepare'):
+    provider(folder, kind=data.TFRecordProvider)
+
+
+def test_tfrecords_that_do_not_fit(tmp_path):
+  folder = make_pairs(tmp_path, n_pairs=2)
+  with pytest.raises(FileNotFoundError, match=r'train\.tfrecord.*dafx_prepare'):
+    provider(folder, kind=data.TFRecordProvider)
+  path = tmp_path / 'train.tfrecord'
+  data.write_tfrecord(data.find_pairs(folder / 'train'), path)
+  for settings, found in (
+    ({'n_channels': 2}, '1 channels'),
+    ({'n_samples': 401}, '400 samples'),
+  ):
+    with pytest.raises(ValueError, match=rf"'song_0' of .*{found}"):
+      provider(folder, kind=data.TFRecordProvider, **settings)
+  with pytest.raises(ValueError, match=r'8000 Hz.*16000 Hz'):
+    data.TFRecordProvider(str(folder), sample_rate=16000, n_samples=100)
+
+
+# ----------------------------------------------------------- What is bad ----
+def expect(error, folder, *parts, **settings):
+  """Construction fails with one message that has all parts; returns it."""
+  with pytest.raises(error) as caught:
+    provider(folder, **settings)
+  message = str(caught.value)
+  for part in parts:
+    assert part in message, message
+  assert not isinstance(caught.value, tf.errors.OpError)
+  return message
+
+
+def test_an_empty_file(tmp_path):
+  bad = make_pairs(tmp_path) / 'train/input/song_2.wav'
+  bad.write_bytes(b'')
+  expect(ValueError, tmp_path, str(bad), 'empty', 'remove or replace')
+
+
+def test_a_file_without_samples(tmp_path):
+  bad = make_pairs(tmp_path) / 'train/target/song_2.wav'
+  write(bad, np.zeros([0, 1]))
+  expect(ValueError, tmp_path, str(bad), 'no samples', 'remove or replace')
+
+
+def test_a_file_that_is_no_audio(tmp_path):
+  bad = make_pairs(tmp_path) / 'train/target/song_1.wav'
+  bad.write_text('These are words. ' * 50)
+  expect(ValueError, tmp_path, str(bad), 'no audio file', 'remove or convert')
+
+
+def test_partners_of_other_rate_channels_and_length_are_all_named(tmp_path):
+  target = make_pairs(tmp_path) / 'train/target'
+  write(target / 'song_0.wav', ramp(400), rate=2 * RATE)
+  write(target / 'song_1.wav', ramp(400, 2))
+  write(target / 'song_2.wav', ramp(399))
+  (target / 'song_3.wav').unlink()
+  (tmp_path / 'train/input/song_4.wav').unlink()
+  message = expect(
+    ValueError,
+    tmp_path,
+    '5 faults',
+    'song_0.wav has 8000 Hz',
+    'song_0.wav 16000',
+    'song_1.wav has 1 channels',
+    'song_2.wav has 400 samples',
+    'song_2.wav 399',
+    'Remove or mend',
+  )
+  assert f'{tmp_path}/train/input/song_3.wav has no partner' in message
+  assert f'{target}/song_4.wav has no partner' in message
+
+
+def test_files_that_do_not_fit_the_settings_are_all_named(tmp_path):
+  make_pairs(tmp_path)
+  for side in ('input', 'target'):
+    folder = tmp_path / 'train' / side
+    write(folder / 'song_0.wav', ramp(400), rate=44100)
+    write(folder / 'song_1.wav', ramp(400, 2))
+    write(folder / 'song_2.wav', ramp(99))
+  expect(
+    ValueError,
+    tmp_path,
+    '3 files',
+    'song_0.wav: 44100 Hz, not 8000',
+    'song_1.wav: 2 channels, not 1',
+    'song_2.wav: 99 samples',
+    'dafx_prepare',
+    'FolderProvider.sample_rate',
+  )
+
+
+def test_two_files_of_one_name_are_not_taken_for_one(tmp_path):
+  make_pairs(tmp_path)
+  soundfile.write(tmp_path / 'train/input/song_0.flac', ramp(400), RATE)
+  expect(ValueError, tmp_path, 'song_0.flac', 'song_0.wav', 'Remove or mend')
+
+
+def test_leftovers_of_an_interrupted_write_are_no_audio(tmp_path):
+  make_pairs(tmp_path)
+  write(tmp_path / 'train/input/.song_9.flac.partial.wav', ramp(400))
+  assert provider(tmp_path).n_items == 5
+
+
+def test_missing_and_empty_folders(tmp_path):
+  expect(FileNotFoundError, tmp_path / 'nowhere', 'nowhere/train/input')
+  make_pairs(tmp_path)
+  (tmp_path / 'valid' / 'input').mkdir(parents=True)
+  (tmp_path / 'valid/input/notes.txt').write_text('x')
+  expect(FileNotFoundError, tmp_path, 'valid/input', 'no audio', split='valid')
+  for path in (tmp_path / 'train/target').iterdir():
+    path.unlink()
+  expect(FileNotFoundError, tmp_path, 'train/target', 'no audio', '.flac')
+
+
+def test_a_file_cut_short_is_found_at_construction(tmp_path):
+  make_pairs(tmp_path)
+  rng = np.random.default_rng(0)
+  noise = 0.1 * rng.standard_normal([20000, 1])
+  for side in ('input', 'target'):
+    folder = tmp_path / 'train' / side
+    soundfile.write(folder / 'cut.flac', noise, RATE)
+  content = (folder / 'cut.flac').read_bytes()
+  (folder / 'cut.flac').write_bytes(content[: len(content) // 2])
+  expect(ValueError, tmp_path, 'cut.flac')

@@ -1,0 +1,135 @@
+"""Every .gin file parses by itself; every task takes a training step."""
+
+import pathlib
+import re
+
+import gin
+import numpy as np
+import pytest
+import soundfile
+
+import dafx.training.evaluators
+import dafx.training.inference
+import dafx.training.models
+import dafx.training.trainers
+from dafx.training import models, train_util, trainers
+
+ROOT = pathlib.Path(__file__).parents[1] / 'gin'
+FILES = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob('*.gin'))
+TASKS = [f for f in FILES if f.startswith('tasks/')]
+# Small enough for a test; the rate stays, since plugins' ranges depend on it.
+SMALL = [
+  'n_samples = 8192',
+  'batch_size = 1',
+  'LogMelEncoder.width = 4',
+  'LogMelEncoder.n_mels = 8',
+  'dafx.training.train.num_steps = 1',
+]
+
+
+@pytest.fixture(autouse=True)
+def _fresh_gin():
+  prefixes = gin.config._LOCATION_PREFIXES
+  former = list(prefixes)
+  gin.clear_config()
+  train_util.add_gin_search_paths()
+  yield
+  gin.clear_config()
+  prefixes[:] = former
+
+
+def head_of(file):
+  """Returns the comment that a file begins with."""
+  lines = (ROOT / file).read_text().splitlines()
+  count = next(i for i, line in enumerate(lines) if not line.startswith('#'))
+  return ' '.join(line.lstrip('# ') for line in lines[:count])
+
+
+def needed_macros(file):
+  """Returns the macros that a file's head says it needs."""
+  match = re.search(r'Needs: ([\w, ]+?) \(macros?\)', head_of(file))
+  return re.split(r',\s*', match[1]) if match else []
+
+
+def used_macros(file):
+  """Returns (used, given) macros of a file and what it includes."""
+  text = (ROOT / file).read_text()
+  text = re.sub(r'#.*', '', text)
+  used = set(re.findall(r'%([\w.]+)', text))
+  given = set(re.findall(r'^(\w+) =', text, re.MULTILINE))
+  for included in re.findall(r"^include '(.*)'", text, re.MULTILINE):
+    more_used, more_given = used_macros(included)
+    used |= more_used
+    given |= more_given
+  return used, given
+
+
+def test_there_are_files_and_no_python():
+  assert 'tasks/mastering.gin' in FILES
+  assert not list(ROOT.rglob('*.py'))  # `import gin` would find it
+
+
+@pytest.mark.parametrize('file', FILES)
+def test_file_says_what_it_is_and_needs(file):
+  assert head_of(file)
+  used, given = used_macros(file)
+  assert used - given == set(needed_macros(file))
+
+
+@pytest.mark.parametrize('file', FILES)
+def test_file_parses_by_itself(file):
+  train_util.parse_gin([file])
+  # Once more with its macros, as text that can be read again.
+  for macro in needed_macros(file):
+    gin.parse_config(f'{macro} = 1')
+  text = gin.config_str()
+  gin.clear_config()
+  gin.parse_config(text)
+
+
+@pytest.mark.parametrize('file', TASKS)
+def test_task_is_found_by_its_bare_name(file):
+  assert not needed_macros(file)
+  train_util.parse_gin([pathlib.Path(file).name])
+
+
+@pytest.fixture(scope='module')
+def noise_pairs(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('noise')
+  rng = np.random.default_rng(0)
+  for split in ('train', 'valid', 'test'):
+    audio = 0.1 * rng.standard_normal(12000)
+    for side, samples in (('input', audio), ('target', 0.5 * audio)):
+      path = folder / split / side / 'noise.wav'
+      path.parent.mkdir(parents=True)
+      soundfile.write(path, samples, 22050, 'FLOAT')
+  return folder
+
+
+@pytest.mark.parametrize('file', TASKS)
+def test_task_takes_a_step_and_can_be_used(file, noise_pairs, tmp_path):
+  train_util.parse_gin([file], [*SMALL, f'data_path = {str(noise_pairs)!r}'])
+  model = models.get_model()
+  trainer = trainers.Trainer(model)
+  before = {}
+
+  def note(batch):
+    trainers.Trainer.build(trainer, batch)
+    before.update({v.ref(): v.numpy() for v in model.trainable_variables})
+
+  trainer.build = note
+  history = trainers.train(trainer=trainer, save_dir=str(tmp_path))
+  assert history['step'] == [1] and history['valid_step'] == [1]
+  assert all(np.isfinite(v).all() for v in history.values())
+  # Each head has learned something.
+  for key, head in model.heads.items():
+    assert (head.bias.numpy() != before[head.bias.ref()]).all(), key
+  # What was written is all that `process` needs.
+  again = dafx.training.inference.load_model(tmp_path)
+  audio = 0.1 * np.random.default_rng(1).standard_normal([9001, 2])
+  outputs = [
+    dafx.training.inference.process_audio(m, audio, 44100).audio
+    for m in (model, again)
+  ]
+  assert outputs[0].shape == audio.shape
+  np.testing.assert_array_equal(*outputs)

@@ -1,0 +1,307 @@
+"""The encoder, the heads, and the checks of a model's DAG."""
+
+import ddsp
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dafx import effects, losses, processors
+from dafx.training import encoders, models
+
+RATE = 16000
+HOP = 512
+TEST = 'urn:dafx-test:'
+CALF = 'http://calf.sourceforge.net/plugins/MultibandCompressor'
+
+
+def noise(*shape, seed=0, level=0.1):
+  rng = np.random.default_rng(seed)
+  return tf.constant(level * rng.standard_normal(shape), tf.float32)
+
+
+def plugin(kind, name, **kwargs):
+  return effects.LV2Plugin(TEST + kind, name=name, warm_up=0, **kwargs)
+
+
+def encoder(**kwargs):
+  settings = {'hop_size': HOP, 'width': 8, 'n_mels': 16, 'fft_size': 512}
+  return encoders.LogMelEncoder(RATE, **{**settings, **kwargs})
+
+
+def model_of(dag, own_encoder=None, **kwargs):
+  tf.keras.utils.set_random_seed(0)
+  return models.ControlModel(
+    encoder() if own_encoder is None else own_encoder,
+    ddsp.processors.ProcessorGroup(dag=dag),
+    [losses.TimeDomainLoss('L2')],
+    RATE,
+    **kwargs,
+  )
+
+
+def chain(**kwargs):
+  """A gain, then a one-pole: two copies of one class with two heads."""
+  dag = [
+    (plugin('gain', 'loud', **kwargs), ['audio', 'loud_controls']),
+    (plugin('onepole', 'dull', **kwargs), ['loud/signal', 'dull_controls']),
+  ]
+  return model_of(dag)
+
+
+def pair(batch=3, n_frames=4, seed=0):
+  audio = noise(batch, n_frames * HOP, seed=seed)
+  return {'audio': audio, 'target': 0.5 * audio}
+
+
+# --------------------------------------------------------------- Encoder ----
+@pytest.mark.parametrize('n_samples', [1, 800, 4 * HOP, 4 * HOP + 1])
+@pytest.mark.parametrize('hop_size', [128, 512])
+def test_encoder_gives_a_frame_per_hop(n_samples, hop_size):
+  own = encoder(hop_size=hop_size)
+  n_frames = -(-n_samples // hop_size)
+  embedding = own(noise(2, n_samples))
+  assert embedding.shape[:2] == (2, n_frames)
+  # The same where the length is not known while the graph is built.
+  graph = tf.function(
+    own.__call__, input_signature=[tf.TensorSpec([None, None], tf.float32)]
+  )
+  np.testing.assert_allclose(graph(noise(2, n_samples)), embedding, atol=1e-5)
+
+
+def test_encoder_hears_the_mix_of_the_channels():
+  own, stereo = encoder(), noise(2, 4 * HOP, 2)
+  mono = tf.reduce_mean(stereo, axis=-1)
+  np.testing.assert_array_equal(own(stereo), own(mono))
+
+
+def test_encoder_of_silence_is_finite():
+  assert np.isfinite(encoder()(tf.zeros([1, 4 * HOP]))).all()
+
+
+def test_encoder_hears_level_and_time():
+  own, audio = encoder(context_s=0.03), noise(1, 16 * HOP)
+  embedding = own(audio).numpy()
+  assert np.abs(own(4.0 * audio) - embedding).max() > 1e-2
+  # What comes at the end is not heard at the beginning.
+  late = tf.concat([audio[:, : 14 * HOP], 8.0 * audio[:, 14 * HOP :]], axis=1)
+  difference = np.abs(own(late) - embedding)[0].max(-1)
+  assert difference[-1] > 1e-2
+  np.testing.assert_array_equal(difference[:10], 0.0)
+
+
+def test_encoder_demands_whole_spectra_per_hop():
+  with pytest.raises(ValueError, match=r'hop_size=300 must be a multiple.*128'):
+    encoder(hop_size=300)
+
+
+def test_constant_is_one_setting_for_all():
+  model = model_of(
+    [(plugin('gain', 'loud'), ['audio', 'c'])], encoders.Constant()
+  )
+  controls = model.predict_controls(noise(3, 1001))['c']
+  assert controls.shape == (3, 1, 1)
+  assert np.ptp(controls) == 0.0
+  outputs = model({'audio': noise(3, 1001)})  # any length
+  assert outputs['audio_synth'].shape == (3, 1001)
+
+
+# ----------------------------------------------------------------- Heads ----
+def test_heads_start_at_the_defaults_of_their_plugins():
+  model = chain()
+  controls = model.predict_controls(pair()['audio'])
+  assert list(controls) == ['loud_controls', 'dull_controls']
+  # Gain: 1 of 0 to 4. One-pole: 0.5 of 0 to 0.99.
+  np.testing.assert_allclose(controls['loud_controls'], 0.25, atol=0.02)
+  np.testing.assert_allclose(controls['dull_controls'], 0.505, atol=0.02)
+  outputs = model(pair())
+  np.testing.assert_allclose(
+    outputs['loud']['controls']['controls'], 1.0, atol=0.08
+  )
+
+
+def test_defaults_at_the_end_of_a_range_can_still_be_trained():
+  model = model_of([(plugin('late', 'full'), ['audio', 'c'])])  # 1 of 0 to 1
+  controls = model.predict_controls(pair()['audio'])['c']
+  assert 0.95 < controls.numpy().min() <= controls.numpy().max() < 0.99
+
+
+def test_heads_start_at_the_defaults_of_a_real_plugin():
+  fixed = {f'bypass{i}': 0 for i in range(4)}
+  calf = effects.LV2Plugin(
+    CALF, ['threshold0', 'ratio0', 'freq1', 'level_in'], fixed, name='calf'
+  )
+  model = model_of([(calf, ['audio', 'c'])])
+  controls = model.predict_controls(pair()['audio'])['c']
+  expected = np.clip(calf.default_controls, 0.02, 0.98)
+  np.testing.assert_allclose(
+    controls, np.broadcast_to(expected, controls.shape), atol=0.02
+  )
+
+
+def test_two_copies_of_one_plugin_get_two_heads():
+  dag = [
+    (plugin('gain', 'first'), ['audio', 'first_controls']),
+    (
+      plugin('gain', 'second', ranges={'amount': (0.5, 1.5)}),
+      ['first/signal', 'second_controls'],
+    ),
+  ]
+  model = model_of(dag)
+  outputs = model(pair())
+  assert set(model.heads) == {'first_controls', 'second_controls'}
+  assert model.driven['second_controls'].name == 'second'
+  gains = [
+    outputs[n]['controls']['controls'].numpy() for n in ('first', 'second')
+  ]
+  product = np.repeat((gains[0] * gains[1])[..., 0], HOP, axis=1)
+  np.testing.assert_allclose(
+    outputs['audio_synth'], pair()['audio'] * product, rtol=1e-4, atol=1e-6
+  )
+  variables = {id(v) for head in model.heads.values() for v in head.weights}
+  assert len(variables) == 4
+
+
+def test_gradients_reach_every_variable():
+  model = chain()
+  model(pair())
+  with tf.GradientTape() as tape:
+    _, values = model(pair(), return_losses=True)
+  gradients = tape.gradient(values['total_loss'], model.trainable_variables)
+  names = [v.name for v in model.trainable_variables]
+  assert len(names) >= 6  # an encoder's, and kernel and bias per head
+  for name, gradient in zip(names, gradients, strict=True):
+    assert np.abs(gradient).max() > 0.0, name
+
+
+def test_losses_are_those_given_and_their_sum():
+  dag = [(plugin('gain', 'loud'), ['audio', 'c'])]
+  model = models.ControlModel(
+    encoder(),
+    ddsp.processors.ProcessorGroup(dag=dag),
+    [losses.TimeDomainLoss('L2'), losses.MultiScaleSpectralLoss()],
+    RATE,
+  )
+  outputs, values = model(pair(), return_losses=True)
+  assert set(values) == {'time_domain_loss', 'spectral_loss', 'total_loss'}
+  expected = np.mean((outputs['audio_synth'] - pair()['target']) ** 2)
+  np.testing.assert_allclose(values['time_domain_loss'], expected, rtol=1e-5)
+  np.testing.assert_allclose(
+    values['total_loss'],
+    values['time_domain_loss'] + values['spectral_loss'],
+    rtol=1e-6,
+  )
+
+
+# ----------------------------------------------------------------- Batch ----
+def test_permuted_items_give_permuted_outputs_exactly():
+  model, audio = chain(), pair(batch=4)['audio']
+  order = [2, 0, 3, 1]
+  whole = model({'audio': audio})
+  permuted = model({'audio': tf.gather(audio, order)})
+  for node in ('loud', 'dull'):
+    np.testing.assert_array_equal(
+      permuted[node]['controls']['controls'],
+      tf.gather(whole[node]['controls']['controls'], order),
+    )
+  np.testing.assert_array_equal(
+    permuted['audio_synth'], tf.gather(whole['audio_synth'], order)
+  )
+
+
+def test_an_item_does_not_hear_the_others():
+  model, audio = chain(), pair(batch=4)['audio']
+  whole = model({'audio': audio})['audio_synth'].numpy()
+  for i in range(4):
+    one = model({'audio': audio[i : i + 1]})['audio_synth'][0]
+    np.testing.assert_allclose(one, whole[i], rtol=1e-5, atol=1e-7)
+
+
+def test_stereo():
+  model, audio = chain(), noise(2, 4 * HOP, 2)
+  outputs, values = model({'audio': audio, 'target': audio}, return_losses=True)
+  assert outputs['audio_synth'].shape == audio.shape
+  assert np.isfinite(values['total_loss'])
+
+
+# ---------------------------------------------------------- What is bad ----
+def test_length_that_is_no_multiple_of_the_hop():
+  model = chain()
+  message = r'1500 samples.*hop_size=512.*Take 1024 samples, or pad it to 1536'
+  with pytest.raises(ValueError, match=message):
+    model({'audio': noise(1, 1500)})
+
+
+@pytest.mark.parametrize(
+  'names, keys, message',
+  [
+    (('a', 'b'), (['audio', 'c'], ['aa/signal', 'd']), "'aa/signal'"),
+    (('a', 'b'), (['audo', 'c'], ['a/signal', 'd']), "'audo'"),
+    (('a', 'a'), (['audio', 'c'], ['a/signal', 'd']), "both named 'a'"),
+    (('out', 'b'), (['audio', 'c'], ['out/signal', 'd']), "'out'"),
+    (('a', 'b'), (['b/signal', 'c'], ['audio', 'd']), 'comes after it'),
+    (('a', 'b'), (['audio', 'c'], ['a/signal']), "'b'.*audio and controls"),
+    (('a', 'b'), (['audio', 'c'], 'a/signal'), "'b'.*audio and controls"),
+    (('a', 'b'), (['audio', 'c'], ['a/signal', 'c']), "'b'.*'c'.*'a'"),
+    (('a', 'b'), (['audio', 'audio'], ['a/signal', 'd']), "'audio'"),
+  ],
+)
+def test_a_dag_that_cannot_run_fails_when_it_is_built(names, keys, message):
+  dag = [(plugin('gain', n), k) for n, k in zip(names, keys, strict=True)]
+  with pytest.raises(ValueError, match=message):
+    model_of(dag)
+
+
+def test_controls_that_another_node_gives_get_no_head():
+  dag = [
+    (plugin('gain', 'first'), ['audio', 'c']),
+    (plugin('gain', 'second'), ['first/signal', 'first/controls/controls']),
+  ]
+  model = model_of(dag)
+  assert set(model.heads) == {'c'}
+
+
+def test_inputs_can_be_named_in_full():
+  # As DDSP has it: outputs['inputs']['audio'].
+  dag = [(plugin('gain', 'loud'), ['inputs/audio', 'inputs/c'])]
+  model = model_of(dag)
+  assert set(model.heads) == {'c'}
+  assert model(pair())['audio_synth'].shape == (3, 4 * HOP)
+
+
+# ------------------------------------------------------------------ DDSP ----
+def test_a_ddsp_synth_before_a_plugin():
+  n_samples = 4 * HOP
+  synth = ddsp.synths.Harmonic(n_samples, RATE, name='harmonic')
+  dag = [
+    (synth, ['amplitudes', 'harmonics', 'f0_hz']),
+    (plugin('gain', 'loud'), ['harmonic/signal', 'loud_controls']),
+  ]
+  splits = [('amplitudes', 1), ('harmonics', 5)]
+  with pytest.raises(ValueError, match="'f0_hz'"):
+    model_of(dag, output_splits=splits)
+  # f0 from a head of its own, in Hz around 0: silent, but it runs and learns.
+  model = model_of(dag, output_splits=[*splits, ('f0_hz', 1)])
+  model.heads['f0_hz'].bias_initializer = tf.constant_initializer(200.0)
+  features = {'audio': noise(2, n_samples), 'target': noise(2, n_samples)}
+  controls = model.predict_controls(features['audio'])
+  assert {k: v.shape[-1] for k, v in controls.items()} == {
+    'loud_controls': 1,
+    'amplitudes': 1,
+    'harmonics': 5,
+    'f0_hz': 1,
+  }
+  with tf.GradientTape() as tape:
+    outputs, values = model(features, return_losses=True)
+  assert outputs['audio_synth'].shape == (2, n_samples)
+  assert np.abs(outputs['audio_synth']).max() > 1e-3
+  head = model.heads['amplitudes'].trainable_variables
+  for gradient in tape.gradient(values['total_loss'], head):
+    assert np.abs(gradient).max() > 0.0
+
+
+def test_checked_groups_are_taken_too():
+  group = processors.ProcessorGroup(
+    [(plugin('gain', 'loud'), ['audio', 'c'])], inputs=['audio', 'c']
+  )
+  model = models.ControlModel(encoder(), group, [losses.TimeDomainLoss()], RATE)
+  assert set(model.heads) == {'c'}

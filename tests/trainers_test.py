@@ -1,0 +1,512 @@
+"""Training: repeatable to the bit, resumed as if never interrupted."""
+
+import hashlib
+import math
+import os
+import pathlib
+import resource
+import signal
+import subprocess
+import sys
+
+import ddsp
+import gin
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+
+from dafx import effects, losses
+from dafx.training import data, encoders, models, train_util, trainers
+
+RATE = 16000
+HOP = 512
+N_SAMPLES = 4 * HOP
+
+
+@pytest.fixture(autouse=True)
+def _without_gin():
+  gin.clear_config()
+  yield
+  gin.clear_config()
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  """Folder of pairs: noise, and the same softer and duller."""
+  path = tmp_path_factory.mktemp('pairs')
+  rng = np.random.default_rng(0)
+  for split, count in (('train', 3), ('valid', 2)):
+    for i in range(count):
+      audio = 0.1 * rng.standard_normal(2 * N_SAMPLES)
+      for side, samples in (('input', audio), ('target', 0.3 * audio)):
+        file = path / split / side / f'{i}.wav'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(file, samples, RATE, 'FLOAT')
+  return path
+
+
+def make_model(seed=0, width=4, kinds=('gain', 'onepole'), n_threads=1):
+  tf.keras.utils.set_random_seed(seed)
+  dag, signal_key = [], 'audio'
+  for kind in kinds:
+    plugin = effects.LV2Plugin(
+      f'urn:dafx-test:{kind}', name=kind, warm_up=0, n_threads=n_threads
+    )
+    dag.append((plugin, [signal_key, f'{kind}_controls']))
+    signal_key = f'{kind}/signal'
+  return models.ControlModel(
+    encoders.LogMelEncoder(RATE, HOP, width, n_mels=8, fft_size=512),
+    ddsp.processors.ProcessorGroup(dag=dag),
+    [losses.MultiScaleSpectralLoss((256, 64), logmag_weight=1.0)],
+    RATE,
+  )
+
+
+def make_trainer(seed=0, learning_rate=1e-2, model=None, **kwargs):
+  return trainers.Trainer(model or make_model(seed), learning_rate, **kwargs)
+
+
+def built(folder, **kwargs):
+  trainer = make_trainer(**kwargs)
+  trainer.build(next(iter(provider(folder).get_batch(2))))
+  return trainer
+
+
+def provider(folder, split='train'):
+  return data.FolderProvider(str(folder), split, RATE, N_SAMPLES)
+
+
+def train(trainer, folder, num_steps, save_dir='', valid=False, **kwargs):
+  kwargs = {'steps_per_validation': 4, 'steps_per_save': 4, **kwargs}
+  return trainers.train(
+    data_provider=provider(folder),
+    valid_provider=provider(folder, 'valid') if valid else None,
+    trainer=trainer,
+    batch_size=2,
+    num_steps=num_steps,
+    save_dir=str(save_dir) if save_dir else '',
+    **kwargs,
+  )
+
+
+def state(trainer):
+  """All that a step depends on: weights, Adam, monitor, SPSA's counters."""
+  values = [*trainer.model.variables, *trainer.optimizer.variables]
+  values += trainer.monitor.variables
+  values += [p.gradient_step for p in trainer.model.driven.values()]
+  return [v.numpy() for v in values]
+
+
+def assert_same_state(ours, theirs):
+  for a, b in zip(state(ours), state(theirs), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def hashes(folder):
+  return {
+    path: hashlib.sha256(path.read_bytes()).hexdigest()
+    for path in sorted(pathlib.Path(folder).rglob('*'))
+    if path.is_file()
+  }
+
+
+def at_step(monkeypatch, step, action):
+  """Has `action` called while the given step is under way."""
+  original = train_util.Progress.update
+
+  def update(self, text=''):
+    original(self, text)
+    if self.done == step:
+      action()
+
+  monkeypatch.setattr(train_util.Progress, 'update', update)
+
+
+def press_ctrl_c():
+  os.kill(os.getpid(), signal.SIGINT)
+
+
+# ------------------------------------------------------------ Repeatable ----
+def test_one_seed_gives_one_result_on_any_number_of_render_threads(folder):
+  runs = []
+  for n_threads in (1, 2):
+    trainer = make_trainer(model=make_model(n_threads=n_threads))
+    runs.append((trainer, train(trainer, folder, 20)))
+  assert runs[0][1] == runs[1][1]
+  assert_same_state(runs[0][0], runs[1][0])
+  values = runs[0][1]['total_loss']
+  assert runs[0][1]['step'] == list(range(1, 21))
+  assert np.mean(values[-4:]) < 0.8 * np.mean(values[:4])  # and it learns
+
+
+def test_other_seeds_of_weights_and_of_data_give_other_results(folder):
+  histories = [
+    train(make_trainer(seed), folder, 3, seed=data_seed)
+    for seed, data_seed in ((0, 0), (1, 0), (0, 1))
+  ]
+  assert len({tuple(h['total_loss']) for h in histories}) == 3
+
+
+_ON_PROCESSORS = """
+import os, sys
+processors = sorted(os.sched_getaffinity(0))
+os.sched_setaffinity(0, processors[: int(sys.argv[1])])
+sys.path.insert(0, sys.argv[2])
+from dafx.training import dafx_run
+dafx_run.FLAGS(['dafx_run'])
+dafx_run._prepare_tensorflow()
+import trainers_test
+trainer = trainers_test.make_trainer(
+    model=trainers_test.make_model(width=16, n_threads=None))
+history = trainers_test.train(trainer, sys.argv[3], 8)
+print([x.hex() for x in history['total_loss']])
+print([v.numpy().tobytes().hex() for v in trainer.model.trainable_variables])
+"""
+
+
+def test_the_number_of_processors_does_not_matter(folder):
+  # TensorFlow shares sums among as many threads as there are processors,
+  # unless dafx_run says how many.
+  environment = {**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '2'}
+  environment.pop('TF_NUM_INTRAOP_THREADS', None)
+  command = [sys.executable, '-c', _ON_PROCESSORS]
+  here = os.path.dirname(__file__)
+  outputs = []
+  for n in ('1', '2'):
+    run = subprocess.run(
+      [*command, n, here, str(folder)],
+      env={**environment, 'PYTHONPATH': os.path.dirname(here)},
+      capture_output=True,
+      text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    outputs.append(run.stdout.splitlines()[-2:])
+  assert outputs[0] == outputs[1]
+
+
+# --------------------------------------------------------------- Resumed ----
+SCHEDULES = {
+  'plateau': dict(plateau_patience=1, plateau_factor=0.5, learning_rate=3.0),
+  'cosine': dict(decay_steps=12),
+}
+
+
+@pytest.mark.parametrize('schedule, step', [('plateau', 6), ('cosine', 7)])
+def test_a_run_goes_on_after_ctrl_c_as_if_there_had_been_none(
+  tmp_path, folder, monkeypatch, schedule, step
+):
+  settings = SCHEDULES[schedule]
+  options = dict(valid=True, steps_per_validation=2)
+  # Figures take longer than all else here; another test looks at them.
+  monkeypatch.setattr(trainers, '_summarize_examples', lambda *args: None)
+  whole = make_trainer(**settings)
+  expected = train(whole, folder, 12, **options)
+
+  first = make_trainer(**settings)
+  with monkeypatch.context() as patch:
+    at_step(patch, step, press_ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+      train(first, folder, 12, tmp_path, **options)
+  assert first.step == step
+  assert (tmp_path / f'ckpt-{step}.index').exists()
+  # Another seed of weights: all must come from the checkpoint.
+  second = make_trainer(seed=9, **settings)
+  history = train(second, folder, 12, tmp_path, **options)
+  assert history['step'] == list(range(step + 1, 13))
+  for name in ('total_loss', 'gradient_norm'):
+    assert history[name] == expected[name][step:]
+  n_before = step // 2
+  assert history['valid_total_loss'] == expected['valid_total_loss'][n_before:]
+  assert_same_state(second, whole)
+  if schedule == 'plateau':
+    assert second.learning_rate <= 1.5  # the plateau was seen
+
+
+def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(
+  tmp_path, folder, monkeypatch
+):
+  whole = make_trainer()
+  expected = train(whole, folder, 8)
+
+  class PowerCutError(Exception):
+    pass
+
+  def cut_power():
+    raise PowerCutError
+
+  with monkeypatch.context() as patch:
+    at_step(patch, 6, cut_power)
+    with pytest.raises(PowerCutError):
+      train(make_trainer(), folder, 8, tmp_path / 'here')
+  # Folders can be moved.
+  (tmp_path / 'here').rename(tmp_path / 'there')
+  second = make_trainer(seed=9)
+  history = train(second, folder, 8, tmp_path / 'there')
+  assert history['total_loss'] == expected['total_loss'][4:]
+  assert_same_state(second, whole)
+
+
+def test_a_run_that_is_done_stays_as_it_is(tmp_path, folder):
+  train(make_trainer(), folder, 4, tmp_path)
+  before = hashes(tmp_path)
+  trainer = make_trainer(seed=9)
+  history = train(trainer, folder, 4, tmp_path)
+  assert 'step' not in history and trainer.step == 4
+  after = hashes(tmp_path)
+  assert {k: after[k] for k in before} == before
+  assert {p.parent.parent.name for p in set(after) - set(before)} <= {
+    'summaries'
+  }
+
+
+def test_ctrl_c_without_a_folder_ends_without_a_word_of_one(
+  folder, monkeypatch
+):
+  at_step(monkeypatch, 2, press_ctrl_c)
+  with pytest.raises(KeyboardInterrupt):
+    train(make_trainer(), folder, 4)
+  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+# ------------------------------------------- Learning rate, early stopping ----
+def test_plateau_lowers_the_rate_down_to_the_least(folder):
+  trainer = built(
+    folder,
+    learning_rate=1e-9,
+    plateau_patience=2,
+    plateau_factor=0.1,
+    min_learning_rate=5e-11,
+  )
+  rates = []
+  for loss in (3.0, 3.0, 4.0, 2.0, 2.0, 2.5, 2.5, 2.5):
+    trainer.end_validation(loss)
+    rates.append(trainer.learning_rate)
+  expected = [1e-9, 1e-9, 1e-10, 1e-10, 1e-10, 5e-11, 5e-11, 5e-11]
+  np.testing.assert_allclose(rates, expected, rtol=1e-5)
+  assert trainer.monitor.best == 2.0
+
+
+def test_two_ways_to_change_the_rate_are_one_too_many():
+  with pytest.raises(ValueError, match='decay_steps=5 and plateau_patience=1'):
+    make_trainer(decay_steps=5, plateau_patience=1)
+
+
+def test_stops_when_validation_gets_no_better_and_stays_stopped(
+  tmp_path, folder, monkeypatch
+):
+  monkeypatch.setattr(trainers, '_summarize_examples', lambda *args: None)
+  kwargs = dict(learning_rate=0.0, stop_patience=2)
+  options = dict(valid=True, steps_per_validation=2)
+  trainer = make_trainer(**kwargs)
+  history = train(trainer, folder, 20, tmp_path, **options)
+  assert history['valid_step'] == [2, 4, 6]
+  assert trainer.step == 6
+  assert (tmp_path / 'ckpt-6.index').exists()
+  again = make_trainer(**kwargs)
+  assert 'step' not in train(again, folder, 20, tmp_path, **options)
+  assert again.step == 6
+  # With more patience it goes on.
+  patient = make_trainer(learning_rate=0.0, stop_patience=3)
+  history = train(patient, folder, 20, tmp_path, **options)
+  assert history['step'] == [7, 8]
+
+
+def test_stops_below_a_training_loss(folder):
+  trainer = make_trainer()
+  history = train(trainer, folder, 20, early_stop_loss_value=1e9)
+  assert history['step'] == [1]
+
+
+def test_large_gradients_are_scaled_to_the_norm_allowed(folder):
+  trainer = make_trainer(grad_clip_norm=1e-3)
+  batch = next(iter(provider(folder).get_batch(2)))
+  trainer.build(batch)
+  norm = float(trainer.train_step(batch)['gradient_norm'])
+  assert norm > 1e-2  # what is reported is not clipped
+  # After one step, Adam's first moment is a tenth of the gradient.
+  moments = [v for v in trainer.optimizer.variables if v.name.startswith('m/')]
+  assert len(moments) == len(trainer.model.trainable_variables)
+  np.testing.assert_allclose(
+    float(tf.linalg.global_norm(moments)), 0.1 * 1e-3, rtol=1e-4
+  )
+
+
+# ----------------------------------------------------------- Checkpoints ----
+def test_what_lies_in_the_folder(tmp_path, folder):
+  trainer = make_trainer(checkpoints_to_keep=2)
+  history = train(
+    trainer,
+    folder,
+    7,
+    tmp_path,
+    valid=True,
+    steps_per_save=2,
+    steps_per_summary=3,
+  )
+  kept = {p.stem for p in tmp_path.glob('*.index')}
+  assert kept == {'ckpt-6', 'ckpt-7'}
+  assert history['valid_step'] == [4, 7]  # the last step is validated too
+  best_step = history['valid_step'][np.argmin(history['valid_total_loss'])]
+  newest = tf.train.latest_checkpoint(str(tmp_path / 'best'))
+  assert pathlib.Path(newest).name == f'ckpt-{best_step}'
+  assert (tmp_path / 'operative_config-0.gin').exists()
+  tags = {}
+  for name in ('train', 'valid'):
+    (events,) = (tmp_path / 'summaries' / name).iterdir()
+    for event in tf.compat.v1.train.summary_iterator(str(events)):
+      for value in event.summary.value:
+        tags.setdefault(f'{name}:{value.tag}', []).append(event.step)
+  assert tags['train:losses/total_loss'] == [3, 6]
+  assert tags['train:learning_rate'] == [3, 6]
+  assert tags['valid:losses/total_loss'] == [4, 7]
+  for tag in ('audio_1/after', 'spectrograms/0', 'controls/gain/amount'):
+    assert tags[f'valid:{tag}'] == [4, 7]
+
+
+def test_nothing_is_written_without_a_folder(tmp_path, folder, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  train(make_trainer(), folder, 2, valid=True)
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  'other',
+  [
+    dict(width=5),
+    dict(kinds=('gain',)),
+    dict(kinds=('gain', 'onepole', 'square')),
+    dict(kinds=('gain', 'square')),
+  ],
+)
+def test_another_models_folder_is_left_alone(tmp_path, folder, other):
+  built(folder).save(tmp_path)
+  before = hashes(tmp_path)
+  trainer = make_trainer(model=make_model(**other))
+  with pytest.raises(ValueError, match=r'another model.*--save_dir'):
+    train(trainer, folder, 4, tmp_path)
+  assert hashes(tmp_path) == before
+
+
+def test_restore_dir_starts_from_a_trained_model(tmp_path, folder):
+  trained = make_trainer()
+  train(trained, folder, 4, tmp_path / 'old')
+  before = hashes(tmp_path / 'old')
+  trainer = make_trainer(seed=9)
+  history = train(
+    trainer, folder, 6, tmp_path / 'new', restore_dir=str(tmp_path / 'old')
+  )
+  assert history['step'] == [5, 6]
+  assert hashes(tmp_path / 'old') == before
+  # What save_dir holds comes first.
+  again = make_trainer(seed=9)
+  history = train(
+    again, folder, 7, tmp_path / 'new', restore_dir=str(tmp_path / 'old')
+  )
+  assert history['step'] == [7]
+  with pytest.raises(ValueError, match='nowhere holds no checkpoint'):
+    train(make_trainer(), folder, 6, restore_dir=str(tmp_path / 'nowhere'))
+
+
+class Poisoned:
+  """Data whose targets are NaN from a batch on."""
+
+  def __init__(self, source, step):
+    self.source, self.step = source, step
+
+  def get_batch(self, *args, first_step=0, **kwargs):
+    def poison(place, batch):
+      is_bad = place + first_step >= self.step
+      nothing = tf.where(is_bad, math.nan, 0.0)
+      return {**batch, 'target': batch['target'] + nothing}
+
+    batches = self.source.get_batch(*args, first_step=first_step, **kwargs)
+    return batches.enumerate().map(poison)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_before_it_is_saved(
+  tmp_path, folder
+):
+  with pytest.raises(
+    trainers.DivergedError, match=r'step 6 .*Lower dafx.training.Trainer'
+  ):
+    trainers.train(
+      Poisoned(provider(folder), 5),
+      trainer=make_trainer(),
+      batch_size=2,
+      num_steps=10,
+      steps_per_save=2,
+      save_dir=str(tmp_path),
+    )
+  assert {p.stem for p in tmp_path.glob('*.index')} == {'ckpt-2', 'ckpt-4'}
+  trainer = make_trainer(seed=9)
+  assert train(trainer, folder, 6, tmp_path)['step'] == [5, 6]
+  assert all(np.isfinite(v).all() for v in trainer.model.variables)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, folder):
+  trainer = built(folder)
+  trainer.optimizer.iterations.assign(1)
+  trainer.save(tmp_path)
+  trainer.optimizer.iterations.assign(10)
+  trainer.save(tmp_path)
+  before = hashes(tmp_path)
+  saved = [v.copy() for v in state(trainer)]
+  trainer.model.trainable_variables[0].assign_add(
+    tf.ones_like(trainer.model.trainable_variables[0])
+  )
+  # Step 1 again: a file name that those of step 10 begin with.
+  for step in (11, 1):
+    trainer.optimizer.iterations.assign(step)
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+      resource.setrlimit(resource.RLIMIT_FSIZE, (512, former[1]))
+      with pytest.raises(OSError, match=r'ckpt-10 is intact.*Free some space'):
+        trainer.save(tmp_path)
+    finally:
+      resource.setrlimit(resource.RLIMIT_FSIZE, former)
+    if step == 11:
+      assert hashes(tmp_path) == before
+      assert not [p for p in tmp_path.iterdir() if p.is_dir()]
+  other = built(folder, seed=9)
+  assert other.restore(tmp_path)
+  for a, b in zip(state(other), saved, strict=True):
+    np.testing.assert_array_equal(a, b)
+  trainer.optimizer.iterations.assign(12)
+  trainer.save(tmp_path)  # with space again
+
+
+@pytest.mark.parametrize('what', ['index', 'data', 'flipped', 'gone'])
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, folder, what):
+  trainer = built(folder)
+  states = {}
+  for step in (3, 6):
+    trainer.optimizer.iterations.assign(step)
+    states[step] = [v.copy() for v in state(trainer)]
+    trainer.save(tmp_path)
+  content = (tmp_path / 'ckpt-6.data-00000-of-00001').read_bytes()
+  if what == 'index':
+    path = tmp_path / 'ckpt-6.index'
+    path.write_bytes(path.read_bytes()[:100])
+  elif what == 'gone':
+    (tmp_path / 'ckpt-6.data-00000-of-00001').unlink()
+  else:
+    half = len(content) // 2
+    end = bytes([content[half] ^ 0xFF]) + content[half + 1 :]
+    (tmp_path / 'ckpt-6.data-00000-of-00001').write_bytes(
+      content[:half] + (end if what == 'flipped' else b'')
+    )
+  other = built(folder, seed=9)
+  assert other.restore(tmp_path)
+  assert other.step == 3
+  for a, b in zip(state(other), states[3], strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_a_folder_of_nothing_but_damage_is_not_started_over(tmp_path, folder):
+  trainer = built(folder)
+  trainer.optimizer.iterations.assign(3)
+  trainer.save(tmp_path)
+  (tmp_path / 'ckpt-3.data-00000-of-00001').write_bytes(b'')
+  with pytest.raises(ValueError, match=r'none of .*can be read.*--save_dir'):
+    built(folder).restore(tmp_path)
