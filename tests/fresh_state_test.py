@@ -73,7 +73,7 @@ def test_a_damaged_cache_is_made_anew():
 
 def test_renders_by_reset_equal_those_of_new_instances(looks_for_a_way):
   limiter = lv2.Renderer(
-    LIMITER, RATE, ['th'], {'alr': 0, 'boost': 1}, n_threads=1
+    LIMITER, RATE, ['th'], {'alr': 0, 'boost': 1}, n_threads=1, start='probed'
   )
   audio = noise(1, 20000, 1)
   controls = np.random.default_rng(0).uniform(0.01, 1, (6, 1, 5, 1))
@@ -88,7 +88,9 @@ def test_renders_by_reset_equal_those_of_new_instances(looks_for_a_way):
 def test_a_wrong_way_is_found_out(looks_for_a_way, monkeypatch, caplog):
   wrong = fresh_state.Method('reset', activate=True)
   monkeypatch.setattr(fresh_state, 'find', lambda *_: wrong)
-  onepole = lv2.Renderer('urn:dafx-test:onepole', RATE, ['amount'], n_threads=1)
+  onepole = lv2.Renderer(
+    'urn:dafx-test:onepole', RATE, ['amount'], n_threads=1, start='probed'
+  )
   audio, controls = noise(1, 500, 1), np.full((1, 1, 1), 0.9, np.float32)
   first = onepole.render(audio, controls)
   for _ in range(3):

@@ -171,6 +171,21 @@ def test_fixed_values_and_defaults():
   np.testing.assert_array_equal(renderer('gain', []).render(audio), audio)
 
 
+def test_ranges_that_go_with_the_sample_rate():
+  tuned = renderer('tuned', ())
+  port = tuned.plugin.control('amount')
+  assert (port.default, port.minimum, port.maximum) == (RATE / 2, 0, RATE / 2)
+  out = tuned.render(np.zeros((1, 8, 1)))  # gives block length + amount
+  np.testing.assert_array_equal(out, 8 + RATE / 2)
+  lv2.Renderer(TEST + 'tuned', RATE, [], {'amount': 1000.0})
+  with pytest.raises(ValueError, match='amount=20000.0.*0 to 11025'):
+    lv2.Renderer(TEST + 'tuned', RATE, [], {'amount': 20000.0})
+  assert (
+    'sample rate'
+    in lv2.get_plugin(TEST + 'tuned').control('amount').describe_range()
+  )
+
+
 def test_options_tell_the_block_length():
   out = renderer('options', block_size=321).render(np.zeros((1, 10, 1)))
   np.testing.assert_array_equal(out, 321)

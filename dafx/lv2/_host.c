@@ -534,10 +534,14 @@ static void run_padded(DafxInstance* self, bool has_atoms, uint32_t n_in,
 
 /* Zeroes samples that are not finite; returns how many there were. */
 static uint64_t zero_nonfinite(float* samples, uint64_t n_samples) {
-  /* x * 0 is NaN for NaN and infinity: a sum that vectorises. */
-  float sum = 0.0f;
-  for (uint64_t i = 0; i < n_samples; ++i) sum += samples[i] * 0.0f;
-  if (sum == 0.0f) return 0;
+  /* All exponent bits set, asked of integers: a loop that vectorises. */
+  uint32_t any = 0;
+  for (uint64_t i = 0; i < n_samples; ++i) {
+    uint32_t bits;
+    memcpy(&bits, &samples[i], sizeof(bits));
+    any |= (bits & 0x7f800000u) == 0x7f800000u;
+  }
+  if (!any) return 0;
   uint64_t count = 0;
   for (uint64_t i = 0; i < n_samples; ++i)
     if (!isfinite(samples[i])) {

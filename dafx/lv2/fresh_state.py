@@ -19,7 +19,7 @@ from dafx.lv2 import errors, processes, world
 
 _log = logging.getLogger('dafx.lv2')
 _lock = threading.Lock()
-_FORMAT = 1  # of the file and of what is probed
+_FORMAT = 2  # of the file and of what is probed
 
 
 @dataclasses.dataclass(frozen=True)

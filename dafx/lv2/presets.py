@@ -317,6 +317,8 @@ def _read_value(port: world.Port, text: str, preset: Preset) -> float:
       f'Preset {preset.label!r} ({preset.uri}) sets {port.symbol}={text!r}; '
       f'it must be a finite number from {port.describe_range()}.'
     )
+  if port.per_sample_rate:  # its range is known at a rate only
+    return value
   clipped = min(max(value, port.minimum), port.maximum)
   # Ranges are stored as float32: a value rounded from one is no news.
   if not math.isclose(clipped, value, rel_tol=1e-6):

@@ -11,7 +11,7 @@ from dafx.lv2 import renderer as renderer_lib
 from dafx.lv2 import world
 
 _SILENCES = (0, 1024, 4096, 16384)
-_N_TRIALS = 4
+_PROBE_S = 3.0
 
 
 def random_settings(
@@ -84,7 +84,7 @@ def fresh_state(
   Returns:
     A `fresh_state.Method` as a dictionary.
   """
-  plugin = world.get_plugin(uri)
+  plugin = world.get_plugin(uri).at_rate(sample_rate)
   host = renderer_lib.Renderer(
     uri,
     sample_rate,
@@ -96,23 +96,27 @@ def fresh_state(
   )
   rng = np.random.default_rng(0)
   n_channels = max(host.n_channels_in, 1)
-  audio = test_signal(n_channels, 4 * 4096)
-  loud = 8.0 * test_signal(n_channels, 4 * 4096, seed=1)
-  trials = [
-    [random_settings(plugin, controls, rng)[np.newaxis] for _ in range(2)]
-    for _ in range(_N_TRIALS)
-  ]
-  # The first trial is at the defaults, where most work is done.
-  trials[0][1] = host.default_controls()
+  # Long enough for delay lines; odd lengths, so that no buffer is just full.
+  audio = test_signal(n_channels, int(_PROBE_S * sample_rate))
+  trials = []
+  for n_loud in (9_999, 65_536, int(_PROBE_S * sample_rate) + 1):
+    level = 10.0 ** rng.uniform(-1.0, 0.5)
+    loud = level * rng.standard_normal((n_channels, n_loud))
+    settings = [
+      random_settings(plugin, controls, rng)[np.newaxis] for _ in '12'
+    ]
+    trials.append((loud.astype(np.float32), *settings))
+  # Much work is done at the defaults.
+  trials[0] = (trials[0][0], trials[0][1], host.default_controls())
 
   def fresh(controls):
     instance = host.new_instance()
     return host.run(instance, audio, controls, audio.shape[1])[0]
 
-  references = [fresh(b) for _, b in trials]
+  references = [fresh(after) for _, _, after in trials]
   repeatable = all(
-    np.array_equal(reference, fresh(b))
-    for reference, (_, b) in zip(references, trials, strict=True)
+    np.array_equal(reference, fresh(after))
+    for reference, (_, _, after) in zip(references, trials, strict=True)
   )
   instance = host.new_instance()
   instance_ms = _milliseconds(lambda: host.renew(instance))
@@ -128,14 +132,14 @@ def fresh_state(
         'reset', activate, n_silence, instance_ms, 0.0
       )
 
-      def reset(method=method, controls=trials[0][1]):
+      def reset(method=method, controls=trials[0][2]):
         host.reset(instance, method, controls)
 
       reset_ms = _milliseconds(reset)
       if reset_ms >= best_ms:
         continue
       if all(
-        _equals_after_use(host, method, loud, audio, trial, reference)
+        _equals_after_use(host, method, audio, trial, reference)
         for trial, reference in zip(trials, references, strict=True)
       ):
         best = dataclasses.replace(method, reset_ms=reset_ms)
@@ -143,8 +147,8 @@ def fresh_state(
   return dataclasses.asdict(best)
 
 
-def _equals_after_use(host, method, loud, audio, trial, reference) -> bool:
-  before, after = trial
+def _equals_after_use(host, method, audio, trial, reference) -> bool:
+  loud, before, after = trial
   instance = host.new_instance()
   host.run(instance, loud, before, loud.shape[1])
   host.reset(instance, method, after)
@@ -179,7 +183,7 @@ def sound(uri: str, sample_rate: float, block_size: int) -> dict:
       real_time_factor: Seconds of audio per second of rendering, one thread.
       milliseconds_per_instance: Cost of a new instance.
   """
-  plugin = world.get_plugin(uri)
+  plugin = world.get_plugin(uri).at_rate(sample_rate)
 
   def host(block_size=block_size, **kwargs):
     return renderer_lib.Renderer(
@@ -232,7 +236,7 @@ def control_effects(
     Per control {'symbol', 'effect_db': level of the larger change, relative to
     the output at the defaults, 'n_nonfinite': samples not finite}.
   """
-  plugin = world.get_plugin(uri)
+  plugin = world.get_plugin(uri).at_rate(sample_rate)
   host = renderer_lib.Renderer(
     uri,
     sample_rate,

@@ -2,8 +2,9 @@
 
 A render depends on its inputs alone: each item starts from the state of a new
 instance, whatever was rendered before, in whatever order and on however many
-threads. A new instance is made for each item unless that is dear, and a cheaper
-way has proved to give the same samples to the last bit (`fresh_state`).
+threads. A new instance is made for each item; on request a used one is reset
+instead, where that is cheaper and was seen to give the same samples to the last
+bit (`fresh_state`).
 """
 
 import collections
@@ -23,6 +24,7 @@ _lib = _host.lib
 _log = logging.getLogger('dafx.lv2')
 
 ISOLATIONS = ('thread', 'process')
+STARTS = ('instance', 'probed')
 # Below this cost of a new instance, no cheaper way is looked for.
 _CHEAP_INSTANCE_S = 1e-4
 # The first two resets and three in so many are compared with a new instance.
@@ -106,6 +108,9 @@ class Renderer:
       to zero, counted in `n_nonfinite` and warned of.
     isolation: 'thread' renders in this process; 'process' in worker processes,
       in which a plugin that crashes or hangs costs an error, not the run.
+    start: How an item gets the start state: 'instance' makes a new instance,
+      which is sure; 'probed' may reset a used one, by a way that a probe found
+      to be exact and that is checked now and then.
     time_limit_s: With isolation='process', seconds after which a render of an
       item counts as hung.
 
@@ -127,9 +132,10 @@ class Renderer:
     warm_up: int = 0,
     strict: bool = False,
     isolation: str = 'thread',
+    start: str = 'instance',
     time_limit_s: float = 60.0,
   ):
-    self.plugin = plugin = world.get_plugin(uri)
+    plugin = world.get_plugin(uri)
     for name, value, low in (
       ('sample_rate', sample_rate, 1),
       ('block_size', block_size, 1),
@@ -138,6 +144,7 @@ class Renderer:
     ):
       if not value >= low:
         raise ValueError(f'{name}={value} must be at least {low}.')
+    self.plugin = plugin = plugin.at_rate(sample_rate)
     lacking = set(plugin.required_features) - world.SUPPORTED_FEATURES
     if lacking:
       raise errors.PluginError(
@@ -157,7 +164,10 @@ class Renderer:
     self.n_threads = int(n_threads or default_n_threads())
     self.warm_up = int(warm_up)
     self.strict = strict
+    if start not in STARTS:
+      raise ValueError(f'start={start!r} must be one of {STARTS}.')
     self.isolation = isolation
+    self.start = start
     self.time_limit_s = time_limit_s
     self.n_nonfinite = 0
     self._idle = collections.deque()
@@ -187,6 +197,7 @@ class Renderer:
       block_size=self.block_size,
       compensate_latency=bool(compensate_latency),
       warm_up=self.warm_up,
+      start=start,
     )
     self._probe_settings = {
       key: self._settings[key]
@@ -309,7 +320,10 @@ class Renderer:
       return self.new_instance()
     if instance.is_used:
       if self._method is None:
-        self._method = self._find_method(instance)
+        if self.start == 'instance':
+          self._method = fresh_state.INSTANCE
+        else:
+          self._method = self._find_method(instance)
       self.reset(instance, self._method, controls)
     return instance
 
@@ -336,7 +350,8 @@ class Renderer:
     """
     instance.is_used = True
     n_samples = audio.shape[-1]
-    out = np.empty((self.n_channels_out, n_samples), np.float32)
+    # Zeros: some plugins add to what they find in their output.
+    out = np.zeros((self.n_channels_out, n_samples), np.float32)
     n_nonfinite = _lib.dafx_render(
       instance.handle,
       self.n_channels_in,
@@ -505,8 +520,13 @@ class Renderer:
 
 
 def check_value(plugin: world.Plugin, symbol: str, value: float):
-  """Raises ValueError unless a value is in the range of a control port."""
+  """Raises ValueError unless a value is in the range of a control port.
+
+  A range that goes with the sample rate is only known of `plugin.at_rate`.
+  """
   port = plugin.control(symbol)
+  if port.per_sample_rate and np.isfinite(value):
+    return
   # Ranges are stored as float32: allow for a value rounded from it.
   slack = 1e-6 * max(abs(port.minimum), abs(port.maximum))
   if not port.minimum - slack <= value <= port.maximum + slack:

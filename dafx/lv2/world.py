@@ -74,6 +74,8 @@ class Port:
     scale_points: (value, label) pairs, by value.
     designation: URI of its meaning, or ''.
     optional: Whether it may stay unconnected.
+    per_sample_rate: Whether minimum and maximum (and a default between them)
+      to be multiplied by the sample rate; see `at_rate`.
     n_bytes: For atom ports, the buffer that it needs, in bytes.
   """
 
@@ -93,6 +95,7 @@ class Port:
   scale_points: tuple[tuple[float, str], ...] = ()
   designation: str = ''
   optional: bool = False
+  per_sample_rate: bool = False
   n_bytes: int = 0
 
   @property
@@ -114,9 +117,27 @@ class Port:
       return 'log'
     return 'linear'
 
+  def at_rate(self, sample_rate: float) -> 'Port':
+    """Returns the port with the values that it has at a sample rate, in Hz."""
+    if not self.per_sample_rate:
+      return self
+    low, high = self.minimum * sample_rate, self.maximum * sample_rate
+    default = self.default
+    if self.minimum <= default <= self.maximum:
+      default *= sample_rate
+    return dataclasses.replace(
+      self,
+      minimum=low,
+      maximum=high,
+      default=min(max(default, low), high),
+      per_sample_rate=False,
+    )
+
   def describe_range(self) -> str:
     """Returns the range for messages, such as '10 to 20000 Hz'."""
     unit = f' {self.unit}' if self.unit else ''
+    if self.per_sample_rate:
+      unit = ' times the sample rate'
     return f'{self.minimum:g} to {self.maximum:g}{unit}'
 
 
@@ -178,6 +199,13 @@ class Plugin:
   def needs_fixed_block(self) -> bool:
     """Whether each run must have just the block size in samples."""
     return any(f in self.required_features for f in FIXED_BLOCK_FEATURES)
+
+  def at_rate(self, sample_rate: float) -> 'Plugin':
+    """Returns the plugin with its ports' values at a sample rate, in Hz."""
+    if not any(p.per_sample_rate for p in self.ports):
+      return self
+    ports = tuple(p.at_rate(sample_rate) for p in self.ports)
+    return dataclasses.replace(self, ports=ports)
 
   def control(self, symbol: str) -> Port:
     """Returns the control input of a symbol.
@@ -287,7 +315,7 @@ def _read_range(plugin, port) -> tuple[float, float, float]:
 
 
 def _complete_range(default, minimum, maximum):
-  """Fills in what a port does not say, so that the default is in range."""
+  """Fills in what a port does not say of its range."""
   if math.isnan(minimum):
     minimum = 0.0 if math.isnan(default) else min(0.0, default)
   if math.isnan(maximum):
@@ -296,7 +324,7 @@ def _complete_range(default, minimum, maximum):
     minimum, maximum = maximum, minimum
   if math.isnan(default):
     default = minimum
-  return min(max(default, minimum), maximum), minimum, maximum
+  return default, minimum, maximum
 
 
 def _read_unit(world: _World, plugin, port) -> str:
@@ -356,7 +384,10 @@ def _read_port(world: _World, plugin, index: int) -> Port:
   if common['kind'] not in ('control', 'cv'):
     return Port(**common)
 
+  per_sample_rate = bool(has(_LV2 + 'sampleRate'))
   default, minimum, maximum = _complete_range(*_read_range(plugin, port))
+  if not per_sample_rate:
+    default = min(max(default, minimum), maximum)
   points = _lib.lilv_port_get_scale_points(plugin, port)
   scale_points = []
   if points != _ffi.NULL:
@@ -379,6 +410,7 @@ def _read_port(world: _World, plugin, index: int) -> Port:
     toggled=bool(has(_LV2 + 'toggled')),
     enumeration=bool(has(_LV2 + 'enumeration')),
     scale_points=tuple(scale_points),
+    per_sample_rate=per_sample_rate,
   )
 
 

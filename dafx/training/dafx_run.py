@@ -128,6 +128,15 @@ def _main_with_messages(argv):
     text = error.args[0] if is_key else error
     print(f'dafx_run: {text}', file=sys.stderr)
     sys.exit(1)
+  except Exception as error:
+    # What fails in a graph, such as a plugin or a file, comes wrapped.
+    tensorflow = sys.modules.get('tensorflow')
+    if not tensorflow or not isinstance(error, tensorflow.errors.OpError):
+      raise
+    logging.debug('Traceback:', exc_info=True)
+    # "PluginError: what happened", then a traceback.
+    print(f'dafx_run: {error.message.splitlines()[0]}', file=sys.stderr)
+    sys.exit(1)
 
 
 def console_entry_point():

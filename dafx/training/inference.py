@@ -163,6 +163,9 @@ def process_audio(model, audio: np.ndarray, sample_rate: int) -> Result:
   n_frames = -(-len(audio) // _CONTROL_STEP)
   frame_times_s = np.arange(n_frames) * _CONTROL_STEP / rate
   padding = n_frames * _CONTROL_STEP - len(audio)
+  for processor in processors.nodes(model.processor_group).values():
+    if hasattr(processor, 'n_samples'):  # DDSP's synths have a fixed length
+      processor.n_samples = n_frames * _CONTROL_STEP
   features = {'audio': np.pad(audio, ((0, padding), (0, 0)))[np.newaxis]}
   if audio.shape[1] == 1:
     features['audio'] = features['audio'][..., 0]

@@ -1,5 +1,6 @@
 """The trainer: steps, checkpoints, learning rate; and the loop around it."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -111,8 +112,15 @@ class Trainer:
       )
     self.optimizer = tf.keras.optimizers.Adam(learning_rate)
     self.monitor = Monitor(plateau_patience, stop_patience)
+    # Variables of one shape may belong to another plugin: this tells.
+    self.description = tf.Variable(
+      _describe(model), trainable=False, dtype=tf.string
+    )
     self.checkpoint = tf.train.Checkpoint(
-      model=model, optimizer=self.optimizer, monitor=self.monitor
+      model=model,
+      optimizer=self.optimizer,
+      monitor=self.monitor,
+      description=self.description,
     )
 
   @property
@@ -258,6 +266,7 @@ class Trainer:
     if intact is None:
       return False
     try:
+      self._check_description(intact)
       self.checkpoint.restore(intact).assert_consumed()
     except (AssertionError, ValueError) as error:
       detail = str(error).strip().splitlines()[-1]
@@ -268,6 +277,24 @@ class Trainer:
         'it was changed.'
       ) from error
     return True
+
+  def _check_description(self, path):
+    reader = tf.train.load_checkpoint(path)
+    key = 'description/.ATTRIBUTES/VARIABLE_VALUE'
+    saved = reader.get_tensor(key) if reader.has_tensor(key) else b'not said'
+    saved, ours = saved.decode(), self.description.numpy().decode()
+    if saved != ours:
+      raise ValueError(f'its plugins are {saved}; those set up are {ours}')
+
+
+def _describe(model) -> str:
+  """Says which plugins and controls a model's variables belong to."""
+  plugins = {
+    p.name: {'uri': p.uri, 'trainable': list(p.symbols)}
+    for p in getattr(model, 'driven', {}).values()
+    if hasattr(p, 'uri')
+  }
+  return json.dumps(plugins)
 
 
 def _summarize(writer, trainer, losses, seconds_per_step):
@@ -411,9 +438,11 @@ def train(
         note('', losses)
         if not np.isfinite([*losses.values()]).all():
           raise DivergedError(
-            f'The loss at step {trainer.step} is {losses}. The checkpoints '
-            f'in {folder} are from before. Lower '
-            'dafx.training.Trainer.learning_rate or .grad_clip_norm.'
+            f'The loss at step {trainer.step} is {losses}. '
+            + (
+              f'The checkpoints in {folder} are from before. ' if folder else ''
+            )
+            + 'Lower dafx.training.Trainer.learning_rate or .grad_clip_norm.'
           )
         progress.update(f'loss {losses["total_loss"]:.4f}')
         step = trainer.step

@@ -28,6 +28,7 @@ _PLUGINS = {
   'alien': (1, 0, 1, 'lv2:requiredFeature <urn:dafx-test:feature> ;'),
   'fussy': (1, 0, 1, ''),
   'worker': (0, 0, 1, ''),
+  'tuned': (0.5, 0, 0.5, ''),
 }
 
 
@@ -43,6 +44,8 @@ def _turtle(name, default, minimum, maximum, more):
     f'lv2:default {default} ; lv2:minimum {minimum} ; lv2:maximum {maximum} ; '
     'units:unit units:coef ;'
   )
+  if name == 'tuned':
+    span += ' lv2:portProperty lv2:sampleRate ;'
   latency = 'lv2:designation lv2:latency ;' if name == 'late' else ''
   ports = [
     _port(0, 'lv2:AudioPort , lv2:InputPort', 'in'),

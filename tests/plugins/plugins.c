@@ -153,7 +153,7 @@ static const LV2_Descriptor descriptors[] = {
     DESCRIPTOR("late", run_delay),      DESCRIPTOR("nan", run_nan),
     DESCRIPTOR("block", run_block),     DESCRIPTOR("fixed", run_block),
     DESCRIPTOR("options", run_options), DESCRIPTOR("cross", run_cross),
-    DESCRIPTOR("fatal", run_fatal),
+    DESCRIPTOR("fatal", run_fatal),    DESCRIPTOR("tuned", run_block),
     DESCRIPTOR("alien", run_gain),      DESCRIPTOR("fussy", run_gain),
     {PREFIX "worker", instantiate, connect_port, NULL, run_worker, NULL,
      cleanup, worker_extension},

@@ -144,9 +144,8 @@ def make_input(mix: np.ndarray, sample_rate: int, seed) -> np.ndarray:
     seed: Of level and tone.
 
   Returns:
-    Audio of the mix's shape, at -38 to -16 LUFS, its tone changed by up to 10
-    dB
-    in the lows and the highs and half as much between.
+    Audio of the mix's shape, at -38 to -16 LUFS, its lows and highs changed by
+    up to 10 dB and what lies between by half as much.
   """
   rng = np.random.default_rng(seed)
   sizes = INPUT_TONE_DB * np.array([1.0, 0.5, 0.5, 0.5, 0.5, 1.0])
