@@ -62,9 +62,10 @@ class LogMelEncoder(tfkl.Layer):
       tfkl.Conv1D(width, 3, padding='same', activation='relu') for _ in range(2)
     ]
     self.mix = tfkl.Dense(width, activation='tanh')
-    # Gradients of black boxes are noisy: features are centred and small, so
-    # that a step of Adam on all of them does not move the controls far.
-    self.gain = (width + n_mels) ** -0.5
+    # Gradients of black boxes are noisy, and Adam moves all weights alike: the
+    # features' sum of magnitudes is about 2, so that a step on all their
+    # weights moves a control not much further than a step on its bias.
+    self.gain = 3.0 / (width + n_mels)
 
   def standardized_log_mel(self, audio: tf.Tensor) -> tf.Tensor:
     """Returns log-mel spectra, about 0 +- 1 for music at -25 LUFS.
