@@ -178,7 +178,11 @@ def run(
   for pair in pairs:
     songs.setdefault(pair.name.rsplit('_', 1)[0], pair)
   clips = [_make_clip(pair, model, single) for pair in songs.values()]
-  (output_dir / 'overview.png').write_bytes(clips[0]['spectrogram'])
+  # The song that is neither the best nor the worst.
+  distances = {row['name']: row['mr_stft'] for row in rows}
+  ranked = sorted(clips, key=lambda clip: distances[clip['name']])
+  middle = ranked[len(ranked) // 2]
+  (output_dir / 'overview.png').write_bytes(middle['spectrogram'])
   plugins = ', '.join(p.plugin.name for p in model.driven.values())
   path = output_dir / 'index.html'
   report.write_report(
