@@ -153,9 +153,9 @@ import os, sys
 processors = sorted(os.sched_getaffinity(0))
 os.sched_setaffinity(0, processors[: int(sys.argv[1])])
 sys.path.insert(0, sys.argv[2])
-from dafx.training import dafx_run
-dafx_run.FLAGS(['dafx_run'])
-dafx_run._prepare_tensorflow()
+import dafx, tensorflow  # the demonstration imports it before it prepares it
+from dafx.training import train_util
+train_util.prepare_tensorflow(seed=0)
 import trainers_test
 trainer = trainers_test.make_trainer(
     model=trainers_test.make_model(width=16, n_threads=None))
