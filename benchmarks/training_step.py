@@ -56,11 +56,11 @@ class Recorder:
         if len(plane) < renderer.n_channels_in:
           plane = plane.repeat(renderer.n_channels_in, axis=0)
         # A fresh instance each, made before the clock starts.
-        instance = lv2_renderer._Instance(renderer)
+        instance = renderer.new_instance()
         jobs.append((instance, plane, frames, hop_size, renderer.warm_up))
       pool = lv2_renderer._executor(renderer.n_threads, -1)
       start = time.perf_counter()
-      run = renderer._run
+      run = renderer.run
       list(pool.map(lambda job, run=run: run(*job), jobs))
       total += time.perf_counter() - start
     return total
