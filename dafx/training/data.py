@@ -264,7 +264,13 @@ class FolderProvider(_Provider):
   ):
     super().__init__(sample_rate, n_samples, n_channels)
     self.folder = pathlib.Path(path).expanduser() / split
-    self.pairs = find_pairs(self.folder)
+    try:
+      self.pairs = find_pairs(self.folder)
+    except FileNotFoundError as error:
+      raise FileNotFoundError(
+        f'{error} `dafx_prepare mastering --output_dir={path}` makes pairs; '
+        f'{type(self).__name__}.path (the macro data_path) says where they are.'
+      ) from error
     faults = []
     for pair in self.pairs:
       for what, value, wanted in (
