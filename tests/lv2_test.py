@@ -272,6 +272,18 @@ def test_missing_feature_is_named():
     renderer('alien')
 
 
+def test_a_library_that_does_not_load_is_named():
+  # Debian's build of it lacks a link to fftw.
+  uri = 'http://plugin.org.uk/swh-plugins/mbeq'
+  why = world.why_not_loaded(lv2.get_plugin(uri))
+  if why:
+    with pytest.raises(lv2.PluginError, match='undefined symbol'):
+      lv2.Renderer(uri, 48000)
+  else:  # a later Debian
+    lv2.Renderer(uri, 48000)
+  assert world.why_not_loaded(lv2.get_plugin(TEST + 'gain')) == ''
+
+
 def test_refused_sample_rate_is_named():
   lv2.Renderer(TEST + 'fussy', 48000)
   with pytest.raises(lv2.PluginError, match='192000 Hz'):

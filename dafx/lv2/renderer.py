@@ -77,12 +77,16 @@ class _Instance:
         renderer.default_state,
       )
     if handle == _ffi.NULL:
+      reason = world.why_not_loaded(plugin)
+      why = f'its library does not load ({reason})'
+      if not reason:
+        why = (
+          f'the plugin refuses sample_rate={renderer.sample_rate:g} Hz or block_size='
+          f'{renderer.block_size}. DAFX_LV2_LOG=1 in the environment shows what '
+          'it says; another sample rate or block size may do'
+        )
       raise errors.PluginError(
-        f'{plugin.uri} could not be instantiated at '
-        f'sample_rate={renderer.sample_rate:g} Hz, block_size='
-        f'{renderer.block_size}: its library does not load, or the plugin '
-        'refuses. DAFX_LV2_LOG=1 in the environment shows what it says; '
-        'another sample rate may do.'
+        f'{plugin.uri} could not be instantiated: {why}.'
       )
     self.handle = _ffi.gc(handle, _lib.dafx_instance_free)
     self.is_used = False

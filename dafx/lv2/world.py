@@ -4,10 +4,12 @@ Plugins are read through lilv once per process, on first use; a plugin's ports
 are addressed by symbol, because indices move between versions of a plugin.
 """
 
+import ctypes
 import dataclasses
 import difflib
 import functools
 import math
+import os
 import pathlib
 import threading
 
@@ -515,6 +517,20 @@ def _not_found_message(uri: str) -> str:
     else f'{len(uris)} others are: dafx.lv2.list_uris() names them.'
   )
   return f'uri={uri!r}: no such LV2 plugin is installed. {hint}'
+
+
+def why_not_loaded(plugin: Plugin) -> str:
+  """Returns why a plugin's library cannot be loaded, or '' if it can."""
+  with _lock:
+    node = _lib.lilv_plugin_get_library_uri(plugin.handle)
+    if node == _ffi.NULL:
+      return f'{plugin.bundle_path} names no library for it'
+    path = _file_path(node)
+  try:
+    ctypes.CDLL(os.fspath(path))
+  except OSError as error:  # names the file, and what it lacks
+    return str(error)
+  return ''
 
 
 def load_default_state(plugin: Plugin):
