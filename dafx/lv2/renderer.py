@@ -81,13 +81,12 @@ class _Instance:
       why = f'its library does not load ({reason})'
       if not reason:
         why = (
-          f'the plugin refuses sample_rate={renderer.sample_rate:g} Hz or block_size='
-          f'{renderer.block_size}. DAFX_LV2_LOG=1 in the environment shows what '
-          'it says; another sample rate or block size may do'
+          f'the plugin refuses sample_rate={renderer.sample_rate:g} Hz or '
+          f'block_size={renderer.block_size}. DAFX_LV2_LOG=1 in the '
+          'environment shows what it says; another rate or size may do'
         )
-      raise errors.PluginError(
-        f'{plugin.uri} could not be instantiated: {why}.'
-      )
+      message = f'{plugin.uri} could not be instantiated: {why}.'
+      raise errors.PluginError(message)
     self.handle = _ffi.gc(handle, _lib.dafx_instance_free)
     self.is_used = False
 
