@@ -242,8 +242,7 @@ class Renderer:
   def _find_latency(self) -> int:
     """Returns the latency at the fixed and default settings, in samples.
 
-    Reported by the plugin where it has a port for that, else measured by an
-    impulse: the lag of the highest peak of the response's correlation with it.
+    Reported by the plugin where it has a port for that, else measured.
     """
     instance = self.new_instance()
     port = self.plugin.latency_port

@@ -15,17 +15,6 @@ from dafx import metrics
 from dafx.training import data, inference, train_util
 
 
-def evaluate_pair(target, audio, sample_rate: int) -> dict[str, float]:
-  """Returns the distances of audio to its target by name; see `metrics`.
-
-  Args:
-    target: Shape [n_samples, n_channels].
-    audio: Of the same shape.
-    sample_rate: In Hz.
-  """
-  return metrics.evaluate(target, audio, sample_rate)
-
-
 def mean_rows(rows: list[Mapping[str, float]]) -> dict[str, float]:
   """Returns the mean of each distance over files."""
   return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
@@ -91,8 +80,8 @@ def evaluate(
     result = inference.process_audio(model, source, rate)
     row = {'name': pair.name}
     if with_metrics:
-      row.update(evaluate_pair(target, result.audio, rate))
-      untreated = evaluate_pair(target, source, rate)
+      row.update(metrics.evaluate(target, result.audio, rate))
+      untreated = metrics.evaluate(target, source, rate)
       row.update({f'untreated_{k}': v for k, v in untreated.items()})
     rows.append(row)
     if output_dir and position < n_audio:
