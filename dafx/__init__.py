@@ -19,6 +19,7 @@ _MODULES = (
   'losses',
   'lv2',
   'metrics',
+  'neural',
   'processors',
   'training',
 )

@@ -1,4 +1,4 @@
-"""Effects as DDSP processors. `LV2Plugin` makes one of any LV2 plugin."""
+"""`LV2Plugin` makes a DDSP processor of any LV2 plugin."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ _INPUT_GRADIENTS = ('adjoint', 'straight_through', 'none')
 _CHANNELS = ('mono', 'stereo')
 
 
-@gin.register
+@gin.register(module='dafx.effects')
 class LV2Plugin(ddsp.processors.Processor):
   """Any LV2 plugin as a processor with gradients.
 

@@ -1,0 +1,5 @@
+"""Effects as DDSP processors."""
+
+from dafx.effects.plugins import LV2Plugin
+
+__all__ = ['LV2Plugin']

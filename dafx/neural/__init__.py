@@ -1,0 +1,1 @@
+"""Black-box networks as processors."""
