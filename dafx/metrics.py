@@ -75,6 +75,16 @@ def _channels_first(signal):
   return np.atleast_2d(signal.T)
 
 
+def _target_energy(target, metric):
+  energy = np.sum(target**2)
+  if not energy > 0:
+    raise ValueError(
+      f'The target (or a channel of it) is silent: {metric} is relative to its '
+      'energy. Leave out silent files.'
+    )
+  return energy
+
+
 # ---------------------- Metrics -----------------------------------------------
 def mae(target, audio):
   """Mean absolute error of the samples.
@@ -91,6 +101,139 @@ def mae(target, audio):
   """
   target, audio = _check_pair(target, audio)
   return float(np.mean(np.abs(target - audio)))
+
+
+def esr(target, audio):
+  """Error-to-signal ratio: energy of the error over that of the target.
+
+  0 for equal audio, 1 for silence, 4 for the target upside down: a value near 4
+  says that a model learned the wrong polarity (see `polarity`), to which
+  spectral distances are deaf. As Wright et al., 2019
+  (https://arxiv.org/abs/1911.08922), without pre-emphasis.
+
+  Args:
+    target: Target audio, not silent. Shape [n_samples] or [n_samples,
+      n_channels].
+    audio: Audio of the same shape.
+
+  Returns:
+    Ratio, >= 0; over all channels.
+
+  Raises:
+    ValueError: If the audio is empty, not finite or of unequal shapes, or the
+      target is silent.
+  """
+  target, audio = _check_pair(target, audio)
+  energy = _target_energy(target, 'esr')
+  return float(np.sum((target - audio) ** 2) / energy)
+
+
+def si_sdr(target, audio):
+  """Scale-invariant signal-to-distortion ratio, in dB.
+
+  Le Roux et al., 2019 (https://arxiv.org/abs/1811.02508), of the signals as
+  they are: their means stay in.
+
+  Args:
+    target: Target audio, not silent. Shape [n_samples] or [n_samples,
+      n_channels].
+    audio: Audio of the same shape.
+
+  Returns:
+    Ratio in dB; infinite for a scaled copy, -infinite for what has nothing of
+    the target in it. Mean over channels.
+
+  Raises:
+    ValueError: If the audio is empty, not finite or of unequal shapes, or a
+      channel of the target is silent.
+  """
+  target, audio = _check_pair(target, audio)
+  ratios = []
+  for t, a in zip(_channels_first(target), _channels_first(audio)):
+    part = np.dot(a, t) / _target_energy(t, 'si_sdr') * t
+    with np.errstate(divide='ignore'):
+      ratio = np.sum(part**2) / np.sum((a - part) ** 2, dtype=np.float64)
+      ratios.append(10.0 * np.log10(ratio))
+  return float(np.mean(ratios))
+
+
+def dc(target, audio):
+  """Energy of the error's mean over that of the target (Wright et al., 2019).
+
+  Args:
+    target: Target audio, not silent. Shape [n_samples] or [n_samples,
+      n_channels].
+    audio: Audio of the same shape.
+
+  Returns:
+    Ratio, >= 0. Mean over channels.
+
+  Raises:
+    ValueError: If the audio is empty, not finite or of unequal shapes, or a
+      channel of the target is silent.
+  """
+  target, audio = _check_pair(target, audio)
+  ratios = [
+    np.mean(t - a) ** 2 * len(t) / _target_energy(t, 'dc')
+    for t, a in zip(_channels_first(target), _channels_first(audio))
+  ]
+  return float(np.mean(ratios))
+
+
+def polarity(target, audio):
+  """Tells whether audio is the target upside down.
+
+  Args:
+    target: Target audio. Shape [n_samples] or [n_samples, n_channels].
+    audio: Audio of the same shape, aligned.
+
+  Returns:
+    Correlation of the two in [-1, 1], over all channels: clearly negative for
+    inverted audio, 0 if one of them is silent.
+
+  Raises:
+    ValueError: If the audio is empty, not finite or of unequal shapes.
+  """
+  target, audio = _check_pair(target, audio)
+  norm = np.linalg.norm(target) * np.linalg.norm(audio)
+  return float(np.sum(target * audio) / norm) if norm > 0 else 0.0
+
+
+def rms_db(audio):
+  """Root mean square, in dB relative to full scale.
+
+  Args:
+    audio: Audio. Shape [n_samples] or [n_samples, n_channels].
+
+  Returns:
+    Level in dBFS, over all channels: 0 for a square wave at full scale, -3.01
+    for a sine, -infinite for silence.
+
+  Raises:
+    ValueError: If the audio is empty or not finite.
+  """
+  audio = _check_signal('audio', audio)
+  with np.errstate(divide='ignore'):
+    return float(10.0 * np.log10(np.mean(audio**2)))
+
+
+def crest_factor_db(audio):
+  """Peak over root mean square, in dB.
+
+  Args:
+    audio: Audio, not silent. Shape [n_samples] or [n_samples, n_channels].
+
+  Returns:
+    Crest factor in dB, >= 0, over all channels: 0 for a square wave, 3.01 for a
+    sine.
+
+  Raises:
+    ValueError: If the audio is empty, not finite or silent.
+  """
+  audio = _check_signal('audio', audio)
+  _target_energy(audio, 'crest_factor_db')
+  peak = np.max(np.abs(audio))
+  return float(20.0 * np.log10(peak / np.sqrt(np.mean(audio**2))))
 
 
 def mr_stft(target, audio):
@@ -339,6 +482,108 @@ def align(target, audio, lag):
     )
   early, late = max(-lag, 0), max(lag, 0)
   return target[early : early + n_shared], audio[late : late + n_shared]
+
+
+# ---------------------- Sets of files -----------------------------------------
+def log_mel_embedding(audio, sample_rate):
+  """Describes a file by its log-mel spectrogram, second by second.
+
+  An embedding for `frechet_audio_distance` that needs no network and no
+  download: mean and standard deviation over time of 32 mel bands from 50 Hz to
+  7 kHz, in dB, for windows of 1 s with half overlap, channels averaged.
+  It tells timbre, level and their movement, not what a listener makes of them.
+
+  Args:
+    audio: Audio. Shape [n_samples] or [n_samples, n_channels], of at least 1 s.
+    sample_rate: Sample rate in Hz, >= 14,000.
+
+  Returns:
+    One row per window. Shape [n_windows, 64].
+
+  Raises:
+    ValueError: If the audio is shorter than 1 s or not finite, or `sample_rate`
+      is not allowed.
+  """
+  audio = _check_signal('audio', audio)
+  if not sample_rate >= 14000:
+    raise ValueError(
+      f'sample_rate={sample_rate} Hz must be at least 14000: the bands reach '
+      '7 kHz.'
+    )
+  _check_length(audio, int(sample_rate), 'log_mel_embedding')
+  mel = librosa.feature.melspectrogram(
+    y=np.mean(_channels_first(audio), axis=0),
+    sr=sample_rate,
+    n_fft=2048,
+    hop_length=int(sample_rate) // 100,
+    n_mels=32,
+    fmin=50.0,
+    fmax=7000.0,
+  )
+  level_db = librosa.power_to_db(mel, ref=1.0, top_db=None)  # [32, n_frames]
+  windows = librosa.util.frame(level_db, frame_length=100, hop_length=50)
+  # From [32, 100, n_windows].
+  return np.concatenate([windows.mean(1), windows.std(1)]).T
+
+
+def frechet_distance(mean_a, covariance_a, mean_b, covariance_b):
+  """Squared Frechet distance of two normal distributions.
+
+  Dowson and Landau, 1982: |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^1/2).
+
+  Args:
+    mean_a: Shape [n_dims].
+    covariance_a: Shape [n_dims, n_dims].
+    mean_b: Shape [n_dims].
+    covariance_b: Shape [n_dims, n_dims].
+
+  Returns:
+    Distance, >= 0.
+  """
+  # Eigenvalues of C_a C_b are those of a symmetric matrix, real and >= 0; so
+  # their roots are sure, where a matrix root of a singular product is not.
+  values, vectors = np.linalg.eigh(covariance_a)
+  root_a = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+  eigenvalues = np.linalg.eigvalsh(root_a @ covariance_b @ root_a)
+  trace = np.trace(covariance_a) + np.trace(covariance_b)
+  trace -= 2.0 * np.sum(np.sqrt(np.maximum(eigenvalues, 0.0)))
+  difference = np.asarray(mean_a) - np.asarray(mean_b)
+  return float(max(difference @ difference + trace, 0.0))
+
+
+def frechet_audio_distance(
+  targets, audios, sample_rate, embedding=log_mel_embedding
+):
+  """Frechet distance of two sets of files in an embedding.
+
+  Kilgour et al., 2019 (https://arxiv.org/abs/1812.08466), for any embedding;
+  values of different embeddings do not compare. Theirs is VGGish; pass a
+  function that computes it, if you have the network.
+
+  Args:
+    targets: Target files. Sequence of [n_samples] or [n_samples, n_channels].
+    audios: Files to judge; neither as many nor as long need they be.
+    sample_rate: Sample rate in Hz.
+    embedding: Called `(audio, sample_rate)`; gives [n_vectors, n_dims].
+
+  Returns:
+    Distance, >= 0; 0 for sets of equal mean and covariance.
+
+  Raises:
+    ValueError: If a set gives fewer than two vectors; or as the embedding.
+  """
+  moments = []
+  for name, files in (('targets', targets), ('audios', audios)):
+    rows = [np.asarray(embedding(file, sample_rate)) for file in files]
+    n_vectors = sum(len(r) for r in rows)
+    if n_vectors < 2:
+      raise ValueError(
+        f'{name} give {n_vectors} vectors of the embedding; a covariance needs '
+        'at least 2. Use more or longer files.'
+      )
+    rows = np.concatenate(rows).astype(np.float64)
+    moments += [rows.mean(0), np.atleast_2d(np.cov(rows, rowvar=False))]
+  return frechet_distance(*moments)
 
 
 # ---------------------- All together ------------------------------------------

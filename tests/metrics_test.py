@@ -3,6 +3,7 @@
 import librosa
 import numpy as np
 import pytest
+import scipy.linalg
 import scipy.spatial.distance
 
 from dafx import losses, metrics
@@ -316,3 +317,126 @@ def test_evaluate_with_alignment_leaves_latency_out():
   assert set(values) == set(expected)
   for name, value in values.items():
     np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6)
+
+
+# ---------------------- Error ratios and levels -------------------------------
+@pytest.mark.parametrize('n_channels', [None, 2])
+def test_esr_of_known_errors(n_channels):
+  target, audio = example(n_channels)
+  assert metrics.esr(target, target) == 0.0
+  np.testing.assert_allclose(metrics.esr(target, 0 * target), 1.0)
+  np.testing.assert_allclose(metrics.esr(target, -target), 4.0)
+  np.testing.assert_allclose(metrics.esr(target, 1.1 * target), 0.01)
+  expected = np.sum((target - audio) ** 2) / np.sum(target**2)
+  np.testing.assert_allclose(metrics.esr(target, audio), expected)
+
+
+def test_si_sdr_is_the_level_of_what_is_orthogonal():
+  rng = np.random.default_rng(0)
+  target = rng.standard_normal(5000)
+  other = rng.standard_normal(5000)
+  other -= other @ target / (target @ target) * target
+  other *= np.linalg.norm(target) / np.linalg.norm(other)
+  for scale in (0.1, -3.0):
+    value = metrics.si_sdr(target, scale * (target + 0.01 * other))
+    np.testing.assert_allclose(value, 40.0, atol=1e-6)
+  assert metrics.si_sdr(target, 2.0 * target) > 200.0
+  assert metrics.si_sdr(target, other) < -200.0
+
+
+@pytest.mark.parametrize('n_channels', [None, 2])
+def test_dc_of_an_offset(n_channels):
+  target, _ = example(n_channels)
+  power = np.mean(target**2, axis=0)
+  value = metrics.dc(target, target + 0.1)
+  np.testing.assert_allclose(value, np.mean(0.01 / power))
+  assert metrics.dc(target, target) == 0.0
+
+
+def test_polarity_tells_inverted_audio():
+  target, audio = example()
+  assert metrics.polarity(target, audio) > 0.7
+  assert metrics.polarity(target, -audio) < -0.7
+  np.testing.assert_allclose(metrics.polarity(target, -3 * target), -1.0)
+  assert metrics.polarity(target, 0 * target) == 0.0
+
+
+def test_levels_of_sine_and_square():
+  sine = np.sin(2 * np.pi * np.arange(16000) / 100)
+  np.testing.assert_allclose(metrics.rms_db(sine), -3.0103, atol=1e-4)
+  np.testing.assert_allclose(metrics.rms_db(np.sign(sine + 1e-9)), 0.0)
+  np.testing.assert_allclose(metrics.crest_factor_db(sine), 3.0103, atol=1e-4)
+  square = 0.3 * np.sign(sine + 1e-9)
+  np.testing.assert_allclose(metrics.crest_factor_db(square), 0.0, atol=1e-9)
+  assert metrics.rms_db(0 * sine) == -np.inf
+
+
+@pytest.mark.parametrize('metric', [metrics.esr, metrics.si_sdr, metrics.dc])
+def test_a_silent_target_has_no_error_ratio(metric):
+  target, audio = example(2)
+  target[:, 1] = 0
+  with pytest.raises(ValueError, match='silent'):
+    metric(0 * target, audio)
+  if metric is metrics.esr:
+    assert metric(target, audio) > 0
+  else:
+    with pytest.raises(ValueError, match='silent'):
+      metric(target, audio)
+
+
+def test_crest_factor_of_silence_is_refused():
+  with pytest.raises(ValueError, match='silent'):
+    metrics.crest_factor_db(np.zeros(100))
+
+
+# ---------------------- Sets of files -----------------------------------------
+def test_frechet_distance_against_a_matrix_root():
+  rng = np.random.default_rng(0)
+  a, b = rng.standard_normal((2, 5, 8))
+  moments = [a.mean(1), a @ a.T, b.mean(1), b @ b.T]
+  root = scipy.linalg.sqrtm(a @ a.T @ b @ b.T).real
+  expected = np.sum((a.mean(1) - b.mean(1)) ** 2)
+  expected += np.trace(a @ a.T + b @ b.T - 2 * root)
+  value = metrics.frechet_distance(*moments)
+  np.testing.assert_allclose(value, expected, rtol=1e-8)
+  # One dimension: (m - n)^2 + (s - t)^2.
+  one = metrics.frechet_distance([1.0], [[4.0]], [3.0], [[25.0]])
+  np.testing.assert_allclose(one, 4.0 + 9.0)
+
+
+def test_frechet_audio_distance_grows_with_the_change():
+  rng = np.random.default_rng(0)
+  files = [0.1 * rng.standard_normal((24000, 1)) for _ in range(3)]
+  others = [0.1 * rng.standard_normal((32000, 1)) for _ in range(3)]
+  louder = [1.5 * x for x in others]
+  clipped = [np.clip(20 * x, -1, 1) for x in others]
+  distances = [
+    metrics.frechet_audio_distance(files, x, SAMPLE_RATE)
+    for x in (files, others, louder, clipped)
+  ]
+  assert distances[0] < 1e-6
+  assert distances == sorted(distances)
+  # 3.52 dB in each of 32 means, and the windows' own scatter.
+  assert 32 * 3.52**2 * 0.8 < distances[2] < 32 * 3.52**2 * 1.4
+
+
+def test_frechet_audio_distance_takes_any_embedding():
+  def moments(audio, sample_rate):
+    assert sample_rate == SAMPLE_RATE
+    return audio.reshape(-1, 1)
+
+  rng = np.random.default_rng(0)
+  a, b = rng.standard_normal((2, 100000))
+  value = metrics.frechet_audio_distance(
+    [a], [2 * b + 1], SAMPLE_RATE, embedding=moments
+  )
+  np.testing.assert_allclose(value, 2.0, rtol=0.05)
+  with pytest.raises(ValueError, match='1 vectors'):
+    metrics.frechet_audio_distance([a[:1]], [b], SAMPLE_RATE, moments)
+
+
+def test_embedding_names_what_it_cannot_describe():
+  with pytest.raises(ValueError, match='at least 16000'):
+    metrics.log_mel_embedding(noise(8000), SAMPLE_RATE)
+  with pytest.raises(ValueError, match='14000'):
+    metrics.log_mel_embedding(noise(8000), 8000)
