@@ -62,12 +62,26 @@ def spectral_loss_np(
   return loss
 
 
+# (n_fft, hop, window) in samples.
+SMALL = ((256, 50, 200), (64, 16, 64))
+
 ALL_LOSSES = {
   'time': lambda: losses.TimeDomainLoss(),
   'time_l2': lambda: losses.TimeDomainLoss('L2'),
   'spectral': lambda: losses.MultiScaleSpectralLoss((256, 64)),
   'spectral_log': lambda: losses.MultiScaleSpectralLoss(
     (256, 64), logmag_weight=1.0
+  ),
+  'esr': lambda: losses.EsrLoss(),
+  'dc': lambda: losses.DcLoss(),
+  'log_cosh': lambda: losses.LogCoshLoss(sharpness=3.0),
+  'mr_stft': lambda: losses.MultiResolutionStftLoss(SMALL, mag_weight=0.5),
+  'mel_stft': lambda: losses.MultiResolutionStftLoss(
+    SMALL, n_mels=10, sample_rate=16000
+  ),
+  'pre_emphasis': lambda: losses.PreEmphasisLoss(losses.EsrLoss()),
+  'a_weighting': lambda: losses.PreEmphasisLoss(
+    losses.TimeDomainLoss(), 'a_weighting', sample_rate=16000
   ),
   'aligned': lambda: losses.AlignedLoss(
     [losses.TimeDomainLoss(), losses.MultiScaleSpectralLoss((256, 64))],

@@ -1,0 +1,51 @@
+"""What all losses check of their audio, and how they fold its channels."""
+
+import tensorflow as tf
+
+
+def check_audio(target, audio):
+  """Returns both as tensors of `audio`'s dtype, or raises ValueError."""
+  audio = tf.convert_to_tensor(audio)
+  target = tf.convert_to_tensor(target)
+  if not (audio.dtype.is_floating and target.dtype.is_floating):
+    raise ValueError(
+      f'Audio has dtype {target.dtype.name} (target) and {audio.dtype.name}; '
+      'it must be floating point, with full scale at +-1. Convert it first.'
+    )
+  shapes = f'target {target.shape} and audio {audio.shape}'
+  if audio.shape.rank not in (2, 3) or target.shape.rank != audio.shape.rank:
+    raise ValueError(
+      f'Audio has shapes {shapes}; both must be [batch, n_samples], or both '
+      '[batch, n_samples, n_channels]. Add or squeeze an axis.'
+    )
+  if not target.shape.is_compatible_with(audio.shape):
+    raise ValueError(
+      f'Audio has shapes {shapes}; they must be equal. Crop both to one length '
+      'and give both the same channels.'
+    )
+  if 0 in audio.shape.as_list():
+    raise ValueError(f'Audio has shapes {shapes}; no axis may be empty.')
+  return tf.cast(target, audio.dtype), audio
+
+
+def check_loss_type(loss_type):
+  """Raises ValueError unless a difference is called 'L1' or 'L2'."""
+  if loss_type not in ('L1', 'L2'):
+    raise ValueError(f"loss_type={loss_type!r} must be 'L1' or 'L2'.")
+
+
+def fold_channels(audio):
+  """Moves channels into the batch.
+
+  Args:
+    audio: Audio. Shape [batch, n_samples] or [batch, n_samples, n_channels].
+
+  Returns:
+    Audio. Shape [batch, n_samples], unchanged, or
+    [batch * n_channels, n_samples], the channels of an item side by side.
+  """
+  if audio.shape.rank == 2:
+    return audio
+  # [batch, n_samples, n_channels] -> [batch, n_channels, n_samples].
+  audio = tf.transpose(audio, [0, 2, 1])
+  return tf.reshape(audio, [-1, tf.shape(audio)[-1]])
