@@ -15,6 +15,7 @@ LEVELS = (
 )
 TRAINING_LEVELS = (
   ('plotting', 'data', 'encoders', 'train_util'),
+  ('effect_pairs',),
   ('report',),
   ('models',),
   ('trainers',),

@@ -1,0 +1,409 @@
+"""Recordings of effects: pairs of dry and wet audio, at known knob settings.
+
+Three layouts are read.
+
+- One pair: two files, as Neural Amp Modeler takes them. Blips in the quiet at
+  the start of the dry file tell the latency of the recording.
+- A folder of pairs (ToneTwist AFx): `song.input.wav` and `song.target.wav`, in
+  one folder or in two.
+- The same at several settings: `P030_Q050.song.target.wav`, or
+  `P030_Q050/song.target.wav`, beside one `song.input.wav`. A letter and three
+  digits are a knob and its hundredths; a letter and a word a switch and its
+  position (`MNormal`, `DSi`).
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+
+import numpy as np
+import soundfile
+
+from dafx import metrics
+from dafx.training import data
+
+_KNOB = re.compile(r'^([A-Z])(\d{3})$')
+_SWITCH = re.compile(r'^([A-Z])([A-Z][A-Za-z]*)$')
+
+# A blip stands out of the quiet around it for no longer than this.
+_BLIP_S = 2e-3
+_QUIET_S = 0.1
+_BLIP_PEAK = 0.1
+_QUIET_PEAK = 1e-3
+# Blips are looked for in so much of the start, and answers so long after one.
+_LEAD_S = 5.0
+_LONGEST_LATENCY_S = 0.25
+# An answer is what exceeds the noise before the blip so many times.
+_OVER_NOISE = 4.0
+_OVER_SILENCE = 1e-4
+# Pairs further apart than this are no pairs, or late.
+_MAX_LAG_S = 0.05
+_SURE_CORRELATION = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class EffectPair:
+  """A dry file and what an effect made of it.
+
+  Attributes:
+    name: What it is called in messages.
+    input_path: The dry file.
+    target_path: The wet file.
+    knobs: Settings by knob: a number in [0, 1], or the position of a switch.
+  """
+
+  name: str
+  input_path: pathlib.Path
+  target_path: pathlib.Path
+  knobs: dict[str, float | str] = dataclasses.field(default_factory=dict)
+
+
+def parse_knobs(name: str) -> dict[str, float | str] | None:
+  """Reads knob settings from a name such as 'P030_Q050_MNormal'.
+
+  Args:
+    name: Letters and settings, joined by underscores.
+
+  Returns:
+    Numbers in [0, 1] and positions of switches, by letter; None if the name is
+    not one of settings.
+
+  Raises:
+    ValueError: A setting above 100, or a knob named twice.
+  """
+  knobs = {}
+  for word in name.split('_'):
+    number, switch = _KNOB.match(word), _SWITCH.match(word)
+    if not (number or switch):
+      return None
+    letter = word[0]
+    if letter in knobs:
+      raise ValueError(f'{name!r} sets the knob {letter!r} twice.')
+    if switch:
+      knobs[letter] = switch[2]
+      continue
+    if int(number[2]) > 100:
+      raise ValueError(
+        f'{name!r} sets the knob {letter!r} to {number[2]}, in hundredths; it '
+        'must lie between 000 and 100.'
+      )
+    knobs[letter] = int(number[2]) / 100
+  return knobs
+
+
+def find_effect_pairs(
+  input_folder: str | os.PathLike, target_folder: str | os.PathLike = None
+) -> list[EffectPair]:
+  """Finds the pairs of a folder, or of two, subfolders included.
+
+  Args:
+    input_folder: Where `*.input.wav` are (any suffix that can be read).
+    target_folder: Where `*.target.wav` are; the same by default.
+
+  Returns:
+    Pairs, sorted by name.
+
+  Raises:
+    FileNotFoundError: A folder is missing or holds no audio.
+    ValueError: Files without partner, two dry files of one name, or settings
+      that do not read; the message names all of them.
+  """
+  folders = (
+    pathlib.Path(input_folder),
+    pathlib.Path(target_folder or input_folder),
+  )
+  dry, faults = {}, []
+  for path in data.find_audio(folders[0]):
+    name, kind = _split_name(path)
+    if kind == 'input':
+      if name in dry:
+        faults.append(f'{path} has the name of {dry[name]}')
+      dry[name] = path
+  pairs, used = [], set()
+  for path in data.find_audio(folders[1]):
+    name, kind = _split_name(path)
+    if kind != 'target':
+      continue
+    try:
+      song, knobs = _read_settings(name, path.parent.name)
+    except ValueError as error:
+      faults.append(f'{path}: {error}')
+      continue
+    if song not in dry:
+      faults.append(f'{path} has no {song}.input{path.suffix}')
+      continue
+    used.add(song)
+    shown = path.relative_to(folders[1]).as_posix()
+    pairs.append(EffectPair(shown, dry[song], path, knobs))
+  faults += [
+    f'{dry[s]} has no target of that name' for s in sorted(dry) if s not in used
+  ]
+  lettered = {tuple(sorted(pair.knobs)) for pair in pairs}
+  if len(lettered) > 1:
+    faults.append(
+      'files differ in what knobs they have: '
+      + ', '.join('/'.join(k) or 'none' for k in sorted(lettered))
+    )
+  if faults:
+    raise ValueError(
+      f'{len(faults)} faults in the pairs of {folders[0]} and {folders[1]}:\n  '
+      + '\n  '.join(faults)
+      + '\nName pairs song.input.wav and song.target.wav, settings as '
+      'P030_Q050.song.target.wav.'
+    )
+  if not pairs:
+    raise FileNotFoundError(
+      f'{folders[1]} holds no pairs: name them song.input.wav and '
+      'song.target.wav.'
+    )
+  return sorted(pairs, key=lambda pair: pair.name)
+
+
+def _split_name(path):
+  """'song.input.wav' -> ('song', 'input')."""
+  name, _, kind = path.stem.rpartition('.')
+  return name, kind
+
+
+def _read_settings(name, folder):
+  """Returns (name of the song, knobs) of a wet file."""
+  first, _, rest = name.partition('.')
+  if rest:
+    knobs = parse_knobs(first)
+    if knobs is not None:
+      return rest, knobs
+  return name, parse_knobs(folder) or {}
+
+
+def knob_columns(pairs: list[EffectPair]) -> list[str]:
+  """Names the columns that settings become as numbers.
+
+  Args:
+    pairs: All the pairs of a model.
+
+  Returns:
+    One name per knob, and one per position of a switch, such as 'M=Normal'.
+  """
+  columns = []
+  for letter in sorted(pairs[0].knobs):
+    values = {pair.knobs[letter] for pair in pairs}
+    if any(isinstance(v, str) for v in values):
+      columns += [f'{letter}={v}' for v in sorted(map(str, values))]
+    else:
+      columns.append(letter)
+  return columns
+
+
+def knob_values(pair: EffectPair, columns: list[str]) -> np.ndarray:
+  """Returns a pair's settings as numbers in [0, 1], shape [n_columns].
+
+  Args:
+    pair: The pair.
+    columns: As `knob_columns` names them; those of switches are 0 or 1.
+
+  Raises:
+    ValueError: A setting that no column stands for.
+  """
+  values = []
+  for column in columns:
+    letter, is_switch, position = column.partition('=')
+    setting = pair.knobs.get(letter)
+    values.append(float(setting == position) if is_switch else setting)
+  switches = {c for c in columns if '=' in c}
+  for letter, setting in pair.knobs.items():
+    known = letter in columns or f'{letter}={setting}' in switches
+    if not known or None in values:
+      raise ValueError(
+        f'{pair.name} has the settings {pair.knobs}; the model knows '
+        f'{", ".join(columns) or "none"}.'
+      )
+  return np.array(values, np.float32)
+
+
+# ---------------------- Reading -----------------------------------------------
+def read_pair(
+  pair: EffectPair, sample_rate: int, align: bool = True
+) -> tuple[np.ndarray, np.ndarray, int]:
+  """Reads a pair, checks it, and takes the latency of the recording out.
+
+  Args:
+    pair: The pair. Files are mono.
+    sample_rate: Rate that they must have, in Hz.
+    align: Whether to take out what blips tell of latency; what is found
+      otherwise is an error.
+
+  Returns:
+    (dry, wet, latency): audio of one length, [n_samples], float32, and the
+    samples that were taken out.
+
+  Raises:
+    ValueError: Another rate, more channels, other lengths, samples that are not
+      finite, a silent file, or a target that is late; the message says which,
+      by how much, and what to do.
+  """
+  sides = []
+  for path in (pair.input_path, pair.target_path):
+    info = data.read_info(path)
+    if info.samplerate != sample_rate or info.channels != 1:
+      raise ValueError(
+        f'{path} has {info.samplerate} Hz and {info.channels} channels; '
+        f'{sample_rate} Hz and one are wanted. Convert it, or set sample_rate.'
+      )
+    audio = soundfile.read(path, dtype='float32')[0]
+    n_bad = np.count_nonzero(~np.isfinite(audio))
+    if n_bad:
+      raise ValueError(
+        f'{path} has {n_bad} samples that are NaN or infinite; export it again.'
+      )
+    if not np.any(np.abs(audio) > 1e-6):
+      raise ValueError(
+        f'{path} is silent: there is nothing to learn from it. Check the '
+        'recording.'
+      )
+    sides.append(audio)
+  dry, wet = sides
+  if len(dry) != len(wet):
+    raise ValueError(
+      f'{pair.input_path} has {len(dry)} samples, {pair.target_path} '
+      f'{len(wet)}: one of them is cut or was recorded at another rate. Export '
+      'both from the same region.'
+    )
+  latency = blip_latency(dry, wet, sample_rate)
+  if latency is None:
+    _check_lag(pair, dry, wet, sample_rate)
+    return dry, wet, 0
+  if latency and not align:
+    raise ValueError(
+      f'{pair.target_path} is {latency} samples late by its blips. Set '
+      'align=True, or shift it.'
+    )
+  return dry[: len(dry) - latency], wet[latency:], latency
+
+
+def _check_lag(pair, dry, wet, sample_rate):
+  """Raises ValueError for a target that is clearly late or early."""
+  n = min(len(dry), 10 * sample_rate)
+  max_lag = min(int(_MAX_LAG_S * sample_rate), n // 2)
+  if n < 2:
+    return
+  lag = metrics.find_lag(dry[:n], wet[:n], max_lag, ignore_polarity=True)
+  if abs(lag) <= 2e-3 * sample_rate:
+    return  # Filters have a delay of their own.
+  both = metrics.align(dry[:n], wet[:n], lag)
+  correlation = metrics.polarity(*both)
+  as_they_are = metrics.polarity(dry[:n], wet[:n])
+  if abs(correlation) > max(_SURE_CORRELATION, 2 * abs(as_they_are)):
+    raise ValueError(
+      f'{pair.target_path} is {lag} samples {"late" if lag > 0 else "early"} '
+      f'against {pair.input_path} (correlation {correlation:.2f} there, '
+      f'{as_they_are:.2f} as they are). Shift it by that; if the effect is '
+      'meant to delay, this pair cannot be told from a misaligned one: put '
+      'blips before the dry audio.'
+    )
+
+
+# ---------------------- Blips -------------------------------------------------
+def find_blips(dry: np.ndarray, sample_rate: int) -> list[int]:
+  """Finds single clicks in the quiet at the start of a dry file.
+
+  Args:
+    dry: Shape [n_samples].
+    sample_rate: In Hz.
+
+  Returns:
+    First samples of the clicks.
+  """
+  lead = np.abs(dry[: int(_LEAD_S * sample_rate)])
+  loud = np.flatnonzero(lead > _BLIP_PEAK)
+  quiet, length = int(_QUIET_S * sample_rate), int(_BLIP_S * sample_rate)
+  blips = []
+  for start in loud:
+    if blips and start < blips[-1] + length:
+      continue
+    before = lead[max(start - quiet, 0) : start - 1]
+    after = lead[start + length : start + quiet]
+    is_single = (
+      len(before) >= quiet // 2
+      and len(after) >= quiet // 2
+      and before.max() < _QUIET_PEAK
+      and after.max() < _QUIET_PEAK
+    )
+    if not is_single:
+      break  # The music begins.
+    blips.append(int(start))
+  return blips
+
+
+def blip_latency(
+  dry: np.ndarray, wet: np.ndarray, sample_rate: int
+) -> int | None:
+  """Measures the latency of a recording by its blips.
+
+  Args:
+    dry: Shape [n_samples].
+    wet: Of that shape.
+    sample_rate: In Hz.
+
+  Returns:
+    Samples from a blip to the first sample of the answer; None if there are no
+    blips.
+
+  Raises:
+    ValueError: No answer to a blip, or blips that do not agree.
+  """
+  blips = find_blips(dry, sample_rate)
+  if not blips:
+    return None
+  latencies = []
+  for start in blips:
+    noise = np.abs(wet[max(start - int(_QUIET_S * sample_rate), 0) : start])
+    stop = start + int(_LONGEST_LATENCY_S * sample_rate)
+    answer = np.abs(wet[start:stop])
+    threshold = max(_OVER_NOISE * noise.max(), _OVER_SILENCE)
+    over = np.flatnonzero(answer > threshold)
+    if not len(over):
+      raise ValueError(
+        f'The dry audio has a blip at {start / sample_rate:.3f} s, and the wet '
+        f'audio no answer to it within {_LONGEST_LATENCY_S} s (its noise is '
+        f'{noise.max():.2g}). Is it the recording of this file?'
+      )
+    latencies.append(int(over[0]))
+  if max(latencies) - min(latencies) > 2e-3 * sample_rate:
+    raise ValueError(
+      f'The blips are answered after {latencies} samples: they do not agree. '
+      'Samples were lost in the recording; record it again.'
+    )
+  return min(latencies)
+
+
+def contiguous_part(
+  n_samples: int, split: str, valid_fraction: float
+) -> tuple[int, int]:
+  """Returns which part of a file a split is.
+
+  Training has the start and validation the end: parts side by side, not mixed,
+  so that no sample is heard in both.
+
+  Args:
+    n_samples: Length of the file.
+    split: 'train', 'valid' or 'all'.
+    valid_fraction: Share of 'valid', in (0, 1).
+
+  Returns:
+    (first sample, sample after the last).
+
+  Raises:
+    ValueError: Another split or share.
+  """
+  if not 0.0 < valid_fraction < 1.0:
+    raise ValueError(f'valid_fraction={valid_fraction} must lie in (0, 1).')
+  border = round(n_samples * (1.0 - valid_fraction))
+  parts = {
+    'train': (0, border),
+    'valid': (border, n_samples),
+    'all': (0, n_samples),
+  }
+  if split not in parts:
+    raise ValueError(f'split={split!r} must be one of {tuple(parts)}.')
+  return parts[split]

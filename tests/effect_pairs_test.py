@@ -1,0 +1,195 @@
+"""Tests of the layouts of recorded effects."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from dafx.training import effect_pairs
+
+RATE = 8000
+
+
+def noise(n_samples, seed=0):
+  return 0.3 * np.random.default_rng(seed).standard_normal(n_samples)
+
+
+def write(path, audio, rate=RATE):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  soundfile.write(path, np.asarray(audio, np.float32), rate, 'FLOAT')
+  return path
+
+
+def with_blips(audio, at=(2000, 5000)):
+  """Puts quiet with clicks before audio."""
+  lead = np.zeros(8000)
+  lead[list(at)] = 0.9
+  return np.concatenate([lead, audio])
+
+
+# ---------------------- Names -------------------------------------------------
+@pytest.mark.parametrize(
+  'name, knobs',
+  [
+    ('P030_Q050', {'P': 0.3, 'Q': 0.5}),
+    ('G100', {'G': 1.0}),
+    ('G000_MNormal_DSi', {'G': 0.0, 'M': 'Normal', 'D': 'Si'}),
+    ('RAll', {'R': 'All'}),
+    ('song', None),
+    ('my_P030', None),
+    ('P30', None),
+  ],
+)
+def test_settings_are_read_from_names(name, knobs):
+  assert effect_pairs.parse_knobs(name) == knobs
+
+
+@pytest.mark.parametrize(
+  'name, message', [('P130', '130'), ('P030_P040', "'P'")]
+)
+def test_bad_settings_are_named(name, message):
+  with pytest.raises(ValueError, match=message):
+    effect_pairs.parse_knobs(name)
+
+
+def test_pairs_of_one_folder(tmp_path):
+  for name in ('a b', 'Überton'):
+    for side in ('input', 'target'):
+      write(tmp_path / f'{name}.{side}.wav', noise(10))
+  pairs = effect_pairs.find_effect_pairs(tmp_path)
+  assert [p.name for p in pairs] == ['a b.target.wav', 'Überton.target.wav']
+  assert pairs[0].input_path == tmp_path / 'a b.input.wav'
+  assert pairs[0].knobs == {}
+  assert effect_pairs.knob_columns(pairs) == []
+
+
+def test_settings_from_files_and_folders_of_two_places(tmp_path):
+  dry, wet = tmp_path / 'dry', tmp_path / 'wet'
+  write(dry / 'riff.input.wav', noise(10))
+  write(wet / 'x' / 'G030_MNormal.riff.target.wav', noise(10))
+  write(wet / 'G100_MBright' / 'riff.target.wav', noise(10))
+  pairs = effect_pairs.find_effect_pairs(dry, wet)
+  by_knob = {p.knobs['G']: p for p in pairs}
+  assert by_knob[0.3].knobs == {'G': 0.3, 'M': 'Normal'}
+  assert by_knob[1.0].knobs == {'G': 1.0, 'M': 'Bright'}
+  columns = effect_pairs.knob_columns(pairs)
+  assert columns == ['G', 'M=Bright', 'M=Normal']
+  np.testing.assert_allclose(
+    effect_pairs.knob_values(by_knob[0.3], columns), [0.3, 0.0, 1.0]
+  )
+  with pytest.raises(ValueError, match='Normal'):
+    effect_pairs.knob_values(by_knob[0.3], ['G', 'M=Bright'])
+  with pytest.raises(ValueError, match='knows A, G'):
+    effect_pairs.knob_values(by_knob[0.3], ['A', 'G'])
+
+
+def test_all_faults_of_a_folder_are_named(tmp_path):
+  write(tmp_path / 'a.input.wav', noise(10))
+  write(tmp_path / 'b.target.wav', noise(10))
+  write(tmp_path / 'c.input.wav', noise(10))
+  write(tmp_path / 'P200.c.target.wav', noise(10))
+  with pytest.raises(ValueError) as error:
+    effect_pairs.find_effect_pairs(tmp_path)
+  for part in ('a.input.wav has no', 'b.target.wav has no', "'P' to 200"):
+    assert part in str(error.value)
+
+
+def test_files_with_other_knobs_are_refused(tmp_path):
+  write(tmp_path / 'a.input.wav', noise(10))
+  write(tmp_path / 'P020.a.target.wav', noise(10))
+  write(tmp_path / 'P020_Q010.a.target.wav', noise(10))
+  with pytest.raises(ValueError, match='P, P/Q'):
+    effect_pairs.find_effect_pairs(tmp_path)
+
+
+def test_a_folder_without_pairs_is_named(tmp_path):
+  write(tmp_path / 'song.wav', noise(10))
+  with pytest.raises(FileNotFoundError, match='song.input.wav'):
+    effect_pairs.find_effect_pairs(tmp_path)
+
+
+# ---------------------- Reading -----------------------------------------------
+def pair_of(tmp_path, dry, wet, rate=RATE):
+  return effect_pairs.EffectPair(
+    'x',
+    write(tmp_path / 'dry.wav', dry),
+    write(tmp_path / 'wet.wav', wet, rate),
+  )
+
+
+@pytest.mark.parametrize('latency', [0, 1, 37, 500])
+def test_blips_tell_the_latency_and_it_is_taken_out(tmp_path, latency):
+  dry = with_blips(noise(4000))
+  answer = np.tanh(2 * dry) + 1e-5 * noise(len(dry), 1)
+  wet = np.concatenate([np.zeros(latency), answer])[: len(dry)]
+  pair = pair_of(tmp_path, dry, wet)
+  assert effect_pairs.find_blips(dry, RATE) == [2000, 5000]
+  ours, theirs, found = effect_pairs.read_pair(pair, RATE)
+  assert found == latency
+  n = len(dry) - latency
+  np.testing.assert_allclose(ours, dry[:n], atol=1e-6)
+  np.testing.assert_allclose(theirs, answer[:n], atol=1e-6)
+  if latency:
+    with pytest.raises(ValueError, match=f'{latency} samples late'):
+      effect_pairs.read_pair(pair, RATE, align=False)
+
+
+def test_music_has_no_blips():
+  assert effect_pairs.find_blips(noise(40000), RATE) == []
+  assert effect_pairs.find_blips(np.zeros(40000), RATE) == []
+  # A blip that the music follows at once tells nothing.
+  assert effect_pairs.find_blips(with_blips(noise(100), (7990,)), RATE) == []
+
+
+def test_blips_without_answer_or_agreement_are_named(tmp_path):
+  dry = with_blips(noise(4000))
+  with pytest.raises(ValueError, match='no answer'):
+    effect_pairs.blip_latency(dry, 0 * dry, RATE)
+  wet = dry.copy()
+  wet[5000], wet[5100] = 0.0, 0.9
+  with pytest.raises(ValueError, match=r'\[0, 100\]'):
+    effect_pairs.blip_latency(dry, wet, RATE)
+
+
+@pytest.mark.parametrize('lag', [60, -60])
+def test_a_misaligned_pair_is_named(tmp_path, lag):
+  dry = noise(8000)
+  pair = pair_of(tmp_path, dry, -np.tanh(np.roll(dry, lag)))
+  with pytest.raises(ValueError, match=f'is {lag} samples') as error:
+    effect_pairs.read_pair(pair, RATE)
+  assert ('late' if lag > 0 else 'early') in str(error.value)
+
+
+def test_a_filter_is_no_misalignment(tmp_path):
+  dry = noise(8000)
+  wet = np.convolve(dry, np.hanning(17))[: len(dry)]
+  ours, theirs, latency = effect_pairs.read_pair(
+    pair_of(tmp_path, dry, wet), RATE
+  )
+  assert latency == 0 and len(ours) == len(theirs) == 8000
+
+
+@pytest.mark.parametrize(
+  'wet, rate, message',
+  [
+    (noise(8000), 16000, '16000 Hz'),
+    (np.stack([noise(8000)] * 2, -1), RATE, '2 channels'),
+    (noise(7000), RATE, '8000 samples.*7000'),
+    (np.zeros(8000), RATE, 'silent'),
+    (np.where(np.arange(8000) == 5, np.nan, noise(8000)), RATE, '1 samples'),
+  ],
+)
+def test_bad_pairs_are_named(tmp_path, wet, rate, message):
+  with pytest.raises(ValueError, match=message):
+    effect_pairs.read_pair(pair_of(tmp_path, noise(8000), wet, rate), RATE)
+
+
+def test_train_and_valid_are_side_by_side():
+  train = effect_pairs.contiguous_part(1000, 'train', 0.2)
+  valid = effect_pairs.contiguous_part(1000, 'valid', 0.2)
+  assert (train, valid) == ((0, 800), (800, 1000))
+  assert effect_pairs.contiguous_part(1000, 'all', 0.2) == (0, 1000)
+  for split, fraction in (('test', 0.2), ('train', 1.0)):
+    with pytest.raises(
+      ValueError, match=f'{split if split == "test" else 1.0}'
+    ):
+      effect_pairs.contiguous_part(1000, split, fraction)
