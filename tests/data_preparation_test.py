@@ -8,8 +8,16 @@ import pytest
 import scipy.signal
 import soundfile
 
-from dafx.training import data
-from dafx.training.data_preparation import mastering
+from dafx.training import data, labels
+from dafx.training.data_preparation import (
+  distortion,
+  files,
+  guitar,
+  mastering,
+  nonspeech,
+  pairs,
+  speech,
+)
 
 RATE = 44100
 
@@ -56,8 +64,7 @@ def prepared(mixes, tmp_path_factory):
 def contents(folder):
   return {
     p.relative_to(folder).as_posix(): p.read_bytes()
-    for p in sorted(folder.rglob('*'))
-    if p.is_file()
+    for p in sorted(folder.rglob('*.flac'))
   }
 
 
@@ -181,6 +188,128 @@ def test_mixes_that_cannot_be_mastered_are_named(tmp_path):
   expect(synthetic_mix(0, 0.2), r'bad\.wav.*0\.4 s')
 
 
+# ------------------------------------------------------------ Without any ----
+@pytest.mark.parametrize('f0_hz', [82.41, 329.63, 880.0])
+def test_a_plucked_string_has_its_pitch_and_dies_away(f0_hz):
+  note = guitar.pluck(f0_hz, 1.0, 0.8, np.random.default_rng(0))
+  spectrum = np.abs(np.fft.rfft(note * np.hanning(len(note)), 2**19))
+  near = np.arange(len(spectrum)) * 44100 / 2**19
+  near = np.where(abs(near / f0_hz - 1) < 0.1, spectrum, 0)
+  found_hz = near.argmax() * 44100 / 2**19
+  assert abs(1200 * np.log2(found_hz / f0_hz)) < 5  # cents
+  quarters = [np.std(q) for q in np.split(note, 4)]
+  assert quarters[0] > quarters[1] > quarters[2] > quarters[3] > 0
+
+
+def test_guitars_are_of_their_style_and_seed():
+  a, b, c = (guitar.riff('lead', 1.0, seed) for seed in (0, 0, 1))
+  np.testing.assert_array_equal(a, b)
+  assert (a != c).any() and np.abs(a).max() == 1.0
+  with pytest.raises(ValueError, match=r"style='polka'.*strum"):
+    guitar.riff('polka', 1.0, 0)
+
+
+def test_the_amplifier_distorts_what_is_loud():
+  def harmonics_db(peak):
+    t = np.arange(guitar.SAMPLE_RATE) / guitar.SAMPLE_RATE
+    tone = peak * np.sin(2 * np.pi * 400 * t)[:, None]
+    out = distortion.amplify(tone)[:, 0]
+    lines = np.abs(np.fft.rfft(out * np.hanning(len(out))))[::400]
+    return 20 * np.log10(np.linalg.norm(lines[2:20]) / lines[1])
+
+  low, high = (10 ** (db / 20) for db in distortion.PEAK_DB)
+  assert harmonics_db(low) < -20 < -12 < harmonics_db(high)
+
+
+@pytest.mark.parametrize(
+  'speaker, low, high', [('m1', 70, 160), ('f2', 140, 280)]
+)
+def test_a_voice_has_pitch_formants_and_pauses(speaker, low, high):
+  voice = speech.voice_of(speaker)
+  assert low < voice.f0_hz < high
+  phrase = speech.say_phrase(voice, np.random.default_rng(0))
+  frames = phrase[: len(phrase) // 2205 * 2205].reshape(-1, 2205)
+  loudest = frames[frames.std(axis=1).argmax()]
+  lags = np.correlate(loudest, loudest, 'full')[len(loudest) - 1 :]
+  first = int(44100 / high)
+  period = first + lags[first : int(44100 / low)].argmax()
+  assert lags[period] > 0.5 * lags[0]  # it is periodic, within these limits
+  frequencies, power = scipy.signal.welch(phrase, 44100, nperseg=2048)
+  below = power[frequencies < 4000].sum() / power.sum()
+  assert below > 0.8
+  with pytest.raises(ValueError, match="speaker='bob'"):
+    speech.voice_of('bob')
+
+
+def test_breaths_and_pops_lie_where_the_labels_say():
+  source, target, events = nonspeech.make_pair('f1', [0, 0])
+  assert {e.kind for e in events} == {'breath', 'pop'}
+  added = (source - target)[:, 0]
+  mask = labels.event_mask(events, len(added))
+  assert not added[~mask].any()
+  for event in events:
+    part = slice(event.start, event.stop)
+    level_db = 20 * np.log10(added[part].std() / target[part].std())
+    assert level_db > 15  # over the room
+    spectrum = np.abs(np.fft.rfft(added[part])) ** 2
+    low = spectrum[: int(500 * len(added[part]) / 44100)].sum()
+    assert (low > 0.5 * spectrum.sum()) == (event.kind == 'pop')
+  same = nonspeech.make_pair('f1', [0, 0])
+  np.testing.assert_array_equal(same[0], source)
+  assert same[2] == events
+
+
+def test_speakers_are_split_as_published():
+  assert nonspeech.split_of('folder/f10_script1_clean') == 'valid'
+  assert nonspeech.split_of('m10_script5') == 'valid'
+  assert nonspeech.split_of('f9_script1') == 'test'
+  assert nonspeech.split_of('m9_script2') == 'test'
+  assert nonspeech.split_of('m1_script2') == 'train'
+  with pytest.raises(ValueError, match="'script1'.*f10_"):
+    nonspeech.split_of('script1')
+
+
+@pytest.mark.parametrize('module', [distortion, nonspeech])
+def test_demo_pairs(module, tmp_path, monkeypatch):
+  monkeypatch.setattr(module, 'SECONDS', 4.0)
+  module.prepare_demo(tmp_path, 22050, 1, n_variants=1)
+  found = {s: data.find_pairs(tmp_path / s) for s in ('train', 'valid', 'test')}
+  for split, members in found.items():
+    rate = 44100 if split == 'test' else 22050
+    assert {(p.sample_rate, p.n_channels) for p in members} == {(rate, 1)}
+    assert {p.n_samples for p in members} == {4 * rate}
+    if module is nonspeech:
+      assert all(p.events for p in members)
+      assert {nonspeech.split_of(p.name) for p in members} == {split}
+  notes = files.Manifest(tmp_path).pairs
+  assert len(notes) == sum(map(len, found.values()))
+  for key, note in notes.items():
+    for side in ('input', 'target'):
+      path = tmp_path / note[side]['file']
+      assert note[side]['sha256'] == files.sha256(path), key
+  # What is there stays; what is lost comes back as it was.
+  before = contents(tmp_path)
+  stamps = {p: p.stat().st_mtime_ns for p in tmp_path.rglob('*.flac')}
+  lost = found['train'][0].target_path
+  lost.unlink()
+  module.prepare_demo(tmp_path, 22050, 1, n_variants=1)
+  assert contents(tmp_path) == before
+  changed = {p for p, s in stamps.items() if p.stat().st_mtime_ns != s}
+  assert changed <= {lost, found['train'][0].input_path}
+  with pytest.raises(ValueError, match='22050 Hz.*not 16000'):
+    module.prepare_demo(tmp_path, 16000, 1, n_variants=1)
+
+
+def test_what_exceeds_full_scale_is_kept(tmp_path):
+  loud = np.array([[0.5], [-1.5], [1.25]])
+  path = files.write_audio(tmp_path / 'ä loud.one', loud, 8000)
+  assert path.name == 'ä loud.one.wav'
+  np.testing.assert_array_equal(soundfile.read(path)[0][:, None], loud)
+  assert files.find_written(tmp_path / 'ä loud.one') == path
+  path = files.write_audio(tmp_path / 'soft', 0.1 * loud, 8000)
+  assert path.suffix == '.flac'
+
+
 # ---------------------------------------------------- From one's own pairs ----
 def make_own(folder, names, n_channels=2, rate=RATE):
   for name in names:
@@ -199,7 +328,7 @@ def splits(folder):
 
 
 def prepare_own(source, output, n_channels=1):
-  mastering.prepare_from_pairs(source, output, 22050, n_channels)
+  pairs.prepare_from_pairs(source, output, 22050, n_channels)
 
 
 @pytest.mark.parametrize('count, sizes', [(3, (1, 1, 1)), (30, (24, 3, 3))])

@@ -14,9 +14,16 @@ LEVELS = (
   ('colab',),
 )
 TRAINING_LEVELS = (
-  ('plotting', 'data', 'encoders', 'train_util'),
-  ('effect_pairs',),
-  ('report',),
+  (
+    'plotting',
+    'labels',
+    'preprocessing',
+    'augmentation',
+    'encoders',
+    'train_util',
+  ),
+  ('data', 'report'),
+  ('tfrecords', 'effect_pairs'),
   ('models',),
   ('trainers',),
   ('inference',),

@@ -8,18 +8,26 @@ Pairs lie in folders, split by file:
     <path>/train/input/song.flac    <path>/train/target/song.flac
     <path>/valid/input/...          <path>/valid/target/...
     <path>/test/...
+
+What is labelled in a pair lies beside them, in <path>/test/labels/speech.csv.
 """
 
 import dataclasses
 import os
 import pathlib
+import threading
+import time
 
 import gin
 import numpy as np
 import soundfile
 import tensorflow as tf
-from google.protobuf.message import DecodeError
 
+from dafx.training import labels, preprocessing
+
+# Batches made ahead of the step: a slow one, with files not read before, does
+# not make the next step wait.
+_N_AHEAD = 4
 AUDIO_SUFFIXES = ('.wav', '.flac', '.ogg', '.mp3', '.aif', '.aiff')
 
 
@@ -34,6 +42,7 @@ class Pair:
     sample_rate: Of both, in Hz.
     n_channels: Of both.
     n_samples: Of both, per channel.
+    events: What is labelled in them.
   """
 
   name: str
@@ -42,6 +51,7 @@ class Pair:
   sample_rate: int
   n_channels: int
   n_samples: int
+  events: tuple[labels.Event, ...] = ()
 
 
 def read_info(path: str | os.PathLike):
@@ -141,9 +151,9 @@ def find_pairs(folder: str | os.PathLike) -> list[Pair]:
         faults.append(
           f'{paths[0]} has {mine} {unit}, its target {paths[1]} {other}'
         )
-    pairs.append(
-      Pair(name, *paths, ours.samplerate, ours.channels, ours.frames)
-    )
+    form = ours.samplerate, ours.channels, ours.frames
+    events = labels.read_events(labels.events_path(folder, name))
+    pairs.append(Pair(name, *paths, *form, events))
   if faults:
     raise ValueError(
       f'{len(faults)} faults in the pairs of {folder}:\n  '
@@ -161,25 +171,127 @@ def _permuted(position: int, n_items: int, seed: int, shuffle: bool) -> int:
   return int(np.random.default_rng([seed, epoch]).permutation(n_items)[slot])
 
 
-class _Provider:
-  """Batches whose content depends on (seed, step) alone.
+class TimedIterator:
+  """An iterator that knows how long its user has waited for it.
 
-  A subclass says how many items an epoch has (`n_items`), and gives the item of
-  an index, cropped by a random generator (`_load`).
+  Attributes:
+    wait_s: Seconds spent waiting, in all.
+    n_items: Items given.
+    start_s: time.monotonic() when it was made, or last reset.
   """
 
-  def __init__(self, sample_rate: int, n_samples: int, n_channels: int):
+  def __init__(self, iterable):
+    self._iterator = iter(iterable)
+    self.reset()
+
+  def reset(self):
+    """Starts to count anew."""
+    self.wait_s = 0.0
+    self.n_items = 0
+    self.start_s = time.monotonic()
+
+  def __iter__(self):
+    """Returns itself."""
+    return self
+
+  def __next__(self):
+    """Returns the next item, and counts the time that it took."""
+    start = time.monotonic()
+    try:
+      return next(self._iterator)
+    finally:
+      self.wait_s += time.monotonic() - start
+      self.n_items += 1
+
+  @property
+  def wait_fraction(self) -> float:
+    """Part of the time since the start that was spent waiting."""
+    elapsed = time.monotonic() - self.start_s
+    return self.wait_s / elapsed if elapsed > 0 else 0.0
+
+
+class Provider:
+  """Batches whose content depends on (seed, step) alone.
+
+  A subclass says how many items an epoch has (`n_items`), how long they are
+  (`_length`) and reads parts of them (`_read`).
+
+  Args:
+    As of `FolderProvider`.
+  """
+
+  def __init__(
+    self,
+    sample_rate: int,
+    n_samples: int,
+    n_channels: int,
+    preprocessor=None,
+    augmentation=None,
+    fade_samples: int = 0,
+  ):
     self.sample_rate = sample_rate
     self.n_samples = n_samples
     self.n_channels = n_channels
+    self.preprocessor = preprocessor
+    self.augmentation = augmentation
+    self.fade_samples = fade_samples
+    self._gains = {}  # of the input, by index
+    self._lock = threading.Lock()
 
   @property
   def n_items(self) -> int:
+    """Items of an epoch."""
     raise NotImplementedError  # abstract
 
-  def _load(self, index: int, rng: np.random.Generator) -> np.ndarray:
-    """Returns input and target, [2, n_samples, n_channels]."""
+  def _length(self, index: int) -> int:
+    """Returns the samples of an item."""
     raise NotImplementedError  # abstract
+
+  def _read(self, index: int, start: int, n_samples: int) -> np.ndarray:
+    """Returns a part of input and target, [2, n_samples, n_channels]."""
+    raise NotImplementedError  # abstract
+
+  def _input_gain(self, index: int) -> float:
+    """Returns the gain of an item's input, which is measured once."""
+    with self._lock:
+      gain = self._gains.get(index)
+    if gain is None:
+      audio = self._read(index, 0, self._length(index))[0]
+      gain = self.preprocessor.input_gain(audio, self.sample_rate)
+      with self._lock:
+        self._gains[index] = gain
+    return gain
+
+  def _load(self, index: int, rng: np.random.Generator | None) -> np.ndarray:
+    """Returns a crop of input and target, [2, n_samples, n_channels].
+
+    Args:
+      index: Of the item.
+      rng: Draws where the crop begins, and how it is varied; None takes the
+        beginning as it is.
+    """
+    length = self._length(index)
+    start = _crop_start(rng, length, self.n_samples)
+    stop = min(start + self.n_samples, length)
+    if self.preprocessor is None:
+      crop = self._read(index, start, stop - start)
+    else:
+      margin = self.preprocessor.margin(self.sample_rate)
+      first, last = max(start - margin, 0), min(stop + margin, length)
+      gains = (self._input_gain(index), 1.0)
+      wide = self._read(index, first, last - first)
+      crop = np.stack(
+        [
+          self.preprocessor.apply(side, self.sample_rate, gain)
+          for side, gain in zip(wide, gains, strict=True)
+        ]
+      )
+      crop = crop[:, start - first : stop - first]
+    if self.augmentation is not None and rng is not None:
+      crop = np.stack(self.augmentation(*crop, self.sample_rate, rng))
+    crop = preprocessing.fade(crop, self.fade_samples)
+    missing = self.n_samples - crop.shape[1]
+    return np.pad(crop, ((0, 0), (0, missing), (0, 0)))
 
   def get_batch(
     self,
@@ -191,10 +303,13 @@ class _Provider:
   ) -> tf.data.Dataset:
     """Returns batches {'audio', 'target'} from a step on.
 
+    They are made ahead, on as many threads as there are processors.
+
     Args:
       batch_size: Items per batch.
       shuffle: Whether each epoch has an order of its own, and crops begin at
-        random; otherwise items come in order, from their beginning.
+        random and are augmented; otherwise items come in order, from their
+        beginning and as they are.
       repeats: Epochs; -1 for ever. What does not fill a batch at the end of the
         last one is left out, unless it is all there is.
       first_step: Batches to leave out at the beginning.
@@ -225,11 +340,12 @@ class _Provider:
       positions = tf.data.Dataset.range(
         first_step * batch_size, n_batches * batch_size
       )
-    dataset = positions.map(to_features, num_parallel_calls=2)
+    n_threads = len(os.sched_getaffinity(0))
+    dataset = positions.map(to_features, num_parallel_calls=n_threads)
     dataset = dataset.batch(batch_size, drop_remainder=True)
     options = tf.data.Options()
     options.deterministic = True
-    return dataset.prefetch(2).with_options(options)
+    return dataset.prefetch(_N_AHEAD).with_options(options)
 
 
 def _crop_start(rng, n_available: int, n_samples: int) -> int:
@@ -239,15 +355,20 @@ def _crop_start(rng, n_available: int, n_samples: int) -> int:
 
 
 @gin.register
-class FolderProvider(_Provider):
+class FolderProvider(Provider):
   """Crops of pairs of audio files.
 
   Args:
     path: Folder with the splits.
     split: Which of them: 'train', 'valid' or 'test'.
     sample_rate: Rate that the files must have, in Hz.
-    n_samples: Length of a crop.
+    n_samples: Length of a crop; silence follows a file that is shorter.
     n_channels: Channels that the files must have.
+    preprocessor: What is done to both sides first, a
+      `preprocessing.Preprocessor`; None for nothing.
+    augmentation: How crops are varied where they are drawn at random; see
+      `augmentation`. None for not at all.
+    fade_samples: Length of the fades at both ends of a crop.
 
   Raises:
     FileNotFoundError: A folder is missing or empty.
@@ -261,8 +382,18 @@ class FolderProvider(_Provider):
     sample_rate: int = 16000,
     n_samples: int = 32000,
     n_channels: int = 1,
+    preprocessor=None,
+    augmentation=None,
+    fade_samples: int = 0,
   ):
-    super().__init__(sample_rate, n_samples, n_channels)
+    super().__init__(
+      sample_rate,
+      n_samples,
+      n_channels,
+      preprocessor,
+      augmentation,
+      fade_samples,
+    )
     self.folder = pathlib.Path(path).expanduser() / split
     try:
       self.pairs = find_pairs(self.folder)
@@ -279,18 +410,13 @@ class FolderProvider(_Provider):
       ):
         if value != wanted:
           faults.append(f'{pair.input_path}: {value} {what}, not {wanted}')
-      if pair.n_samples < n_samples:
-        faults.append(
-          f'{pair.input_path}: {pair.n_samples} samples, not the {n_samples} '
-          'of a crop'
-        )
     if faults:
       raise ValueError(
         f'{len(faults)} files of {self.folder} do not fit the settings:\n  '
         + '\n  '.join(faults)
         + '\nPrepare them again (dafx_prepare mastering --source=folder '
         f'--sample_rate={sample_rate} --n_channels={n_channels}), or change '
-        f'{type(self).__name__}.sample_rate, .n_channels or .n_samples.'
+        f'{type(self).__name__}.sample_rate or .n_channels.'
       )
 
   @property
@@ -298,127 +424,13 @@ class FolderProvider(_Provider):
     """Number of files."""
     return len(self.pairs)
 
-  def _load(self, index, rng):
+  def _length(self, index):
+    return self.pairs[index].n_samples
+
+  def _read(self, index, start, n_samples):
     pair = self.pairs[index]
-    start = _crop_start(rng, pair.n_samples, self.n_samples)
     sides = [
-      soundfile.read(
-        path, self.n_samples, start, dtype='float32', always_2d=True
-      )[0]
+      soundfile.read(path, n_samples, start, dtype='float32', always_2d=True)[0]
       for path in (pair.input_path, pair.target_path)
     ]
     return np.stack(sides)
-
-
-@gin.register
-class TFRecordProvider(_Provider):
-  """Crops of pairs stored in TFRecord files; see `write_tfrecord`.
-
-  Args:
-    path: Folder with one `<split>.tfrecord` per split.
-    split: Which of them.
-    sample_rate: Rate that the records must have, in Hz.
-    n_samples: Length of a crop.
-    n_channels: Channels that the records must have.
-
-  Raises:
-    FileNotFoundError: There is no such file.
-    ValueError: Records that do not fit these settings, or cannot be read.
-  """
-
-  def __init__(
-    self,
-    path: str = gin.REQUIRED,
-    split: str = 'train',
-    sample_rate: int = 16000,
-    n_samples: int = 32000,
-    n_channels: int = 1,
-  ):
-    super().__init__(sample_rate, n_samples, n_channels)
-    file = pathlib.Path(path).expanduser() / f'{split}.tfrecord'
-    if not file.exists():
-      raise FileNotFoundError(
-        f'{file}: there is no such file; dafx_prepare --tfrecord writes it.'
-      )
-    try:
-      records = list(
-        tf.data.TFRecordDataset(os.fspath(file)).as_numpy_iterator()
-      )
-      self.items = [self._parse(record) for record in records]
-    except (tf.errors.OpError, DecodeError, IndexError, ValueError) as error:
-      raise ValueError(
-        f'{file} is damaged or holds no pairs; write it again (dafx_prepare '
-        f'--tfrecord). {type(error).__name__}: {error}'
-      ) from error
-    if not self.items:
-      raise ValueError(
-        f'{file} is empty; write it again (dafx_prepare --tfrecord).'
-      )
-    for name, rate, sides in self.items:
-      given = (rate, sides.shape[-1])
-      if given != (sample_rate, n_channels) or sides.shape[1] < n_samples:
-        raise ValueError(
-          f'{name!r} of {file} has {rate} Hz, {sides.shape[-1]} channels and '
-          f'{sides.shape[1]} samples; wanted are {sample_rate} Hz, '
-          f'{n_channels} channels and at least {n_samples} samples.'
-        )
-
-  @staticmethod
-  def _parse(record: bytes):
-    example = tf.train.Example.FromString(record).features.feature
-    sides = [
-      np.frombuffer(example[side].bytes_list.value[0], '<f4')
-      for side in ('audio', 'target')
-    ]
-    n_channels = example['n_channels'].int64_list.value[0]
-    return (
-      example['name'].bytes_list.value[0].decode(),
-      example['sample_rate'].int64_list.value[0],
-      np.stack([side.reshape(-1, n_channels) for side in sides]),
-    )
-
-  @property
-  def n_items(self) -> int:
-    """Number of records."""
-    return len(self.items)
-
-  def _load(self, index, rng):
-    sides = self.items[index][2]
-    start = _crop_start(rng, sides.shape[1], self.n_samples)
-    return sides[:, start : start + self.n_samples]
-
-
-def write_tfrecord(pairs: list[Pair], path: str | os.PathLike):
-  """Writes pairs into a TFRecord file, whole, under a temporary name first.
-
-  Each record holds 'name', 'sample_rate', 'n_channels', and 'audio' and
-  'target' as little-endian float32, samples before channels.
-
-  Args:
-    pairs: What to write.
-    path: The file.
-  """
-
-  def feature(value):
-    if isinstance(value, bytes):
-      return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-
-  temporary = f'{os.fspath(path)}.partial'
-  with tf.io.TFRecordWriter(temporary) as writer:
-    for pair in pairs:
-      sides = [
-        soundfile.read(p, dtype='float32', always_2d=True)[0]
-        for p in (pair.input_path, pair.target_path)
-      ]
-      values = dict(
-        name=pair.name.encode(),
-        sample_rate=pair.sample_rate,
-        n_channels=pair.n_channels,
-        audio=sides[0].astype('<f4').tobytes(),
-        target=sides[1].astype('<f4').tobytes(),
-      )
-      features = {key: feature(value) for key, value in values.items()}
-      example = tf.train.Example(features=tf.train.Features(feature=features))
-      writer.write(example.SerializeToString())
-  os.replace(temporary, path)

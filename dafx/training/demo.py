@@ -28,7 +28,7 @@ from dafx.training import (
   train_util,
   trainers,
 )
-from dafx.training.data_preparation import dafx_prepare
+from dafx.training.data_preparation import mastering
 
 FLAGS = flags.FLAGS
 
@@ -139,7 +139,7 @@ def run(
   """
   start = time.monotonic()
   logging.info('Making pairs in %s.', data_dir)
-  dafx_prepare.prepare_demo(data_dir)
+  mastering.prepare_demo(data_dir)
   params = [f'data_path = {str(data_dir)!r}', *params]
   logging.info('Training the network.')
   model, network_history = _train(gin_file, params, output_dir / 'network')

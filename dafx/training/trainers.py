@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from dafx.training import plotting, train_util
+from dafx.training import data, plotting, train_util
 
 
 class DivergedError(ArithmeticError):
@@ -297,11 +297,12 @@ def _describe(model) -> str:
   return json.dumps(plugins)
 
 
-def _summarize(writer, trainer, losses, seconds_per_step):
+def _summarize(writer, trainer, losses, seconds_per_step, wait_fraction):
   with writer.as_default(step=trainer.step):
     for name, value in losses.items():
       tf.summary.scalar(f'losses/{name}', value)
     tf.summary.scalar('seconds_per_step', seconds_per_step)
+    tf.summary.scalar('data_wait_fraction', wait_fraction)
     tf.summary.scalar('learning_rate', trainer.learning_rate)
 
 
@@ -423,7 +424,7 @@ def train(
     if folder is not None:
       trainer.save(folder)
 
-  batches = iter(
+  batches = data.TimedIterator(
     data_provider.get_batch(batch_size, first_step=trainer.step, seed=seed)
   )
   progress = train_util.Progress(num_steps, trainer.step, 'Training')
@@ -434,6 +435,8 @@ def train(
       while trainer.step < num_steps and not trainer.monitor.should_stop:
         losses = trainer.train_step(next(batches))
         losses = {name: float(value) for name, value in losses.items()}
+        if batches.n_items == 1:
+          batches.reset()  # the first step is traced, the first batch awaited
         recent.append(losses)
         note('', losses)
         if not np.isfinite([*losses.values()]).all():
@@ -452,7 +455,9 @@ def train(
         if step % steps_per_summary == 0 and writers:
           seconds = (time.monotonic() - since) / len(recent)
           means = {k: np.mean([r[k] for r in recent]) for k in recent[0]}
-          _summarize(writers['train'], trainer, means, seconds)
+          _summarize(
+            writers['train'], trainer, means, seconds, batches.wait_fraction
+          )
           recent, since = [], time.monotonic()
         is_last = step == num_steps
         if valid_batches and (step % steps_per_validation == 0 or is_last):
@@ -489,6 +494,11 @@ def train(
           break
   finally:
     progress.close()
+    if batches.n_items:
+      logging.info(
+        'Steps waited %.1f %% of the time for data.',
+        100 * batches.wait_fraction,
+      )
     for writer in writers.values():
       writer.close()
   return history

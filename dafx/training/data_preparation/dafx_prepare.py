@@ -8,54 +8,24 @@ Train and valid are written at --sample_rate and with --n_channels; test keeps
 the rate and the channels of its source, because a trained model takes any.
 """
 
+import importlib
 import pathlib
 import sys
 
 from absl import app, flags, logging
 
 FLAGS = flags.FLAGS
-TASKS = ('mastering',)
-
-# The music that comes with dafx; see LICENSE.md in it.
-DEMO_AUDIO = pathlib.Path(__file__).resolve().parent / 'demo_audio'
-
-
-def prepare_demo(
-  output_dir: pathlib.Path,
-  sample_rate: int = 22050,
-  n_channels: int = 1,
-  n_variants: int = 8,
-  seed: int = 0,
-):
-  """Makes the mastering pairs from the music that comes with dafx.
-
-  Args:
-    output_dir: Gets train, valid and test.
-    sample_rate: Of train and valid, in Hz.
-    n_channels: Of train and valid.
-    n_variants: Pairs per song in train; valid and test have two.
-    seed: Of levels and tones.
-  """
-  from dafx.training.data_preparation import mastering
-
-  mastering.prepare_from_mixes(
-    DEMO_AUDIO,
-    output_dir,
-    sample_rate,
-    n_channels,
-    {'train': n_variants, 'valid': 2, 'test': 2},
-    seed,
-  )
+TASKS = ('distortion', 'nonspeech', 'mastering')
 
 
 def _define_flags():
-  # Not on import: demo.py and notebooks take functions from here.
+  # Not on import: the tests take functions from here.
   flags.DEFINE_enum(
     'source',
     'demo',
     ['demo', 'folder'],
-    'demo: pairs made from the music that comes with dafx; folder: your own '
-    'pairs, in the folders input and target of --input_dir.',
+    'demo: pairs made from what comes with dafx; folder: your own pairs, in '
+    'the folders input and target of --input_dir.',
   )
   flags.DEFINE_string('input_dir', None, 'source=folder: where your pairs are.')
   flags.DEFINE_string(
@@ -65,8 +35,10 @@ def _define_flags():
   )
   flags.DEFINE_integer('sample_rate', 22050, 'Of train and valid, in Hz.')
   flags.DEFINE_integer('n_channels', 1, 'Of train and valid.')
-  flags.DEFINE_integer('n_variants', 8, 'source=demo: pairs per song in train.')
-  flags.DEFINE_integer('seed', 0, 'source=demo: seed of levels and tones.')
+  flags.DEFINE_integer(
+    'n_variants', 8, 'source=demo: pairs per song, speaker or style in train.'
+  )
+  flags.DEFINE_integer('seed', 0, 'source=demo: seed of what is drawn.')
   flags.DEFINE_bool(
     'tfrecord', False, 'Also write train and valid as TFRecord.'
   )
@@ -85,7 +57,10 @@ def main(argv):
   output_dir = pathlib.Path(FLAGS.output_dir or f'~/dafx/data/{argv[1]}')
   output_dir = output_dir.expanduser()
   if FLAGS.source == 'demo':
-    prepare_demo(
+    module = importlib.import_module(
+      f'dafx.training.data_preparation.{argv[1]}'
+    )
+    module.prepare_demo(
       output_dir,
       FLAGS.sample_rate,
       FLAGS.n_channels,
@@ -93,19 +68,19 @@ def main(argv):
       FLAGS.seed,
     )
   else:
-    from dafx.training.data_preparation import mastering
+    from dafx.training.data_preparation import pairs
 
-    mastering.prepare_from_pairs(
+    pairs.prepare_from_pairs(
       pathlib.Path(FLAGS.input_dir).expanduser(),
       output_dir,
       FLAGS.sample_rate,
       FLAGS.n_channels,
     )
   if FLAGS.tfrecord:
-    from dafx.training import data
+    from dafx.training import data, tfrecords
 
     for split in ('train', 'valid'):
-      data.write_tfrecord(
+      tfrecords.write_tfrecord(
         data.find_pairs(output_dir / split), output_dir / f'{split}.tfrecord'
       )
   print(output_dir)

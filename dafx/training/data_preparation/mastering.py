@@ -10,18 +10,18 @@ The plugins are not those that models here are trained with: x42's equaliser and
 peak limiter, Zam's multiband compressor.
 """
 
-import functools
 import pathlib
 import zlib
 
-import librosa
 import numpy as np
-import pyloudnorm
 import scipy.signal
 import soundfile
 
-from dafx import lv2
-from dafx.training import data, train_util
+from dafx.training import data, preprocessing, train_util
+from dafx.training.data_preparation import files
+
+# The music that comes with dafx; see LICENSE.md in it.
+DEMO_AUDIO = pathlib.Path(__file__).resolve().parent / 'demo_audio'
 
 _EQUALISER = 'http://gareus.org/oss/lv2/fil4#stereo'
 _COMPRESSOR = 'urn:zamaudio:ZaMultiCompX2'
@@ -43,25 +43,8 @@ _SECTIONS = (
 )
 
 
-@functools.lru_cache(maxsize=8)
-def _renderer(uri: str, sample_rate: int, symbols: tuple[str, ...]):
-  return lv2.Renderer(uri, sample_rate, symbols, n_threads=1, warm_up=4096)
-
-
-def _render(uri, audio, sample_rate, settings):
-  """Renders [n_samples, 2] at settings by symbol."""
-  renderer = _renderer(uri, sample_rate, tuple(settings))
-  values = np.array([[list(settings.values())]], np.float32)
-  return renderer.render(audio[np.newaxis], values)[0]
-
-
-def _loudness_lufs(audio, sample_rate):
-  """Integrated loudness of [n_samples, n_channels] (ITU-R BS.1770)."""
-  return pyloudnorm.Meter(sample_rate).integrated_loudness(audio)
-
-
 def _to_loudness(audio, sample_rate, lufs):
-  gain_db = lufs - _loudness_lufs(audio, sample_rate)
+  gain_db = lufs - preprocessing.loudness_lufs(audio, sample_rate)
   return audio * np.float32(10 ** (gain_db / 20))
 
 
@@ -119,7 +102,9 @@ def make_target(mix: np.ndarray, sample_rate: int, seed: int) -> np.ndarray:
   gains_db = 0.5 * (wanted - section_levels_db(audio, sample_rate))
   gains_db = np.clip(gains_db - gains_db.mean(), -6.0, 6.0)
   gains_db += rng.uniform(-1.0, 1.0, len(gains_db))
-  audio = _render(_EQUALISER, audio, sample_rate, _equaliser_settings(gains_db))
+  audio = files.render(
+    _EQUALISER, audio, sample_rate, _equaliser_settings(gains_db)
+  )
   audio = _to_loudness(audio, sample_rate, -20.0)
   settings = dict(xover1=160.0, xover2=1600.0)
   for band, threshold_db in enumerate((-22.0, -24.0, -28.0), start=1):
@@ -129,10 +114,12 @@ def make_target(mix: np.ndarray, sample_rate: int, seed: int) -> np.ndarray:
     settings[f'kn{band}'] = 6.0
     settings[f'att{band}'] = 20.0
     settings[f'rel{band}'] = 150.0
-  audio = _render(_COMPRESSOR, audio, sample_rate, settings)
-  gain_db = TARGET_LUFS - _loudness_lufs(audio, sample_rate)
+  audio = files.render(_COMPRESSOR, audio, sample_rate, settings)
+  gain_db = TARGET_LUFS - preprocessing.loudness_lufs(audio, sample_rate)
   settings = dict(gain=np.clip(gain_db, -10.0, 30.0), threshold=-1.0)
-  return _render(_LIMITER, audio, sample_rate, {**settings, 'release': 0.05})
+  return files.render(
+    _LIMITER, audio, sample_rate, {**settings, 'release': 0.05}
+  )
 
 
 def make_input(mix: np.ndarray, sample_rate: int, seed) -> np.ndarray:
@@ -150,44 +137,10 @@ def make_input(mix: np.ndarray, sample_rate: int, seed) -> np.ndarray:
   rng = np.random.default_rng(seed)
   sizes = INPUT_TONE_DB * np.array([1.0, 0.5, 0.5, 0.5, 0.5, 1.0])
   gains_db = rng.uniform(-sizes, sizes)
-  audio = _render(_EQUALISER, mix, sample_rate, _equaliser_settings(gains_db))
-  return _to_loudness(audio, sample_rate, rng.uniform(*INPUT_LUFS))
-
-
-def _as_wanted(audio, source_hz, sample_rate, n_channels):
-  """Resamples [n_samples, channels] and mixes it to a number of channels."""
-  if n_channels == 1:
-    audio = audio.mean(axis=1, keepdims=True)
-  elif audio.shape[1] != n_channels:
-    raise ValueError(
-      f'{audio.shape[1]} channels cannot become n_channels={n_channels}; only '
-      'a mix to 1 is made.'
-    )
-  return librosa.resample(
-    audio, orig_sr=source_hz, target_sr=sample_rate, axis=0
+  audio = files.render(
+    _EQUALISER, mix, sample_rate, _equaliser_settings(gains_db)
   )
-
-
-def _write(path, audio, sample_rate):
-  """Writes 24 bit FLAC whole, under a temporary name first."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{path.name}.partial.flac')
-  soundfile.write(temporary, audio, sample_rate, 'PCM_24')
-  temporary.replace(path)
-
-
-def _is_there(path, sample_rate, n_channels) -> bool:
-  """Returns whether a file was written before, by the same settings."""
-  if not path.exists():
-    return False
-  info = data.read_info(path)
-  if (info.samplerate, info.channels) != (sample_rate, n_channels):
-    raise ValueError(
-      f'{path} is there already, with {info.samplerate} Hz and '
-      f'{info.channels} channels, not {sample_rate} Hz and {n_channels}. '
-      'Choose another output_dir, or delete this one.'
-    )
-  return True
+  return _to_loudness(audio, sample_rate, rng.uniform(*INPUT_LUFS))
 
 
 def prepare_from_mixes(
@@ -205,7 +158,7 @@ def prepare_from_mixes(
 
   Args:
     mixes_dir: Folder with `train`, `valid` and `test` folders of stereo mixes.
-    output_dir: Gets the pairs; see `dafx.training.data`.
+    output_dir: Gets the pairs and a manifest; see `dafx.training.data`.
     sample_rate: Rate of train and valid, in Hz; test keeps the mixes'.
     n_channels: Channels of train and valid, 1 or 2; test stays stereo.
     n_variants: Pairs per mix, by split.
@@ -234,16 +187,17 @@ def prepare_from_mixes(
         (side, i, file)
         for i in range(count)
         for side in ('input', 'target')
-        for file in [output_dir / split / side / f'{path.stem}_{i}.flac']
-        if not _is_there(file, *form)
+        for file in [output_dir / split / side / f'{path.stem}_{i}']
+        if not files.is_there(file, *form)
       ]
-      jobs.append((path, form, missing))
+      jobs.append((path, split, form, missing))
+  manifest = files.Manifest(output_dir)
   progress = train_util.Progress(len(jobs), label='Preparing')
-  for path, form, missing in jobs:
+  for path, split, form, missing in jobs:
     song_seed = [seed, zlib.crc32(path.stem.encode())]
     if missing:
       mix, rate = soundfile.read(path, dtype='float32', always_2d=True)
-      if not np.isfinite(_loudness_lufs(mix, rate)):
+      if not np.isfinite(preprocessing.loudness_lufs(mix, rate)):
         raise ValueError(f'{path} is silent (below -70 LUFS). Remove it.')
       if any(side == 'target' for side, _, _ in missing):
         target = make_target(mix, rate, song_seed)
@@ -252,80 +206,36 @@ def prepare_from_mixes(
         audio = make_input(mix, rate, [*song_seed, i])
       else:
         audio = target
-      _write(file, _as_wanted(audio, rate, *form), form[0])
+      files.write_audio(file, files.conform(audio, rate, *form), form[0])
+    for i in range(n_variants[split]):
+      name = f'{path.stem}_{i}'
+      if missing or f'{split}/{name}' not in manifest.pairs:
+        manifest.add(split, name, source=path.name, seed=[*song_seed, i])
     progress.update(path.stem)
   progress.close()
 
 
-def _assign_splits(pairs, output_dir):
-  """Returns {split: pairs}; those that lie in a split already stay in it."""
-  splits = {'test': [], 'valid': [], 'train': []}
-  new = []
-  for pair in sorted(pairs, key=lambda p: zlib.crc32(p.name.encode())):
-    for split, members in splits.items():
-      if (output_dir / split / 'input' / f'{pair.name}.flac').exists():
-        members.append(pair)
-        break
-    else:
-      new.append(pair)
-  tenth = max(1, len(pairs) // 10)
-  for pair in new:
-    unfilled = [s for s in ('test', 'valid') if len(splits[s]) < tenth]
-    splits[[*unfilled, 'train'][0]].append(pair)
-  return splits
-
-
-def prepare_from_pairs(
-  pairs_dir: pathlib.Path,
+def prepare_demo(
   output_dir: pathlib.Path,
-  sample_rate: int,
-  n_channels: int,
+  sample_rate: int = 22050,
+  n_channels: int = 1,
+  n_variants: int = 8,
+  seed: int = 0,
 ):
-  """Brings the user's own pairs into the layout that training reads.
-
-  A tenth of the files goes to `test` and a tenth to `valid`, in the order of a
-  hash of their names. What lies in output_dir already stays in its split and as
-  it is, so that others can be added.
+  """Makes mastering pairs from the music that comes with dafx.
 
   Args:
-    pairs_dir: Folder with `input` and `target` folders of files of one name.
-    output_dir: Gets the pairs; see `dafx.training.data`.
-    sample_rate: Rate of train and valid, in Hz; test keeps the files'.
-    n_channels: Channels of train and valid.
-
-  Raises:
-    FileNotFoundError: There are no pairs.
-    ValueError: Pairs that do not fit together, fewer than three, or files in
-      output_dir that other settings made.
+    output_dir: Gets train, valid and test, and a manifest.
+    sample_rate: Of train and valid, in Hz.
+    n_channels: Of train and valid.
+    n_variants: Pairs per song in train; valid and test have two.
+    seed: Of levels and tones.
   """
-  pairs = data.find_pairs(pairs_dir)
-  if len(pairs) < 3:
-    raise ValueError(
-      f'{pairs_dir} holds {len(pairs)} pairs; train, valid and test need one '
-      'each.'
-    )
-  for pair in pairs:
-    if n_channels not in (1, pair.n_channels):
-      raise ValueError(
-        f'{pair.input_path} has {pair.n_channels} channels, which cannot '
-        f'become n_channels={n_channels}; only a mix to 1 is made.'
-      )
-  missing = []
-  for split, members in _assign_splits(pairs, output_dir).items():
-    for pair in members:
-      form = sample_rate, n_channels
-      if split == 'test':
-        form = pair.sample_rate, pair.n_channels
-      for side, path in (
-        ('input', pair.input_path),
-        ('target', pair.target_path),
-      ):
-        file = output_dir / split / side / f'{pair.name}.flac'
-        if not _is_there(file, *form):
-          missing.append((path, file, form))
-  progress = train_util.Progress(len(missing), label='Preparing')
-  for path, file, form in missing:
-    audio, rate = soundfile.read(path, dtype='float32', always_2d=True)
-    _write(file, _as_wanted(audio, rate, *form), form[0])
-    progress.update(path.name)
-  progress.close()
+  prepare_from_mixes(
+    DEMO_AUDIO,
+    output_dir,
+    sample_rate,
+    n_channels,
+    {'train': n_variants, 'valid': 2, 'test': 2},
+    seed,
+  )

@@ -1,0 +1,90 @@
+"""Pairs for distortion without a download: a guitar through another's tube amp.
+
+The input is a synthesised guitar, clean, each take at a level of its own. The
+target is the same take through ZamTube at one setting, as one recorded device
+would have one: soft takes stay nearly clean, loud ones break up.
+"""
+
+import pathlib
+
+import numpy as np
+
+from dafx.training import train_util
+from dafx.training.data_preparation import files, guitar
+
+_AMPLIFIER = 'urn:zamaudio:ZamTube'
+_SETTINGS = dict(
+  tubedrive=10.0,
+  gain=14.0,
+  bass=5.0,
+  mids=5.0,
+  treb=5.0,
+  tonestack=4.0,  # a British lead amplifier
+  insane=0.0,
+)
+SECONDS = 6.0
+PEAK_DB = (-24.0, -6.0)
+_SPLIT_SEEDS = {'train': 0, 'valid': 1, 'test': 2}
+
+
+def amplify(dry: np.ndarray) -> np.ndarray:
+  """Plays [n_samples, 1] at 44.1 kHz through the amplifier."""
+  return files.render(_AMPLIFIER, dry, guitar.SAMPLE_RATE, _SETTINGS)
+
+
+def make_pair(style: str, seed):
+  """Makes one take.
+
+  Args:
+    style: One of `guitar.STYLES`.
+    seed: A list of integers: of the take.
+
+  Returns:
+    (input, target), each of shape [n_samples, 1], at 44.1 kHz. Peaks of the
+    input lie between -24 and -6 dB full scale.
+  """
+  rng = np.random.default_rng([*seed, 1])
+  dry = guitar.riff(style, SECONDS, seed)[:, None]
+  dry = dry * 10 ** (rng.uniform(*PEAK_DB) / 20)
+  return dry, amplify(dry)
+
+
+def prepare_demo(
+  output_dir: pathlib.Path,
+  sample_rate: int = 22050,
+  n_channels: int = 1,
+  n_variants: int = 8,
+  seed: int = 0,
+):
+  """Makes distortion pairs from synthesised guitars.
+
+  Args:
+    output_dir: Gets train, valid and test, and a manifest.
+    sample_rate: Of train and valid, in Hz; test has 44.1 kHz.
+    n_channels: Of train and valid; test is mono.
+    n_variants: Takes per style in train; valid and test have two.
+    seed: Of all takes.
+
+  Raises:
+    ValueError: Files in output_dir that other settings made.
+  """
+  counts = {'train': n_variants, 'valid': 2, 'test': 2}
+  jobs = [
+    (split, f'{style}_{i}', style, [seed, _SPLIT_SEEDS[split], k, i])
+    for split, count in counts.items()
+    for k, style in enumerate(guitar.STYLES)
+    for i in range(count)
+  ]
+  manifest = files.Manifest(output_dir)
+  progress = train_util.Progress(len(jobs), label='Preparing')
+  for split, name, style, take_seed in jobs:
+    form = (guitar.SAMPLE_RATE, 1)
+    if split != 'test':
+      form = (sample_rate, n_channels)
+    if not manifest.has(split, name, *form):
+      sides = make_pair(style, take_seed)
+      manifest.write_pair(
+        split, name, sides, guitar.SAMPLE_RATE, form, source='guitar'
+      )
+    progress.update(name)
+  progress.close()

@@ -1,0 +1,249 @@
+"""What all ways of making pairs share: files, forms, plugins at one setting."""
+
+import functools
+import hashlib
+import json
+import os
+import pathlib
+
+import numpy as np
+import soundfile
+import soxr
+
+from dafx import lv2
+from dafx.training import data, labels
+
+_CHUNK_BYTES = 2**20
+
+
+@functools.lru_cache(maxsize=8)
+def _renderer(uri: str, sample_rate: int, symbols: tuple[str, ...]):
+  return lv2.Renderer(uri, sample_rate, symbols, n_threads=1, warm_up=4096)
+
+
+def render(
+  uri: str, audio: np.ndarray, sample_rate: int, settings: dict[str, float]
+) -> np.ndarray:
+  """Renders a plugin at one setting.
+
+  Args:
+    uri: The plugin.
+    audio: Shape [n_samples, n_channels].
+    sample_rate: In Hz.
+    settings: Values by symbol, in port units.
+
+  Returns:
+    Audio of that length.
+  """
+  renderer = _renderer(uri, sample_rate, tuple(settings))
+  values = np.array([[list(settings.values())]], np.float32)
+  return renderer.render(np.asarray(audio, np.float32)[np.newaxis], values)[0]
+
+
+def resample(audio: np.ndarray, source_hz: int, target_hz: int) -> np.ndarray:
+  """Resamples [n_samples, n_channels] by soxr, at its high quality."""
+  if source_hz == target_hz:
+    return audio
+  return soxr.resample(audio, source_hz, target_hz, quality='HQ')
+
+
+def to_channels(audio: np.ndarray, n_channels: int) -> np.ndarray:
+  """Mixes [n_samples, n] to one channel, or repeats a single one.
+
+  Raises:
+    ValueError: Any other change of the number of channels.
+  """
+  given = audio.shape[1]
+  if given == n_channels:
+    return audio
+  if n_channels == 1:
+    return audio.mean(axis=1, keepdims=True)
+  if given == 1:
+    return np.repeat(audio, n_channels, axis=1)
+  raise ValueError(
+    f'{given} channels cannot become n_channels={n_channels}; only a mix to 1 '
+    'is made, and a single one is repeated.'
+  )
+
+
+def conform(
+  audio: np.ndarray, source_hz: int, sample_rate: int, n_channels: int
+) -> np.ndarray:
+  """Brings [n_samples, n] to a rate and a number of channels."""
+  return resample(to_channels(audio, n_channels), source_hz, sample_rate)
+
+
+def find_written(stem: pathlib.Path) -> pathlib.Path | None:
+  """Returns the file that `write_audio` made for a stem, if there is one."""
+  for suffix in ('.flac', '.wav'):
+    path = stem.with_name(stem.name + suffix)
+    if path.exists():
+      return path
+  return None
+
+
+def write_audio(
+  stem: pathlib.Path, audio: np.ndarray, sample_rate: int
+) -> pathlib.Path:
+  """Writes audio whole, under a temporary name first.
+
+  Args:
+    stem: Path without suffix. It becomes 24 bit FLAC, or WAV of floats where
+      samples lie beyond full scale, which FLAC would clip.
+    audio: Shape [n_samples, n_channels].
+    sample_rate: In Hz.
+
+  Returns:
+    The file.
+  """
+  is_loud = np.abs(audio).max(initial=0.0) >= 1.0
+  suffix, subtype = ('.wav', 'FLOAT') if is_loud else ('.flac', 'PCM_24')
+  path = stem.with_name(stem.name + suffix)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'.{path.name}.partial{suffix}')
+  soundfile.write(temporary, audio, sample_rate, subtype)
+  temporary.replace(path)
+  return path
+
+
+def is_there(stem: pathlib.Path, sample_rate: int, n_channels: int) -> bool:
+  """Returns whether a file was written before, by the same settings.
+
+  Raises:
+    ValueError: It was written by other settings.
+  """
+  path = find_written(stem)
+  if path is None:
+    return False
+  info = data.read_info(path)
+  if (info.samplerate, info.channels) != (sample_rate, n_channels):
+    raise ValueError(
+      f'{path} is there already, with {info.samplerate} Hz and '
+      f'{info.channels} channels, not {sample_rate} Hz and {n_channels}. '
+      'Choose another output_dir, or delete this one.'
+    )
+  return True
+
+
+def write_json(path: pathlib.Path, content):
+  """Writes JSON whole, under a temporary name first."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'.{path.name}.partial')
+  text = json.dumps(content, indent=1, ensure_ascii=False)
+  temporary.write_text(text + '\n', encoding='utf-8')
+  os.replace(temporary, path)
+
+
+def read_json(path: pathlib.Path, default):
+  """Reads JSON; `default` where there is no file.
+
+  Raises:
+    ValueError: It is damaged.
+  """
+  if not path.exists():
+    return default
+  try:
+    return json.loads(path.read_text(encoding='utf-8'))
+  except ValueError as error:
+    raise ValueError(
+      f'{path} is damaged ({error}); delete it, and the same command makes it '
+      'anew.'
+    ) from error
+
+
+def sha256(path: pathlib.Path) -> str:
+  """Returns the SHA-256 of a file, in hexadecimal digits."""
+  digest = hashlib.sha256()
+  with open(path, 'rb') as file:
+    while chunk := file.read(_CHUNK_BYTES):
+      digest.update(chunk)
+  return digest.hexdigest()
+
+
+class Manifest:
+  """What was made of what: manifest.json of a folder of pairs.
+
+  Written whole after each pair, so that an interrupted preparation goes on.
+  `pairs` holds, by '<split>/<name>', how the pair came about: 'split', 'input'
+  and 'target' (each 'file', 'sha256', 'n_samples', 'sample_rate',
+  'n_channels'), 'source', and what else its maker notes; `left_out` the reason
+  by name for what did not become a pair.
+
+  Args:
+    folder: Folder with the splits.
+  """
+
+  NAME = 'manifest.json'
+
+  def __init__(self, folder: pathlib.Path):
+    self.folder = folder
+    content = read_json(folder / self.NAME, {})
+    self.pairs = content.get('pairs', {})
+    self.left_out = content.get('left_out', {})
+
+  def save(self):
+    """Writes the file."""
+    content = {
+      'pairs': dict(sorted(self.pairs.items())),
+      'left_out': dict(sorted(self.left_out.items())),
+    }
+    write_json(self.folder / self.NAME, content)
+
+  def describe(self, path: pathlib.Path) -> dict:
+    """Returns what the manifest says of one file of a pair."""
+    info = data.read_info(path)
+    return {
+      'file': path.relative_to(self.folder).as_posix(),
+      'sha256': sha256(path),
+      'n_samples': info.frames,
+      'sample_rate': info.samplerate,
+      'n_channels': info.channels,
+    }
+
+  def add(self, split: str, name: str, **notes):
+    """Notes a pair whose files are written, and saves.
+
+    Args:
+      split: Its split.
+      name: Its name.
+      **notes: What else is known of it, as JSON can hold it.
+    """
+    sides = {
+      side: self.describe(find_written(self.folder / split / side / name))
+      for side in ('input', 'target')
+    }
+    self.pairs[f'{split}/{name}'] = {'split': split, **sides, **notes}
+    self.save()
+
+  def has(
+    self, split: str, name: str, sample_rate: int, n_channels: int
+  ) -> bool:
+    """Returns whether a pair was made before, by the same settings.
+
+    Raises:
+      ValueError: It was made by other settings.
+    """
+    stems = [self.folder / split / side / name for side in ('input', 'target')]
+    there = [is_there(stem, sample_rate, n_channels) for stem in stems]
+    return all(there) and f'{split}/{name}' in self.pairs
+
+  def write_pair(self, split, name, sides, source_hz, form, events=(), **notes):
+    """Writes a pair's files and notes it.
+
+    Args:
+      split: Its split.
+      name: Its name.
+      sides: Input and target, [n_samples, n_channels] each.
+      source_hz: Their rate.
+      form: Rate and channels of the files.
+      events: What is labelled in it, `labels.Event` at the rate of the sides.
+      **notes: What else is known of it, as JSON can hold it.
+    """
+    sample_rate, n_channels = form
+    for side, audio in zip(('input', 'target'), sides, strict=True):
+      audio = conform(audio, source_hz, sample_rate, n_channels)
+      write_audio(self.folder / split / side / name, audio, sample_rate)
+    if events:
+      scaled = [event.at_rate(source_hz, sample_rate) for event in events]
+      labels.write_events(scaled, labels.events_path(self.folder / split, name))
+    self.add(split, name, **notes)

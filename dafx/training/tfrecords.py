@@ -1,0 +1,181 @@
+"""Pairs in TFRecord files: one file per split in place of many."""
+
+import dataclasses
+import os
+import pathlib
+import struct
+
+import gin
+import numpy as np
+import soundfile
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from dafx.training import data
+
+# A record lies between the length with its checksum and its own checksum.
+_HEADER_BYTES = struct.calcsize('<QI')
+_FOOTER_BYTES = struct.calcsize('<I')
+
+
+def _records(file: pathlib.Path):
+  """Yields (record, its place in the file); TensorFlow checks checksums."""
+  place = 0
+  dataset = tf.data.TFRecordDataset(os.fspath(file))
+  for record in dataset.as_numpy_iterator():
+    place += _HEADER_BYTES
+    yield record, place
+    place += len(record) + _FOOTER_BYTES
+
+
+@dataclasses.dataclass(frozen=True)
+class _Item:
+  """What a record holds, and where in the file input and target begin."""
+
+  name: str
+  sample_rate: int
+  n_channels: int
+  n_samples: int
+  offsets: tuple[int, int]
+
+  @classmethod
+  def parse(cls, record: bytes, place: int):
+    feature = tf.train.Example.FromString(record).features.feature
+    n_channels = feature['n_channels'].int64_list.value[0]
+    sides = [feature[s].bytes_list.value[0] for s in ('audio', 'target')]
+    n_bytes = {len(side) for side in sides}
+    if len(n_bytes) != 1 or len(sides[0]) % (4 * n_channels):
+      raise ValueError('input and target differ in length')
+    return cls(
+      feature['name'].bytes_list.value[0].decode(),
+      feature['sample_rate'].int64_list.value[0],
+      n_channels,
+      len(sides[0]) // (4 * n_channels),
+      tuple(place + record.index(side) for side in sides),
+    )
+
+
+@gin.register
+class TFRecordProvider(data.Provider):
+  """Crops of pairs stored in TFRecord files; see `write_tfrecord`.
+
+  Only what a crop needs is read, so that a file may be larger than memory.
+
+  Args:
+    path: Folder with one `<split>.tfrecord` per split.
+    split: Which of them.
+    sample_rate: Rate that the records must have, in Hz.
+    n_samples: Length of a crop; silence follows a record that is shorter.
+    n_channels: Channels that the records must have.
+    preprocessor: As of `FolderProvider`.
+    augmentation: As of `FolderProvider`.
+    fade_samples: As of `FolderProvider`.
+
+  Raises:
+    FileNotFoundError: There is no such file.
+    ValueError: Records that do not fit these settings, or cannot be read.
+  """
+
+  def __init__(
+    self,
+    path: str = gin.REQUIRED,
+    split: str = 'train',
+    sample_rate: int = 16000,
+    n_samples: int = 32000,
+    n_channels: int = 1,
+    preprocessor=None,
+    augmentation=None,
+    fade_samples: int = 0,
+  ):
+    super().__init__(
+      sample_rate,
+      n_samples,
+      n_channels,
+      preprocessor,
+      augmentation,
+      fade_samples,
+    )
+    file = pathlib.Path(path).expanduser() / f'{split}.tfrecord'
+    if not file.exists():
+      raise FileNotFoundError(
+        f'{file}: there is no such file; dafx_prepare --tfrecord writes it.'
+      )
+    self.file = file
+    try:
+      self.items = [_Item.parse(*found) for found in _records(file)]
+    except (tf.errors.OpError, DecodeError, IndexError, ValueError) as error:
+      raise ValueError(
+        f'{file} is damaged or holds no pairs; write it again (dafx_prepare '
+        f'--tfrecord). {type(error).__name__}: {error}'
+      ) from error
+    if not self.items:
+      raise ValueError(
+        f'{file} is empty; write it again (dafx_prepare --tfrecord).'
+      )
+    for item in self.items:
+      if (item.sample_rate, item.n_channels) != (sample_rate, n_channels):
+        raise ValueError(
+          f'{item.name!r} of {file} has {item.sample_rate} Hz and '
+          f'{item.n_channels} channels; wanted are {sample_rate} Hz and '
+          f'{n_channels} channels.'
+        )
+
+  @property
+  def n_items(self) -> int:
+    """Number of records."""
+    return len(self.items)
+
+  def _length(self, index):
+    return self.items[index].n_samples
+
+  def _read(self, index, start, n_samples):
+    item = self.items[index]
+    shape = (n_samples, item.n_channels)
+    with open(self.file, 'rb') as file:
+      sides = []
+      for offset in item.offsets:
+        file.seek(offset + 4 * item.n_channels * start)
+        content = file.read(4 * n_samples * item.n_channels)
+        sides.append(np.frombuffer(content, '<f4').reshape(shape))
+    return np.stack(sides)
+
+
+def write_tfrecord(pairs: list[data.Pair], path: str | os.PathLike):
+  """Writes pairs into a TFRecord file, whole, under a temporary name first.
+
+  Each record holds 'name', 'sample_rate', 'n_channels', 'audio' and 'target' as
+  little-endian float32, samples before channels, and for what is labelled in it
+  'event_kind', 'event_start' and 'event_stop', in samples.
+
+  Args:
+    pairs: What to write.
+    path: The file.
+  """
+
+  def feature(value):
+    values = value if isinstance(value, list) else [value]
+    if all(isinstance(v, bytes) for v in values):
+      return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+
+  temporary = f'{os.fspath(path)}.partial'
+  with tf.io.TFRecordWriter(temporary) as writer:
+    for pair in pairs:
+      sides = [
+        soundfile.read(p, dtype='float32', always_2d=True)[0]
+        for p in (pair.input_path, pair.target_path)
+      ]
+      values = dict(
+        name=pair.name.encode(),
+        sample_rate=pair.sample_rate,
+        n_channels=pair.n_channels,
+        audio=sides[0].astype('<f4').tobytes(),
+        target=sides[1].astype('<f4').tobytes(),
+        event_kind=[event.kind.encode() for event in pair.events],
+        event_start=[event.start for event in pair.events],
+        event_stop=[event.stop for event in pair.events],
+      )
+      features = {key: feature(value) for key, value in values.items()}
+      example = tf.train.Example(features=tf.train.Features(feature=features))
+      writer.write(example.SerializeToString())
+  os.replace(temporary, path)
