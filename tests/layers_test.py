@@ -33,7 +33,7 @@ TRAINING_LEVELS = (
 LV2_LEVELS = (
   ('_host', 'errors'),
   ('world', 'processes'),
-  ('fresh_state',),
+  ('fresh_state', 'instances'),
   ('renderer',),
   ('worker', 'presets', 'probing'),
   ('checks',),

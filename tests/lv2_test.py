@@ -209,6 +209,97 @@ def test_warm_up_runs_silence_under_the_first_controls():
   assert not worker.render(audio).any()
 
 
+@pytest.mark.parametrize('step', [1, 2, 3])
+def test_audio_may_lie_in_memory_as_it_likes(step):
+  # Channels before samples, every other sample, addresses that fit no SIMD.
+  audio = noise(3, 2, 1501 * step)[:, :, 1::step].swapaxes(1, 2)
+  cross = renderer('cross', block_size=48)
+  controls = np.full((3, 1, 1), 0.5, np.float32)
+  out = cross.render(audio, controls)
+  np.testing.assert_allclose(
+    out, audio + np.float32(0.5) * audio[..., ::-1], rtol=1e-6
+  )
+  assert out.shape == audio.shape
+
+
+def test_results_are_not_overwritten_while_they_are_read():
+  gain = renderer('gain')
+  audio = noise(2, 300, 1)
+  kept = [gain.render(audio, np.full((2, 1, 1), g, 'f')) for g in range(4)]
+  parts = [gain.render(audio, np.full((2, 1, 1), g, 'f'))[1:] for g in range(4)]
+  for g, (whole, part) in enumerate(zip(kept, parts)):
+    np.testing.assert_array_equal(whole, g * audio)
+    np.testing.assert_array_equal(part, g * audio[1:])
+
+
+def test_switches_and_enumerations_take_the_closest_value():
+  values = np.float32([0.4, 0.6, 4.4, 4.6, 8.0]).reshape(-1, 1, 1)
+  audio = np.ones((5, 4, 1), np.float32)
+  out = renderer('stepped').render(audio, values)
+  np.testing.assert_array_equal(out[:, 0, 0], [0, 1, 1, 8, 8])
+  out = renderer('stepped', [], fixed={'amount': 6.9}).render(audio)
+  np.testing.assert_array_equal(out, 8)
+
+
+# ------------------------------------------------------------- Streaming ----
+@pytest.mark.parametrize('name', ['onepole', 'late', 'delay', 'worker'])
+def test_chunks_give_what_one_render_gives(name):
+  audio = noise(3, 2000, 1)
+  whole = renderer(name, [], block_size=100, compensate_latency=False)
+  stream = renderer(name, [], block_size=100, stateful=True, warm_up=50)
+  for warm_up in (50, 0):
+    expected = lv2.Renderer(
+      TEST + name, RATE, block_size=100, compensate_latency=False,
+      warm_up=warm_up,
+    ).render(audio)  # fmt: skip
+    stream.warm_up = warm_up
+    chunks = np.split(audio, [300, 400, 1900], axis=1)
+    found = np.concatenate([stream.render(c) for c in chunks], axis=1)
+    np.testing.assert_array_equal(found, expected)
+    stream.reset_state()
+  np.testing.assert_array_equal(whole.render(audio), expected)
+
+
+def test_any_chunks_do_where_blocks_do_not_matter():
+  audio = noise(2, 1000, 1)
+  controls = np.random.default_rng(0).uniform(0, 0.9, (2, 10, 1))
+  expected = renderer('onepole').render(audio, controls, hop_size=100)
+  stream = renderer('onepole', stateful=True)
+  found = np.zeros_like(audio)
+  for start, end in ((0, 1), (1, 130), (130, 700), (700, 1000)):
+    frames = controls[:, np.minimum(np.arange(start, end) // 100, 9)]
+    found[:, start:end] = stream.render(audio[:, start:end], frames, 1)
+  np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize('uri, symbols', REAL.items())
+def test_real_plugins_stream(uri, symbols):
+  audio = noise(2, 6000, 1)
+  kwargs = dict(block_size=256, compensate_latency=False)
+  expected = lv2.Renderer(uri, RATE, symbols, **kwargs).render(audio)
+  stream = lv2.Renderer(uri, RATE, symbols, stateful=True, **kwargs)
+  for _ in range(2):
+    chunks = np.split(audio, [256, 1024, 5120], axis=1)
+    found = np.concatenate([stream.render(c) for c in chunks], axis=1)
+    np.testing.assert_array_equal(found, expected)
+    stream.reset_state()
+
+
+def test_wrong_streams_are_named():
+  stream = renderer('gain', stateful=True)
+  stream.render(noise(2, 10, 1))
+  with pytest.raises(ValueError, match='3 items; 2 are going on.*reset_state'):
+    stream.render(noise(3, 10, 1))
+  stream.reset_state()
+  stream.render(noise(3, 10, 1))
+  with pytest.raises(ValueError, match="stateful=True needs isolation='thr"):
+    renderer('gain', stateful=True, isolation='process')
+  fixed = renderer('fixed', block_size=64, stateful=True)
+  fixed.render(np.zeros((1, 128, 1)))
+  with pytest.raises(ValueError, match='blocks of 64.*chunk of 100'):
+    fixed.render(np.zeros((1, 100, 1)))
+
+
 # --------------------------------------------------- A render's own inputs ----
 def test_starts_fresh_although_the_plugin_keeps_its_state():
   onepole = renderer('onepole', n_threads=1)

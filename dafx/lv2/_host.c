@@ -1,19 +1,16 @@
 /* The part of the LV2 host that runs plugins: instances and the render loop.
  *
  * An instance owns everything that its plugin may keep a pointer to: features,
- * options, control values and atom buffers. Audio buffers belong to the caller
- * and are connected anew for each run, so audio is never copied here.
+ * options, control values, atom buffers and blocks of audio. The caller's audio
+ * is connected as it is where it lies as plugins want it, else block by block
+ * through the instance's own.
+ *
+ * `build_host.py` puts this file behind _memory.c.
  *
  * LV2 specification: https://lv2plug.in/ns/
  */
-#include <math.h>
-#include <pthread.h>
 #include <stdarg.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include <lilv/lilv.h>
 #include <lv2/atom/atom.h>
@@ -181,6 +178,8 @@ typedef struct DafxInstance {
   uint32_t block_size;
   bool fixed_block; /* each run has just block_size samples */
   bool active;
+  bool can_rewind; /* whether to keep a snapshot of its start */
+  Heap heap;
   const LilvState* default_state;
   uint32_t n_ports;
   uint8_t* kinds;
@@ -190,7 +189,14 @@ typedef struct DafxInstance {
   uint32_t* atom_sizes;
   float* silence; /* block_size zeros, for inputs without audio */
   float* bin;     /* block_size samples, for outputs nobody reads */
-  float* padded;  /* buffers of fixed blocks, n_ports * block_size */
+  uint32_t n_in, n_out;
+  uint32_t* in_ports; /* of audio, and out_ports likewise */
+  uint32_t* out_ports;
+  float* blocks; /* block_size samples for each of in_ports, then out_ports */
+  size_t block_stride;
+  uint32_t n_controls;
+  uint32_t* control_ports; /* that renders give values for */
+  bool has_atoms;
   const LV2_Worker_Interface* worker;
   Response* responses;
   uint32_t n_responses;
@@ -346,6 +352,17 @@ static void deactivate(DafxInstance* self) {
   self->active = false;
 }
 
+/* Before and after a plugin's code runs in this thread. */
+static uint64_t enter(DafxInstance* self) {
+  current = &self->heap;
+  return flush_denormals();
+}
+
+static void leave(uint64_t mode) {
+  restore_denormals(mode);
+  current = NULL;
+}
+
 static void begin_life(DafxInstance* self) {
   self->worker = self->descriptor->extension_data
                      ? self->descriptor->extension_data(LV2_WORKER__interface)
@@ -358,19 +375,28 @@ static void begin_life(DafxInstance* self) {
                        self->features);
   }
   activate(self);
+  if (self->can_rewind) take_snapshot(&self->heap);
+}
+
+static void free_lilv(DafxInstance* self) {
+  /* A plugin that refused to be renewed has nothing to clean up. */
+  static const LV2_Descriptor nothing = {0};
+  if (!self->handle) self->lilv->lv2_descriptor = &nothing;
+  self->lilv->lv2_handle = self->handle;
+  lilv_instance_free(self->lilv);
 }
 
 void dafx_instance_free(DafxInstance* self) {
   if (!self) return;
   if (self->lilv) {
-    const uint64_t mode = flush_denormals();
+    const uint64_t mode = enter(self);
     deactivate(self);
     pthread_mutex_lock(&instantiate_mutex);
-    self->lilv->lv2_handle = self->handle;
-    lilv_instance_free(self->lilv);
+    free_lilv(self);
     pthread_mutex_unlock(&instantiate_mutex);
-    restore_denormals(mode);
+    leave(mode);
   }
+  free_heap(&self->heap);
   for (uint32_t i = 0; i < self->n_responses; ++i)
     free(self->responses[i].data);
   free(self->responses);
@@ -384,26 +410,31 @@ void dafx_instance_free(DafxInstance* self) {
   free(self->initial);
   free(self->silence);
   free(self->bin);
-  free(self->padded);
+  free(self->in_ports);
+  free(self->out_ports);
+  free(self->control_ports);
+  free(self->blocks);
   free(self);
 }
 
 /* Makes an active instance, or NULL where the plugin refuses or memory ends.
- * `values`: what its control ports hold at the start. */
-DafxInstance* dafx_instance_new(const LilvPlugin* plugin,
-                                const char* bundle_path, double sample_rate,
-                                uint32_t block_size, bool fixed_block,
-                                uint32_t n_ports, const uint8_t* kinds,
-                                const float* values,
-                                const uint32_t* atom_sizes,
-                                const LilvState* default_state) {
+ * `values`: what its control ports hold at the start. `control_ports`: those
+ * that renders give values for. `can_rewind`: whether to prepare for it. */
+DafxInstance* dafx_instance_new(
+    const LilvPlugin* plugin, const char* bundle_path, const char* library_path,
+    double sample_rate, uint32_t block_size, bool fixed_block, uint32_t n_ports,
+    const uint8_t* kinds, const float* values, const uint32_t* atom_sizes,
+    uint32_t n_controls, const uint32_t* control_ports,
+    const LilvState* default_state, bool can_rewind) {
   DafxInstance* self = calloc(1, sizeof(*self));
   if (!self) return NULL;
   self->sample_rate = sample_rate;
   self->block_size = block_size;
   self->fixed_block = fixed_block;
+  self->can_rewind = can_rewind;
   self->default_state = default_state;
   self->n_ports = n_ports;
+  self->n_controls = n_controls;
   self->sequence_size = 8192;
   const size_t n = n_ports ? n_ports : 1;
   self->bundle_path = strdup(bundle_path);
@@ -412,25 +443,41 @@ DafxInstance* dafx_instance_new(const LilvPlugin* plugin,
   self->initial = calloc(n, sizeof(float));
   self->atoms = calloc(n, sizeof(*self->atoms));
   self->atom_sizes = calloc(n, sizeof(uint32_t));
+  self->in_ports = calloc(n, sizeof(uint32_t));
+  self->out_ports = calloc(n, sizeof(uint32_t));
+  self->control_ports = calloc(n_controls + 1, sizeof(uint32_t));
   self->silence = calloc(block_size, sizeof(float));
   self->bin = calloc(block_size, sizeof(float));
-  self->padded = fixed_block ? calloc(n * block_size, sizeof(float)) : NULL;
   bool complete = self->bundle_path && self->kinds && self->values &&
                   self->initial && self->atoms && self->atom_sizes &&
-                  self->silence && self->bin && (self->padded || !fixed_block);
+                  self->in_ports && self->out_ports && self->control_ports &&
+                  self->silence && self->bin;
   for (uint32_t i = 0; complete && i < n_ports; ++i) {
     self->kinds[i] = kinds[i];
     self->initial[i] = values[i];
     self->atom_sizes[i] = atom_sizes[i];
+    if (kinds[i] == DAFX_AUDIO_IN) self->in_ports[self->n_in++] = i;
+    if (kinds[i] == DAFX_AUDIO_OUT) self->out_ports[self->n_out++] = i;
     if (kinds[i] == DAFX_ATOM_IN || kinds[i] == DAFX_ATOM_OUT) {
+      self->has_atoms = true;
       self->atoms[i] = calloc(1, atom_sizes[i]);
       complete = self->atoms[i] != NULL;
     }
   }
   if (complete) {
+    memcpy(self->control_ports, control_ports, n_controls * sizeof(uint32_t));
+    self->block_stride = ((size_t)block_size + 15) / 16 * 16;
+    const size_t n_blocks = self->n_in + self->n_out;
+    self->blocks = aligned_alloc(
+        64, (n_blocks ? n_blocks : 1) * self->block_stride * sizeof(float));
+    complete = self->blocks != NULL;
+  }
+  if (complete) {
     fill_features(self);
-    const uint64_t mode = flush_denormals();
+    const uint64_t mode = enter(self);
     pthread_mutex_lock(&instantiate_mutex);
+    self->can_rewind &= prepare_library(library_path);
+    begin_heap(&self->heap, self->can_rewind);
     self->lilv = lilv_plugin_instantiate(plugin, sample_rate, self->features);
     pthread_mutex_unlock(&instantiate_mutex);
     if (self->lilv) {
@@ -438,7 +485,7 @@ DafxInstance* dafx_instance_new(const LilvPlugin* plugin,
       self->handle = self->lilv->lv2_handle;
       begin_life(self);
     }
-    restore_denormals(mode);
+    leave(mode);
   }
   if (!self->lilv) {
     dafx_instance_free(self);
@@ -448,33 +495,30 @@ DafxInstance* dafx_instance_new(const LilvPlugin* plugin,
 }
 
 /* Replaces the plugin's handle by a new one: the surest fresh state. Returns
- * false, and leaves the former handle, where the plugin refuses. */
+ * false, and leaves none, where the plugin refuses. */
 bool dafx_instance_renew(DafxInstance* self) {
-  const uint64_t mode = flush_denormals();
-  const LV2_Handle former = self->handle;
+  const uint64_t mode = enter(self);
+  deactivate(self);
   pthread_mutex_lock(&instantiate_mutex);
-  const LV2_Handle handle = self->descriptor->instantiate(
+  if (self->handle && self->descriptor->cleanup)
+    self->descriptor->cleanup(self->handle);
+  begin_heap(&self->heap, self->can_rewind);
+  self->handle = self->descriptor->instantiate(
       self->descriptor, self->sample_rate, self->bundle_path, self->features);
   pthread_mutex_unlock(&instantiate_mutex);
-  if (handle) {
-    deactivate(self);
-    pthread_mutex_lock(&instantiate_mutex);
-    if (self->descriptor->cleanup) self->descriptor->cleanup(former);
-    pthread_mutex_unlock(&instantiate_mutex);
-    self->handle = handle;
-    begin_life(self);
-  }
-  restore_denormals(mode);
-  return handle != NULL;
+  if (self->handle) begin_life(self);
+  leave(mode);
+  return self->handle != NULL;
 }
 
-/* The standard's way to reset: deactivate, activate, first control values. */
-void dafx_instance_reactivate(DafxInstance* self) {
-  const uint64_t mode = flush_denormals();
-  deactivate(self);
+/* Sets the memory of the plugin's instance back to what it held when it was
+ * new. Returns false, and does nothing, where that is not known. */
+bool dafx_instance_rewind(DafxInstance* self) {
+  if (!self->can_rewind || !restore_snapshot(&self->heap)) return false;
   memcpy(self->values, self->initial, self->n_ports * sizeof(float));
-  activate(self);
-  restore_denormals(mode);
+  for (uint32_t i = 0; i < self->n_ports; ++i)
+    if (self->atoms[i]) memset(self->atoms[i], 0, self->atom_sizes[i]);
+  return true;
 }
 
 float dafx_instance_value(const DafxInstance* self, uint32_t port) {
@@ -503,126 +547,183 @@ static void prepare_atoms(DafxInstance* self) {
   }
 }
 
-static void run(DafxInstance* self, bool has_atoms, uint32_t n_samples) {
-  if (has_atoms) prepare_atoms(self);
+static void run(DafxInstance* self, uint32_t n_samples) {
+  if (self->has_atoms) prepare_atoms(self);
   self->descriptor->run(self->handle, n_samples);
   deliver_responses(self);
 }
 
-/* One run with fewer samples than a fixed block: the block is filled up with
- * silence, and the rest of the output is dropped. */
-static void run_padded(DafxInstance* self, bool has_atoms, uint32_t n_in,
-                       const uint32_t* in_ports, const float* const* in,
-                       uint32_t n_out, const uint32_t* out_ports,
-                       float* const* out, uint64_t start, uint32_t n_samples) {
-  const size_t bytes = n_samples * sizeof(float);
-  for (uint32_t c = 0; c < n_in; ++c) {
-    float* buffer = self->padded + (size_t)in_ports[c] * self->block_size;
-    memset(buffer, 0, self->block_size * sizeof(float));
-    memcpy(buffer, in[c] + start, bytes);
-    self->descriptor->connect_port(self->handle, in_ports[c], buffer);
-  }
-  for (uint32_t c = 0; c < n_out; ++c)
-    self->descriptor->connect_port(
-        self->handle, out_ports[c],
-        self->padded + (size_t)out_ports[c] * self->block_size);
-  run(self, has_atoms, self->block_size);
-  for (uint32_t c = 0; c < n_out; ++c)
-    memcpy(out[c] + start,
-           self->padded + (size_t)out_ports[c] * self->block_size, bytes);
+static void connect_to_nothing(DafxInstance* self) {
+  for (uint32_t c = 0; c < self->n_in; ++c)
+    self->descriptor->connect_port(self->handle, self->in_ports[c],
+                                   self->silence);
+  for (uint32_t c = 0; c < self->n_out; ++c)
+    self->descriptor->connect_port(self->handle, self->out_ports[c],
+                                   self->bin);
+}
+
+/* Plugins may ask of buffers what SSE does. */
+static bool is_aligned(const float* samples) {
+  return !((uintptr_t)samples & 15);
+}
+
+static void copy_strided(float* to, const float* from, int64_t step,
+                         uint64_t n_samples) {
+  if (step == 1)
+    memcpy(to, from, n_samples * sizeof(float));
+  else if (step == 2) /* stereo: a loop that vectorises */
+    for (uint64_t i = 0; i < n_samples; ++i) to[i] = from[2 * i];
+  else
+    for (uint64_t i = 0; i < n_samples; ++i) to[i] = from[(int64_t)i * step];
+}
+
+static inline bool is_nonfinite(float sample) {
+  uint32_t bits; /* all of the exponent is set: asked of integers, as fast
+                    arithmetic may take it for granted that there are none */
+  memcpy(&bits, &sample, sizeof(bits));
+  return (bits & 0x7f800000u) == 0x7f800000u;
+}
+
+#if defined(__x86_64__) && defined(__gnu_linux__)
+__attribute__((target_clones("avx2", "default")))
+#endif
+static bool any_nonfinite(const float* samples, uint64_t n_samples) {
+  uint32_t any = 0; /* a loop that vectorises */
+  for (uint64_t i = 0; i < n_samples; ++i) any |= is_nonfinite(samples[i]);
+  return any;
+}
+
+/* Counts samples that are NaN or infinite. */
+uint64_t dafx_count_nonfinite(const float* samples, uint64_t n_samples) {
+  uint64_t count = 0;
+  if (any_nonfinite(samples, n_samples))
+    for (uint64_t i = 0; i < n_samples; ++i) count += is_nonfinite(samples[i]);
+  return count;
 }
 
 /* Zeroes samples that are not finite; returns how many there were. */
 static uint64_t zero_nonfinite(float* samples, uint64_t n_samples) {
-  /* All exponent bits set, asked of integers: a loop that vectorises. */
-  uint32_t any = 0;
-  for (uint64_t i = 0; i < n_samples; ++i) {
-    uint32_t bits;
-    memcpy(&bits, &samples[i], sizeof(bits));
-    any |= (bits & 0x7f800000u) == 0x7f800000u;
-  }
-  if (!any) return 0;
-  uint64_t count = 0;
-  for (uint64_t i = 0; i < n_samples; ++i)
-    if (!isfinite(samples[i])) {
-      samples[i] = 0.0f;
-      ++count;
-    }
+  const uint64_t count = dafx_count_nonfinite(samples, n_samples);
+  for (uint64_t i = 0; count && i < n_samples; ++i)
+    if (is_nonfinite(samples[i])) samples[i] = 0.0f;
   return count;
+}
+
+/* What one call renders; see `dafx_render`. */
+typedef struct {
+  const float* in;
+  int64_t in_step, in_channel_step;
+  float* out;
+  int64_t out_channel_step;
+  uint64_t n_samples, n_skip;
+} Item;
+
+/* Connects the inputs to n_run samples from `start` on; what lies behind the
+ * item's end is silence. */
+static void connect_inputs(DafxInstance* self, const Item* item,
+                           uint64_t start, uint32_t n_run) {
+  uint64_t n_given = start < item->n_samples ? item->n_samples - start : 0;
+  if (n_given > n_run) n_given = n_run;
+  for (uint32_t c = 0; c < self->n_in; ++c) {
+    float* block = self->blocks + c * self->block_stride;
+    const float* from = item->in + c * item->in_channel_step +
+                        (int64_t)start * item->in_step;
+    if (n_given == n_run && item->in_step == 1 && is_aligned(from)) {
+      block = (float*)from;
+    } else if (c && !item->in_channel_step) {
+      block = self->blocks; /* one channel for all inputs */
+    } else {
+      if (n_given) copy_strided(block, from, item->in_step, n_given);
+      memset(block + n_given, 0, (n_run - n_given) * sizeof(float));
+    }
+    self->descriptor->connect_port(self->handle, self->in_ports[c], block);
+  }
+}
+
+/* Runs the plugin once, on `n_run` samples from `start` on, of which `n` are
+ * the item's. Returns the number of samples that were not finite. */
+static uint64_t run_block(DafxInstance* self, const Item* item, uint64_t start,
+                          uint32_t n, uint32_t n_run) {
+  connect_inputs(self, item, start, n_run);
+  /* The first n_skip samples are dropped. */
+  const uint64_t n_dropped = start >= item->n_skip       ? 0
+                             : item->n_skip - start >= n ? n
+                                                         : item->n_skip - start;
+  const int64_t at = (int64_t)(start + n_dropped - item->n_skip);
+  const bool whole = !n_dropped && n == n_run;
+  for (uint32_t c = 0; c < self->n_out; ++c) {
+    float* block = self->blocks + (self->n_in + c) * self->block_stride;
+    float* to = item->out + c * item->out_channel_step + at;
+    if (whole && is_aligned(to)) block = to;
+    /* Some plugins add to what they find, or write nothing. */
+    memset(block, 0, n_run * sizeof(float));
+    self->descriptor->connect_port(self->handle, self->out_ports[c], block);
+  }
+  run(self, n_run);
+  uint64_t n_nonfinite = 0;
+  if (n_dropped == n) return n_nonfinite;
+  for (uint32_t c = 0; c < self->n_out; ++c) {
+    const float* block = self->blocks + (self->n_in + c) * self->block_stride;
+    float* to = item->out + c * item->out_channel_step + at;
+    if (!whole || !is_aligned(to))
+      memcpy(to, block + n_dropped, (n - n_dropped) * sizeof(float));
+    n_nonfinite += zero_nonfinite(to, n - n_dropped);
+  }
+  return n_nonfinite;
 }
 
 /* Renders one item under a control trajectory.
  *
- * in: n_in pointers to n_samples each; out: n_out alike. controls: values
- * [n_frames, n_controls] in port units, frame t from sample t * hop_size on, the
- * last one to the end. n_warm_up samples of silence go before, under the first
- * frame. Returns the number of non-finite output samples, which are zeroed. */
-uint64_t dafx_render(DafxInstance* self, uint32_t n_in,
-                     const uint32_t* in_ports, const float* const* in,
-                     uint32_t n_out, const uint32_t* out_ports,
-                     float* const* out, uint64_t n_samples,
-                     uint32_t n_controls, const uint32_t* control_ports,
-                     const float* controls, uint64_t n_frames,
+ * in: sample t of channel c lies at in[c * in_channel_step + t * in_step]; with
+ * in_channel_step = 0, one channel feeds all inputs. out: sample t of channel c
+ * goes to out[c * out_channel_step + t]. The plugin's first n_skip samples are
+ * dropped, and as much silence follows the input. controls: values [n_frames,
+ * n_controls] in port units, frame t from sample t * hop_size of the input on,
+ * the last one to the end. n_warm_up samples of silence go before, under the
+ * first frame. Returns the number of non-finite samples, which are zeroed. */
+uint64_t dafx_render(DafxInstance* self, const float* in, int64_t in_step,
+                     int64_t in_channel_step, float* out,
+                     int64_t out_channel_step, uint64_t n_samples,
+                     uint64_t n_skip, const float* controls, uint64_t n_frames,
                      uint64_t hop_size, uint64_t n_warm_up) {
-  const uint64_t mode = flush_denormals();
-  const LV2_Descriptor* descriptor = self->descriptor;
-  bool has_atoms = false;
-  for (uint32_t i = 0; i < self->n_ports; ++i) has_atoms |= !!self->atoms[i];
+  const uint64_t mode = enter(self);
+  const Item item = {in,        in_step, in_channel_step, out, out_channel_step,
+                     n_samples, n_skip};
+  const uint32_t block_size = self->block_size;
 
-  for (uint32_t k = 0; n_frames && k < n_controls; ++k)
-    self->values[control_ports[k]] = controls[k];
-  for (uint64_t start = 0; start < n_warm_up; start += self->block_size) {
+  if (n_warm_up) connect_to_nothing(self);
+  for (uint32_t k = 0; n_frames && k < self->n_controls; ++k)
+    self->values[self->control_ports[k]] = controls[k];
+  for (uint64_t start = 0; start < n_warm_up; start += block_size) {
     const uint64_t left = n_warm_up - start;
-    if (!start)
-      for (uint32_t c = 0; c < n_in; ++c)
-        descriptor->connect_port(self->handle, in_ports[c], self->silence);
-    if (!start)
-      for (uint32_t c = 0; c < n_out; ++c)
-        descriptor->connect_port(self->handle, out_ports[c], self->bin);
-    run(self, has_atoms,
-        left < self->block_size && !self->fixed_block ? (uint32_t)left
-                                                      : self->block_size);
+    run(self, left < block_size && !self->fixed_block ? (uint32_t)left
+                                                      : block_size);
   }
 
-  for (uint64_t start = 0; start < n_samples;) {
-    uint64_t end = n_samples;
+  uint64_t n_nonfinite = 0;
+  const uint64_t n_total = n_samples + n_skip;
+  for (uint64_t start = 0; start < n_total;) {
+    uint64_t end = n_total;
     if (n_frames) {
       uint64_t frame = start / hop_size;
       if (frame >= n_frames) frame = n_frames - 1;
-      for (uint32_t k = 0; k < n_controls; ++k)
-        self->values[control_ports[k]] = controls[frame * n_controls + k];
+      for (uint32_t k = 0; k < self->n_controls; ++k)
+        self->values[self->control_ports[k]] =
+            controls[frame * self->n_controls + k];
       if (frame + 1 < n_frames && (frame + 1) * hop_size < end &&
           !self->fixed_block)
         end = (frame + 1) * hop_size;
     }
     while (start < end) {
       const uint64_t left = end - start;
-      const uint32_t n =
-          left < self->block_size ? (uint32_t)left : self->block_size;
-      if (self->fixed_block && n < self->block_size) {
-        run_padded(self, has_atoms, n_in, in_ports, in, n_out, out_ports, out,
-                   start, n);
-      } else {
-        for (uint32_t c = 0; c < n_in; ++c)
-          descriptor->connect_port(self->handle, in_ports[c],
-                                   (void*)(in[c] + start));
-        for (uint32_t c = 0; c < n_out; ++c)
-          descriptor->connect_port(self->handle, out_ports[c], out[c] + start);
-        run(self, has_atoms, n);
-      }
+      const uint32_t n = left < block_size ? (uint32_t)left : block_size;
+      n_nonfinite += run_block(self, &item, start, n,
+                               self->fixed_block ? block_size : n);
       start += n;
       if (self->fixed_block) break; /* controls may change at each block */
     }
   }
-  /* No pointer to the caller's audio stays behind. */
-  for (uint32_t c = 0; c < n_in; ++c)
-    descriptor->connect_port(self->handle, in_ports[c], self->silence);
-  for (uint32_t c = 0; c < n_out; ++c)
-    descriptor->connect_port(self->handle, out_ports[c], self->bin);
-
-  uint64_t n_nonfinite = 0;
-  for (uint32_t c = 0; c < n_out; ++c)
-    n_nonfinite += zero_nonfinite(out[c], n_samples);
-  restore_denormals(mode);
+  connect_to_nothing(self); /* no pointer to the caller's audio stays behind */
+  leave(mode);
   return n_nonfinite;
 }

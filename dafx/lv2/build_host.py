@@ -1,7 +1,8 @@
-"""Builds `dafx.lv2._host`: cffi (API mode) over lilv and `_host.c`.
+"""Builds `dafx.lv2._host`: cffi (API mode) over lilv and our own C.
 
-`setup.py` calls it (`cffi_modules`). It needs a C compiler, pkg-config and the
-headers of lilv and LV2 (Debian: `apt-get install liblilv-dev lv2-dev`).
+That is `_memory.c` and, behind it, `_host.c`. `setup.py` calls it
+(`cffi_modules`). It needs a C compiler, pkg-config and the headers of lilv and
+LV2 (Debian: `apt-get install liblilv-dev lv2-dev`).
 
 Never `ffibuilder.compile()` in this folder: cffi writes its own `_host.c`.
 """
@@ -95,7 +96,7 @@ LilvState* lilv_state_new_from_world(LilvWorld*, LV2_URID_Map*,
                                      const LilvNode*);
 void lilv_state_free(LilvState*);
 
-/* dafx/lv2/_host.c */
+/* dafx/lv2/_host.c, which stands on _memory.c */
 typedef struct DafxInstance DafxInstance;
 enum {
   DAFX_CONTROL_IN, DAFX_CONTROL_OUT, DAFX_AUDIO_IN, DAFX_AUDIO_OUT,
@@ -103,22 +104,25 @@ enum {
 };
 LV2_URID_Map* dafx_urid_map(void);
 DafxInstance* dafx_instance_new(const LilvPlugin*, const char* bundle_path,
-                                double sample_rate, uint32_t block_size,
-                                bool fixed_block, uint32_t n_ports,
-                                const uint8_t* kinds, const float* values,
+                                const char* library_path, double sample_rate,
+                                uint32_t block_size, bool fixed_block,
+                                uint32_t n_ports, const uint8_t* kinds,
+                                const float* values,
                                 const uint32_t* atom_sizes,
-                                const LilvState* default_state);
+                                uint32_t n_controls,
+                                const uint32_t* control_ports,
+                                const LilvState* default_state,
+                                bool can_rewind);
 void dafx_instance_free(DafxInstance*);
 bool dafx_instance_renew(DafxInstance*);
-void dafx_instance_reactivate(DafxInstance*);
+bool dafx_instance_rewind(DafxInstance*);
 float dafx_instance_value(const DafxInstance*, uint32_t port);
-uint64_t dafx_render(DafxInstance*, uint32_t n_in, const uint32_t* in_ports,
-                     const float* const* in, uint32_t n_out,
-                     const uint32_t* out_ports, float* const* out,
-                     uint64_t n_samples, uint32_t n_controls,
-                     const uint32_t* control_ports, const float* controls,
-                     uint64_t n_frames, uint64_t hop_size,
-                     uint64_t n_warm_up);
+uint64_t dafx_count_nonfinite(const float*, uint64_t n_samples);
+uint64_t dafx_render(DafxInstance*, const float* in, int64_t in_step,
+                     int64_t in_channel_step, float* out,
+                     int64_t out_channel_step, uint64_t n_samples,
+                     uint64_t n_skip, const float* controls, uint64_t n_frames,
+                     uint64_t hop_size, uint64_t n_warm_up);
 """
 
 
@@ -144,14 +148,18 @@ def _pkg_config(option: str) -> list[str]:
 
 
 def _make_builder() -> cffi.FFI:
-  source = pathlib.Path(__file__).with_name('_host.c')
+  folder = pathlib.Path(__file__).parent
+  source = '\n'.join(
+    (folder / name).read_text(encoding='utf-8')
+    for name in ('_memory.c', '_host.c')
+  )
   builder = cffi.FFI()
   builder.cdef(_DECLARATIONS)
   builder.set_source(
     'dafx.lv2._host',
-    source.read_text(encoding='utf-8'),
+    source,
     extra_compile_args=['-O3', '-std=gnu11', *_pkg_config('--cflags')],
-    extra_link_args=[*_pkg_config('--libs'), '-lpthread'],
+    extra_link_args=[*_pkg_config('--libs'), '-lpthread', '-ldl'],
   )
   return builder
 

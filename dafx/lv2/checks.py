@@ -51,8 +51,9 @@ def check(uri: str) -> dict:
       card['reason'] = f'{card["n_nonfinite"]} samples at the defaults are not '
       card['reason'] += 'finite'
     symbols = probing.continuous_symbols(plugin)
-    probe = {**settings, 'controls': tuple(symbols), 'fixed': {}}
-    card['fresh_state'] = vars(fresh_state.find(plugin, probe))
+    card['fresh_state'] = vars(
+      fresh_state.find(plugin, _SAMPLE_RATE, _BLOCK_SIZE)
+    )
     card['controls'] = []
     for start in range(0, len(symbols), _CONTROLS_PER_CALL):
       some = symbols[start : start + _CONTROLS_PER_CALL]
@@ -108,11 +109,8 @@ def _fresh_state_text(method: dict) -> str:
     return 'none: two new instances differ (a random generator?)'
   if method['kind'] == 'instance':
     return f'a new instance, {method["instance_ms"]:.3f} ms'
-  ways = ['activate'] if method['activate'] else []
-  if method['n_silence']:
-    ways.append(f'{method["n_silence"]} samples of silence')
   return (
-    f'{" and ".join(ways)}, {method["reset_ms"]:.3f} ms (a new instance: '
+    f'rewound, {method["rewind_ms"]:.3f} ms (a new instance: '
     f'{method["instance_ms"]:.3f} ms)'
   )
 

@@ -1,10 +1,13 @@
 """How to bring a used plugin instance back to its start, and where it is noted.
 
-A new instance always starts afresh, but some plugins take longer to make than
-to render with (LSP's: 1 ms). For those, `probing` finds a cheaper way, which
-must give the very samples of a new instance after any use that it tries. What
-it finds is kept on disk, by plugin, version, sample rate, block size, controls
-and fixed values: a filter that is off is reset by less than one that is on.
+A new instance always starts afresh, but some plugins take longer to make one
+than to render with it (LSP's read a manifest each time: 1.3 ms). Those are
+rewound: the memory that an instance holds is set back to what it held when it
+was new (`_memory.c`), which is fast and does not depend on what it did since.
+It fails where a plugin keeps state elsewhere: in memory of other libraries,
+static data or threads. So `probing` tries it in a worker process; it must give
+the very samples of a new instance after any use. What is found is kept on disk,
+by plugin, version, sample rate and block size.
 """
 
 import dataclasses
@@ -19,7 +22,7 @@ from dafx.lv2 import errors, processes, world
 
 _log = logging.getLogger('dafx.lv2')
 _lock = threading.Lock()
-_FORMAT = 2  # of the file and of what is probed
+_FORMAT = 3  # of the file and of what is probed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,19 +30,15 @@ class Method:
   """A way to the start state.
 
   Attributes:
-    kind: 'instance' makes a new instance; 'reset' goes on with the old one.
-    activate: For 'reset', whether to deactivate and activate it.
-    n_silence: For 'reset', samples of silence to run then.
+    kind: 'instance' makes a new instance; 'rewind' sets back a used one.
     instance_ms: Measured cost of a new instance.
-    reset_ms: Measured cost of the reset.
+    rewind_ms: Measured cost of rewinding; 0 if that cannot be.
     repeatable: Whether two new instances give the same samples at all.
   """
 
   kind: str = 'instance'
-  activate: bool = False
-  n_silence: int = 0
   instance_ms: float = 0.0
-  reset_ms: float = 0.0
+  rewind_ms: float = 0.0
   repeatable: bool = True
 
 
@@ -52,9 +51,8 @@ def cache_path() -> pathlib.Path:
   return pathlib.Path(root).expanduser() / 'dafx' / 'fresh_state.json'
 
 
-def _key(plugin: world.Plugin, settings: dict) -> str:
-  text = json.dumps(settings, sort_keys=True, default=list)
-  return f'{_FORMAT} {plugin.version} {text}'
+def _key(plugin: world.Plugin, sample_rate: float, block_size: int) -> str:
+  return f'{_FORMAT} {plugin.uri} {plugin.version} {sample_rate:g} {block_size}'
 
 
 def _read() -> dict:
@@ -80,7 +78,7 @@ def _note(key: str, method: Method):
       _log.warning('%s cannot be written (%s).', path, error)
 
 
-def find(plugin: world.Plugin, settings: dict) -> Method:
+def find(plugin: world.Plugin, sample_rate: float, block_size: int) -> Method:
   """Returns the cheapest way to a plugin's start state, probed or known.
 
   The probe runs in a worker process; a plugin that fails there gets new
@@ -88,17 +86,20 @@ def find(plugin: world.Plugin, settings: dict) -> Method:
 
   Args:
     plugin: The plugin.
-    settings: 'uri', 'sample_rate', 'block_size', 'controls' and 'fixed', as
-      `renderer.Renderer` takes them.
+    sample_rate: In Hz.
+    block_size: Largest number of samples per run.
   """
-  key = _key(plugin, settings)
+  key = _key(plugin, sample_rate, block_size)
   known = _read().get(key)
   if known is not None:
     return Method(**known)
   _log.info('Looking for a cheap way to the start state of %s.', plugin.uri)
+  arguments = dict(
+    uri=plugin.uri, sample_rate=sample_rate, block_size=block_size
+  )
   try:
     found = processes.call(
-      'dafx.lv2.probing', 'fresh_state', settings, time_limit_s=60.0
+      'dafx.lv2.probing', 'fresh_state', arguments, time_limit_s=60.0
     )
     method = Method(**found)
   except errors.PluginError as error:
@@ -108,11 +109,11 @@ def find(plugin: world.Plugin, settings: dict) -> Method:
   return method
 
 
-def disprove(plugin: world.Plugin, settings: dict):
-  """Notes that a reset did not lead to the start: new instances from now on."""
+def disprove(plugin: world.Plugin, sample_rate: float, block_size: int):
+  """Notes that a rewind missed the start: new instances from now on."""
   _log.warning(
-    '%s did not return to its start by the way that was probed; it gets new '
-    'instances from now on.',
+    '%s did not return to its start when it was rewound, as it had in the '
+    'probe; it gets new instances from now on.',
     plugin.uri,
   )
-  _note(_key(plugin, settings), INSTANCE)
+  _note(_key(plugin, sample_rate, block_size), INSTANCE)

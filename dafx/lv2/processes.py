@@ -235,7 +235,7 @@ def open_renderer(settings: dict, time_limit_s: float) -> int:
     return _ask(worker, ('open', settings), settings, what, time_limit_s)
 
 
-def render(settings, audio, controls, hop_size, n_channels_out, time_limit_s):
+def render(settings, audio, controls, hop_size, out, time_limit_s) -> int:
   """Renders one item in a worker.
 
   Args:
@@ -243,24 +243,25 @@ def render(settings, audio, controls, hop_size, n_channels_out, time_limit_s):
     audio: Shape [n_channels, n_samples].
     controls: In port units, shape [n_frames, n_controls].
     hop_size: Samples per frame.
-    n_channels_out: Audio outputs of the plugin.
+    out: Where to write, shape [n_channels_out, n_samples].
     time_limit_s: Seconds after which it counts as hung.
 
   Returns:
-    (audio [n_channels_out, n_samples], number of samples not finite).
+    Number of samples not finite, which are zero.
 
   Raises:
     errors.PluginError: The plugin fails, crashes or hangs.
   """
-  shapes = (audio.shape, controls.shape, (n_channels_out, audio.shape[1]))
+  shapes = (audio.shape, controls.shape, out.shape)
   with _returned_on_plugin_error() as worker:
-    inputs = worker.memory.arrays(*shapes)
-    inputs[0][:] = audio
-    inputs[1][:] = controls
+    arrays = worker.memory.arrays(*shapes)
+    arrays[0][:] = audio
+    arrays[1][:] = controls
     message = ('render', settings, shapes, hop_size)
     what = f'while it rendered {audio.shape[1]} samples'
     n_nonfinite = _ask(worker, message, settings, what, time_limit_s)
-    return inputs[2].copy(), n_nonfinite
+    out[:] = arrays[2]
+    return n_nonfinite
 
 
 @contextlib.contextmanager

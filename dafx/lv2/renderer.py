@@ -2,22 +2,31 @@
 
 A render depends on its inputs alone: each item starts from the state of a new
 instance, whatever was rendered before, in whatever order and on however many
-threads. A new instance is made for each item; on request a used one is reset
-instead, where that is cheaper and was seen to give the same samples to the last
-bit (`fresh_state`).
+threads. A used instance is renewed for each item or, where that takes long and
+a probe found it to give the same samples to the last bit, rewound
+(`fresh_state`). On request, a plugin's state goes on from call to call instead.
 """
 
 import collections
 import concurrent.futures
 import functools
 import logging
+import math
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dafx.lv2 import _host, errors, fresh_state, processes, world
+from dafx.lv2 import (
+  _host,
+  errors,
+  fresh_state,
+  instances,
+  processes,
+  world,
+)
 
 _ffi = _host.ffi
 _lib = _host.lib
@@ -27,19 +36,8 @@ ISOLATIONS = ('thread', 'process')
 STARTS = ('instance', 'probed')
 # Below this cost of a new instance, no cheaper way is looked for.
 _CHEAP_INSTANCE_S = 1e-4
-# The first two resets and three in so many are compared with a new instance.
-_RESETS_PER_AUDIT = 256
-
-_KINDS = {
-  ('control', True): _lib.DAFX_CONTROL_IN,
-  ('control', False): _lib.DAFX_CONTROL_OUT,
-  ('audio', True): _lib.DAFX_AUDIO_IN,
-  ('audio', False): _lib.DAFX_AUDIO_OUT,
-  ('cv', True): _lib.DAFX_CV_IN,
-  ('cv', False): _lib.DAFX_CV_OUT,
-  ('atom', True): _lib.DAFX_ATOM_IN,
-  ('atom', False): _lib.DAFX_ATOM_OUT,
-}
+# The first two rewinds and three in so many are compared with a new instance.
+_REWINDS_PER_AUDIT = 256
 
 
 def default_n_threads() -> int:
@@ -54,41 +52,41 @@ def _executor(n_threads: int, process_id: int):
   return concurrent.futures.ThreadPoolExecutor(n_threads, 'dafx_render')
 
 
-class _Instance:
-  """An active instance of a plugin, freed with this object."""
+class _Shelf:
+  """Memory for results, used again when their last reader lets go.
 
-  def __init__(self, renderer: 'Renderer'):
-    plugin = renderer.plugin
-    kinds = [
-      _KINDS.get((p.kind, p.is_input), _lib.DAFX_UNCONNECTED)
-      for p in plugin.ports
-    ]
-    with world.instantiation_lock():
-      handle = _lib.dafx_instance_new(
-        plugin.handle,
-        os.fsencode(plugin.bundle_path) + b'/',
-        renderer.sample_rate,
-        renderer.block_size,
-        plugin.needs_fixed_block,
-        len(kinds),
-        _ffi.new('uint8_t[]', kinds),
-        _ffi.from_buffer('float[]', renderer.initial_values),
-        _ffi.new('uint32_t[]', [max(p.n_bytes, 16) for p in plugin.ports]),
-        renderer.default_state,
-      )
-    if handle == _ffi.NULL:
-      reason = world.why_not_loaded(plugin)
-      why = f'its library does not load ({reason})'
-      if not reason:
-        why = (
-          f'the plugin refuses sample_rate={renderer.sample_rate:g} Hz or '
-          f'block_size={renderer.block_size}. DAFX_LV2_LOG=1 in the '
-          'environment shows what it says; another rate or size may do'
-        )
-      message = f'{plugin.uri} could not be instantiated: {why}.'
-      raise errors.PluginError(message)
-    self.handle = _ffi.gc(handle, _lib.dafx_instance_free)
-    self.is_used = False
+  New memory of that size comes from the system page by page, each on its first
+  touch, which takes a light plugin's whole time.
+  """
+
+  def __init__(self):
+    self._idle = collections.deque(maxlen=2)
+
+  def new(self, shape) -> np.ndarray:
+    """Returns a float32 array that holds anything, rows on 64 bytes."""
+    *rows, n_samples = shape
+    padded = (*rows, -(-n_samples // 16) * 16)
+    try:
+      memory = self._idle.pop()
+    except IndexError:
+      memory = None
+    if memory is None or memory.size != math.prod(padded) + 16:
+      memory = np.empty(math.prod(padded) + 16, np.float32)
+    first = -memory.__array_interface__['data'][0] % 64 // 4
+    loan = _Loan(memory[first : first + math.prod(padded)], memory, self._idle)
+    return np.asarray(loan).reshape(padded)[..., :n_samples]
+
+
+class _Loan:
+  """Owner of an array's memory, which it puts back when the array is gone."""
+
+  def __init__(self, array, memory, shelf):
+    self.__array_interface__ = array.__array_interface__
+    self._memory = memory
+    self._shelf = shelf
+
+  def __del__(self):
+    self._shelf.append(self._memory)
 
 
 class Renderer:
@@ -111,11 +109,21 @@ class Renderer:
       to zero, counted in `n_nonfinite` and warned of.
     isolation: 'thread' renders in this process; 'process' in worker processes,
       in which a plugin that crashes or hangs costs an error, not the run.
-    start: How an item gets the start state: 'instance' makes a new instance,
-      which is sure; 'probed' may reset a used one, by a way that a probe found
-      to be exact and that is checked now and then.
+    start: How an item gets the start state: 'instance' by a new instance;
+      'probed' by a rewound one where new ones take long and a probe found that
+      to be exact, which is checked again now and then.
+    stateful: Whether each item of a batch goes on from call to call where it
+      left off, for audio that comes in chunks, until `reset_state`. Then
+      latency is not compensated, and `warm_up` goes before the first chunk.
+      Chunks of whole blocks give what one render would; any chunks do for a
+      plugin that does not depend on the block size.
     time_limit_s: With isolation='process', seconds after which a render of an
       item counts as hung.
+
+  Attributes:
+    latency: Samples by which the plugin's output lags behind, as reported or
+      measured; 0 without `compensate_latency`, which takes them out.
+    n_nonfinite: Samples set to zero so far.
 
   Raises:
     ValueError: No such plugin, or a fixed value or setting out of its range.
@@ -135,7 +143,8 @@ class Renderer:
     warm_up: int = 0,
     strict: bool = False,
     isolation: str = 'thread',
-    start: str = 'instance',
+    start: str = 'probed',
+    stateful: bool = False,
     time_limit_s: float = 60.0,
   ):
     plugin = world.get_plugin(uri)
@@ -159,6 +168,11 @@ class Renderer:
 
     if isolation not in ISOLATIONS:
       raise ValueError(f'isolation={isolation!r} must be one of {ISOLATIONS}.')
+    if stateful and isolation == 'process':
+      raise ValueError(
+        "stateful=True needs isolation='thread': a worker process keeps no "
+        'state between calls.'
+      )
 
     self.sample_rate = float(sample_rate)
     self.controls = tuple(controls)
@@ -174,23 +188,23 @@ class Renderer:
     self.time_limit_s = time_limit_s
     self.n_nonfinite = 0
     self._idle = collections.deque()
-    self._method = None  # how to get back to the start, when known
-    self._n_resets = 0
-    self.default_state = _ffi.NULL
-    state = world.load_default_state(plugin)
-    if state != _ffi.NULL:
-      self.default_state = _ffi.gc(state, _lib.lilv_state_free)
+    # Whether used instances are rewound; None until it is known to pay.
+    self._rewinds = False if start == 'instance' else None
+    self._n_rewinds = 0
+    self._lock = threading.Lock()
+    self.stateful = stateful
+    self._streams = []  # one instance per item, while they go on
+    self._shelf = _Shelf()
 
     self._check_symbols()
     values = [p.default if p.kind == 'control' else 0.0 for p in plugin.ports]
     for symbol, value in self.fixed.items():
-      values[plugin.control(symbol).index] = value
+      port = plugin.control(symbol)
+      values[port.index] = port.nearest(value)
     self.initial_values = np.array(values, np.float32)
-    self._control_ports = self._indices(
-      plugin.control(symbol) for symbol in self.controls
-    )
-    self._in_ports = self._indices(plugin.audio_inputs)
-    self._out_ports = self._indices(plugin.audio_outputs)
+    self._defaults = self.initial_values[
+      [plugin.control(symbol).index for symbol in self.controls]
+    ]
     # What a worker process makes the same renderer of.
     self._settings = dict(
       uri=uri,
@@ -202,10 +216,6 @@ class Renderer:
       warm_up=self.warm_up,
       start=start,
     )
-    self._probe_settings = {
-      key: self._settings[key]
-      for key in ('uri', 'sample_rate', 'block_size', 'controls', 'fixed')
-    }
     if isolation == 'process':
       self.latency = processes.open_renderer(self._settings, time_limit_s)
     else:
@@ -225,10 +235,6 @@ class Renderer:
     for symbol, value in self.fixed.items():
       check_value(self.plugin, symbol, value)
 
-  @staticmethod
-  def _indices(ports):
-    return np.array([p.index for p in ports], np.uint32)
-
   @property
   def n_channels_in(self) -> int:
     """Number of the plugin's audio inputs."""
@@ -247,15 +253,16 @@ class Renderer:
     instance = self.new_instance()
     port = self.plugin.latency_port
     if port is not None:
-      quiet = np.zeros((self.n_channels_in, 2 * self.block_size), np.float32)
+      quiet = np.zeros((1, 2 * self.block_size), np.float32)
       self.run(instance, quiet, self.default_controls(), quiet.shape[1])
-      latency = _lib.dafx_instance_value(instance.handle, port.index)
-      self._idle.append(instance)
-      return max(int(round(latency)), 0) if np.isfinite(latency) else 0
+      latency = instance.value(port.index)
+      latency = max(int(round(latency)), 0) if np.isfinite(latency) else 0
+    else:
+      latency = self._measure_latency(instance)
     self._idle.append(instance)
-    return self._measure_latency()
+    return latency
 
-  def _measure_latency(self) -> int:
+  def _measure_latency(self, instance) -> int:
     """Finds the lag of the output by cross-correlation with noise.
 
     A plugin without a latency port mostly has none; what such a plugin delays
@@ -267,10 +274,8 @@ class Renderer:
     n = int(0.25 * self.sample_rate)
     noise = 0.05 * np.random.default_rng(0).standard_normal(n)
     noise = noise.astype(np.float32)
-    audio = np.broadcast_to(noise, (self.n_channels_in, n))
-    instance = self.new_instance()
-    out = self.run(instance, audio, self.default_controls(), n)[0][0]
-    self._idle.append(instance)
+    controls = self.default_controls()
+    out = self.run(instance, noise[np.newaxis], controls, n)[0][0]
     n_fft = 2 * n
     spectrum = np.fft.rfft(out, n_fft) * np.conj(np.fft.rfft(noise, n_fft))
     correlation = np.fft.irfft(spectrum, n_fft)[: int(0.02 * self.sample_rate)]
@@ -280,144 +285,130 @@ class Renderer:
 
   def default_controls(self) -> np.ndarray:
     """Returns the plugin's defaults of `controls`, shape [1, n_controls]."""
-    return self.initial_values[self._control_ports][np.newaxis]
+    return self._defaults[np.newaxis]
 
-  def new_instance(self) -> _Instance:
-    """Returns a new instance, in its start state."""
-    return _Instance(self)
-
-  def renew(self, instance: _Instance):
-    """Gives an instance a new handle, in its start state.
-
-    Raises:
-      errors.PluginError: The plugin refuses.
-    """
-    if not _lib.dafx_instance_renew(instance.handle):
-      raise errors.PluginError(
-        f'{self.plugin.uri} could not be instantiated again.'
-      )
-
-  def reset(self, instance, method: fresh_state.Method, controls: np.ndarray):
-    """Brings a used instance to its start state.
+  def new_instance(self, can_rewind: bool = False) -> instances.Instance:
+    """Returns a new instance, in its start state.
 
     Args:
-      instance: The instance.
-      method: How.
-      controls: What comes next, shape [n_frames, n_controls].
+      can_rewind: Whether to prepare for `Instance.rewind`.
     """
-    if method.kind == 'instance':
-      self.renew(instance)
-      return
-    if method.activate:
-      _lib.dafx_instance_reactivate(instance.handle)
-    if method.n_silence:
-      quiet = np.zeros((self.n_channels_in, 0), np.float32)
-      self.run(instance, quiet, controls, 1, method.n_silence)
+    return instances.Instance(
+      self.plugin,
+      self.sample_rate,
+      self.block_size,
+      self.initial_values,
+      self.controls,
+      can_rewind,
+    )
 
-  def _borrow(self, controls) -> _Instance:
+  def _borrow(self) -> instances.Instance:
     """Returns an instance in its start state, which no one else uses."""
     try:
       instance = self._idle.pop()
     except IndexError:
-      return self.new_instance()
-    if instance.is_used:
-      if self._method is None:
-        if self.start == 'instance':
-          self._method = fresh_state.INSTANCE
-        else:
-          self._method = self._find_method(instance)
-      self.reset(instance, self._method, controls)
+      return self.new_instance(bool(self._rewinds))
+    if not instance.is_used:
+      return instance
+    if self._rewinds is None:
+      self._rewinds = self._find_whether_to_rewind(instance)
+    if self._rewinds and not instance.can_rewind:
+      return self.new_instance(can_rewind=True)
+    if not (self._rewinds and instance.rewind()):
+      instance.renew()
     return instance
 
-  def _find_method(self, instance) -> fresh_state.Method:
-    """Returns how to get back to the start; probes only where it may pay."""
-    start = time.perf_counter()
-    self.renew(instance)
-    if time.perf_counter() - start < _CHEAP_INSTANCE_S:
-      return fresh_state.INSTANCE
-    return fresh_state.find(self.plugin, self._probe_settings)
+  def _find_whether_to_rewind(self, instance) -> bool:
+    """Returns whether to rewind; probes only where that may pay."""
+
+    def seconds():
+      start = time.perf_counter()
+      instance.renew()
+      return time.perf_counter() - start
+
+    with self._lock:
+      if self._rewinds is not None:  # another thread has found it
+        return self._rewinds
+      # The shortest of three: others may have taken the processor.
+      if min(seconds() for _ in range(3)) < _CHEAP_INSTANCE_S:
+        return False
+      method = fresh_state.find(self.plugin, self.sample_rate, self.block_size)
+      return method.kind == 'rewind'
 
   def run(self, instance, audio, controls, hop_size, warm_up=0):
-    """Renders one item on an instance.
+    """Renders one item on an instance, as it is.
 
     Args:
       instance: Where to render.
-      audio: [n_channels_in, n_samples], rows contiguous; may be a broadcast.
-      controls: [n_frames, n_controls], contiguous.
+      audio: Shape [n_channels_in or 1, n_samples].
+      controls: Shape [n_frames, n_controls], contiguous.
       hop_size: Samples per frame.
       warm_up: Samples of silence before.
 
     Returns:
       (output [n_channels_out, n_samples], number of non-finite samples).
     """
-    instance.is_used = True
-    n_samples = audio.shape[-1]
-    # Zeros: some plugins add to what they find in their output.
-    out = np.zeros((self.n_channels_out, n_samples), np.float32)
-    n_nonfinite = _lib.dafx_render(
-      instance.handle,
-      self.n_channels_in,
-      _ffi.from_buffer('uint32_t[]', self._in_ports),
-      _row_pointers(audio),
-      self.n_channels_out,
-      _ffi.from_buffer('uint32_t[]', self._out_ports),
-      _row_pointers(out),
-      n_samples,
-      len(self.controls),
-      _ffi.from_buffer('uint32_t[]', self._control_ports),
-      _ffi.from_buffer('float[]', controls),
-      len(controls) if self.controls else 0,
-      hop_size,
-      warm_up,
-    )
+    out = self._shelf.new((self.n_channels_out, audio.shape[-1]))
+    n_nonfinite = instance.run(audio, controls, hop_size, out, warm_up=warm_up)
     return out, n_nonfinite
 
-  def render_item(self, audio, controls, hop_size):
+  def render_item(self, audio, controls, hop_size, out) -> int:
     """Renders one item from a fresh state.
 
     Args:
       audio: Shape [n_channels, n_samples].
-      controls: Shape [n_frames, n_controls].
+      controls: Shape [n_frames, n_controls], contiguous.
       hop_size: Samples per frame.
+      out: Where to write, shape [n_channels_out, n_samples], rows contiguous.
 
     Returns:
-      (audio [n_channels_out, n_samples], number of samples not finite, which
-      are zero).
+      Number of samples not finite, which are zero.
     """
     if self.isolation == 'process':
       return processes.render(
-        self._settings,
-        audio,
-        controls,
-        hop_size,
-        self.n_channels_out,
-        self.time_limit_s,
+        self._settings, audio, controls, hop_size, out, self.time_limit_s
       )
-    n_samples = audio.shape[-1]
-    if self.latency:
-      tail = np.zeros((audio.shape[0], self.latency), np.float32)
-      audio = np.concatenate([audio, tail], axis=-1)
-    if len(audio) < self.n_channels_in:
-      audio = np.broadcast_to(audio, (self.n_channels_in, audio.shape[-1]))
-    instance = self._borrow(controls)
-    was_reset = instance.is_used
-    rendered = self.run(instance, audio, controls, hop_size, self.warm_up)
-    if was_reset and self._method.kind == 'reset':
-      self._n_resets += 1
-      if self._n_resets % _RESETS_PER_AUDIT < 3:
-        rendered = self._audit(instance, rendered, audio, controls, hop_size)
+    instance = self._borrow()
+    was_rewound = instance.was_rewound
+    arguments = (audio, controls, hop_size, out, self.latency, self.warm_up)
+    n_nonfinite = instance.run(*arguments)
+    if was_rewound:
+      self._n_rewinds += 1
+      if self._n_rewinds % _REWINDS_PER_AUDIT < 3:
+        n_nonfinite = self._audit(instance, arguments)
     self._idle.append(instance)
-    out, n_nonfinite = rendered
-    return out[:, self.latency : self.latency + n_samples], n_nonfinite
+    return n_nonfinite
 
-  def _audit(self, instance, rendered, audio, controls, hop_size):
-    """Compares what a reset instance rendered with a new one's output."""
-    self.renew(instance)
-    fresh = self.run(instance, audio, controls, hop_size, self.warm_up)
-    if not np.array_equal(fresh[0], rendered[0]):
-      self._method = fresh_state.INSTANCE
-      fresh_state.disprove(self.plugin, self._probe_settings)
-    return fresh
+  def _open_streams(self, n_items: int, n_samples: int):
+    """Sees to it that there is an instance for each item of a chunk."""
+    if not self._streams:
+      self._streams = [self._borrow() for _ in range(n_items)]
+    if len(self._streams) != n_items:
+      raise ValueError(
+        f'audio has {n_items} items; {len(self._streams)} are going on. Render '
+        'as many, or call reset_state() to begin anew.'
+      )
+    if self.plugin.needs_fixed_block and n_samples % self.block_size:
+      raise ValueError(
+        f'{self.plugin.uri} runs blocks of {self.block_size} samples only; '
+        f'with stateful=True, a chunk of {n_samples} must be a multiple.'
+      )
+
+  def reset_state(self):
+    """Ends what `stateful` keeps: the next chunk starts from a fresh state."""
+    self._idle.extend(self._streams)
+    self._streams = []
+
+  def _audit(self, instance, arguments) -> int:
+    """Compares what a rewound instance rendered with a new one's output."""
+    out = arguments[3]
+    rendered = out.copy()
+    instance.renew()
+    n_nonfinite = instance.run(*arguments)
+    if not np.array_equal(rendered, out):
+      self._rewinds = False
+      fresh_state.disprove(self.plugin, self.sample_rate, self.block_size)
+    return n_nonfinite
 
   def _report_nonfinite(self, n_nonfinite: int, controls: np.ndarray):
     settings = ', '.join(
@@ -441,14 +432,14 @@ class Renderer:
     controls: np.ndarray | None = None,
     hop_size: int | None = None,
   ) -> np.ndarray:
-    """Renders a batch, each item from a fresh state.
+    """Renders a batch, each item from a fresh state unless `stateful`.
 
     Args:
       audio: Shape [batch, n_samples, n_channels], as many channels as the
         plugin has audio inputs, or one, which then feeds them all.
       controls: Values of `controls` in port units, shape [batch, n_frames,
         n_controls]. Frame t holds from sample t * hop_size on, the last one to
-        the end.
+        the end. Those of switches and other single values are rounded.
       hop_size: Samples per frame. By default n_samples / n_frames, rounded up.
 
     Returns:
@@ -459,21 +450,29 @@ class Renderer:
       errors.PluginError: Output that is not finite, if `strict`.
     """
     audio, controls, hop_size = self._check_input(audio, controls, hop_size)
-    planes = np.ascontiguousarray(np.moveaxis(audio, -1, 1))
-    items = [
-      functools.partial(self.render_item, plane, frames, hop_size)
-      for plane, frames in zip(planes, controls, strict=True)
-    ]
-    if self.n_threads == 1 or len(items) == 1:
-      rendered = [item() for item in items]
+    n_items, n_samples, _ = audio.shape
+    out = self._shelf.new((n_items, self.n_channels_out, n_samples))
+
+    if self.stateful:
+      self._open_streams(n_items, n_samples)
+
+    def render_item(i):
+      item = (audio[i].T, controls[i], hop_size, out[i])
+      if not self.stateful:
+        return self.render_item(*item)
+      stream = self._streams[i]
+      warm_up = 0 if stream.is_used else self.warm_up
+      return stream.run(*item, warm_up=warm_up)
+
+    if self.n_threads == 1 or n_items == 1:
+      counts = [render_item(i) for i in range(n_items)]
     else:
       executor = _executor(self.n_threads, os.getpid())
-      rendered = list(executor.map(lambda item: item(), items))
-    for (_, n_nonfinite), frames in zip(rendered, controls, strict=True):
+      counts = list(executor.map(render_item, range(n_items)))
+    for n_nonfinite, frames in zip(counts, controls, strict=True):
       if n_nonfinite:
         self._report_nonfinite(n_nonfinite, frames)
-    rendered = [out for out, _ in rendered]
-    return np.moveaxis(np.stack(rendered), 1, -1)
+    return np.moveaxis(out, 1, -1)
 
   def _check_input(self, audio, controls, hop_size):
     """Returns the arguments of `render` as float32 arrays that fit."""
@@ -513,12 +512,21 @@ class Renderer:
         f'{n_samples} samples: the last ones would hold none.'
       )
     for name, values in (('audio', audio), ('controls', controls)):
-      if not np.isfinite(values).all():
+      if not _all_finite(values):
         raise ValueError(
           f'{name} holds {np.count_nonzero(~np.isfinite(values))} values '
           f'that are NaN or infinite; {self.plugin.uri} was not run.'
         )
-    return audio, controls, int(hop_size)
+    return audio, self._round(controls), int(hop_size)
+
+  def _round(self, controls):
+    """Rounds values of controls that take single values only."""
+    for i, symbol in enumerate(self.controls):
+      port = self.plugin.control(symbol)
+      if port.is_discrete:
+        controls = controls.copy()
+        controls[..., i] = port.nearest(controls[..., i])
+    return controls
 
 
 def check_value(plugin: world.Plugin, symbol: str, value: float):
@@ -538,11 +546,8 @@ def check_value(plugin: world.Plugin, symbol: str, value: float):
     )
 
 
-def _row_pointers(array: np.ndarray):
-  """Returns pointers to the rows of a float32 array whose rows are dense."""
-  base = array.ctypes.data
-  stride = array.strides[0]
-  return _ffi.new(
-    'float*[]',
-    [_ffi.cast('float*', base + i * stride) for i in range(len(array))],
-  )
+def _all_finite(values: np.ndarray) -> bool:
+  if not values.flags.c_contiguous:
+    return bool(np.isfinite(values).all())
+  samples = _ffi.from_buffer('float[]', values)
+  return not _lib.dafx_count_nonfinite(samples, values.size)

@@ -43,7 +43,7 @@ def _serve(connection, memory):
       else:
         shapes, hop_size = rest
         audio, controls, out = memory.arrays(*shapes)
-        out[:], answer = renderers[key].render_item(audio, controls, hop_size)
+        answer = renderers[key].render_item(audio, controls, hop_size, out)
     except (errors.PluginError, ValueError, KeyError) as error:
       connection.send(('error', str(error)))
     else:

@@ -13,6 +13,8 @@ import os
 import pathlib
 import threading
 
+import numpy as np
+
 from dafx.lv2 import _host
 
 _ffi = _host.ffi
@@ -118,6 +120,22 @@ class Port:
     if self.logarithmic or (wide and self.unit in _RATIO_UNITS):
       return 'log'
     return 'linear'
+
+  def nearest(self, values: np.ndarray) -> np.ndarray:
+    """Returns the closest values that the port takes.
+
+    Args:
+      values: In port units, any shape.
+
+    Returns:
+      Values of the same shape: those of scale points for an enumeration, whole
+      numbers for integers and switches, as they are for all else.
+    """
+    if self.enumeration and self.scale_points:
+      points = np.array([value for value, _ in self.scale_points], np.float32)
+      distances = np.abs(np.asarray(values)[..., np.newaxis] - points)
+      return points[np.argmin(distances, axis=-1)]
+    return np.round(values) if self.is_discrete else np.asarray(values)
 
   def at_rate(self, sample_rate: float) -> 'Port':
     """Returns the port with the values that it has at a sample rate, in Hz."""
@@ -519,13 +537,18 @@ def _not_found_message(uri: str) -> str:
   return f'uri={uri!r}: no such LV2 plugin is installed. {hint}'
 
 
-def why_not_loaded(plugin: Plugin) -> str:
-  """Returns why a plugin's library cannot be loaded, or '' if it can."""
+def library_path(plugin: Plugin) -> pathlib.Path | None:
+  """Returns a plugin's library, or None if its bundle names none."""
   with _lock:
     node = _lib.lilv_plugin_get_library_uri(plugin.handle)
-    if node == _ffi.NULL:
-      return f'{plugin.bundle_path} names no library for it'
-    path = _file_path(node)
+    return None if node == _ffi.NULL else _file_path(node)
+
+
+def why_not_loaded(plugin: Plugin) -> str:
+  """Returns why a plugin's library cannot be loaded, or '' if it can."""
+  path = library_path(plugin)
+  if path is None:
+    return f'{plugin.bundle_path} names no library for it'
   try:
     ctypes.CDLL(os.fspath(path))
   except OSError as error:  # names the file, and what it lacks

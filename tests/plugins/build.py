@@ -7,6 +7,7 @@ _PREFIXES = """\
 @prefix lv2: <http://lv2plug.in/ns/lv2core#> .
 @prefix bufsz: <http://lv2plug.in/ns/ext/buf-size#> .
 @prefix doap: <http://usefulinc.com/ns/doap#> .
+@prefix rdf: <http://www.w3.org/1999/02/22-rdf-syntax-ns#> .
 @prefix rdfs: <http://www.w3.org/2000/01/rdf-schema#> .
 @prefix units: <http://lv2plug.in/ns/extensions/units#> .
 @prefix test: <urn:dafx-test:> .
@@ -29,6 +30,11 @@ _PLUGINS = {
   'fussy': (1, 0, 1, ''),
   'worker': (0, 0, 1, ''),
   'tuned': (0.5, 0, 0.5, ''),
+  'uninitialised': (0, 0, 1, ''),
+  'random': (1, 0, 1, ''),
+  'hidden': (0.5, 0, 0.99, ''),
+  'grows': (0.5, 0, 0.99, ''),
+  'stepped': (0, 0, 8, ''),
 }
 
 
@@ -46,6 +52,15 @@ def _turtle(name, default, minimum, maximum, more):
   )
   if name == 'tuned':
     span += ' lv2:portProperty lv2:sampleRate ;'
+  if name == 'stepped':
+    span += (
+      ' lv2:portProperty lv2:enumeration ; '
+      + ' ; '.join(
+        f'lv2:scalePoint [ rdfs:label "{x}" ; rdf:value {x} ]'
+        for x in (0, 1, 8)
+      )
+      + ' ;'
+    )
   latency = 'lv2:designation lv2:latency ;' if name == 'late' else ''
   ports = [
     _port(0, 'lv2:AudioPort , lv2:InputPort', 'in'),

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <lv2/atom/atom.h>
 #include <lv2/buf-size/buf-size.h>
@@ -26,7 +27,10 @@ typedef struct {
   float max_block;
   float answer;
   const LV2_Worker_Schedule* schedule;
+  float* memory;
 } Plugin;
+
+enum { N_MEMORY = 1000 };
 
 static LV2_Handle instantiate(const LV2_Descriptor* descriptor, double rate,
                               const char* path,
@@ -49,6 +53,11 @@ static LV2_Handle instantiate(const LV2_Descriptor* descriptor, double rate,
       if (options->key == key)
         self->max_block = (float)*(const int32_t*)options->value;
   }
+  if (!strcmp(descriptor->URI, PREFIX "hidden")) /* not from malloc */
+    self->memory = mmap(NULL, N_MEMORY * sizeof(float), PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (!strcmp(descriptor->URI, PREFIX "uninitialised"))
+    self->memory = malloc(N_MEMORY * sizeof(float));
   return self;
 }
 
@@ -57,6 +66,16 @@ static void connect_port(LV2_Handle handle, uint32_t port, void* data) {
 }
 
 static void cleanup(LV2_Handle handle) { free(handle); }
+
+static void cleanup_memory(LV2_Handle handle) {
+  free(((Plugin*)handle)->memory);
+  free(handle);
+}
+
+static void cleanup_hidden(LV2_Handle handle) {
+  munmap(((Plugin*)handle)->memory, N_MEMORY * sizeof(float));
+  free(handle);
+}
 
 #define RUN(name)                                             \
   static void run_##name(LV2_Handle handle, uint32_t n) {     \
@@ -89,6 +108,28 @@ RUN(delay) {
   self->at = (self->at + 1) % DELAY;
 }
   *report = DELAY;
+}
+
+/* Adds what memory that nobody wrote held, then leaves something there. */
+RUN(uninitialised) {
+  out[i] = in[i] + self->memory[i % N_MEMORY];
+  self->memory[i % N_MEMORY] = 1.0f;
+} }
+
+/* amount * rand() */
+RUN(random) { out[i] = amount * (float)rand(); } }
+
+/* As onepole, its state in memory that is not from malloc ("hidden") or that it
+ * takes in its first run ("grows"). */
+RUN(hidden) {
+  self->memory[0] = (1.0f - amount) * in[i] + amount * self->memory[0];
+  out[i] = self->memory[0];
+} }
+
+static void run_grows(LV2_Handle handle, uint32_t n) {
+  Plugin* self = handle;
+  if (!self->memory) self->memory = malloc(N_MEMORY * sizeof(float));
+  run_hidden(handle, n);
 }
 
 /* NaN and infinity above 1, else in. */
@@ -153,8 +194,15 @@ static const LV2_Descriptor descriptors[] = {
     DESCRIPTOR("late", run_delay),      DESCRIPTOR("nan", run_nan),
     DESCRIPTOR("block", run_block),     DESCRIPTOR("fixed", run_block),
     DESCRIPTOR("options", run_options), DESCRIPTOR("cross", run_cross),
-    DESCRIPTOR("fatal", run_fatal),    DESCRIPTOR("tuned", run_block),
+    DESCRIPTOR("fatal", run_fatal),     DESCRIPTOR("tuned", run_block),
     DESCRIPTOR("alien", run_gain),      DESCRIPTOR("fussy", run_gain),
+    DESCRIPTOR("random", run_random),   DESCRIPTOR("stepped", run_gain),
+    {PREFIX "uninitialised", instantiate, connect_port, NULL,
+     run_uninitialised, NULL, cleanup_memory, NULL},
+    {PREFIX "hidden", instantiate, connect_port, NULL, run_hidden, NULL,
+     cleanup_hidden, NULL},
+    {PREFIX "grows", instantiate, connect_port, NULL, run_grows, NULL,
+     cleanup_memory, NULL},
     {PREFIX "worker", instantiate, connect_port, NULL, run_worker, NULL,
      cleanup, worker_extension},
 };

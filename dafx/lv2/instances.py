@@ -1,0 +1,163 @@
+"""Instances of plugins: made, run, and brought back to their start."""
+
+import os
+
+import numpy as np
+
+from dafx.lv2 import _host, errors, world
+
+_ffi = _host.ffi
+_lib = _host.lib
+
+_KINDS = {
+  ('control', True): _lib.DAFX_CONTROL_IN,
+  ('control', False): _lib.DAFX_CONTROL_OUT,
+  ('audio', True): _lib.DAFX_AUDIO_IN,
+  ('audio', False): _lib.DAFX_AUDIO_OUT,
+  ('cv', True): _lib.DAFX_CV_IN,
+  ('cv', False): _lib.DAFX_CV_OUT,
+  ('atom', True): _lib.DAFX_ATOM_IN,
+  ('atom', False): _lib.DAFX_ATOM_OUT,
+}
+
+
+class Instance:
+  """An active instance of a plugin, in its start state; freed with the object.
+
+  Args:
+    plugin: The plugin, as it is at the sample rate.
+    sample_rate: In Hz.
+    block_size: Largest number of samples per run.
+    values: What each port holds at the start; of use to controls only.
+    controls: Symbols of the controls that `run` gets values for.
+    can_rewind: Whether to prepare for `rewind`, which takes memory.
+
+  Attributes:
+    can_rewind: As above.
+    is_used: Whether it may have left its start state.
+    was_rewound: Whether it came to its start state by `rewind`.
+
+  Raises:
+    errors.PluginError: The plugin refuses, or its library does not load.
+  """
+
+  def __init__(
+    self,
+    plugin: world.Plugin,
+    sample_rate: float,
+    block_size: int,
+    values: np.ndarray,
+    controls,
+    can_rewind: bool = False,
+  ):
+    kinds = [
+      _KINDS.get((p.kind, p.is_input), _lib.DAFX_UNCONNECTED)
+      for p in plugin.ports
+    ]
+    state = world.load_default_state(plugin)
+    if state != _ffi.NULL:
+      state = _ffi.gc(state, _lib.lilv_state_free)
+    self._default_state = state  # must outlive the handle
+    self._plugin = plugin
+    self.can_rewind = can_rewind
+    self._n_inputs = len(plugin.audio_inputs)
+    self._n_outputs = len(plugin.audio_outputs)
+    self._has_controls = bool(controls)
+    with world.instantiation_lock():
+      handle = _lib.dafx_instance_new(
+        plugin.handle,
+        os.fsencode(plugin.bundle_path) + b'/',
+        os.fsencode(world.library_path(plugin) or ''),
+        sample_rate,
+        block_size,
+        plugin.needs_fixed_block,
+        len(kinds),
+        _ffi.new('uint8_t[]', kinds),
+        _ffi.from_buffer('float[]', values),
+        _ffi.new('uint32_t[]', [max(p.n_bytes, 16) for p in plugin.ports]),
+        len(controls),
+        _ffi.new('uint32_t[]', [plugin.control(s).index for s in controls]),
+        state,
+        can_rewind,
+      )
+    if handle == _ffi.NULL:
+      reason = world.why_not_loaded(plugin)
+      why = f'its library does not load ({reason})'
+      if not reason:
+        why = (
+          f'the plugin refuses sample_rate={sample_rate:g} Hz or '
+          f'block_size={block_size}. DAFX_LV2_LOG=1 in the environment shows '
+          'what it says; another rate or size may do'
+        )
+      message = f'{plugin.uri} could not be instantiated: {why}.'
+      raise errors.PluginError(message)
+    self.handle = _ffi.gc(handle, _lib.dafx_instance_free)
+    self.is_used = self.was_rewound = False
+
+  def renew(self):
+    """Replaces the plugin's handle by a new one, in its start state.
+
+    Raises:
+      errors.PluginError: The plugin refuses; the instance is of no more use.
+    """
+    if not _lib.dafx_instance_renew(self.handle):
+      raise errors.PluginError(
+        f'{self._plugin.uri} could not be instantiated again.'
+      )
+    self.is_used = self.was_rewound = False
+
+  def rewind(self) -> bool:
+    """Sets the memory of the plugin's instance to what it held at the start.
+
+    Returns:
+      Whether that could be: it was prepared for, and the plugin took and gave
+      back no memory since.
+    """
+    self.was_rewound = bool(_lib.dafx_instance_rewind(self.handle))
+    self.is_used = self.is_used and not self.was_rewound
+    return self.was_rewound
+
+  def value(self, index: int) -> float:
+    """Returns what a control port holds now."""
+    return _lib.dafx_instance_value(self.handle, index)
+
+  def run(
+    self,
+    audio: np.ndarray,
+    controls: np.ndarray,
+    hop_size: int,
+    out: np.ndarray,
+    n_skip: int = 0,
+    warm_up: int = 0,
+  ) -> int:
+    """Renders on from the present state.
+
+    Args:
+      audio: Shape [n_channels, n_samples], strides as they may be; as many
+        channels as the plugin has inputs, or one, which then feeds them all.
+      controls: In port units, shape [n_frames, n_controls], contiguous.
+      hop_size: Samples per frame.
+      out: Where to write, shape [n_outputs, n_samples], rows contiguous.
+      n_skip: Samples to drop at the start of the output; as much silence
+        follows the audio, so that the output has its length.
+      warm_up: Samples of silence to run before.
+
+    Returns:
+      Number of samples that were not finite, which are set to zero.
+    """
+    self.is_used = True
+    n_channels, n_samples = audio.shape
+    return _lib.dafx_render(
+      self.handle,
+      _ffi.cast('float*', audio.__array_interface__['data'][0]),
+      audio.strides[1] // 4,
+      audio.strides[0] // 4 if n_channels > 1 else 0,
+      _ffi.cast('float*', out.__array_interface__['data'][0]),
+      out.strides[0] // 4,
+      n_samples,
+      n_skip,
+      _ffi.from_buffer('float[]', controls),
+      len(controls) if self._has_controls else 0,
+      hop_size,
+      warm_up,
+    )
