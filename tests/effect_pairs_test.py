@@ -183,13 +183,25 @@ def test_bad_pairs_are_named(tmp_path, wet, rate, message):
     effect_pairs.read_pair(pair_of(tmp_path, noise(8000), wet, rate), RATE)
 
 
-def test_train_and_valid_are_side_by_side():
-  train = effect_pairs.contiguous_part(1000, 'train', 0.2)
-  valid = effect_pairs.contiguous_part(1000, 'valid', 0.2)
-  assert (train, valid) == ((0, 800), (800, 1000))
+def test_splits_are_side_by_side():
+  parts = [
+    effect_pairs.contiguous_part(1000, split, 0.2, 0.1)
+    for split in ('train', 'valid', 'test')
+  ]
+  assert parts == [(0, 700), (700, 900), (900, 1000)]
+  assert effect_pairs.contiguous_part(1000, 'valid', 0.2) == (800, 1000)
   assert effect_pairs.contiguous_part(1000, 'all', 0.2) == (0, 1000)
-  for split, fraction in (('test', 0.2), ('train', 1.0)):
-    with pytest.raises(
-      ValueError, match=f'{split if split == "test" else 1.0}'
-    ):
-      effect_pairs.contiguous_part(1000, split, fraction)
+
+
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    (('tests', 0.2), 'tests'),
+    (('train', 1.0), 'valid_fraction=1.0'),
+    (('train', 0.0), 'valid_fraction=0.0'),
+    (('train', 0.5, 0.5), 'test_fraction=0.5'),
+  ],
+)
+def test_bad_splits_are_named(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    effect_pairs.contiguous_part(1000, *arguments)

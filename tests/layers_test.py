@@ -24,6 +24,7 @@ TRAINING_LEVELS = (
   ),
   ('data', 'report'),
   ('tfrecords', 'effect_pairs'),
+  ('effect_data',),
   ('models',),
   ('trainers',),
   ('inference',),

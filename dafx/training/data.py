@@ -251,6 +251,16 @@ class Provider:
     """Returns a part of input and target, [2, n_samples, n_channels]."""
     raise NotImplementedError  # abstract
 
+  @property
+  def knob_names(self) -> tuple[str, ...]:
+    """What the columns of 'knobs' in a batch are; none for most data."""
+    return ()
+
+  def _knobs(self, index: int) -> np.ndarray:
+    """Returns the knob settings of an item, in [0, 1], [n_knobs]."""
+    del index
+    return np.zeros(0)
+
   def _input_gain(self, index: int) -> float:
     """Returns the gain of an item's input, which is measured once."""
     with self._lock:
@@ -271,7 +281,7 @@ class Provider:
         beginning as it is.
     """
     length = self._length(index)
-    start = _crop_start(rng, length, self.n_samples)
+    start = crop_start(rng, length, self.n_samples)
     stop = min(start + self.n_samples, length)
     if self.preprocessor is None:
       crop = self._read(index, start, stop - start)
@@ -317,21 +327,28 @@ class Provider:
 
     Returns:
       Dataset of {'audio': ..., 'target': ...}, each float32 of shape
-      [batch_size, n_samples] for one channel, else [..., n_channels].
+      [batch_size, n_samples] for one channel, else [..., n_channels]; with
+      'knobs', [batch_size, n_knobs], where the data has some.
     """
     batch_size = batch_size if repeats < 0 else min(batch_size, self.n_items)
 
     def load(position):
       index = _permuted(int(position), self.n_items, seed, shuffle)
       rng = np.random.default_rng([seed, int(position)]) if shuffle else None
-      return self._load(index, rng).astype(np.float32)
+      pair = self._load(index, rng).astype(np.float32)
+      return pair, self._knobs(index).astype(np.float32)
 
     def to_features(position):
-      pair = tf.numpy_function(load, [position], tf.float32, stateful=False)
+      pair, knobs = tf.numpy_function(
+        load, [position], [tf.float32, tf.float32], stateful=False
+      )
       pair.set_shape([2, self.n_samples, self.n_channels])
       if self.n_channels == 1:
         pair = pair[..., 0]
-      return {'audio': pair[0], 'target': pair[1]}
+      features = {'audio': pair[0], 'target': pair[1]}
+      if self.knob_names:
+        features['knobs'] = tf.ensure_shape(knobs, [len(self.knob_names)])
+      return features
 
     if repeats < 0:
       positions = tf.data.Dataset.counter(first_step * batch_size)
@@ -348,7 +365,8 @@ class Provider:
     return dataset.prefetch(_N_AHEAD).with_options(options)
 
 
-def _crop_start(rng, n_available: int, n_samples: int) -> int:
+def crop_start(rng, n_available: int, n_samples: int) -> int:
+  """Returns where a crop begins: at random, or at 0 if `rng` is None."""
   if rng is None or n_available <= n_samples:
     return 0
   return int(rng.integers(n_available - n_samples + 1))

@@ -378,30 +378,38 @@ def blip_latency(
 
 
 def contiguous_part(
-  n_samples: int, split: str, valid_fraction: float
+  n_samples: int, split: str, valid_fraction: float, test_fraction: float = 0.0
 ) -> tuple[int, int]:
   """Returns which part of a file a split is.
 
-  Training has the start and validation the end: parts side by side, not mixed,
-  so that no sample is heard in both.
+  Training has the start, then comes validation, then the test: parts side by
+  side, not mixed, so that no sample is heard in two of them.
 
   Args:
     n_samples: Length of the file.
-    split: 'train', 'valid' or 'all'.
+    split: 'train', 'valid', 'test' or 'all'.
     valid_fraction: Share of 'valid', in (0, 1).
+    test_fraction: Share of 'test', in [0, 1).
 
   Returns:
     (first sample, sample after the last).
 
   Raises:
-    ValueError: Another split or share.
+    ValueError: Another split, or shares that leave nothing to train on.
   """
-  if not 0.0 < valid_fraction < 1.0:
-    raise ValueError(f'valid_fraction={valid_fraction} must lie in (0, 1).')
-  border = round(n_samples * (1.0 - valid_fraction))
+  if not (valid_fraction > 0.0 <= test_fraction) or (
+    valid_fraction + test_fraction >= 1.0
+  ):
+    raise ValueError(
+      f'valid_fraction={valid_fraction} must be above 0, test_fraction='
+      f'{test_fraction} at least 0, and both together below 1.'
+    )
+  first = round(n_samples * (1.0 - valid_fraction - test_fraction))
+  second = round(n_samples * (1.0 - test_fraction))
   parts = {
-    'train': (0, border),
-    'valid': (border, n_samples),
+    'train': (0, first),
+    'valid': (first, second),
+    'test': (second, n_samples),
     'all': (0, n_samples),
   }
   if split not in parts:

@@ -1,0 +1,273 @@
+"""Training data of effect models: recorded, or rendered by a plugin.
+
+Batches are {'audio', 'target'} and, where an effect was recorded at several
+settings, 'knobs', [batch, n_knobs] in [0, 1]. As in `data`, a batch depends on
+the seed and the step alone.
+"""
+
+import importlib.resources
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import gin
+import librosa
+import numpy as np
+from absl import logging
+
+from dafx import effects, metrics
+from dafx.training import data, effect_pairs
+
+_DEMO_AUDIO = 'data_preparation/demo_audio'
+# Correlation below which a target counts as upside down.
+_INVERTED = -0.3
+
+
+class Recordings(data.Provider):
+  """Crops of pairs that are held in memory.
+
+  Args:
+    recordings: (name, dry, wet, knobs) of each: audio of shape [n_samples],
+      knobs in [0, 1] of shape [n_knobs].
+    knob_names: What the knobs are.
+    sample_rate: Rate of the audio, in Hz.
+    n_samples: Length of a crop.
+
+  Raises:
+    ValueError: A recording that is shorter than a crop.
+  """
+
+  def __init__(self, recordings, knob_names, sample_rate, n_samples):
+    super().__init__(sample_rate, n_samples, n_channels=1)
+    self.recordings = list(recordings)
+    self._knob_names = tuple(knob_names)
+    self._segments = []  # (recording, first sample)
+    for index, (name, dry, *_) in enumerate(self.recordings):
+      if len(dry) < n_samples:
+        raise ValueError(
+          f'{name} has {len(dry)} samples in this split, less than the crop of '
+          f'n_samples={n_samples} (which holds the receptive field of the '
+          'model and what is learned from). Take shorter crops or longer audio.'
+        )
+      starts = range(0, len(dry) - n_samples + 1, n_samples)
+      self._segments += [(index, start) for start in starts]
+
+  @property
+  def n_items(self) -> int:
+    """Crops that lie side by side in the recordings."""
+    return len(self._segments)
+
+  @property
+  def knob_names(self) -> tuple[str, ...]:
+    """What the columns of 'knobs' are."""
+    return self._knob_names
+
+  def _knobs(self, index):
+    return self.recordings[self._segments[index][0]][3]
+
+  def _length(self, index):
+    # Room for a crop to begin at random before the next segment does.
+    recording, start = self._segments[index]
+    n_left = len(self.recordings[recording][1]) - start
+    return min(n_left, 2 * self.n_samples - 1)
+
+  def _read(self, index, start, n_samples):
+    recording, first = self._segments[index]
+    _, dry, wet, _ = self.recordings[recording]
+    part = slice(first + start, first + start + n_samples)
+    return np.stack([dry[part], wet[part]])[..., np.newaxis]
+
+
+@gin.register
+class RecordingProvider(Recordings):
+  """Recordings of an effect, in the layouts of `effect_pairs`.
+
+  Args:
+    input_path: A dry file, or a folder of `*.input.wav`.
+    target_path: The wet file, or a folder of `*.target.wav`; '' for the folder
+      of the dry ones.
+    split: 'train', 'valid' or 'test': parts of each file side by side; 'all'
+      for a folder of a split of its own.
+    sample_rate: Rate that the files must have, in Hz.
+    n_samples: Length of a crop.
+    valid_fraction: Share of each file that is for validation.
+    test_fraction: Share of each file that is for the test.
+    align: Whether to take out the latency that blips tell.
+
+  Raises:
+    FileNotFoundError: There is no such file or folder.
+    ValueError: Pairs that do not fit together or these settings; the message
+      says which.
+  """
+
+  def __init__(
+    self,
+    input_path: str = gin.REQUIRED,
+    target_path: str = '',
+    split: str = 'train',
+    sample_rate: int = 48000,
+    n_samples: int = 48000,
+    valid_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    align: bool = True,
+  ):
+    dry = pathlib.Path(input_path).expanduser()
+    wet = pathlib.Path(target_path).expanduser() if target_path else None
+    if dry.is_dir():
+      pairs = effect_pairs.find_effect_pairs(dry, wet)
+    elif wet is None or wet.is_dir():
+      raise ValueError(
+        f'{dry} is a file: target_path={target_path!r} must be the file of '
+        'what the effect made of it.'
+      )
+    else:
+      pairs = [effect_pairs.EffectPair(wet.name, dry, wet)]
+    columns = effect_pairs.knob_columns(pairs)
+    recordings = []
+    for pair in pairs:
+      ours, theirs, latency = effect_pairs.read_pair(pair, sample_rate, align)
+      _report(pair.name, ours, theirs, latency)
+      start, stop = effect_pairs.contiguous_part(
+        len(ours), split, valid_fraction, test_fraction
+      )
+      knobs = effect_pairs.knob_values(pair, columns)
+      part = ours[start:stop], theirs[start:stop]
+      recordings.append((pair.name, *part, knobs))
+    super().__init__(recordings, columns, sample_rate, n_samples)
+
+
+def _report(name, dry, wet, latency):
+  """Logs what was found of latency and polarity."""
+  if latency:
+    logging.info('%s: a latency of %d samples is taken out.', name, latency)
+  correlation = metrics.polarity(dry, wet)
+  if correlation < _INVERTED:
+    logging.warning(
+      '%s is upside down against its input (correlation %.2f). Models that '
+      'learn from spectra alone do not hear it.',
+      name,
+      correlation,
+    )
+
+
+@gin.register
+class RenderedProvider(Recordings):
+  """What an LV2 plugin makes of dry audio: to clone it into a network.
+
+  Args:
+    uri: The plugin.
+    knobs: Symbols of controls that become the model's knobs; in [0, 1] over
+      their range, in their scale.
+    ranges: (low, high) in port units, by symbol, of knobs that are to move in
+      less than the plugin's range.
+    fixed: Values of other controls, in port units.
+    dry_path: A file, or a folder; '' for the music that comes with dafx. Of a
+      folder with subfolders train, valid and test each split has its own; other
+      audio is split side by side.
+    split: 'train', 'valid' or 'test'.
+    sample_rate: Of the audio, in Hz; dry files are resampled.
+    n_samples: Length of a crop.
+    n_settings: Settings of the knobs that the audio is rendered at; they are
+      spread evenly, and other ones for each split.
+    seconds: Dry audio per setting, at most.
+    input_gain_db: Gain of the dry audio.
+    valid_fraction: Share of validation where the split is side by side.
+    test_fraction: Share of the test there.
+    seed: Seed of settings and of which audio is taken.
+
+  Raises:
+    FileNotFoundError: There is no dry audio.
+    ValueError: No such plugin or symbol, or settings out of range.
+    lv2.PluginError: The plugin cannot be run here.
+  """
+
+  def __init__(
+    self,
+    uri: str = gin.REQUIRED,
+    knobs: Sequence[str] = (),
+    ranges: Mapping[str, Sequence[float]] | None = None,
+    fixed: Mapping[str, float] | None = None,
+    dry_path: str = '',
+    split: str = 'train',
+    sample_rate: int = 48000,
+    n_samples: int = 48000,
+    n_settings: int = 1,
+    seconds: float = 60.0,
+    input_gain_db: float = 0.0,
+    valid_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    seed: int = 0,
+  ):
+    self.processor = effects.LV2Plugin(
+      uri,
+      trainable=list(knobs),
+      fixed=fixed,
+      ranges=ranges,
+      sample_rate=sample_rate,
+      name='target',
+    )
+    offset = ('train', 'valid', 'test').index(split)
+    dry = _dry_audio(
+      dry_path, split, sample_rate, valid_fraction, test_fraction
+    )
+    n_dry = max(int(seconds * sample_rate), n_samples)
+    settings = spread_settings(n_settings, len(knobs), 3 * seed + offset)
+    rng = np.random.default_rng([seed, offset])
+    recordings = []
+    for index, setting in enumerate(settings):
+      start = data.crop_start(rng, len(dry), n_dry)
+      part = 10 ** (input_gain_db / 20) * dry[start : start + n_dry]
+      part = part.astype(np.float32)
+      wet = self.processor(part[np.newaxis], setting[np.newaxis])[0].numpy()
+      recordings.append((f'{split} setting {index}', part, wet, setting))
+    names = self.processor.symbols
+    super().__init__(recordings, names, sample_rate, n_samples)
+
+
+def spread_settings(n_settings: int, n_knobs: int, seed: int) -> np.ndarray:
+  """Draws settings that cover the range of each knob evenly.
+
+  A Latin hypercube (McKay et al., 1979): of n intervals of a knob each has one
+  setting.
+
+  Args:
+    n_settings: Number of settings.
+    n_knobs: Number of knobs.
+    seed: Seed of the draws.
+
+  Returns:
+    In [0, 1], shape [n_settings, n_knobs], float32.
+  """
+  rng = np.random.default_rng(seed)
+  cells = (
+    np.stack([rng.permutation(n_settings) for _ in range(n_knobs)], axis=-1)
+    if n_knobs
+    else np.zeros([n_settings, 0])
+  )
+  places = rng.uniform(size=cells.shape)
+  return ((cells + places) / n_settings).astype(np.float32)
+
+
+def _dry_audio(path, split, sample_rate, valid_fraction, test_fraction):
+  """Returns the dry audio of a split, one file after the other, [n_samples]."""
+  if path:
+    path = pathlib.Path(path).expanduser()
+  else:
+    path = pathlib.Path(
+      str(importlib.resources.files('dafx.training') / _DEMO_AUDIO)
+    )
+  is_split = (path / split).is_dir()
+  if path.is_dir():
+    files = data.find_audio(path / split if is_split else path)
+  else:
+    data.read_info(path)
+    files = [path]
+  parts = []
+  for file in files:
+    audio = librosa.load(file, sr=sample_rate, mono=True)[0]
+    start, stop = (0, len(audio))
+    if not is_split:
+      start, stop = effect_pairs.contiguous_part(
+        len(audio), split, valid_fraction, test_fraction
+      )
+    parts.append(audio[start:stop])
+  return np.concatenate(parts)
