@@ -1,5 +1,21 @@
 """Tensor maths that `ddsp.core` lacks, as pure functions."""
 
+from dafx.core.filters import (
+  FILTER_TYPES,
+  FILTERS_WITH_GAIN,
+  design_biquads,
+  frame_hop,
+  sosfilt,
+)
 from dafx.core.units import range_to_unit, unit_to_range, unit_to_range_slope
 
-__all__ = ['range_to_unit', 'unit_to_range', 'unit_to_range_slope']
+__all__ = [
+  'FILTERS_WITH_GAIN',
+  'FILTER_TYPES',
+  'design_biquads',
+  'frame_hop',
+  'range_to_unit',
+  'sosfilt',
+  'unit_to_range',
+  'unit_to_range_slope',
+]

@@ -1,0 +1,357 @@
+"""Recursive filters that are exact, keep state, and have gradients.
+
+A cascade of second-order sections is one linear state-space system. Within a
+chunk of audio its output is a matrix product with the impulse response plus
+what the state at the chunk's start still gives; the states at all chunks'
+starts come from a scan of logarithmic depth. So the filter is exact, whatever
+its poles, at the cost of a few matrix products.
+
+Everything small (coefficients, powers of the state matrix, states) is in double
+precision: a low filter has poles so close to 1 that single precision would be
+heard. Only the audio is single precision.
+"""
+
+import math
+from collections.abc import Sequence
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+FILTER_TYPES = (
+  'low_pass',
+  'high_pass',
+  'band_pass',
+  'notch',
+  'all_pass',
+  'peak',
+  'low_shelf',
+  'high_shelf',
+)
+# Types that have a gain; for the others it is ignored.
+FILTERS_WITH_GAIN = ('peak', 'low_shelf', 'high_shelf')
+
+# Highest frequency of a design, relative to the sample rate.
+_MAX_F0 = 0.49
+# Samples per chunk: one filter for all of the audio, or one for each frame,
+# where each has a matrix of its own.
+_STATIC_CHUNK, _FRAME_CHUNK = 128, 32
+
+
+def design_biquads(types: Sequence[str], f0_hz, q, gain_db, sample_rate: float):
+  """Designs second-order sections, differentiably.
+
+  From R. Bristow-Johnson's "Cookbook formulae for audio EQ biquad filter
+  coefficients". A band pass has a gain of 0 dB at its centre. At q = sqrt(1/2),
+  low and high pass are Butterworth filters and shelves are as steep as they
+  can be without a bump.
+
+  Args:
+    types: Type of each section, of `FILTER_TYPES`.
+    f0_hz: Cut-off, centre or middle of the slope in Hz, [..., n_sections];
+      clipped to below half of the sample rate.
+    q: Quality factor, above 0, shape [..., n_sections].
+    gain_db: Gain in dB, shape [..., n_sections]; for `FILTERS_WITH_GAIN`.
+    sample_rate: In Hz.
+
+  Returns:
+    Sections (b0, b1, b2, 1, a1, a2), shape [..., n_sections, 6], float64.
+
+  Raises:
+    ValueError: An unknown type, or a number of sections that is not the types'.
+  """
+  f0_hz, q, gain_db = (tf.cast(x, tf.float64) for x in (f0_hz, q, gain_db))
+  for type_ in types:
+    if type_ not in FILTER_TYPES:
+      raise ValueError(f'Filter type {type_!r} must be one of {FILTER_TYPES}.')
+  for name, value in (('f0_hz', f0_hz), ('q', q), ('gain_db', gain_db)):
+    if value.shape.rank == 0 or value.shape[-1] != len(types):
+      raise ValueError(
+        f'{name} has shape {value.shape}; its last dimension must be '
+        f'{len(types)}, the number of types ({", ".join(types)}).'
+      )
+  f0_hz = tf.clip_by_value(f0_hz, 1e-3, _MAX_F0 * sample_rate)
+  w0 = 2.0 * math.pi * f0_hz / sample_rate
+  sections = []
+  for i, type_ in enumerate(types):
+    section = _design(
+      type_,
+      tf.cos(w0[..., i]),
+      tf.sin(w0[..., i]) / (2.0 * q[..., i]),
+      10.0 ** (gain_db[..., i] / 40.0),
+    )
+    b0, b1, b2, a0, a1, a2 = section
+    one = tf.ones_like(a0)
+    sections.append(
+      tf.stack([b0 / a0, b1 / a0, b2 / a0, one, a1 / a0, a2 / a0], axis=-1)
+    )
+  return tf.stack(sections, axis=-2)
+
+
+def _design(type_, cos, alpha, a):
+  """Returns (b0, b1, b2, a0, a1, a2); `a` is the square root of the gain."""
+  if type_ in ('low_shelf', 'high_shelf'):
+    # A high shelf is a low shelf with the frequency axis turned round.
+    c = cos if type_ == 'low_shelf' else -cos
+    sign = 1.0 if type_ == 'low_shelf' else -1.0
+    slope = 2.0 * tf.sqrt(a) * alpha
+    return (
+      a * ((a + 1) - (a - 1) * c + slope),
+      sign * 2.0 * a * ((a - 1) - (a + 1) * c),
+      a * ((a + 1) - (a - 1) * c - slope),
+      (a + 1) + (a - 1) * c + slope,
+      sign * -2.0 * ((a - 1) + (a + 1) * c),
+      (a + 1) + (a - 1) * c - slope,
+    )
+  if type_ == 'peak':
+    up, down = alpha * a, alpha / a
+    return 1 + up, -2 * cos, 1 - up, 1 + down, -2 * cos, 1 - down
+  zero = tf.zeros_like(cos)
+  numerators = {
+    'low_pass': lambda: ((1 - cos) / 2, 1 - cos, (1 - cos) / 2),
+    'high_pass': lambda: ((1 + cos) / 2, -1 - cos, (1 + cos) / 2),
+    'band_pass': lambda: (alpha, zero, -alpha),
+    'notch': lambda: (zero + 1, -2 * cos, zero + 1),
+    'all_pass': lambda: (1 - alpha, -2 * cos, 1 + alpha),
+  }
+  return (*numerators[type_](), 1 + alpha, -2 * cos, 1 - alpha)
+
+
+def sosfilt(audio, sos, state=None):
+  """Filters audio through a cascade of second-order sections.
+
+  Each section is the transposed direct form II, as in `scipy.signal.sosfilt`,
+  whose `zi` is the state here. Coefficients may change from frame to frame; the
+  state goes on across them unchanged, as in the recursion run sample by sample.
+  In this form what is stored are outputs already weighted by the coefficients
+  of their time, so that a change is heard less than in the direct form II.
+
+  Args:
+    audio: Shape [batch, n_samples].
+    sos: Sections (b0, b1, b2, 1, a1, a2), shape [batch, n_frames, n_sections,
+      6], or with 1 for batch. Frame t holds from sample t * hop on, hop being
+      n_samples / n_frames rounded up.
+    state: Two values per section, shape [batch, n_sections, 2]; zeros without.
+
+  Returns:
+    (Audio of the same shape, float32, state after it, float64).
+
+  Raises:
+    ValueError: Shapes that do not fit.
+  """
+  audio = tf.convert_to_tensor(audio, tf.float32)
+  sos = tf.cast(sos, tf.float64)
+  if audio.shape.rank != 2 or None in audio.shape:
+    raise ValueError(
+      f'audio has shape {audio.shape}; it must be [batch, n_samples], both '
+      'known. Fold channels into the batch.'
+    )
+  batch_size, n_samples = audio.shape
+  if sos.shape.rank != 4 or sos.shape[-1] != 6:
+    raise ValueError(
+      f'sos has shape {sos.shape}; it must be [batch, n_frames, n_sections, 6].'
+    )
+  n_frames, n_sections = sos.shape[1:3]
+  if state is None:
+    state = tf.zeros([batch_size, n_sections, 2], tf.float64)
+  state = tf.reshape(tf.cast(state, tf.float64), [batch_size, 2 * n_sections])
+  hop = frame_hop(n_samples, n_frames)
+  n_whole = n_samples // hop
+  if n_whole == 0:
+    return audio, tf.reshape(state, [batch_size, n_sections, 2])
+  parts = [(audio[:, : n_whole * hop], sos[:, :n_whole], hop)]
+  if n_samples % hop:
+    rest = audio[:, n_whole * hop :]
+    parts.append((rest, sos[:, n_whole : n_whole + 1], n_samples % hop))
+  outputs = []
+  for part, part_sos, part_hop in parts:
+    output, state = _filter_frames(part, part_sos, state, part_hop)
+    outputs.append(output)
+  audio = outputs[0] if len(outputs) == 1 else tf.concat(outputs, axis=1)
+  return audio, tf.reshape(state, [batch_size, n_sections, 2])
+
+
+def frame_hop(n_samples: int, n_frames: int) -> int:
+  """Returns the samples per frame of controls: rounded up, at least 1."""
+  return max(1, -(-n_samples // n_frames))
+
+
+def _state_space(sos):
+  """Joins sections to one system.
+
+  With input x and state s: y = c s + d x, and the next state is A s + b x.
+
+  Args:
+    sos: Shape [..., n_sections, 6].
+
+  Returns:
+    A [..., n, n], b [..., n], c [..., n], d [...], n being 2 * n_sections.
+  """
+  b0, b1, b2, _, a1, a2 = tf.unstack(sos, axis=-1)  # Each [..., n_sections].
+  n_sections = sos.shape[-2]
+  d = tf.ones_like(b0[..., 0])
+  rows, into, c = [], [], None
+  for k in range(n_sections):
+    # The section's own state (s1, s2): y = s1 + b0 u, s1' = s2 + b1 u - a1 y,
+    # s2' = b2 u - a2 y.
+    for own, b, a in ((1.0, b1, a1), (0.0, b2, a2)):
+      gain = (b[..., k] - a[..., k] * b0[..., k])[..., tf.newaxis]
+      row = [] if c is None else [gain * c]
+      row += [-a[..., k, tf.newaxis], own * tf.ones_like(gain)]
+      row += [tf.zeros_like(sos[..., 0, :1])] * (2 * (n_sections - k - 1))
+      rows.append(tf.concat(row, axis=-1))
+      into.append(gain[..., 0] * d)
+    gain = b0[..., k, tf.newaxis]
+    one = tf.ones_like(gain)
+    passed = [] if c is None else [gain * c]
+    c = tf.concat([*passed, one, tf.zeros_like(one)], axis=-1)
+    d = d * b0[..., k]
+  return tf.stack(rows, axis=-2), tf.stack(into, axis=-1), c, d
+
+
+def _power(doublings, exponent):
+  """Returns A ** exponent, >= 1, from [A, A ** 2, A ** 4, ...]."""
+  result = None
+  for i, square in enumerate(doublings):
+    if exponent >> i & 1:
+      result = square if result is None else result @ square
+  return result
+
+
+def _doublings(A, largest):
+  """Returns [A, A ** 2, A ** 4, ...], enough for exponents up to `largest`."""
+  powers = [A]
+  while 2 ** len(powers) <= largest:
+    powers.append(powers[-1] @ powers[-1])
+  return powers
+
+
+def _rows_times_powers(row, doublings, count):
+  """Returns row, row A, row A ** 2, ...: [..., count, n]."""
+  rows = row[..., tf.newaxis, :]
+  for square in doublings:
+    if rows.shape[-2] >= count:
+      break
+    rows = tf.concat([rows, rows @ square], axis=-2)
+  return rows[..., :count, :]
+
+
+def _toeplitz(h):
+  """Returns T [..., n, n] with x T the causal convolution of x and h [..., n].
+
+  Row j is h shifted to the right by j. Rows of h and as many zeros, read with
+  a stride of one less than their length, are shifted so by themselves.
+  """
+  n = h.shape[-1]
+  lead = h.shape[:-1].as_list()
+  padded = tf.concat([h, tf.zeros_like(h)], axis=-1)
+  tiled = tf.tile(padded, [1] * len(lead) + [n])
+  skewed = tf.reshape(tiled[..., : n * (2 * n - 1)], [*lead, n, 2 * n - 1])
+  return skewed[..., :n]
+
+
+def _filter_frames(audio, sos, state, hop):
+  """Filters whole frames of `hop` samples; see `sosfilt`.
+
+  Shapes: batch B (coefficients: B or 1), frames F, chunks of a frame J, samples
+  of a chunk C, states n.
+  """
+  batch_size, n_frames = audio.shape[0], audio.shape[1] // hop
+  chunk = min(hop, _STATIC_CHUNK if sos.shape[1] == 1 else _FRAME_CHUNK)
+  n_chunks = -(-hop // chunk)
+  n_last = hop - (n_chunks - 1) * chunk  # samples in a frame's last chunk
+  A, b, c, d = _state_space(sos)
+  powers = _doublings(A, hop)
+  outof = _rows_times_powers(c, powers, chunk)  # c A^i: [B, F, C, n].
+  into = _rows_times_powers(  # A^i b: [B, F, C, n].
+    b, [tf.linalg.matrix_transpose(p) for p in powers], chunk
+  )
+  response = tf.concat(
+    [
+      d[..., tf.newaxis],
+      tf.linalg.matvec(outof[..., : chunk - 1, :], b),
+    ],
+    axis=-1,
+  )
+  frames = tf.reshape(audio, [batch_size, n_frames, hop])
+  frames = tf.pad(frames, [[0, 0], [0, 0], [0, n_chunks * chunk - hop]])
+  chunks = tf.reshape(frames, [batch_size, n_frames, n_chunks, chunk])
+
+  # What each chunk adds to the state at its end.
+  reach = tf.reverse(into, axis=[-2])
+  wide = tf.cast(chunks, tf.float64)
+  last = wide[:, :, -1, :n_last]  # [B, F, n_last].
+  added_last = tf.linalg.matvec(
+    reach[..., chunk - n_last :, :], last, transpose_a=True
+  )
+  step = _power(powers, chunk)
+  step_last = _power(powers, n_last)
+  start_free = _scan_chunks(wide[:, :, :-1] @ reach, step)
+  end_free = added_last + tf.linalg.matvec(step_last, start_free[:, :, -1])
+  # States at the starts of frames, then of chunks.
+  frame_step = _power(powers, hop)
+  frame_starts, state = _scan_frames(frame_step, end_free, state)
+  starts = start_free + _free_states(frame_starts, step, n_chunks)
+
+  # In single precision: the bulk of the work.
+  output = chunks @ tf.cast(_toeplitz(response), tf.float32)
+  output += tf.cast(tf.matmul(starts, outof, transpose_b=True), tf.float32)
+  output = tf.reshape(output, [batch_size, n_frames, n_chunks * chunk])
+  return tf.reshape(output[:, :, :hop], [batch_size, -1]), state
+
+
+def _scan_chunks(added, step):
+  """Returns states at chunks' starts, from zero at the frame's start.
+
+  Args:
+    added: What each chunk but the last adds, [B, F, J - 1, n].
+    step: State matrix over a chunk, [B, F, n, n].
+
+  Returns:
+    States [B, F, J, n].
+  """
+  states = tf.pad(added, [[0, 0], [0, 0], [1, 0], [0, 0]])
+  distance, n_chunks = 1, states.shape[2]
+  step = tf.linalg.matrix_transpose(step)
+  while distance < n_chunks:
+    earlier = states[:, :, :-distance] @ step
+    states += tf.pad(earlier, [[0, 0], [0, 0], [distance, 0], [0, 0]])
+    distance *= 2
+    if distance < n_chunks:
+      step = step @ step
+  return states
+
+
+def _free_states(starts, step, count):
+  """Returns s, M s, M ** 2 s, ...: [B, F, count, n] for starts [B, F, n]."""
+  states = starts[:, :, tf.newaxis]
+  step = tf.linalg.matrix_transpose(step)
+  while states.shape[2] < count:
+    states = tf.concat([states, states @ step], axis=2)
+    if states.shape[2] < count:
+      step = step @ step
+  return states[:, :, :count]
+
+
+def _scan_frames(steps, added, state):
+  """Returns (states at frames' starts [B, F, n], state at the end [B, n]).
+
+  Args:
+    steps: State matrix over each frame, [B or 1, F, n, n].
+    added: What each frame adds, [B, F, n].
+    state: State at the first start, [B, n].
+  """
+  if added.shape[1] == 1:
+    end = added[:, 0] + tf.linalg.matvec(steps[:, 0], state)
+    return state[:, tf.newaxis], end
+  steps = tf.broadcast_to(steps, [added.shape[0], *steps.shape[1:]])
+
+  def join(first, second):
+    return (
+      second[0] @ first[0],
+      second[1] + tf.linalg.matvec(second[0], first[1]),
+    )
+
+  over, gained = tfp.math.scan_associative(join, (steps, added), axis=1)
+  ends = gained + tf.linalg.matvec(over, state[:, tf.newaxis])
+  starts = tf.concat([state[:, tf.newaxis], ends[:, :-1]], axis=1)
+  return starts, ends[:, -1]
