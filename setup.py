@@ -15,6 +15,7 @@ _INSTALL_REQUIRES = [
   'gin-config>=0.5',
   'librosa>=0.10,<1',
   'matplotlib',
+  'numba',  # librosa brings it too.
   'numpy',
   'pooch',
   'pyloudnorm',

@@ -138,7 +138,7 @@ def sosfilt(audio, sos, state=None):
   Raises:
     ValueError: Shapes that do not fit.
   """
-  audio = tf.convert_to_tensor(audio, tf.float32)
+  audio = tf.cast(audio, tf.float32)
   sos = tf.cast(sos, tf.float64)
   if audio.shape.rank != 2 or None in audio.shape:
     raise ValueError(
