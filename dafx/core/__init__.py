@@ -16,16 +16,34 @@ from dafx.core.filters import (
   sosfilt,
 )
 from dafx.core.units import range_to_unit, unit_to_range, unit_to_range_slope
+from dafx.core.waveshaping import (
+  TANH_DENOMINATOR,
+  TANH_NUMERATOR,
+  mlp,
+  oversampled,
+  oversampling_history,
+  oversampling_latency,
+  polynomial,
+  rational,
+)
 
 __all__ = [
   'FILTERS_WITH_GAIN',
   'FILTER_TYPES',
+  'TANH_DENOMINATOR',
+  'TANH_NUMERATOR',
   'amplitude_to_db',
   'ballistics',
   'db_to_amplitude',
   'design_biquads',
   'frame_hop',
+  'mlp',
+  'oversampled',
+  'oversampling_history',
+  'oversampling_latency',
+  'polynomial',
   'range_to_unit',
+  'rational',
   'reduction_db',
   'smoothing_coefficient',
   'soft_excess',

@@ -1,5 +1,18 @@
-"""Effects as DDSP processors."""
+"""Effects and what controls them, as DDSP processors."""
 
+from dafx.effects.controlled import Control, Controlled, Gain
+from dafx.effects.dynamics import Dynamics
+from dafx.effects.filters import Biquads, Fir
 from dafx.effects.plugins import LV2Plugin
+from dafx.effects.waveshaper import Waveshaper
 
-__all__ = ['LV2Plugin']
+__all__ = [
+  'Biquads',
+  'Control',
+  'Controlled',
+  'Dynamics',
+  'Fir',
+  'Gain',
+  'LV2Plugin',
+  'Waveshaper',
+]

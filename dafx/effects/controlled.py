@@ -1,0 +1,272 @@
+"""What processors with controls in [0, 1] have in common, and `Gain`."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import ddsp
+import gin
+import numpy as np
+import tensorflow as tf
+
+from dafx import core
+
+
+@dataclasses.dataclass(frozen=True)
+class Control:
+  """A control of a processor.
+
+  Attributes:
+    symbol: Name, with the unit.
+    low: Value at 0.
+    high: Value at 1.
+    default: Value to start from.
+    is_log: Whether equal steps are equal ratios.
+    minimum: Least value that makes sense.
+    maximum: Largest value that makes sense.
+  """
+
+  symbol: str
+  low: float
+  high: float
+  default: float
+  is_log: bool = False
+  minimum: float = -np.inf
+  maximum: float = np.inf
+
+
+class Controlled(ddsp.processors.Processor):
+  """A processor that controls in [0, 1] set, frame by frame or once.
+
+  Audio is [batch, n_samples]; channels belong into the batch. Subclasses
+  give `initial_state` and `stream`.
+
+  Args:
+    controls: All controls that there are.
+    trainable: Symbols of the controls that come from outside, in this order;
+      by default all that are not fixed.
+    fixed: Values of the others by symbol, in their units; by default the
+      controls' defaults.
+    ranges: (low, high) by symbol, in units, where not the usual ones. A range
+      of one value leaves a control without effect.
+    name: Name of the layer, which is the node's in a DAG.
+
+  Raises:
+    ValueError: An unknown symbol, or a value or range that makes no sense.
+  """
+
+  latency = 0
+
+  def __init__(
+    self,
+    controls: Sequence[Control],
+    trainable: Sequence[str] | None,
+    fixed: Mapping[str, float] | None,
+    ranges: Mapping[str, Sequence[float]] | None,
+    name: str,
+  ):
+    super().__init__(name=name, trainable=True)
+    known = {c.symbol: c for c in controls}
+    fixed, ranges = dict(fixed or {}), dict(ranges or {})
+    if trainable is None:
+      trainable = [s for s in known if s not in fixed]
+    for option, symbols in (
+      ('trainable', trainable),
+      ('fixed', fixed),
+      ('ranges', ranges),
+    ):
+      for symbol in symbols:
+        if symbol not in known:
+          raise ValueError(
+            f'{option} of {name!r} names {symbol!r}; there are '
+            f'{", ".join(known)}.'
+          )
+    for symbol in ranges:
+      if symbol not in trainable:
+        raise ValueError(
+          f'ranges of {name!r} names {symbol!r}, which is not trainable; '
+          f'trainable are {", ".join(trainable) or "none"}.'
+        )
+    for symbol in fixed:
+      if symbol in trainable:
+        raise ValueError(f'{symbol!r} of {name!r} is trainable and fixed.')
+      _check(known[symbol], fixed[symbol], name)
+    for symbol, bounds in ranges.items():
+      if len(bounds) != 2 or bounds[0] > bounds[1]:
+        raise ValueError(
+          f'The range {tuple(bounds)} of {symbol!r} must be (low, high), with '
+          'low <= high.'
+        )
+      for bound in bounds:
+        _check(known[symbol], bound, name)
+    self.symbols = tuple(trainable)
+    self._all = tuple(known)
+    self._fixed = {
+      s: float(fixed.get(s, c.default))
+      for s, c in known.items()
+      if s not in self.symbols
+    }
+    chosen = [known[s] for s in self.symbols]
+    bounds = [ranges.get(c.symbol, (c.low, c.high)) for c in chosen]
+    self.low = np.array([b[0] for b in bounds], np.float32)
+    self.high = np.array([b[1] for b in bounds], np.float32)
+    self.is_log = np.array([c.is_log for c in chosen], bool)
+    defaults = np.array([c.default for c in chosen])
+    # A control whose default is out of its range starts in the middle.
+    inside = (defaults >= self.low) & (defaults <= self.high)
+    one_value = self.low == self.high
+    unit = core.range_to_unit(
+      defaults,
+      self.low,
+      np.where(one_value, self.high + 1, self.high),
+      self.is_log,
+    )
+    unit = np.where(inside & ~one_value, unit, 0.5)
+    self.default_controls = unit.astype(np.float32)
+
+  @property
+  def n_controls(self) -> int:
+    """Number of controls that come from outside."""
+    return len(self.symbols)
+
+  def get_controls(self, audio, controls=None):
+    """Maps controls to units.
+
+    Args:
+      audio: Shape [batch, n_samples].
+      controls: In [0, 1], shape [batch, n_frames, n_controls], or [batch,
+        n_controls] for one setting per item. What lies outside is clipped. None
+        for a processor without controls.
+
+    Returns:
+      {'audio': as it came, 'controls': in units, [batch, n_frames,
+      n_controls]}.
+
+    Raises:
+      ValueError: Shapes that do not fit.
+    """
+    return {'audio': audio, 'controls': self.to_units(controls)}
+
+  def to_units(self, controls):
+    """Maps [0, 1] to units; [batch(, n_frames), n_controls]."""
+    if controls is None:
+      controls = tf.zeros([1, 1, 0])
+    controls = tf.cast(controls, tf.float32)
+    if controls.shape.rank == 2:
+      controls = controls[:, tf.newaxis, :]
+    if controls.shape.rank != 3 or controls.shape[-1] != self.n_controls:
+      raise ValueError(
+        f'controls has shape {controls.shape}; {self.name!r} takes [batch, '
+        f'n_frames, {self.n_controls}] for {", ".join(self.symbols) or "none"}.'
+      )
+    unit = tf.clip_by_value(controls, 0.0, 1.0)
+    return core.unit_to_range(unit, self.low, self.high, self.is_log)
+
+  def settings(self, controls) -> dict[str, tf.Tensor]:
+    """Returns all controls by symbol, [batch or 1, n_frames or 1], in units."""
+    settings = {s: tf.fill([1, 1], v) for s, v in self._fixed.items()}
+    settings.update(zip(self.symbols, tf.unstack(controls, axis=-1)))
+    return settings
+
+  def get_signal(self, audio, controls):
+    """Processes audio from the initial state on.
+
+    Args:
+      audio: Shape [batch, n_samples].
+      controls: In units, shape [batch, n_frames, n_controls]. Frame t holds
+        from sample t * hop on, hop being n_samples / n_frames rounded up.
+
+    Returns:
+      Audio of the same shape, latency taken out.
+
+    Raises:
+      ValueError: Audio of another shape.
+    """
+    if audio.shape.rank != 2:
+      raise ValueError(
+        f'audio has shape {audio.shape}; {self.name!r} takes [batch, '
+        'n_samples]. Fold channels into the batch.'
+      )
+    state = self.initial_state(audio.shape[0])
+    return self.stream(state, audio, controls)[0]
+
+  def initial_state(self, batch_size: int):
+    """Returns the state before the first sample."""
+    del batch_size
+    return ()
+
+  def stream(self, state, audio, controls):
+    """Processes the next chunk; arguments as for `get_signal`.
+
+    Returns:
+      (audio, state).
+    """
+    raise NotImplementedError
+
+
+def _check(control, value, name):
+  """Raises ValueError for a value that makes no sense."""
+  lowest = max(control.minimum, 1e-9 if control.is_log else -np.inf)
+  if not lowest <= value <= control.maximum:
+    raise ValueError(
+      f'{control.symbol}={value:g} of {name!r} must be from {lowest:g} to '
+      f'{control.maximum:g}.'
+    )
+
+
+def hold(frames, n_samples: int):
+  """Holds each frame's value for its samples.
+
+  Args:
+    frames: Shape [batch, n_frames]. Frame t holds from sample t * hop on, hop
+      being n_samples / n_frames rounded up.
+    n_samples: Number of samples.
+
+  Returns:
+    Shape [batch, n_samples]; a single frame comes back as it is, [batch, 1].
+  """
+  n_frames = frames.shape[1]
+  if n_frames == 1:
+    return frames
+  hop = core.frame_hop(n_samples, n_frames)
+  return tf.repeat(frames, hop, axis=1)[:, :n_samples]
+
+
+@gin.register(module='dafx.effects')
+class Gain(Controlled):
+  """Gain, offset and polarity: y = polarity * gain * x + offset.
+
+  Controls: `gain_db` (-40 to 40 dB), `offset` (-2 to 2) and `polarity` (-1 to
+  1), in which a polarity can be learned: it passes through 0. By default only
+  the gain is trainable; the others have no effect.
+
+  Args:
+    trainable: Symbols of the controls that come from outside.
+    fixed: Values of the others by symbol, such as {'polarity': -1}.
+    ranges: (low, high) by symbol, where not those above.
+    name: Name of the layer.
+
+  Raises:
+    ValueError: An unknown symbol, or a value or range that makes no sense.
+  """
+
+  def __init__(
+    self,
+    trainable: Sequence[str] | None = ('gain_db',),
+    fixed: Mapping[str, float] | None = None,
+    ranges: Mapping[str, Sequence[float]] | None = None,
+    name: str = 'gain',
+  ):
+    controls = (
+      Control('gain_db', -40.0, 40.0, 0.0),
+      Control('offset', -2.0, 2.0, 0.0),
+      Control('polarity', -1.0, 1.0, 1.0, minimum=-1.0, maximum=1.0),
+    )
+    super().__init__(controls, trainable, fixed, ranges, name)
+
+  def stream(self, state, audio, controls):
+    """Processes the next chunk; see `Controlled`."""
+    settings = {
+      s: hold(v, audio.shape[1]) for s, v in self.settings(controls).items()
+    }
+    gain = settings['polarity'] * core.db_to_amplitude(settings['gain_db'])
+    return gain * audio + settings['offset'], state
