@@ -12,7 +12,8 @@ the same samples are rendered in items of 40,960, in two ways:
 
 Both are given as ratios to lv2bench in the same block size, round by round;
 medians over rounds count. Then, for plugins over 1 ms per item: the throughput
-of `render` on two threads over that on one.
+of `render` on two threads over that on one; and over 5 ms: the time of a render
+with isolation='process' over that with 'thread'.
 
 Run it on a machine that does nothing else: another process on one of two
 processors shows in the second thread first.
@@ -46,6 +47,8 @@ HEAVY_S = 1e-3  # own time per item above which the strict targets hold
 MAX_RATIO = {1024: 1.03, 64: 1.05}
 MAX_RATIO_LIGHT = 1.25
 MIN_SPEED_UP = 1.9
+ISOLATED_S = 5e-3  # own time per item above which isolation must cost little
+MAX_ISOLATION = 1.1
 _MAX_ITEMS = 2000
 
 
@@ -167,6 +170,32 @@ def measure_threads(uri: str, own: float) -> float:
   return statistics.median(ratios)
 
 
+def measure_isolation(uri: str, own: float) -> float:
+  """Returns the time of renders in a worker process over those in a thread.
+
+  Args:
+    uri: URI of the plugin.
+    own: Its own time per item, in seconds.
+  """
+  n_items = int(np.clip(FLAGS.seconds / own, 1, 8))
+  renderers = [
+    lv2.Renderer(uri, SAMPLE_RATE, n_threads=1, isolation=isolation)
+    for isolation in lv2.ISOLATIONS
+  ]
+  shape = (n_items, N_SAMPLES, max(renderers[0].n_channels_in, 1))
+  batch = np.zeros(shape, np.float32)
+  ratios = []
+  for renderer in renderers:
+    renderer.render(batch)
+    renderer.render(batch)
+  for _ in range(FLAGS.n_rounds):
+    thread, process = (
+      wall_seconds(lambda r=r: r.render(batch)) for r in renderers
+    )
+    ratios.append(process / thread)
+  return statistics.median(ratios)
+
+
 def choose_plugins() -> list[str]:
   """Returns URIs of plugins that lv2bench runs: all, or an even sample."""
   uris = []
@@ -213,7 +242,7 @@ def main(argv):
   uris = choose_plugins()
   rows = {}
   head = ' '.join(f'{b:>7} own loop render' for b in BLOCK_SIZES)
-  tqdm.tqdm.write(f'{"ms and ratios, blocks of":40}{head} threads')
+  tqdm.tqdm.write(f'{"ms and ratios, blocks of":40}{head} threads process')
   for uri in tqdm.tqdm(uris, unit='plugin'):
     found = {size: measure(uri, size) for size in BLOCK_SIZES}
     if None in found.values():
@@ -221,13 +250,15 @@ def main(argv):
       continue
     own = found[BLOCK_SIZES[0]]['own']
     threads = measure_threads(uri, own) if own > HEAVY_S else None
-    rows[uri] = {'blocks': found, 'threads': threads}
+    isolation = measure_isolation(uri, own) if own > ISOLATED_S else None
+    rows[uri] = {'blocks': found, 'threads': threads, 'isolation': isolation}
     cells = ' '.join(
       f'{1e3 * x["own"]:11.3f} {x["loop"]:4.2f} {x["render"]:6.2f}'
       for x in found.values()
     )
     tqdm.tqdm.write(
-      f'{uri[-40:]:40}{cells} ' + (f'{threads:7.2f}' if threads else '      -')
+      f'{uri[-40:]:40}{cells} '
+      + ' '.join(f'{x:7.2f}' if x else '      -' for x in (threads, isolation))
     )
   if FLAGS.json:
     text = json.dumps(rows, indent=2)
@@ -247,6 +278,8 @@ def main(argv):
       print_verdict(f'block {size}, {way}, lighter', light, MAX_RATIO_LIGHT)
   speed_ups = {u: row['threads'] for u, row in rows.items() if row['threads']}
   print_verdict('two threads, over 1 ms', speed_ups, MIN_SPEED_UP)
+  isolated = {u: r['isolation'] for u, r in rows.items() if r['isolation']}
+  print_verdict('process over thread, over 5 ms', isolated, MAX_ISOLATION)
 
 
 if __name__ == '__main__':

@@ -431,3 +431,25 @@ def test_strict_names_plugin_and_settings():
 
 def test_plugin_error_is_a_runtime_error():
   assert issubclass(lv2.PluginError, RuntimeError)
+
+
+@pytest.mark.parametrize('in_graph', [False, True])
+def test_a_plugin_that_crashes_costs_an_error_not_the_run(in_graph):
+  # It crashes from an amount of 1 on: the render is well, a step beyond is not.
+  fatal = plugin(
+    'fatal', isolation='process', epsilon=0.05, n_threads=1, n_probes=2
+  )
+  audio = noise(1, 256)
+
+  def gradient(unit):
+    with tf.GradientTape() as tape:
+      tape.watch(unit)
+      loss = tf.reduce_sum(fatal(audio, unit))
+    return tape.gradient(loss, unit)
+
+  if in_graph:
+    gradient = tf.function(gradient)
+  error = tf.errors.UnknownError if in_graph else lv2.PluginError
+  with pytest.raises(error, match=r'urn:dafx-test:fatal crashed \(SIGSEGV\)'):
+    gradient(tf.constant([[0.24]]))
+  assert np.isfinite(gradient(tf.constant([[0.1]]))).all()

@@ -1,6 +1,7 @@
 """Ways back to the start state: found, kept, and never trusted blindly."""
 
 import ctypes
+import gc
 import json
 import os
 import subprocess
@@ -48,6 +49,19 @@ def test_a_plugin_that_takes_memory_as_it_runs_is_not_rewound():
   instance.renew()
   second = renderer.run(instance, noise(1, 100), controls, 100)[0]
   np.testing.assert_array_equal(first, second)
+
+
+def test_who_holds_what_instances_share_is_not_rewound():
+  renderer = lv2.Renderer(TEST + 'shared', RATE, compensate_latency=False)
+  first, second = (renderer.new_instance(can_rewind=True) for _ in '12')
+  assert not first.rewind() and second.rewind()
+  del first, second
+  gc.collect()
+  first, second = (renderer.new_instance(can_rewind=c) for c in (False, True))
+  first.renew()  # the second holds it up
+  assert second.rewind()
+  second.renew()
+  assert second.rewind()
 
 
 def test_a_probe_tells_who_can_be_rewound():

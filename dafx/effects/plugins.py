@@ -62,6 +62,8 @@ class LV2Plugin(ddsp.processors.Processor):
     warm_up: Samples of silence before each item, which hide what plugins do at
       their start.
     strict: Whether output that is not finite is an error.
+    isolation: Where the plugin runs: 'thread' (of this process) or 'process',
+      in which one that crashes or hangs costs an lv2.PluginError, not the run.
     name: Name of the layer, which is the node's in a DAG.
 
   Raises:
@@ -92,6 +94,7 @@ class LV2Plugin(ddsp.processors.Processor):
     compensate_latency: bool = True,
     warm_up: int = 1024,
     strict: bool = False,
+    isolation: str = 'thread',
     name: str = 'lv2_plugin',
   ):
     super().__init__(name=name)
@@ -135,6 +138,7 @@ class LV2Plugin(ddsp.processors.Processor):
       compensate_latency=compensate_latency,
       warm_up=warm_up,
       strict=strict,
+      isolation=isolation,
     )
     self.set_sample_rate(sample_rate)
     self._set_ranges(dict(ranges or {}), dict(scales or {}))

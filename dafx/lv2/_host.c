@@ -476,7 +476,8 @@ DafxInstance* dafx_instance_new(
     fill_features(self);
     const uint64_t mode = enter(self);
     pthread_mutex_lock(&instantiate_mutex);
-    self->can_rewind &= prepare_library(library_path);
+    self->heap.library = prepare_library(library_path);
+    self->can_rewind &= self->heap.library != 0;
     begin_heap(&self->heap, self->can_rewind);
     self->lilv = lilv_plugin_instantiate(plugin, sample_rate, self->features);
     pthread_mutex_unlock(&instantiate_mutex);

@@ -38,6 +38,7 @@ typedef struct {
   bool keeps_account;
   bool changed; /* blocks came or went since the snapshot, or threads came */
   bool threaded;
+  uintptr_t library; /* where it was loaded to */
   Block* blocks;
   size_t n_blocks, max_blocks;
   uint8_t* snapshot; /* the contents of all blocks, one behind the other */
@@ -106,11 +107,62 @@ static void forget(const void* data) {
     }
 }
 
+static int compare_blocks(const void* a, const void* b) {
+  const void *left = ((const Block*)a)->data, *right = ((const Block*)b)->data;
+  return left < right ? -1 : left > right;
+}
+
+/* Whether a word is an address in one of the blocks, which are sorted. */
+static bool is_in_blocks(const Heap* of, uintptr_t word) {
+  size_t low = 0, high = of->n_blocks;
+  while (low < high) { /* the first block that begins behind the word */
+    const size_t middle = (low + high) / 2;
+    if ((uintptr_t)of->blocks[middle].data <= word)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low && word - (uintptr_t)of->blocks[low - 1].data <
+                    of->blocks[low - 1].size;
+}
+
+/* Looks through the static data of one library; see `is_shared`. */
+static int scan_library(struct dl_phdr_info* info, size_t size, void* to) {
+  const Heap* of = to;
+  (void)size;
+  if (info->dlpi_addr != of->library) return 0;
+  uintptr_t constant = 0, constant_end = 0; /* set up by the loader */
+  for (int i = 0; i < info->dlpi_phnum; ++i)
+    if (info->dlpi_phdr[i].p_type == PT_GNU_RELRO) {
+      constant = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
+      constant_end = constant + info->dlpi_phdr[i].p_memsz;
+    }
+  for (int i = 0; i < info->dlpi_phnum; ++i) {
+    const ElfW(Phdr)* segment = &info->dlpi_phdr[i];
+    if (segment->p_type != PT_LOAD || !(segment->p_flags & PF_W)) continue;
+    const uintptr_t start = info->dlpi_addr + segment->p_vaddr;
+    for (uintptr_t at = (start + 7) & ~(uintptr_t)7;
+         at + 8 <= start + segment->p_memsz; at += 8) {
+      if (at >= constant && at < constant_end) continue;
+      if (is_in_blocks(of, *(const uintptr_t*)at)) return 1;
+    }
+  }
+  return 0;
+}
+
+/* Whether static data of the library point to a block: then other instances
+ * may share it, or even free it. */
+static bool is_shared(Heap* of) {
+  if (!of->n_blocks) return false;
+  qsort(of->blocks, of->n_blocks, sizeof(Block), compare_blocks);
+  return dl_iterate_phdr(scan_library, of) != 0;
+}
+
 /* Keeps what the blocks hold. Returns false where it cannot be rewound. */
 static bool take_snapshot(Heap* of) {
   size_t size = 1;
   for (size_t i = 0; i < of->n_blocks; ++i) size += of->blocks[i].size;
-  if (!of->keeps_account || of->threaded) return false;
+  if (!of->keeps_account || of->threaded || is_shared(of)) return false;
   of->snapshot = malloc(size);
   if (!of->snapshot) return false;
   uint8_t* to = of->snapshot;
@@ -352,14 +404,14 @@ static void redirect(const ElfW(Rela)* relocations, size_t size,
   }
 }
 
-/* Loads a plugin's library for good and leads its calls here. Returns whether
- * that was done. */
-static bool prepare_library(const char* path) {
+/* Loads a plugin's library for good and leads its calls here. Returns where it
+ * was loaded to; 0 if that was not done. */
+static uintptr_t prepare_library(const char* path) {
   struct link_map* library = NULL;
   void* handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (!handle || getenv("DAFX_LV2_PLAIN_MEMORY") ||
       dlinfo(handle, RTLD_DI_LINKMAP, &library))
-    return false;
+    return 0;
   ElfW(Addr) tables[DT_NUM] = {0};
   for (const ElfW(Dyn)* entry = library->l_ld; entry->d_tag; ++entry)
     if (entry->d_tag > 0 && entry->d_tag < DT_NUM)
@@ -371,5 +423,5 @@ static bool prepare_library(const char* path) {
              symbols, names, library->l_addr);
   redirect((const ElfW(Rela)*)tables[DT_RELA], tables[DT_RELASZ], symbols,
            names, library->l_addr);
-  return JUMP_SLOT >= 0;
+  return JUMP_SLOT >= 0 ? library->l_addr : 0;
 }

@@ -22,7 +22,7 @@ from dafx.lv2 import errors, processes, world
 
 _log = logging.getLogger('dafx.lv2')
 _lock = threading.Lock()
-_FORMAT = 3  # of the file and of what is probed
+_FORMAT = 4  # of the file and of what is probed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,7 @@ def find(plugin: world.Plugin, sample_rate: float, block_size: int) -> Method:
   """
   key = _key(plugin, sample_rate, block_size)
   known = _read().get(key)
-  if known is not None:
+  if isinstance(known, dict) and known.keys() == vars(INSTANCE).keys():
     return Method(**known)
   _log.info('Looking for a cheap way to the start state of %s.', plugin.uri)
   arguments = dict(

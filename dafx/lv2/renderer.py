@@ -191,6 +191,7 @@ class Renderer:
     # Whether used instances are rewound; None until it is known to pay.
     self._rewinds = False if start == 'instance' else None
     self._n_rewinds = 0
+    self._first = None
     self._lock = threading.Lock()
     self.stateful = stateful
     self._streams = []  # one instance per item, while they go on
@@ -313,6 +314,9 @@ class Renderer:
     if self._rewinds is None:
       self._rewinds = self._find_whether_to_rewind(instance)
     if self._rewinds and not instance.can_rewind:
+      # Kept, so that what instances share stays with it; those that hold it
+      # cannot be rewound.
+      self._first = instance
       return self.new_instance(can_rewind=True)
     if not (self._rewinds and instance.rewind()):
       instance.renew()

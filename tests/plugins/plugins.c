@@ -32,6 +32,10 @@ typedef struct {
 
 enum { N_MEMORY = 1000 };
 
+/* What instances of "shared" have in common, while there are any. */
+static float* table = NULL;
+static int n_users = 0;
+
 static LV2_Handle instantiate(const LV2_Descriptor* descriptor, double rate,
                               const char* path,
                               const LV2_Feature* const* features) {
@@ -58,6 +62,10 @@ static LV2_Handle instantiate(const LV2_Descriptor* descriptor, double rate,
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (!strcmp(descriptor->URI, PREFIX "uninitialised"))
     self->memory = malloc(N_MEMORY * sizeof(float));
+  if (!strcmp(descriptor->URI, PREFIX "shared")) {
+    if (!n_users++) table = calloc(N_MEMORY, sizeof(float));
+    self->memory = table;
+  }
   return self;
 }
 
@@ -69,6 +77,12 @@ static void cleanup(LV2_Handle handle) { free(handle); }
 
 static void cleanup_memory(LV2_Handle handle) {
   free(((Plugin*)handle)->memory);
+  free(handle);
+}
+
+static void cleanup_shared(LV2_Handle handle) {
+  if (!--n_users) free(table);
+  if (!n_users) table = NULL;
   free(handle);
 }
 
@@ -199,6 +213,8 @@ static const LV2_Descriptor descriptors[] = {
     DESCRIPTOR("random", run_random),   DESCRIPTOR("stepped", run_gain),
     {PREFIX "uninitialised", instantiate, connect_port, NULL,
      run_uninitialised, NULL, cleanup_memory, NULL},
+    {PREFIX "shared", instantiate, connect_port, NULL, run_gain, NULL,
+     cleanup_shared, NULL},
     {PREFIX "hidden", instantiate, connect_port, NULL, run_hidden, NULL,
      cleanup_hidden, NULL},
     {PREFIX "grows", instantiate, connect_port, NULL, run_grows, NULL,
