@@ -221,8 +221,12 @@ class Counting:
     ('both', 1 + 2 + 2),
   ],
 )
-def test_only_what_is_asked_for_is_rendered(trained, n_renders, in_graph):
-  gain = plugin('gain')
+@pytest.mark.parametrize('input_gradient', ['adjoint', 'reversal'])
+def test_only_what_is_asked_for_is_rendered(
+  trained, n_renders, in_graph, input_gradient
+):
+  gain = plugin('gain', input_gradient=input_gradient)
+  gain.input_choice.assign([0, 1])  # made its choice at the first call
   audio, unit = noise(3, 16), tf.fill([3, 1, 1], 0.5)
   variables = {'audio': tf.Variable(audio), 'controls': tf.Variable(unit)}
   wanted = [v for k, v in variables.items() if trained in (k, 'both')]
@@ -236,6 +240,193 @@ def test_only_what_is_asked_for_is_rendered(trained, n_renders, in_graph):
   counting = Counting(gain)
   (tf.function(run) if in_graph else run)()
   assert counting.n_items == 3 * n_renders
+
+
+def test_one_sided_probes_use_the_forward_render():
+  gain = plugin('gain', sides=1, n_probes=3)
+  audio, unit = noise(2, 16), tf.Variable(tf.fill([2, 1, 1], 0.5))
+  counting = Counting(gain)
+  with tf.GradientTape() as tape:
+    loss = tf.reduce_sum(gain(audio, unit))
+  found = tape.gradient(loss, unit)
+  assert counting.n_items == 2 * (1 + 3) == gain.n_renders
+  expected = 4.0 * tf.reduce_sum(audio, axis=-1)
+  np.testing.assert_allclose(found[:, 0, 0], expected, rtol=1e-3, atol=1e-5)
+
+
+def settle(processor, audio, unit):
+  """Lets 'adjoint' choose; returns what it says of it."""
+  gradients_of(processor, audio, unit)
+  choice, _ = processor.input_choice.numpy()
+  n_in = audio.shape[-1] if len(audio.shape) == 3 else 1
+  ways = processor._ways_to_audio(n_in, processor.n_channels_out(n_in))
+  return list(ways)[choice]
+
+
+def test_adjoint_chooses_by_a_check_and_keeps_its_choice(caplog):
+  caplog.set_level('INFO', 'dafx.effects')
+  audio, unit = noise(2, 4000, level=0.3), tf.fill([2, 1, 1], 0.5)
+  assert settle(plugin('onepole'), audio, unit).startswith('reversal')
+  hard = effects.LV2Plugin(
+    'http://calf.sourceforge.net/plugins/Compressor',
+    ['makeup'],
+    {'threshold': 0.02, 'ratio': 8, 'attack': 2, 'release': 50},
+    sample_rate=22050,
+    name='hard',
+  )
+  assert settle(hard, audio, unit) == 'gain_filter'
+  assert 'audio of hard is by gain_filter' in caplog.text
+  # The next call costs the eleven renders of gain times filter, not a check.
+  hard.n_renders = 0
+  gradients_of(hard, audio, unit)
+  assert hard.n_renders == 2 * (1 + 2 + 11)
+  assert hard.input_choice.numpy()[1] == 2
+  # The hundredth call is checked again.
+  hard.input_choice.assign([0, 100])
+  assert settle(hard, audio, unit) == 'gain_filter'
+
+
+def test_choice_and_step_are_in_the_checkpoint(tmp_path):
+  audio, unit = noise(1, 500), tf.fill([1, 1, 1], 0.5)
+  first = plugin('onepole')
+  d_audio, _ = gradients_of(first, audio, unit)
+  path = tf.train.Checkpoint(p=first).save(str(tmp_path / 'c'))
+  second = plugin('onepole')
+  tf.train.Checkpoint(p=second).restore(path)
+  np.testing.assert_array_equal(second.input_choice, first.input_choice)
+  np.testing.assert_array_equal(gradients_of(second, audio, unit)[0], d_audio)
+  assert second.n_renders == 1 + 2 + 2  # no check
+
+
+def test_gradient_of_silence_and_of_nothing():
+  gain = plugin('gain')
+  audio = tf.Variable(tf.zeros([1, 50]))
+  with tf.GradientTape() as tape:
+    loss = tf.reduce_sum(0.0 * gain(audio, tf.constant([[[0.5]]])))
+  np.testing.assert_array_equal(tape.gradient(loss, audio), 0.0)
+  assert gain.input_choice.numpy()[0] == -1  # nothing to choose by yet
+
+
+@pytest.mark.parametrize('kind', ['gain', 'onepole', 'late', 'delay'])
+def test_adjoint_identity_of_linear_plugins(kind):
+  processor = plugin(kind, input_gradient='reversal', input_epsilon=1.0)
+  unit = np.full((2, 1, processor.n_controls), 0.5)
+  n = 3000
+  v, g = 0.1 * np.random.default_rng(0).standard_normal((2, 2, n, 1))
+  for signal in (v, g):  # silent at both ends: latency and tails
+    signal[:, :1000] = 0
+    signal[:, 2000:] = 0
+  v, g = v.astype(np.float32), g.astype(np.float32)
+  values = processor.to_port_units(unit).astype(np.float32)
+  adjoint = processor.audio_gradient(v, values, g).astype(np.float64)
+  forward = processor.render(v, values).astype(np.float64)
+  size = np.linalg.norm(g) * np.linalg.norm(forward)
+  difference = (g * forward).sum() - (adjoint * v).sum()
+  assert np.abs(forward).max() > 0
+  assert abs(difference) < 1e-6 * size
+
+
+def test_gradient_from_stereo_to_mono_audio():
+  cross = plugin('cross', channels='stereo', input_gradient='reversal')
+  audio, unit = tf.Variable(noise(1, 30)), tf.constant([[[0.5]]])
+  weights = noise(1, 30, 2, seed=9)
+  with tf.GradientTape() as tape:
+    loss = tf.reduce_sum(weights * cross(audio, unit))
+  expected = 1.5 * tf.reduce_sum(weights, axis=-1)
+  np.testing.assert_allclose(
+    tape.gradient(loss, audio), expected, rtol=1e-3, atol=1e-5
+  )
+
+
+@pytest.mark.parametrize('input_gradient', ['gain_filter'])
+def test_ways_that_do_not_fit_the_channels_are_named(input_gradient):
+  cross = plugin('cross', channels='stereo', input_gradient=input_gradient)
+  audio = tf.Variable(noise(1, 30))
+  with tf.GradientTape() as tape:
+    loss = tf.reduce_sum(cross(audio, tf.constant([[[0.5]]])))
+  with pytest.raises(ValueError, match="2 channels of 1.*'gain_filter'"):
+    tape.gradient(loss, audio)
+
+
+def test_gradient_stats():
+  calf = effects.LV2Plugin(
+    CALF, ['threshold0', 'makeup0'], {'bypass0': 0}, sample_rate=RATE,
+    n_probes=4, log_gradients=True, warm_up=0,
+  )  # fmt: skip
+  audio = noise(2, 2000, level=0.5)
+  unit = tf.constant([[[0.4, 0.005]], [[0.4, 0.5]]])
+  unit = tf.Variable(unit)
+  with tf.GradientTape() as tape:
+    loss = tf.reduce_sum(calf(audio, unit) ** 2)
+  d_unit = tape.gradient(loss, unit)
+  stats = calf.gradient_stats
+  assert stats['n_renders'] == 2 * (1 + 8)
+  for i, symbol in enumerate(calf.symbols):
+    np.testing.assert_allclose(
+      stats[f'norm/{symbol}'], np.linalg.norm(d_unit[..., i]), rtol=1e-3
+    )
+    assert stats[f'signal_to_noise_db/{symbol}'] >= -30.0
+  assert stats['clipped_share/threshold0'] == 0.0
+  assert stats['clipped_share/makeup0'] == 0.5
+  quiet = plugin('gain')
+  gradients_of(quiet, noise(1, 9), tf.constant([[[0.5]]]))
+  assert quiet.gradient_stats == {}  # off by default
+
+
+def test_sizes_of_single_controls_and_their_decay():
+  calf = effects.LV2Plugin(
+    CALF, ['threshold0', 'makeup0'], {'bypass0': 0}, sample_rate=RATE,
+    epsilons={'makeup0': 0.1}, epsilon_decay=1.0, epsilon_decay_steps=10,
+  )  # fmt: skip
+  seen = []
+  render = calf.renderer.render
+  calf.renderer.render = lambda a, c, h: (seen.append(c), render(a, c, h))[1]
+  audio, values = noise(1, 500).numpy()[..., np.newaxis], [[[0.5, 0.5]]]
+  port = calf.to_port_units(np.array(values)).astype(np.float32)
+  for step, expected in ((0, [0.01, 0.1]), (10, [0.005, 0.05])):
+    calf.control_gradient(audio, port, np.ones_like(audio), step)
+    moved = calf.to_unit(seen[-1][0, 0]) - 0.5
+    np.testing.assert_allclose(np.abs(moved), expected, rtol=1e-3)
+
+
+def test_memory_is_measured_once():
+  # 16 samples of memory at a coefficient of 0.5 are within a frame of 50.
+  short = plugin('onepole', memory='auto')
+  audio = noise(1, 1000).numpy()[..., np.newaxis]
+  values = short.to_port_units(np.full((1, 20, 1), 0.5)).astype(np.float32)
+  for _ in range(2):
+    before = short.n_renders
+    short.control_gradient(audio, values, np.ones_like(audio), 0)
+  assert short.n_renders - before == 2
+  assert short._find_memory(1000, 20) == 0
+  assert short._find_memory(1000, 1) == 0
+
+
+def test_static_and_framewise_controls_of_two_plugins():
+  fast = plugin('gain', name='fast', memory=0)
+  slow = plugin('gain', name='slow')
+  audio = noise(2, 60)
+  frames = tf.Variable(tf.fill([2, 3, 1], 0.5))
+  static = tf.Variable(tf.fill([2, 1], 0.25))
+  weights = noise(2, 60, seed=9)
+
+  @tf.function
+  def step():
+    with tf.GradientTape(persistent=True) as tape:
+      loss = tf.reduce_sum(weights * slow(fast(audio, frames), static))
+    return tape.gradient(loss, [frames, static])
+
+  d_frames, d_static = step()
+  product = weights * audio
+  np.testing.assert_allclose(
+    d_frames[..., 0],
+    4.0 * tf.reduce_sum(tf.reshape(product, [2, 3, 20]), -1),
+    rtol=2e-3,
+    atol=1e-4,
+  )
+  np.testing.assert_allclose(
+    d_static[:, 0], 4.0 * 2.0 * tf.reduce_sum(product, -1), rtol=2e-3, atol=1e-4
+  )
 
 
 def test_input_gradient_none_is_an_error_only_when_asked_for():
@@ -401,6 +592,8 @@ def test_dag_of_synth_plugin_and_reverb_trains(gin_group):
     (dict(gradient='exact'), "gradient='exact'"),
     (dict(input_gradient='ones'), "input_gradient='ones'"),
     (dict(directions='sobol'), "directions='sobol'"),
+    (dict(memory='long'), "memory='long'"),
+    (dict(epsilons={'knee0': 0.1}, trainable=['ratio0']), 'not trainable'),
   ],
 )
 def test_wrong_settings_are_named(kwargs, message):

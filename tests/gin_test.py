@@ -93,6 +93,25 @@ def test_task_is_found_by_its_bare_name(file):
   train_util.parse_gin([pathlib.Path(file).name])
 
 
+@pytest.mark.parametrize(
+  'file, expected',
+  [
+    ('spsa.gin', dict(gradient='spsa', sides=2, memory=1, n_probes=1)),
+    ('spsa_one_sided.gin', dict(sides=1, memory=1)),
+    ('spsa_whole_item.gin', dict(directions='rademacher', memory=None)),
+    ('central_differences.gin', dict(gradient='central_differences')),
+    ('logging.gin', dict(log_gradients=True, gradient='spsa')),
+  ],
+)
+def test_gradients_are_chosen_by_name(file, expected):
+  train_util.parse_gin(['mastering.gin', file])
+  with gin.config_scope('limiter'):
+    limiter = gin.get_configurable('effects.LV2Plugin')()
+  assert limiter.name == 'limiter'
+  found = {name: getattr(limiter, name) for name in expected}
+  assert found == expected
+
+
 @pytest.fixture(scope='module')
 def noise_pairs(tmp_path_factory):
   folder = tmp_path_factory.mktemp('noise')

@@ -203,48 +203,409 @@ def test_no_controls_have_no_gradient():
   assert got.shape == (3, 2, 0)
 
 
+def test_permuted_batch_has_permuted_gradients():
+  order = [2, 0, 1]
+  box, controls, g = Box(), interior(), cotangent()
+  whole = gradients.spsa(box, controls, g, step=5)
+  permuted = gradients.spsa(
+    lambda points, items: box(points, np.array(order)[items]),
+    controls[order],
+    g[order],
+    step=5,
+    item_keys=order,
+  )
+  np.testing.assert_array_equal(permuted, whole[order])
+
+
+# ------------------------------------------- One-sided, sizes, held frames ----
+@pytest.mark.parametrize('place', ['inside', 'at 0', 'at 1'])
+def test_one_sided_spsa_is_unbiased_for_linear_boxes(place):
+  controls = interior()
+  if place != 'inside':
+    controls[:] = float(place[-1])
+  box = Box()
+
+  def estimate(step):
+    return gradients.spsa(
+      box, controls, cotangent(), memory=0, sides=1, step=step
+    )
+
+  assert_unbiased(estimate, box.gradient(1.0, cotangent()))
+
+
+def test_one_sided_spsa_is_exact_with_all_directions_and_at_bounds():
+  weights = rng(1).standard_normal((N_CONTROLS, N_SAMPLES))
+
+  def box(points, items):
+    del items
+    return points[:, 0] @ weights
+
+  controls = interior()[:, :1]
+  controls[0, 0, :2] = 0.0, 1.0
+  expected = cotangent() @ weights.T
+  got = gradients.spsa(box, controls, cotangent(), n_probes=8, sides=1)
+  np.testing.assert_allclose(got[:, 0], expected, atol=1e-9)
+
+
+def test_one_sided_spsa_costs_one_render_where_the_base_is_known():
+  controls = interior()
+  box = Box()
+  base = box(controls, np.arange(N_ITEMS))
+  expected = gradients.spsa(box, controls, cotangent(), sides=1, n_probes=3)
+  box.n_renders = 0
+  got = gradients.spsa(
+    box, controls, cotangent(), sides=1, n_probes=3, base=base
+  )
+  assert box.n_renders == 3 * N_ITEMS
+  np.testing.assert_array_equal(got, expected)
+  # An item at a bound is compared with a signal from inside.
+  controls[1, 0, 0] = 0.0
+  box.n_renders = 0
+  gradients.spsa(box, controls, cotangent(), sides=1, n_probes=3, base=base)
+  assert box.n_renders == 3 * N_ITEMS + 1
+
+
+def test_one_sided_error_is_of_first_order_and_two_sided_of_second():
+  controls = np.full((1, 1, 1), 0.5)
+
+  def box(points, items):
+    del items
+    return np.repeat(np.exp(points[:, :, 0]), N_SAMPLES, axis=1)
+
+  def error(sides, epsilon):
+    got = gradients.spsa(
+      box, controls, np.ones((1, N_SAMPLES)), sides=sides, epsilon=epsilon
+    )
+    return abs(got[0, 0, 0] - N_SAMPLES * np.exp(0.5))
+
+  np.testing.assert_allclose(error(1, 0.02) / error(1, 0.01), 2, rtol=0.02)
+  np.testing.assert_allclose(error(2, 0.02) / error(2, 0.01), 4, rtol=0.02)
+
+
+def test_each_control_has_a_size_of_its_own():
+  seen = []
+
+  def box(points, items):
+    seen.append(points)
+    return Box()(points, items)
+
+  sizes = np.array([0.001, 0.01, 0.1, 0.2, 0.02])
+  controls = interior()
+  for sides in (1, 2):
+    gradients.spsa(box, controls, cotangent(), epsilon=sizes, sides=sides)
+    moved = np.abs(seen[0][:N_ITEMS] - controls)
+    np.testing.assert_allclose(moved, np.broadcast_to(sizes, controls.shape))
+    seen.clear()
+  exact = gradients.central_differences(
+    Box(), controls, cotangent(), epsilon=sizes
+  )
+  np.testing.assert_allclose(exact, Box().gradient(1.0, cotangent()), atol=1e-9)
+
+
+def test_sizes_decay_as_spall_has_it():
+  assert gradients.decayed_epsilon(0.02, 0, 0.101, 1000) == 0.02
+  np.testing.assert_allclose(
+    gradients.decayed_epsilon(np.array([0.1, 0.2]), 3000, 0.5, 1000),
+    [0.05, 0.1],
+  )
+  assert gradients.decayed_epsilon(0.02, 10**6, 0.0, 1) == 0.02
+  with pytest.raises(ValueError, match='decay=-1'):
+    gradients.decayed_epsilon(0.02, 1, -1, 1000)
+
+
+def test_held_frames_share_the_gradient_of_their_block():
+  controls, box = interior(), Box()
+  exact = box.gradient(1.0, cotangent())  # 4 frames
+  blocks = [exact[:, :3].mean(1, keepdims=True), exact[:, 3:]]
+  expected = np.concatenate([np.repeat(blocks[0], 3, axis=1), blocks[1]], 1)
+
+  def estimate(step):
+    return gradients.spsa(
+      box, controls, cotangent(), memory=0, hold=3, step=step
+    )
+
+  assert_unbiased(estimate, expected)
+  # The directions themselves are held.
+  seen = []
+
+  def spy(points, items):
+    seen.append(points - controls[items])
+    return box(points, items)
+
+  gradients.spsa(spy, controls, cotangent(), hold=3)
+  np.testing.assert_array_equal(np.sign(seen[0][:, 0]), np.sign(seen[0][:, 2]))
+  assert (np.sign(seen[0][:, 2]) != np.sign(seen[0][:, 3])).any()
+
+
+def test_held_frames_have_less_noise_where_the_gradient_is_slow():
+  box = Box()
+  box.weights[:] = box.weights[:, :, :1]
+  g = np.ones((N_ITEMS, N_SAMPLES))
+  exact = box.gradient(1.0, g)
+
+  def error(hold):
+    runs = [
+      gradients.spsa(box, interior(), g, memory=1, hold=hold, step=s) - exact
+      for s in range(50)
+    ]
+    return np.square(runs).mean()
+
+  assert error(4) < 0.7 * error(1)
+
+
+def test_signal_to_noise_in_closed_form():
+  noisy = rng(0).standard_normal((4, 5, 100, 2)) + [0.0, 1.0]
+  ratio_db = gradients.signal_to_noise_db(noisy)
+  # 2,000 samples of unit variance: the squared mean of 1 is 33 dB above.
+  np.testing.assert_allclose(ratio_db[1], 10 * np.log10(2000), atol=0.5)
+  assert -30.0 <= ratio_db[0] < 10.0
+  assert np.isnan(gradients.signal_to_noise_db(np.ones((1, 1, 1, 3)))).all()
+
+
+@pytest.mark.parametrize('shape', [(1, 4, 5), (3, 1, 5), (3, 4, 1), (1, 1, 1)])
+@pytest.mark.parametrize('sides', [1, 2])
+def test_one_item_one_frame_one_control(shape, sides):
+  n_items, n_frames, n_controls = shape
+  weights = rng(1).standard_normal((n_controls, N_SAMPLES))
+
+  def box(points, items):
+    del items
+    held = np.repeat(points, -(-N_SAMPLES // n_frames), axis=1)[:, :N_SAMPLES]
+    return np.einsum('ntp,pt->nt', held, weights)
+
+  controls = interior()[:n_items, :n_frames, :n_controls]
+  g = cotangent()[:n_items]
+  exact = gradients.central_differences(box, controls, g)
+  found = gradients.spsa(
+    box, controls, g, n_probes=8, sides=sides, memory=0, hold=1
+  )
+  np.testing.assert_allclose(found, exact, atol=1e-9)
+
+
+# ---------------------------------------------------------------- Memory ----
+@pytest.mark.parametrize('delay', [0, 1, 3])
+def test_memory_is_how_long_the_box_responds(delay):
+  box = Box(delay=delay)
+  box.weights = rng(1).standard_normal((2, N_CONTROLS, 10 * HOP))
+
+  def render(points, items):
+    return box(points, items)
+
+  memory = gradients.response_memory(render, 2, 10, N_CONTROLS, HOP)
+  assert memory == delay
+
+
+def test_memory_of_a_box_that_does_nothing():
+  memory = gradients.response_memory(
+    lambda points, items: np.zeros((len(points), 80)), 2, 10, 3, 8
+  )
+  assert memory == 0
+
+
 # --------------------------------------------------------------- Adjoint ----
-@pytest.mark.parametrize('epsilon', [0.01, 1.0])
-def test_adjoint_identity_for_a_linear_filter(epsilon):
+def as_render(system):
+  """Makes an AudioRender of a system that knows no controls."""
+
+  def render(audio, items, backwards):
+    del items, backwards
+    return system(audio)
+
+  return render
+
+
+def butterworth(signals):
   b, a = scipy.signal.butter(3, [0.1, 0.4], 'band')
+  return scipy.signal.lfilter(b, a, signals, axis=1)
+
+
+@pytest.mark.parametrize('epsilon', [0.01, 1.0])
+@pytest.mark.parametrize('shape', [(2,), (2, 1)])
+def test_adjoint_identity_for_a_linear_filter(epsilon, shape):
   # A state that has died out at the end: zeros behind the signal.
   n_samples, n_tail = 400, 600
-  audio, v, g = rng(4).standard_normal((3, 2, n_samples + n_tail))
+  audio, v, g = rng(4).standard_normal(
+    (3, shape[0], n_samples + n_tail, *shape[1:])
+  )
   v[:, n_samples:] = 0
   g[:, n_samples:] = 0
-
-  def box(signals):
-    return scipy.signal.lfilter(b, a, signals, axis=1)
-
-  adjoint = gradients.reversal_adjoint(box, audio, g, epsilon=epsilon)
+  adjoint = gradients.reversal_adjoint(
+    as_render(butterworth), audio, g, epsilon=epsilon
+  )
+  assert adjoint.shape == audio.shape
   np.testing.assert_allclose(
-    (g * box(v)).sum(1), (adjoint * v).sum(1), rtol=1e-9
+    (g * butterworth(v)).sum(1), (adjoint * v).sum(1), rtol=1e-6
+  )
+
+
+@pytest.mark.parametrize('n_in, n_out', [(1, 2), (2, 1), (2, 2), (2, 3)])
+def test_adjoint_identity_between_channels(n_in, n_out):
+  # Each output hears each input through a filter of its own.
+  kernels = rng(3).standard_normal((n_out, n_in, 20))
+
+  def mixer(signals):
+    wet = np.stack(
+      [
+        sum(
+          scipy.signal.lfilter(kernels[o, i], 1, signals[..., i], axis=1)
+          for i in range(n_in)
+        )
+        for o in range(n_out)
+      ],
+      axis=-1,
+    )
+    return wet
+
+  audio, v = rng(4).standard_normal((2, 2, 300, n_in))
+  g = rng(5).standard_normal((2, 300, n_out))
+  adjoint = gradients.reversal_adjoint(as_render(mixer), audio, g)
+  np.testing.assert_allclose(
+    (g * mixer(v)).sum((1, 2)), (adjoint * v).sum((1, 2)), rtol=1e-6
   )
 
 
 def test_adjoint_under_controls_that_change():
-  gains = np.repeat(rng(5).uniform(0.1, 2, (1, 6)), 10, axis=1)
+  gains = np.repeat(rng(5).uniform(0.1, 2, (1, 6)), 10, axis=1)[..., np.newaxis]
   audio, g = rng(6).standard_normal((2, 1, 60))
-  adjoint = gradients.reversal_adjoint(
-    lambda signals: signals * gains[:, ::-1], audio, g
-  )
-  np.testing.assert_allclose(adjoint, gains * g, rtol=1e-9)
+
+  def render(signals, items, backwards):
+    assert backwards and items.tolist() == [0, 0]
+    return signals * gains[:, ::-1]
+
+  adjoint = gradients.reversal_adjoint(render, audio, g)
+  np.testing.assert_allclose(adjoint, gains[..., 0] * g, rtol=1e-9)
 
 
 def test_adjoint_of_a_memoryless_nonlinearity():
   audio, g = rng(7).standard_normal((2, 2, 50))
-  adjoint = gradients.reversal_adjoint(np.tanh, audio, g, epsilon=1e-4)
+  adjoint = gradients.reversal_adjoint(
+    as_render(np.tanh), audio, g, epsilon=1e-4
+  )
   np.testing.assert_allclose(adjoint, g * (1 - np.tanh(audio) ** 2), rtol=1e-5)
 
 
-def test_adjoint_of_nothing_is_nothing():
-  audio = rng(8).standard_normal((2, 50))
-  adjoint = gradients.reversal_adjoint(np.tanh, audio, np.zeros((2, 50)))
-  np.testing.assert_array_equal(adjoint, 0)
-  silent = gradients.reversal_adjoint(
-    np.tanh, np.zeros((2, 50)), np.ones((2, 50))
+@pytest.mark.parametrize(
+  'adjoint', [gradients.reversal_adjoint, gradients.gain_filter_adjoint]
+)
+def test_adjoint_of_nothing_is_nothing(adjoint):
+  audio = rng(8).standard_normal((2, 500))
+  nothing = adjoint(as_render(np.tanh), audio, np.zeros((2, 500)))
+  np.testing.assert_array_equal(nothing, 0)
+  g = np.ones((2, 500))
+  g[1, 3] = np.nan
+  found = adjoint(as_render(np.tanh), audio, g)
+  assert np.isfinite(found[0]).all() and np.isnan(found[1]).all()
+
+
+def test_adjoint_of_silence():
+  adjoint = gradients.reversal_adjoint(
+    as_render(np.tanh), np.zeros((2, 50)), np.ones((2, 50))
   )
-  np.testing.assert_allclose(silent, 1, rtol=1e-5)
+  np.testing.assert_allclose(adjoint, 1, rtol=1e-5)
+
+
+def compressor(signals, ratio=8.0, seconds=0.01, rate=22050):
+  """A feed-forward compressor of the power, in float64."""
+  pole = np.exp(-1 / (seconds * rate))
+  power = scipy.signal.lfilter([1 - pole], [1, -pole], signals**2, axis=1)
+  over = np.maximum(power + 1e-12, 1e-4) / 1e-4
+  return signals * over ** (0.5 * (1 / ratio - 1))
+
+
+def test_gain_filter_is_exact_where_the_gain_stands_still():
+  audio, v, g = rng(4).standard_normal((3, 2, 1500))
+  found = gradients.gain_filter_adjoint(as_render(butterworth), audio, g)
+  np.testing.assert_allclose(
+    (g * butterworth(v)).sum(1), (found * v).sum(1), rtol=1e-3
+  )
+
+
+def test_gain_filter_follows_a_compressor_where_reversal_does_not():
+  n = 8000
+  level = np.exp(np.sin(np.arange(n) / 400)) * np.minimum(
+    np.arange(n) / 1000, 1
+  )
+  audio = 0.3 * rng(4).standard_normal((1, n, 1)) * level[:, np.newaxis]
+  g = compressor(audio) - butterworth(compressor(audio))
+  render = as_render(compressor)
+  directions = gradients.draw_audio_directions(audio, 24)
+  slopes = gradients.measure_slopes(render, audio, g, directions, epsilon=1e-4)
+
+  def agreement(gradient):
+    return gradients.compare_with_slopes(gradient, directions, slopes)
+
+  by_gain = agreement(gradients.gain_filter_adjoint(render, audio, g))
+  by_reversal = agreement(gradients.reversal_adjoint(render, audio, g))
+  assert by_gain.cosine > 0.96
+  assert 0.9 < by_gain.factor < 1.1
+  assert by_reversal.cosine < 0.9
+
+
+def test_gain_filter_knows_latency_is_out_and_channels_are_linked():
+  audio = 0.3 * rng(4).standard_normal((2, 3000, 2))
+  g = rng(5).standard_normal((2, 3000, 2))
+  found = gradients.gain_filter_adjoint(as_render(lambda x: 0.5 * x), audio, g)
+  np.testing.assert_allclose(found, 0.5 * g, rtol=1e-3, atol=1e-3)
+
+
+def test_wire():
+  g = rng(0).standard_normal((2, 9, 2))
+  np.testing.assert_array_equal(gradients.straight_through(g, 2), g)
+  # From 1 to 2, v becomes [v, v]; from 2 to 1, the mean.
+  np.testing.assert_allclose(
+    gradients.straight_through(g, 1), g.sum(-1, keepdims=True)
+  )
+  np.testing.assert_allclose(
+    gradients.straight_through(g[..., :1], 2),
+    np.repeat(g[..., :1] / 2, 2, axis=-1),
+  )
+  with pytest.raises(ValueError, match='3 inputs to 2 outputs'):
+    gradients.straight_through(g, 3)
+
+
+# ---------------------------------------------------------------- Choice ----
+def test_slopes_are_those_of_a_linear_system():
+  audio, g = rng(4).standard_normal((2, 3, 400, 1))
+  directions = gradients.draw_audio_directions(audio, 5, seed=1)
+  assert directions.shape == (5, 3, 400, 1)
+  slopes = gradients.measure_slopes(
+    as_render(butterworth), audio, g, directions
+  )
+  expected = (g * [butterworth(v) for v in directions]).sum((2, 3))
+  np.testing.assert_allclose(slopes, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_directions_to_audio_draw_by_seed_step_and_item():
+  audio = rng(4).standard_normal((2, 400, 1))
+  first = gradients.draw_audio_directions(audio, 3, seed=1, step=2)
+  again = gradients.draw_audio_directions(audio, 3, seed=1, step=2)
+  np.testing.assert_array_equal(first, again)
+  for seed, step in ((2, 2), (1, 3)):
+    other = gradients.draw_audio_directions(audio, 3, seed=seed, step=step)
+    assert (other != first).any()
+  level = np.sqrt(np.mean(first**2, axis=(2, 3)))
+  expected = np.sqrt(np.mean(audio**2, axis=(1, 2)))
+  np.testing.assert_allclose(level, np.broadcast_to(expected, level.shape))
+
+
+def test_the_best_candidate_comes_first_and_its_factor_mends_it():
+  audio, g = rng(4).standard_normal((2, 6, 400, 1))
+  g[3] = np.nan
+  exact = gradients.reversal_adjoint
+  candidates = {
+    'wire': lambda render, audio, g: g,
+    'halved': lambda render, audio, g: 0.5 * exact(render, audio, g),
+    'reversed': lambda render, audio, g: -exact(render, audio, g),
+    'lost': lambda render, audio, g: np.full(audio.shape, np.nan),
+  }
+  found = gradients.choose_adjoint(as_render(butterworth), audio, g, candidates)
+  assert list(found)[0] == 'halved' and list(found)[-1] == 'reversed'
+  np.testing.assert_allclose(found['halved'], [1.0, 2.0], rtol=1e-2)
+  np.testing.assert_allclose(found['reversed'], [-1.0, -1.0], rtol=1e-2)
+  assert found['lost'] == (0.0, 0.0)
+  nothing = gradients.choose_adjoint(
+    as_render(butterworth), audio, 0 * g, candidates
+  )
+  assert nothing == {}
 
 
 # ---------------------------------------------------------------- Faults ----
@@ -253,7 +614,12 @@ def test_adjoint_of_nothing_is_nothing():
   [
     (dict(epsilon=0.0), 'epsilon=0.0'),
     (dict(epsilon=0.6), 'epsilon=0.6'),
+    (dict(epsilon=[0.1, 0.0, 0.1, 0.1, 0.1]), 'above 0'),
+    (dict(epsilon=[0.1, 0.2]), r'shape \(2,\).*5 controls'),
     (dict(n_probes=0), 'n_probes=0'),
+    (dict(hold=0), 'hold=0'),
+    (dict(sides=3), 'sides=3'),
+    (dict(item_keys=[1, 2]), '2 item_keys for 3 items'),
     (dict(memory=-1), 'memory=-1'),
     (dict(directions='sobol'), 'sobol.*hadamard'),
     (dict(controls=np.full((3, 4, 5), 1.5)), '1.5 to 1.5'),
@@ -268,6 +634,9 @@ def test_wrong_arguments_are_named(kwargs, message):
     gradients.spsa(**{**arguments, **kwargs})
 
 
-def test_adjoint_needs_as_many_channels_out_as_in():
-  with pytest.raises(ValueError, match='as many channels'):
-    gradients.reversal_adjoint(np.tanh, np.ones((1, 9)), np.ones((1, 9, 2)))
+def test_shapes_of_audio_that_do_not_fit():
+  render = as_render(np.tanh)
+  with pytest.raises(ValueError, match='1 channels, its cotangent 2'):
+    gradients.gain_filter_adjoint(render, np.ones((1, 9)), np.ones((1, 9, 2)))
+  with pytest.raises(ValueError, match='as many items and samples'):
+    gradients.reversal_adjoint(render, np.ones((1, 9)), np.ones((1, 8)))

@@ -31,6 +31,10 @@ TRAINING_LEVELS = (
   ('evaluators', 'data_preparation'),
   ('dafx_run', 'demo'),
 )
+GRADIENTS_LEVELS = (
+  ('black_box',),
+  ('adjoint', 'differences', 'directional', 'response', 'spsa'),
+)
 LV2_LEVELS = (
   ('_host', 'errors'),
   ('world', 'processes'),
@@ -88,7 +92,12 @@ def test_package_imports_downward():
 
 
 @pytest.mark.parametrize(
-  'package, levels', [('training', TRAINING_LEVELS), ('lv2', LV2_LEVELS)]
+  'package, levels',
+  [
+    ('training', TRAINING_LEVELS),
+    ('gradients', GRADIENTS_LEVELS),
+    ('lv2', LV2_LEVELS),
+  ],
 )
 def test_subpackages_import_downward(package, levels):
   folder = ROOT / package

@@ -335,6 +335,8 @@ def test_large_gradients_are_scaled_to_the_norm_allowed(folder):
 # ----------------------------------------------------------- Checkpoints ----
 def test_what_lies_in_the_folder(tmp_path, folder):
   trainer = make_trainer(checkpoints_to_keep=2)
+  for processor in trainer.model.driven.values():
+    processor.log_gradients = True
   history = train(
     trainer,
     folder,
@@ -359,6 +361,8 @@ def test_what_lies_in_the_folder(tmp_path, folder):
         tags.setdefault(f'{name}:{value.tag}', []).append(event.step)
   assert tags['train:losses/total_loss'] == [3, 6]
   assert tags['train:learning_rate'] == [3, 6]
+  assert tags['train:gradients/gain/norm/amount'] == [3, 6]
+  assert tags['train:gradients/gain/n_renders'] == [3, 6]
   assert tags['valid:losses/total_loss'] == [4, 7]
   for tag in ('audio_1/after', 'spectrograms/0', 'controls/gain/amount'):
     assert tags[f'valid:{tag}'] == [4, 7]

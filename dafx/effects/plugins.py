@@ -1,5 +1,7 @@
 """`LV2Plugin` makes a DDSP processor of any LV2 plugin."""
 
+import functools
+import logging
 import zlib
 from collections.abc import Mapping, Sequence
 
@@ -10,9 +12,24 @@ import tensorflow as tf
 
 from dafx import core, gradients, lv2
 
+_log = logging.getLogger('dafx.effects')
+
 _GRADIENTS = ('spsa', 'central_differences')
-_INPUT_GRADIENTS = ('adjoint', 'straight_through', 'none')
+_INPUT_GRADIENTS = (
+  'adjoint',
+  'reversal',
+  'gain_filter',
+  'straight_through',
+  'none',
+)
 _CHANNELS = ('mono', 'stereo')
+# Sizes of the perturbation that 'adjoint' tries for time reversal.
+_INPUT_EPSILONS = (0.1, 0.01, 1.0)
+# 'adjoint' checks itself at these calls, and at every so many.
+_CHECKED_CALLS = (0, 100)
+_CALLS_PER_CHECK = 1000
+# The response to a change of the controls is looked for in this time.
+_RESPONSE_S = 0.25
 
 
 @gin.register(module='dafx.effects')
@@ -29,7 +46,11 @@ class LV2Plugin(ddsp.processors.Processor):
   on, hop being n_samples / n_frames rounded up. One frame is a static setting.
 
   The gradient to the controls is an estimate by renders at controls nearby
-  (`dafx.gradients`); that to the audio runs the plugin backwards in time.
+  (`dafx.gradients`); that to the audio too, by one of several ways, of which
+  'adjoint' takes the one that agrees best with differences along a few
+  directions. It checks at its first call, at the hundredth and at every
+  thousandth, with some 40 to 60 renders of up to four items; the choice is kept
+  in checkpoints.
 
   Args:
     uri: URI of the plugin.
@@ -45,16 +66,31 @@ class LV2Plugin(ddsp.processors.Processor):
     channels: What mono audio comes back as: 'mono' or 'stereo' (all outputs).
     gradient: Estimator of the gradient to the controls: 'spsa' or
       'central_differences' (slow, without noise).
-    n_probes: Directions per item and step for 'spsa'; two renders each.
+    n_probes: Directions per item and step for 'spsa'; `sides` renders each.
+    sides: For 'spsa', 2 renders each direction and its opposite, 1 compares
+      with what was rendered already; half the cost, and less exact.
     epsilon: Size of the perturbation, of the control's range.
+    epsilons: Other sizes for single controls, by symbol.
+    epsilon_decay: Exponent by which perturbations get smaller; see
+      `gradients.decayed_epsilon`. 0 keeps them.
+    epsilon_decay_steps: Steps after which they are divided by 2 to the power of
+      that.
     memory: Frames after its own that a frame of controls is credited with;
-      None for the whole rest of the item.
+      None for the whole rest of the item; 'auto' for as long as the plugin
+      responds, which is measured once (`gradients.response_memory`).
+    hold: Frames that 'spsa' moves together, for controls that vary slowly.
     directions: 'hadamard' or 'rademacher'; see `gradients.draw_directions`.
-    input_gradient: Gradient to the audio: 'adjoint' (two renders, and only if
-      something before the plugin is trained), 'straight_through' (as if the
-      plugin were a wire) or 'none' (asking for it is an error).
-    input_epsilon: Size of the perturbation of the audio for 'adjoint', relative
-      to the audio; 1 for a plugin that is linear in its audio.
+    input_gradient: Gradient to the audio: 'adjoint' (the best of the three
+      next, by a check), 'reversal' (time reversal; two renders, and exact for
+      linear plugins), 'gain_filter' (for gains that ride on the level; eleven
+      renders), 'straight_through' (as if the plugin were a wire) or 'none'
+      (asking for it is an error). Nothing is rendered unless something before
+      the plugin is trained.
+    input_epsilon: Size of the perturbation of the audio for 'reversal',
+      relative to the audio; 1 for a plugin that is linear in its audio, 0.01
+      for a hard distortion. None for 0.1, and for what 'adjoint' finds best.
+    log_gradients: Whether to keep figures of each control gradient in
+      `gradient_stats`, from where the trainer writes them to TensorBoard.
     seed: Seed of the directions; the name is mixed in, so that the plugins of
       a chain draw different ones.
     n_threads: Items rendered side by side; all processors by default.
@@ -84,11 +120,17 @@ class LV2Plugin(ddsp.processors.Processor):
     channels: str = 'mono',
     gradient: str = 'spsa',
     n_probes: int = 1,
+    sides: int = 2,
     epsilon: float = 0.01,
-    memory: int | None = 1,
+    epsilons: Mapping[str, float] | None = None,
+    epsilon_decay: float = 0.0,
+    epsilon_decay_steps: int = 1000,
+    memory: int | str | None = 1,
+    hold: int = 1,
     directions: str = 'hadamard',
     input_gradient: str = 'adjoint',
-    input_epsilon: float = 0.1,
+    input_epsilon: float | None = None,
+    log_gradients: bool = False,
     seed: int = 0,
     n_threads: int | None = None,
     compensate_latency: bool = True,
@@ -110,16 +152,30 @@ class LV2Plugin(ddsp.processors.Processor):
     self.channels = channels
     self.gradient = gradient
     self.n_probes = n_probes
+    self.sides = sides
     self.epsilon = epsilon
+    self.epsilon_decay = epsilon_decay
+    self.epsilon_decay_steps = epsilon_decay_steps
     self.memory = memory
+    self.hold = hold
     self.directions = directions
     self.input_gradient = input_gradient
     self.input_epsilon = input_epsilon
+    self.log_gradients = log_gradients
+    self.gradient_stats = {}
+    self.n_renders = 0  # items rendered so far, forward and for gradients
     self.seed = seed + zlib.crc32(name.encode())
     # Counts the steps of training, so that each draws directions of its own;
     # with the model in a checkpoint, a resumed run draws what it would have.
     self.gradient_step = tf.Variable(
       0, trainable=False, dtype=tf.int64, name='gradient_step'
+    )
+    # What 'adjoint' has chosen, -1 for nothing yet; how often it was asked.
+    self.input_choice = tf.Variable(
+      [-1, 0], trainable=False, dtype=tf.int64, name='input_choice'
+    )
+    self.input_factor = tf.Variable(
+      1.0, trainable=False, dtype=tf.float32, name='input_factor'
     )
 
     fixed = dict(fixed or {})
@@ -142,6 +198,11 @@ class LV2Plugin(ddsp.processors.Processor):
     )
     self.set_sample_rate(sample_rate)
     self._set_ranges(dict(ranges or {}), dict(scales or {}))
+    self._set_epsilons(dict(epsilons or {}))
+    if isinstance(memory, str) and memory != 'auto':
+      raise ValueError(
+        f"memory={memory!r} must be a number of frames, None or 'auto'."
+      )
 
   def set_sample_rate(self, sample_rate: int):
     """Goes on at another rate of the audio; controls keep their meaning."""
@@ -149,6 +210,7 @@ class LV2Plugin(ddsp.processors.Processor):
     self.renderer = lv2.Renderer(
       sample_rate=sample_rate, **self._renderer_options
     )
+    self._memories = {}  # measured, by hop size and number of frames
 
   def _set_ranges(self, ranges, scales):
     """Sets low, high and is_log per control from ports and overrides."""
@@ -193,6 +255,19 @@ class LV2Plugin(ddsp.processors.Processor):
     self.low = np.array(lows, np.float32)
     self.high = np.array(highs, np.float32)
     self.is_log = np.array(is_log, bool)
+
+  def _set_epsilons(self, epsilons):
+    """Sets the size of the perturbation of each control."""
+    for symbol in epsilons:
+      self.plugin.control(symbol)
+      if symbol not in self.symbols:
+        raise ValueError(
+          f'epsilons names {symbol!r}, which is not trainable; trainable are '
+          f'{", ".join(self.symbols) or "none"}.'
+        )
+    self.epsilons = np.array(
+      [epsilons.get(s, self.epsilon) for s in self.symbols]
+    )
 
   @property
   def plugin(self) -> lv2.Plugin:
@@ -273,34 +348,39 @@ class LV2Plugin(ddsp.processors.Processor):
         f'audio has shape {audio.shape}; it must be [batch, n_samples] or '
         '[batch, n_samples, n_channels].'
       )
-    to_mono = audio.shape[-1] == 1 and self.channels == 'mono'
-    audio = self._spread_channels(audio)
+    self._check_channels(audio.shape[-1])
     # Two terms, so that each gradient is worked out only if it is asked for:
     # the second one is zero, and carries the gradient to the audio.
     signal = self._render_for_controls(tf.stop_gradient(audio), controls)
     signal += self._carry_audio_gradient(audio, tf.stop_gradient(controls))
-    if to_mono:
-      signal = tf.reduce_mean(signal, axis=-1, keepdims=True)
     return signal[..., 0] if is_mono and signal.shape[-1] == 1 else signal
 
-  def _spread_channels(self, audio):
-    """Feeds mono audio to all inputs; checks the channels of other audio."""
+  @property
+  def _is_mono_plugin(self) -> bool:
+    """Whether channels of the audio are rendered each by itself."""
     n_in, n_out = self.renderer.n_channels_in, self.renderer.n_channels_out
-    n_channels = audio.shape[-1]
-    if n_channels == 1:
-      return tf.repeat(audio, max(n_in, 1), axis=-1)
-    if n_channels != n_in and (n_in, n_out) != (1, 1):
+    return (n_in, n_out) == (1, 1)
+
+  def _check_channels(self, n_channels):
+    """Raises ValueError where the plugin does not take so many channels."""
+    n_in = self.renderer.n_channels_in
+    if n_channels not in (1, n_in) and not self._is_mono_plugin:
       inputs = ', '.join(p.symbol for p in self.plugin.audio_inputs)
       raise ValueError(
         f'audio has {n_channels} channels; {self.name!r} ({self.uri}) takes '
         f'{n_in} ({inputs}), or mono.'
       )
-    return audio
 
-  def _n_channels_out(self, n_channels_in: int) -> int:
-    is_mono_plugin = self.renderer.n_channels_in == 1
-    folds = is_mono_plugin and self.renderer.n_channels_out == 1
-    return n_channels_in if folds else self.renderer.n_channels_out
+  def n_channels_out(self, n_channels: int) -> int:
+    """Returns the number of channels that come out.
+
+    Args:
+      n_channels: Number of channels that go in.
+    """
+    if self._is_mono_plugin:
+      return n_channels
+    is_mono = n_channels == 1 and self.channels == 'mono'
+    return 1 if is_mono else self.renderer.n_channels_out
 
   def _render_for_controls(self, audio, controls):
     """Renders, with a gradient to the controls only."""
@@ -311,13 +391,13 @@ class LV2Plugin(ddsp.processors.Processor):
       signal = tf.numpy_function(
         self.render, [audio, controls], tf.float32, stateful=False
       )
-      n_out = self._n_channels_out(audio.shape[-1])
+      n_out = self.n_channels_out(audio.shape[-1])
       signal.set_shape([*audio.shape[:-1], n_out])
 
       def gradient(upstream):
         result = tf.numpy_function(
           self.control_gradient,
-          [audio, controls, upstream, step],
+          [audio, controls, upstream, step, signal],
           tf.float32,
           stateful=False,
         )
@@ -332,7 +412,7 @@ class LV2Plugin(ddsp.processors.Processor):
 
   def _carry_audio_gradient(self, audio, controls):
     """Returns zeros in the shape of the output with a gradient to the audio."""
-    n_out = self._n_channels_out(audio.shape[-1])
+    n_out = self.n_channels_out(audio.shape[-1])
 
     @tf.custom_gradient
     def carry(audio):
@@ -345,14 +425,8 @@ class LV2Plugin(ddsp.processors.Processor):
             "input_gradient='none'. Choose 'adjoint', or do not train what "
             'comes before the plugin.'
           )
-        if audio.shape[-1] != n_out:
-          raise ValueError(
-            f'{self.name!r} has {audio.shape[-1]} audio inputs and {n_out} '
-            'outputs: the gradient to its audio is only known for as many '
-            "of both. Set input_gradient='none' and train nothing before it."
-          )
-        if self.input_gradient == 'straight_through':
-          return upstream
+        # Raises here, and not within the graph.
+        self._ways_to_audio(audio.shape[-1], n_out)
         result = tf.numpy_function(
           self.audio_gradient,
           [audio, controls, upstream],
@@ -383,19 +457,21 @@ class LV2Plugin(ddsp.processors.Processor):
       Audio of shape [batch, n_samples, n_channels out].
     """
     n_items, n_samples, n_channels = audio.shape
-    if (
-      n_channels
-      == self._n_channels_out(n_channels)
-      != (self.renderer.n_channels_out)
-    ):
-      # A mono plugin: channels become items of their own.
+    self.n_renders += n_items
+    if self._is_mono_plugin and n_channels > 1:
+      # Channels become items of their own.
       audio = np.moveaxis(audio, -1, 1).reshape(-1, n_samples, 1)
       controls = np.repeat(controls, n_channels, axis=0)
       signal = self.renderer.render(audio, controls, hop_size)
       return np.moveaxis(signal.reshape(n_items, n_channels, n_samples), 1, -1)
-    return self.renderer.render(audio, controls, hop_size)
+    signal = self.renderer.render(audio, controls, hop_size)
+    if signal.shape[-1] != self.n_channels_out(n_channels):
+      signal = signal.mean(axis=-1, keepdims=True)
+    return signal
 
-  def control_gradient(self, audio, controls, upstream, step) -> np.ndarray:
+  def control_gradient(
+    self, audio, controls, upstream, step, signal=None
+  ) -> np.ndarray:
     """Estimates the gradient to the controls.
 
     Args:
@@ -403,6 +479,7 @@ class LV2Plugin(ddsp.processors.Processor):
       controls: In port units, shape [batch, n_frames, n_controls].
       upstream: Gradient to the output, [batch, n_samples, n_channels out].
       step: Training step, for the directions.
+      signal: The output, where it is known, for `sides` = 1.
 
     Returns:
       Gradient in port units, shape [batch, n_frames, n_controls], float32.
@@ -412,45 +489,184 @@ class LV2Plugin(ddsp.processors.Processor):
       values = self.to_port_units(points).astype(np.float32)
       return self.render(audio[items], values)
 
+    step = int(step)
+    unit = self.to_unit(controls)
+    epsilons = gradients.decayed_epsilon(
+      self.epsilons, step, self.epsilon_decay, self.epsilon_decay_steps
+    )
     if self.gradient == 'spsa':
-      gradient = gradients.spsa(
+      estimates = gradients.spsa_estimates(
         render,
-        self.to_unit(controls),
+        unit,
         upstream,
-        epsilon=self.epsilon,
+        epsilon=epsilons,
         n_probes=self.n_probes,
-        memory=self.memory,
+        sides=self.sides,
+        base=signal,
+        memory=self._find_memory(audio.shape[1], controls.shape[1]),
+        hold=self.hold,
         directions=self.directions,
         seed=self.seed,
-        step=int(step),
+        step=step,
       )
     else:
-      gradient = gradients.central_differences(
-        render, self.to_unit(controls), upstream, epsilon=self.epsilon
-      )
+      estimates = gradients.central_differences(
+        render, unit, upstream, epsilon=epsilons
+      )[np.newaxis]
+    if self.log_gradients:
+      self._note_gradient(estimates, unit, epsilons)
     slope = core.unit_to_range_slope(controls, self.low, self.high, self.is_log)
-    return (gradient / slope).astype(np.float32)
+    return (estimates.mean(0) / slope).astype(np.float32)
+
+  def _find_memory(self, n_samples, n_frames) -> int | None:
+    """Returns the memory, measured if it is 'auto'."""
+    if self.memory != 'auto':
+      return self.memory
+    hop_size = -(-n_samples // n_frames)
+    n_frames = min(
+      n_frames, max(12, round(_RESPONSE_S * self.sample_rate / hop_size))
+    )
+    if n_frames == 1 or not self.n_controls:
+      return 0
+    key = (hop_size, n_frames)
+    if key not in self._memories:
+      # Audio of its own, so that a resumed run measures the same.
+      shape = (2, n_frames * hop_size, 1)
+      audio = 0.1 * np.random.default_rng(0).standard_normal(shape)
+
+      def render(points, items):
+        values = self.to_port_units(points).astype(np.float32)
+        return self.render(audio[items], values, hop_size)
+
+      self._memories[key] = gradients.response_memory(
+        render, len(audio), n_frames, self.n_controls, hop_size
+      )
+      _log.info(
+        '%s responds to its controls for %d frames of %d samples beyond their '
+        'own.', self.name, self._memories[key], hop_size,
+      )  # fmt: skip
+    return self._memories[key]
+
+  def _note_gradient(self, estimates, unit, epsilons):
+    """Keeps figures of a gradient to [0, 1], per control."""
+    norms = np.sqrt(np.square(estimates.mean(0)).sum((0, 1)))
+    ratios_db = gradients.signal_to_noise_db(estimates)
+    is_clipped = (unit < epsilons) | (unit > 1.0 - epsilons)
+    stats = {'n_renders': float(self.n_renders)}
+    for i, symbol in enumerate(self.symbols):
+      stats[f'norm/{symbol}'] = float(norms[i])
+      stats[f'signal_to_noise_db/{symbol}'] = float(ratios_db[i])
+      stats[f'clipped_share/{symbol}'] = float(is_clipped[..., i].mean())
+    self.gradient_stats = stats
 
   def audio_gradient(self, audio, controls, upstream) -> np.ndarray:
-    """Estimates the gradient to the audio by time reversal.
+    """Estimates the gradient to the audio, by `input_gradient`.
 
     Args:
       audio: Shape [batch, n_samples, n_channels].
       controls: In port units, shape [batch, n_frames, n_controls].
-      upstream: Gradient to the output, of the shape of the audio.
+      upstream: Gradient to the output, [batch, n_samples, n_channels out].
 
     Returns:
       Gradient of the shape of the audio, float32.
+
+    Raises:
+      ValueError: A way that does not fit the numbers of channels.
     """
-    n_samples, n_frames = audio.shape[1], controls.shape[1]
+    n_items, n_samples, n_channels = audio.shape
+    if self._is_mono_plugin and n_channels > 1:
+
+      def as_items(signals):
+        return np.moveaxis(signals, -1, 1).reshape(-1, n_samples, 1)
+
+      gradient = self.audio_gradient(
+        as_items(audio),
+        np.repeat(controls, n_channels, axis=0),
+        as_items(upstream),
+      )
+      return np.moveaxis(gradient.reshape(n_items, n_channels, -1), 1, -1)
+    n_frames = controls.shape[1]
     hop_size = -(-n_samples // n_frames)
     # Whole frames, so that they have the same borders backwards.
     padding = ((0, 0), (0, n_frames * hop_size - n_samples), (0, 0))
-    backwards = np.tile(controls[:, ::-1], (2, 1, 1))
-    gradient = gradients.reversal_adjoint(
-      lambda signals: self.render(signals.astype(np.float32), backwards),
-      np.pad(audio, padding),
-      np.pad(upstream, padding),
-      epsilon=self.input_epsilon,
-    )
+    audio, upstream = np.pad(audio, padding), np.pad(upstream, padding)
+
+    def render(signals, items, backwards):
+      values = controls[items]
+      values = values[:, ::-1] if backwards else values
+      return self.render(signals.astype(np.float32), values)
+
+    ways = self._ways_to_audio(audio.shape[-1], upstream.shape[-1])
+    if self.input_gradient == 'adjoint':
+      gradient = self._checked_adjoint(ways, render, audio, upstream)
+    else:
+      gradient = next(iter(ways.values()))(render, audio, upstream)
     return gradient[:, :n_samples].astype(np.float32)
+
+  def _ways_to_audio(self, n_in, n_out):
+    """Returns functions (render, audio, upstream) -> gradient, by name.
+
+    Raises:
+      ValueError: `input_gradient` does not fit the numbers of channels.
+    """
+    given = self.input_epsilon
+    sizes = _INPUT_EPSILONS if given is None else (given,)
+    ways = {
+      f'reversal at {size:g}': functools.partial(
+        gradients.reversal_adjoint, epsilon=size
+      )
+      for size in sizes
+    }
+    if self.input_gradient == 'reversal':
+      return dict([next(iter(ways.items()))])
+
+    def wire(render, audio, upstream):
+      del render
+      return gradients.straight_through(upstream, audio.shape[-1])
+
+    if n_in == n_out:
+      ways['gain_filter'] = functools.partial(
+        gradients.gain_filter_adjoint,
+        sample_rate=self.sample_rate,
+        seed=self.seed,
+      )
+    if n_in == n_out or 1 in (n_in, n_out):
+      ways['straight_through'] = wire
+    if self.input_gradient == 'adjoint':
+      return ways
+    if self.input_gradient not in ways:
+      raise ValueError(
+        f'{self.name!r} makes {n_out} channels of {n_in}: there is no '
+        f"input_gradient={self.input_gradient!r} for that. Choose 'adjoint'."
+      )
+    return {self.input_gradient: ways[self.input_gradient]}
+
+  def _checked_adjoint(self, ways, render, audio, upstream):
+    """Returns the gradient by the way that agrees best with differences."""
+    choice, n_calls = self.input_choice.numpy()
+    is_due = n_calls in _CHECKED_CALLS or n_calls % _CALLS_PER_CHECK == 0
+    if is_due or choice < 0:
+      found = gradients.choose_adjoint(
+        render, audio, upstream, ways, seed=self.seed, step=int(n_calls)
+      )
+      if not found:  # no cotangent: nothing to tell them apart by
+        return gradients.reversal_adjoint(render, audio, upstream)
+      best, agreement = next(iter(found.items()))
+      listed = ', '.join(f'{n} {a.cosine:.3f}' for n, a in found.items())
+      if agreement.cosine <= 0.0:
+        best = 'straight_through' if 'straight_through' in ways else best
+        agreement = gradients.Agreement(0.0, 1.0)
+        _log.warning(
+          'No gradient to the audio of %s agrees with differences (%s); it '
+          'gets that of %s.', self.name, listed, best,
+        )  # fmt: skip
+      else:
+        _log.info(
+          'The gradient to the audio of %s is by %s, times %.3f (cosine to '
+          'differences: %s).', self.name, best, agreement.factor, listed,
+        )  # fmt: skip
+      choice = list(ways).index(best)
+      self.input_factor.assign(agreement.factor)
+    self.input_choice.assign([choice, n_calls + 1])
+    way = list(ways.values())[choice]
+    return float(self.input_factor.numpy()) * way(render, audio, upstream)

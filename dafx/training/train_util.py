@@ -15,7 +15,15 @@ from absl import logging
 
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 # Folders of a gin root that a bare file name is looked for in.
-_GIN_FOLDERS = ('', 'tasks', 'models', 'plugins', 'datasets', 'optimization')
+_GIN_FOLDERS = (
+  '',
+  'tasks',
+  'models',
+  'plugins',
+  'gradients',
+  'datasets',
+  'optimization',
+)
 
 
 def gin_roots() -> list[pathlib.Path]:

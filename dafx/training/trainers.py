@@ -304,6 +304,10 @@ def _summarize(writer, trainer, losses, seconds_per_step, wait_fraction):
     tf.summary.scalar('seconds_per_step', seconds_per_step)
     tf.summary.scalar('data_wait_fraction', wait_fraction)
     tf.summary.scalar('learning_rate', trainer.learning_rate)
+    for processor in getattr(trainer.model, 'driven', {}).values():
+      # Empty unless the processor has log_gradients.
+      for name, value in getattr(processor, 'gradient_stats', {}).items():
+        tf.summary.scalar(f'gradients/{processor.name}/{name}', value)
 
 
 def _summarize_examples(writer, trainer, batch, losses, n_examples=2):

@@ -1,0 +1,323 @@
+"""Simultaneous perturbation of control trajectories."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.linalg
+
+from dafx.gradients import black_box
+
+DIRECTIONS = ('hadamard', 'rademacher')
+
+
+def frame_credit(
+  products: np.ndarray, n_frames: int, memory: int | None, hold: int = 1
+) -> np.ndarray:
+  """Sums per sample into what each frame of controls answers for.
+
+  A frame cannot change what came before it, and its effect lasts only so long:
+  it is credited with its own samples and those of the `memory` frames after it.
+  Frames that are moved together are credited together.
+
+  Args:
+    products: Per-sample terms, shape [n, n_samples].
+    n_frames: Number of frames of controls.
+    memory: Frames after its own that a frame still acts in; None for all.
+    hold: Frames that are moved together, from the first one on.
+
+  Returns:
+    Credit of shape [n, n_frames].
+  """
+  n, n_samples = products.shape
+  hop_size = -(-n_samples // n_frames)
+  padded = np.zeros((n, n_frames * hop_size), products.dtype)
+  padded[:, :n_samples] = products
+  sums = padded.reshape(n, n_frames, hop_size).sum(-1)
+  ends = np.concatenate([np.zeros((n, 1)), np.cumsum(sums, axis=1)], axis=1)
+  first = np.arange(n_frames) // hold * hold
+  reach = n_frames if memory is None else memory + hold
+  last = np.minimum(first + reach, n_frames)
+  return ends[:, last] - ends[:, first]
+
+
+def draw_directions(
+  kind: str,
+  n_probes: int,
+  n_frames: int,
+  n_controls: int,
+  seed: int,
+  step: int,
+  item: int,
+) -> np.ndarray:
+  """Draws the directions that one item is perturbed in: all entries +1 or -1.
+
+  'rademacher' draws each entry by itself. 'hadamard' takes the rows of a
+  Hadamard matrix with random signs and order, probe by probe and frame by
+  frame: n_controls probes (rounded up to a power of two) of a frame give the
+  gradient of a linear box exactly; in the mean over as many frames, controls
+  that act alike in all of them do not disturb each other.
+
+  Args:
+    kind: 'hadamard' or 'rademacher'.
+    n_probes: Number of directions.
+    n_frames: Number of frames.
+    n_controls: Number of controls.
+    seed: Seed of the run.
+    step: Training step.
+    item: Key of the item, its place in the batch for example.
+
+  Returns:
+    Directions of shape [n_probes, n_frames, n_controls].
+
+  Raises:
+    ValueError: An unknown kind.
+  """
+  rng = np.random.default_rng([seed, step, item])
+  shape = (n_probes, n_frames, n_controls)
+  if kind == 'rademacher':
+    return rng.integers(0, 2, shape) * 2.0 - 1.0
+  if kind != 'hadamard':
+    raise ValueError(f'directions={kind!r} must be one of {DIRECTIONS}.')
+  # A power of two that holds all controls; what is beyond it starts over.
+  order = 1 << max(n_controls - 1, 0).bit_length()
+  hadamard = scipy.linalg.hadamard(order).astype(float)
+  hadamard = hadamard[rng.permutation(order)][:, rng.permutation(order)]
+  hadamard = hadamard[:, :n_controls] * (rng.integers(0, 2, n_controls) * 2 - 1)
+  # Frames take up the rows where the frame before left off.
+  rows = np.arange(n_frames * n_probes).reshape(n_frames, n_probes) % order
+  # A sign per frame and probe keeps frames apart within a probe.
+  signs = rng.integers(0, 2, (n_frames, n_probes, 1)) * 2.0 - 1.0
+  return np.moveaxis(signs * hadamard[rows], 1, 0)
+
+
+def decayed_epsilon(
+  epsilon: float | np.ndarray, step: int, decay: float, n_steps: int
+) -> float | np.ndarray:
+  """Makes perturbations smaller as training goes on.
+
+  epsilon / (1 + step / n_steps) ** decay: Spall's gain sequence c_k (1998,
+  "Implementation of the simultaneous perturbation algorithm", eq. 2), whose
+  advice for the decay is 0.101, with the time scale as an argument.
+
+  Args:
+    epsilon: Size at the start; a number or an array.
+    step: Training step.
+    decay: Exponent; 0 keeps the size.
+    n_steps: Steps after which it is divided by 2 ** decay.
+
+  Returns:
+    Size at the step, of the shape of `epsilon`.
+
+  Raises:
+    ValueError: A negative decay, or n_steps that is not positive.
+  """
+  if not (decay >= 0.0 and n_steps > 0):
+    raise ValueError(
+      f'decay={decay} must be at least 0 and n_steps={n_steps} positive.'
+    )
+  return epsilon / (1.0 + step / n_steps) ** decay
+
+
+def spsa_estimates(
+  render: black_box.Render,
+  controls: np.ndarray,
+  cotangent: np.ndarray,
+  *,
+  epsilon: float | Sequence[float] = 0.01,
+  n_probes: int = 1,
+  sides: int = 2,
+  base: np.ndarray | None = None,
+  memory: int | None = 1,
+  hold: int = 1,
+  directions: str = 'hadamard',
+  seed: int = 0,
+  step: int = 0,
+  item_keys: Sequence[int] | None = None,
+) -> np.ndarray:
+  """Estimates the gradient to control trajectories once for each probe.
+
+  `spsa` is the mean of these; their spread says how sure it is.
+
+  Args:
+    render: The black box; see `dafx.gradients`.
+    controls: As for `spsa`, and so are the other arguments.
+    cotangent: As for `spsa`.
+    epsilon: As for `spsa`.
+    n_probes: As for `spsa`.
+    sides: As for `spsa`.
+    base: As for `spsa`.
+    memory: As for `spsa`.
+    hold: As for `spsa`.
+    directions: As for `spsa`.
+    seed: As for `spsa`.
+    step: As for `spsa`.
+    item_keys: As for `spsa`.
+
+  Returns:
+    Gradients of shape [n_probes, batch, n_frames, n_controls], float64.
+
+  Raises:
+    ValueError: Arguments that do not fit together.
+  """
+  controls, cotangent, epsilon = black_box.check(controls, cotangent, epsilon)
+  n_items, n_frames, n_controls = controls.shape
+  if n_probes < 1 or hold < 1 or (memory is not None and memory < 0):
+    raise ValueError(
+      f'n_probes={n_probes} and hold={hold} must be at least 1, and '
+      f'memory={memory} at least 0, or None for the whole item.'
+    )
+  if sides not in (1, 2):
+    raise ValueError(f'sides={sides} must be 1 or 2.')
+  item_keys = range(n_items) if item_keys is None else item_keys
+  if len(item_keys) != n_items:
+    raise ValueError(f'{len(item_keys)} item_keys for {n_items} items.')
+  if not n_controls:
+    return np.zeros((n_probes, *controls.shape))
+  n_blocks = -(-n_frames // hold)
+  deltas = np.stack(
+    [
+      draw_directions(directions, n_probes, n_blocks, n_controls, seed, step, k)
+      for k in item_keys
+    ],
+    axis=1,
+  )
+  # Of shape [n_probes, n_items, n_frames, n_controls].
+  deltas = np.repeat(deltas, hold, axis=2)[:, :, :n_frames]
+  if sides == 2:
+    plus = np.clip(controls + epsilon * deltas, 0.0, 1.0)
+    minus = np.clip(controls - epsilon * deltas, 0.0, 1.0)
+    steps = plus - minus
+    signals = _render_all(render, np.concatenate([plus, minus]), n_items)
+    differences = signals[:n_probes] - signals[n_probes:]
+  else:
+    # From where there is room on either side: a step that could go one way
+    # only would be the same in all probes, and correlate with the others.
+    centre = np.clip(controls, epsilon, 1.0 - epsilon)
+    steps = epsilon * deltas
+    signals = _render_all(render, centre + steps, n_items)
+    differences = signals - _base(render, controls, centre, base)
+  products = (differences * cotangent).sum(-1).reshape(n_probes * n_items, -1)
+  credit = frame_credit(products, n_frames, memory, hold)
+  # What is found for a block is shared by its frames.
+  frames = np.arange(n_frames)
+  in_block = np.minimum(frames // hold * hold + hold, n_frames)
+  in_block -= frames // hold * hold
+  shared = credit / in_block
+  return shared.reshape(n_probes, n_items, n_frames, 1) / steps
+
+
+def _render_all(render, points, n_items):
+  """Renders points [n, n_items, ...] to [n, n_items, n_samples, channels]."""
+  n = len(points)
+  flat = points.reshape(n * n_items, *points.shape[2:])
+  signals = render(flat, np.tile(np.arange(n_items), n))
+  signals = black_box.flatten(signals, len(flat))
+  return signals.reshape(n, n_items, *signals.shape[1:])
+
+
+def _base(render, controls, centre, base):
+  """Returns the signals at the centre, rendering those that are not known."""
+  n_items = len(controls)
+  if base is None:
+    unknown = np.arange(n_items)
+  else:
+    base = np.array(black_box.flatten(base, n_items))
+    unknown = np.flatnonzero((centre != controls).any(axis=(1, 2)))
+  if len(unknown):
+    signals = render(centre[unknown], unknown)
+    signals = black_box.flatten(signals, len(unknown))
+    if base is None:
+      return signals
+    base[unknown] = signals
+  return base
+
+
+def spsa(
+  render: black_box.Render,
+  controls: np.ndarray,
+  cotangent: np.ndarray,
+  *,
+  epsilon: float | Sequence[float] = 0.01,
+  n_probes: int = 1,
+  sides: int = 2,
+  base: np.ndarray | None = None,
+  memory: int | None = 1,
+  hold: int = 1,
+  directions: str = 'hadamard',
+  seed: int = 0,
+  step: int = 0,
+  item_keys: Sequence[int] | None = None,
+) -> np.ndarray:
+  """Estimates the gradient to control trajectories, all of them at once.
+
+  Simultaneous perturbation (Spall 1992, eq. 2.2): each probe renders every item
+  at controls + epsilon * d and controls - epsilon * d, d being +1 or -1 for
+  each frame and control. Unlike there, a frame is credited with what follows
+  it within its memory, not with the whole item, and differences are divided by
+  the step that was really taken within [0, 1].
+
+  Args:
+    render: The black box; see `dafx.gradients`.
+    controls: In [0, 1], shape [batch, n_frames, n_controls].
+    cotangent: Gradient to the box's output, shape [batch, n_samples, ...].
+    epsilon: Size of the perturbation; a number, or one for each control.
+    n_probes: Directions per item.
+    sides: 2 renders each direction and its opposite; 1 renders the direction
+      and compares with the unperturbed signal, for half the cost and an error
+      of first order in epsilon.
+    base: For sides=1, the signals at `controls`, where they are known. Items
+      with a control nearer to a bound than epsilon are rendered anew, from as
+      far inside.
+    memory: Frames after its own that a frame still acts in; None for all.
+    hold: Frames that move together, for controls that vary slowly: fewer
+      unknowns, and less noise. What is found for them is shared in equal parts.
+    directions: 'hadamard' or 'rademacher'; see `draw_directions`.
+    seed: Seed of the run.
+    step: Training step; each has directions of its own.
+    item_keys: What tells the directions of items apart, one whole number each;
+      the place in the batch by default. With keys that stay with their items,
+      a permuted batch has permuted gradients.
+
+  Returns:
+    Gradient of shape [batch, n_frames, n_controls], float64.
+
+  Raises:
+    ValueError: Arguments that do not fit together.
+  """
+  return spsa_estimates(
+    render,
+    controls,
+    cotangent,
+    epsilon=epsilon,
+    n_probes=n_probes,
+    sides=sides,
+    base=base,
+    memory=memory,
+    hold=hold,
+    directions=directions,
+    seed=seed,
+    step=step,
+    item_keys=item_keys,
+  ).mean(0)
+
+
+def signal_to_noise_db(estimates: np.ndarray) -> np.ndarray:
+  """Says how far the mean of estimates stands out of their spread.
+
+  10 log10 of (squared mean) / (squared standard error), per control, over
+  probes, items and frames, less the 1 that noise alone would give; as noisy as
+  the figure is, it is cut off at -30 dB.
+
+  Args:
+    estimates: Shape [n_probes, batch, n_frames, n_controls].
+
+  Returns:
+    In dB, shape [n_controls]; NaN for a single estimate.
+  """
+  samples = estimates.reshape(-1, estimates.shape[-1])
+  n = len(samples)
+  if n < 2:
+    return np.full(samples.shape[-1], np.nan)
+  error = samples.var(axis=0, ddof=1) / n
+  ratio = samples.mean(axis=0) ** 2 / np.maximum(error, 1e-300) - 1.0
+  return 10.0 * np.log10(np.maximum(ratio, 1e-3))
