@@ -346,6 +346,33 @@ class Streamer:
       return tf.zeros([self.batch_size, 0])
     return tf.concat(signals, axis=1)
 
+  def run(self, inputs, states):
+    """Runs one piece from given states on, for training in windows.
+
+    Unlike `process` it keeps nothing, cuts nothing and may be differentiated.
+
+    Args:
+      inputs: Inputs of the group by name, as for `process`; controls [batch,
+        n_frames, n_controls]. The piece starts where a frame starts and holds
+        whole frames.
+      states: As `states` after `reset`, or as returned.
+
+    Returns:
+      (signal, states).
+
+    Raises:
+      ValueError: A group with latency, or a piece of broken frames.
+    """
+    n_samples = inputs['audio'].shape[1]
+    unit = math.lcm(*self._frame_sizes)
+    if self.latency or n_samples % unit:
+      raise ValueError(
+        f'A piece of {n_samples} samples through a group with a latency of '
+        f'{self.latency} samples and frames of {unit}: there must be no '
+        'latency, and whole frames.'
+      )
+    return self._run_piece(inputs, states, 0)
+
   def _piece_size(self, n_left, done, hops):
     """Returns how many samples can be run at once from here on."""
     limits = [n_left]

@@ -25,7 +25,7 @@ TRAINING_LEVELS = (
   ('data', 'report'),
   ('tfrecords', 'effect_pairs'),
   ('effect_data',),
-  ('models',),
+  ('models', 'effect_models'),
   ('trainers',),
   ('inference',),
   ('evaluators', 'data_preparation'),

@@ -450,9 +450,9 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_is_saved(
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, folder):
   trainer = built(folder)
-  trainer.optimizer.iterations.assign(1)
+  trainer.n_steps.assign(1)
   trainer.save(tmp_path)
-  trainer.optimizer.iterations.assign(10)
+  trainer.n_steps.assign(10)
   trainer.save(tmp_path)
   before = hashes(tmp_path)
   saved = [v.copy() for v in state(trainer)]
@@ -461,7 +461,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, folder):
   )
   # Step 1 again: a file name that those of step 10 begin with.
   for step in (11, 1):
-    trainer.optimizer.iterations.assign(step)
+    trainer.n_steps.assign(step)
     former = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
       resource.setrlimit(resource.RLIMIT_FSIZE, (512, former[1]))
@@ -476,7 +476,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, folder):
   assert other.restore(tmp_path)
   for a, b in zip(state(other), saved, strict=True):
     np.testing.assert_array_equal(a, b)
-  trainer.optimizer.iterations.assign(12)
+  trainer.n_steps.assign(12)
   trainer.save(tmp_path)  # with space again
 
 
@@ -485,7 +485,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, folder, what):
   trainer = built(folder)
   states = {}
   for step in (3, 6):
-    trainer.optimizer.iterations.assign(step)
+    trainer.n_steps.assign(step)
     states[step] = [v.copy() for v in state(trainer)]
     trainer.save(tmp_path)
   content = (tmp_path / 'ckpt-6.data-00000-of-00001').read_bytes()
@@ -509,7 +509,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, folder, what):
 
 def test_a_folder_of_nothing_but_damage_is_not_started_over(tmp_path, folder):
   trainer = built(folder)
-  trainer.optimizer.iterations.assign(3)
+  trainer.n_steps.assign(3)
   trainer.save(tmp_path)
   (tmp_path / 'ckpt-3.data-00000-of-00001').write_bytes(b'')
   with pytest.raises(ValueError, match=r'none of .*can be read.*--save_dir'):

@@ -5,12 +5,14 @@ import os
 import pathlib
 import shutil
 import time
+from collections.abc import Mapping
 
 import gin
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from dafx import processors
 from dafx.training import data, plotting, train_util
 
 
@@ -65,6 +67,22 @@ class Monitor(tf.Module):
     return patience is not None and int(self.since_best) >= patience
 
 
+def _node(model, name):
+  return processors.nodes(model.processor_group)[name]
+
+
+def _check_multipliers(multipliers, model):
+  if not multipliers:
+    return
+  known = list(processors.nodes(model.processor_group))
+  for name, factor in multipliers.items():
+    if name not in known or not factor >= 0.0:
+      raise ValueError(
+        f'rate_multipliers has {name!r}: {factor}; it must be a factor of at '
+        f'least 0 for a node of the graph: {", ".join(known)}.'
+      )
+
+
 @gin.configurable(module='dafx.training')
 class Trainer:
   """Trains a model by Adam, and keeps it in checkpoints.
@@ -72,9 +90,16 @@ class Trainer:
   Args:
     model: Called as model(features, return_losses=True); see `models`.
     learning_rate: At the start.
-    decay_steps: Steps over which the learning rate falls to nothing, as half a
-      cosine; None keeps it.
+    decay_steps: Updates over which the learning rate falls to nothing, as half
+      a cosine; None keeps it. A step is one update, but for `tbptt_samples`.
     grad_clip_norm: Largest global norm of a gradient; larger ones are scaled.
+    weight_decay: Share of the learning rate by which weights shrink in each
+      update (Loshchilov and Hutter, 2019); None for none.
+    rate_multipliers: Factor on the learning rate by node of the model's graph,
+      for those that learn faster or slower than the rest.
+    tbptt_samples: Truncated backpropagation through time: a step goes through
+      its crops in windows of so many samples, with an update after each, and
+      carries the state of the model on. For models with `stream`.
     plateau_patience: Validations without a new best until the learning rate is
       lowered; None never lowers it.
     plateau_factor: What it is multiplied by then.
@@ -90,6 +115,9 @@ class Trainer:
     learning_rate: float = 1e-3,
     decay_steps: int | None = None,
     grad_clip_norm: float = 3.0,
+    weight_decay: float | None = None,
+    rate_multipliers: Mapping[str, float] | None = None,
+    tbptt_samples: int | None = None,
     plateau_patience: int | None = None,
     plateau_factor: float = 0.5,
     min_learning_rate: float = 1e-6,
@@ -110,7 +138,18 @@ class Trainer:
       learning_rate = tf.keras.optimizers.schedules.CosineDecay(
         learning_rate, decay_steps
       )
-    self.optimizer = tf.keras.optimizers.Adam(learning_rate)
+    self.optimizer = tf.keras.optimizers.Adam(
+      learning_rate, weight_decay=weight_decay
+    )
+    self.tbptt_samples = tbptt_samples
+    if tbptt_samples is not None and not hasattr(model, 'stream'):
+      raise ValueError(
+        f'tbptt_samples={tbptt_samples} needs a model that streams, such as '
+        f'EffectModel; {type(model).__name__} does not. Set it to None.'
+      )
+    self.rate_multipliers = dict(rate_multipliers or {})
+    _check_multipliers(self.rate_multipliers, model)
+    self.n_steps = tf.Variable(0, trainable=False, dtype=tf.int64)
     self.monitor = Monitor(plateau_patience, stop_patience)
     # Variables of one shape may belong to another plugin: this tells.
     self.description = tf.Variable(
@@ -121,12 +160,13 @@ class Trainer:
       optimizer=self.optimizer,
       monitor=self.monitor,
       description=self.description,
+      n_steps=self.n_steps,
     )
 
   @property
   def step(self) -> int:
     """Number of steps trained."""
-    return int(self.optimizer.iterations)
+    return int(self.n_steps)
 
   @property
   def learning_rate(self) -> float:
@@ -142,19 +182,79 @@ class Trainer:
     self.model(batch)
     self.optimizer.build(self.model.trainable_variables)
 
-  @tf.function
   def train_step(self, batch):
-    """Takes one step; returns {name of loss: value before the step}.
+    """Takes one step; returns {name of loss: value before the updates}.
 
     Args:
       batch: Features, {'audio', 'target', ...}.
+
+    Raises:
+      ValueError: Crops that hold no window of `tbptt_samples`.
     """
+    if self.tbptt_samples is None:
+      losses = self._update(batch)
+    else:
+      losses = self._update_by_windows(batch)
+    self.n_steps.assign_add(1)
+    return losses
+
+  @tf.function
+  def _update(self, batch):
     with tf.GradientTape() as tape:
       _, losses = self.model(batch, return_losses=True, training=True)
+    return self._apply(tape, losses)
+
+  def _update_by_windows(self, batch):
+    """Goes through a batch window by window; returns mean losses."""
+    size, n_samples = self.tbptt_samples, batch['audio'].shape[1]
+    settling = self.model.settling(n_samples)
+    n_silent = -(-settling // size)  # windows that only settle the state
+    if n_samples < (n_silent + 1) * size:
+      raise ValueError(
+        f'Crops of {n_samples} samples hold no window of tbptt_samples={size} '
+        f'after {settling} samples in which the model settles. Take longer '
+        'crops or shorter windows.'
+      )
+    state = self.model.initial_state(batch['audio'].shape[0])
+    rows = []
+    for window in range(n_samples // size):
+      part = {
+        key: value[:, window * size : (window + 1) * size]
+        if key in ('audio', 'target')
+        else value
+        for key, value in batch.items()
+      }
+      if window < n_silent:
+        state = self._settle(part, state)
+      else:
+        losses, state = self._update_window(part, state)
+        rows.append(losses)
+    return {key: tf.reduce_mean([r[key] for r in rows]) for key in rows[0]}
+
+  @tf.function
+  def _settle(self, part, state):
+    return self.model.stream(state, part)[2]
+
+  @tf.function
+  def _update_window(self, part, state):
+    with tf.GradientTape() as tape:
+      _, losses, state = self.model.stream(state, part)
+    return self._apply(tape, losses), state
+
+  def _apply(self, tape, losses):
+    """Updates the variables; returns the losses and the gradient's norm."""
     variables = self.model.trainable_variables
     gradients = tape.gradient(losses['total_loss'], variables)
     gradients, norm = tf.clip_by_global_norm(gradients, self.grad_clip_norm)
+    # Adam is deaf to the size of a gradient: what is scaled is the update.
+    scaled = [
+      (factor, variable, tf.identity(variable))
+      for name, factor in self.rate_multipliers.items()
+      for variable in _node(self.model, name).trainable_variables
+    ]
     self.optimizer.apply_gradients(zip(gradients, variables))
+    for factor, variable, before in scaled:
+      variable.assign(before + factor * (variable - before))
     return {**losses, 'gradient_norm': norm}
 
   @tf.function

@@ -1,0 +1,165 @@
+"""Models that are an effect themselves: audio, and knobs, in; audio out."""
+
+from collections.abc import Sequence
+
+import ddsp
+import gin
+import tensorflow as tf
+
+from dafx import processors
+
+tfkl = tf.keras.layers
+
+
+@gin.register
+class EffectModel(tf.keras.Model):
+  """A group of processors that is trained to be an effect.
+
+  Its nodes are networks (`dafx.neural`) or differentiable effects with their
+  controllers (`dafx.effects`), plugins and DDSP's. It is trained on crops of
+  pairs, whole or in windows (`stream`), and used as a stream.
+
+  Args:
+    processor_group: DAG from 'audio', and 'knobs' if it has some, to audio. It
+      is checked, and controllers are told what they drive.
+    losses: Losses of (target audio, audio); their sum is trained.
+    sample_rate: Rate of the audio, in Hz.
+    burn_in: Samples at the start of a crop that losses leave out, in which the
+      state of the model settles. None for its receptive field, but at most half
+      of the crop; 0 for a model without bounds, such as a recurrent one.
+    name: Name of the model.
+
+  Raises:
+    ValueError: A DAG that cannot run, or an input that no data give.
+  """
+
+  def __init__(
+    self,
+    processor_group: ddsp.processors.ProcessorGroup = gin.REQUIRED,
+    losses: Sequence[tfkl.Layer] = gin.REQUIRED,
+    sample_rate: int = 48000,
+    burn_in: int | None = None,
+    name: str = 'effect_model',
+  ):
+    super().__init__(name=name)
+    self.processor_group = processor_group
+    self.loss_objs = list(losses)
+    self.sample_rate = sample_rate
+    self.burn_in = burn_in
+    self.driven = {}  # No encoder sets controls from outside.
+    processors.check_dag(processor_group.dag, {'audio', 'target', 'knobs'})
+    processors.connect_controllers(processor_group)
+    self._streamer = None
+
+  @property
+  def inputs_used(self) -> list[str]:
+    """Names of the inputs that the DAG takes."""
+    return processors.input_names(self.processor_group.dag)
+
+  @property
+  def receptive_field(self) -> int | None:
+    """Samples that one sample of output depends on; None without bounds.
+
+    The sum over the nodes, as of a chain; less where they are side by side.
+    """
+    total = 1
+    for node in processors.nodes(self.processor_group).values():
+      field = getattr(node, 'receptive_field', 1)
+      if field is None:
+        return None
+      total += field - 1
+    return total
+
+  def settling(self, n_samples: int) -> int:
+    """Returns how many samples of a crop the losses leave out."""
+    if self.burn_in is not None:
+      if self.burn_in >= n_samples:
+        raise ValueError(
+          f'burn_in={self.burn_in} leaves nothing of crops of {n_samples} '
+          'samples. Take longer crops.'
+        )
+      return self.burn_in
+    field = self.receptive_field
+    return 0 if field is None else min(field - 1, n_samples // 2)
+
+  def _inputs(self, features):
+    missing = [key for key in self.inputs_used if key not in features]
+    if missing:
+      raise ValueError(
+        f'The model takes {", ".join(self.inputs_used)}; the data give '
+        f'{", ".join(features)}. A model with knobs needs data with knobs, '
+        'and the other way round.'
+      )
+    return {key: features[key] for key in self.inputs_used}
+
+  def _losses_of(self, target, audio):
+    losses = {}
+    for loss in self.loss_objs:
+      losses.update(loss.get_losses_dict(target, audio))
+    losses['total_loss'] = tf.add_n(list(losses.values()))
+    return losses
+
+  def call(self, features, return_losses=False, training=False):
+    """Runs the model from its initial state on.
+
+    Args:
+      features: {'audio': [batch, n_samples]}, 'knobs' [batch, n_knobs] if the
+        model has some, and 'target' as the audio if losses are wanted.
+      return_losses: Whether to return (outputs, losses).
+      training: Not used: the parts behave alike in training and use.
+
+    Returns:
+      Outputs of the DAG by node, and at 'audio_synth' its audio; with
+      return_losses also {name of loss: value, 'total_loss': their sum}.
+
+    Raises:
+      ValueError: Features that lack an input of the DAG.
+    """
+    del training
+    outputs = self.processor_group.get_controls(self._inputs(features))
+    audio = self.processor_group.get_signal(outputs)
+    outputs = {**outputs, 'audio_synth': audio}
+    if not return_losses:
+      return outputs
+    start = self.settling(features['audio'].shape[1])
+    return outputs, self._losses_of(
+      features['target'][:, start:], audio[:, start:]
+    )
+
+  @staticmethod
+  def get_audio_from_outputs(outputs) -> tf.Tensor:
+    """Returns the audio of `call`'s outputs."""
+    return outputs['audio_synth']
+
+  def initial_state(self, batch_size: int):
+    """Returns the state before the first window, for `stream`.
+
+    Raises:
+      ValueError: A model with latency, whose windows do not fit its target.
+    """
+    if self._streamer is None or self._streamer.batch_size != batch_size:
+      self._streamer = processors.Streamer(self.processor_group, batch_size)
+    self._streamer.reset()
+    if self._streamer.latency:
+      raise ValueError(
+        f'The model has a latency of {self._streamer.latency} samples: it '
+        'cannot be trained in windows. Set tbptt_samples=None, or take the '
+        'latency away (oversample=1, lookahead_ms=0).'
+      )
+    return self._streamer.states
+
+  def stream(self, state, features):
+    """Runs the next window.
+
+    Args:
+      state: Of the window before, or `initial_state`.
+      features: As for `call`; n_samples a multiple of the nodes' frames.
+
+    Returns:
+      (audio [batch, n_samples], losses as of `call`, state).
+    """
+    inputs = self._inputs(features)
+    if 'knobs' in inputs and inputs['knobs'].shape.rank == 2:
+      inputs['knobs'] = inputs['knobs'][:, tf.newaxis]
+    audio, state = self._streamer.run(inputs, state)
+    return audio, self._losses_of(features['target'], audio), state

@@ -1,0 +1,256 @@
+"""Tests of models that are an effect, and of training in windows."""
+
+# First: importing dafx sets up what DDSP needs.
+import dafx  # isort: skip
+
+import ddsp
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dafx import losses
+from dafx.training import effect_models, trainers
+
+N_SAMPLES = 64
+
+
+class Leaky(ddsp.processors.Processor):
+  """y[n] = a y[n - 1] + gain x[n], with knobs or without."""
+
+  def __init__(self, name='leaky', field=None, frame_size=1):
+    super().__init__(name=name, trainable=True)
+    self.pole = tf.Variable(0.5)
+    self.gain = tf.Variable(1.0)
+    self.receptive_field = field
+    self.frame_size = frame_size
+
+  def get_controls(self, audio, knobs=None):
+    return {'audio': audio, 'knobs': knobs}
+
+  def get_signal(self, audio, knobs=None):
+    return self.stream(self.initial_state(audio.shape[0]), audio, knobs)[0]
+
+  def initial_state(self, batch_size):
+    return tf.zeros([batch_size])
+
+  def stream(self, state, audio, knobs=None):
+    x = self.gain * audio
+    if knobs is not None:
+      x *= knobs[:, :1] if knobs.shape.rank == 2 else knobs[:, :, 0]
+    samples = []
+    for n in range(audio.shape[1]):
+      state = self.pole * state + x[:, n]
+      samples.append(state)
+    return tf.stack(samples, axis=1), state
+
+
+def leaky_np(x, pole, gain):
+  y, state = np.zeros_like(x), 0.0
+  for n in range(x.shape[1]):
+    state = pole * state + gain * x[:, n]
+    y[:, n] = state
+  return y
+
+
+def features(batch_size=3, n_samples=N_SAMPLES, seed=0):
+  rng = np.random.default_rng(seed)
+  audio = rng.standard_normal([batch_size, n_samples]).astype(np.float32)
+  target = leaky_np(audio, 0.8, 0.5).astype(np.float32)
+  return {'audio': tf.constant(audio), 'target': tf.constant(target)}
+
+
+def model_of(*nodes, inputs=('audio',), **kwargs):
+  dag = [(nodes[0], list(inputs))]
+  for before, node in zip(nodes, nodes[1:]):
+    dag.append((node, [f'{before.name}/signal']))
+  group = ddsp.processors.ProcessorGroup(dag=dag)
+  return effect_models.EffectModel(
+    group, [losses.TimeDomainLoss('L2')], 8000, **kwargs
+  )
+
+
+def test_model_runs_its_graph_and_gives_losses():
+  model, batch = model_of(Leaky('a'), Leaky('b')), features()
+  outputs, values = model(batch, return_losses=True)
+  audio = batch['audio'].numpy()
+  expected = leaky_np(leaky_np(audio, 0.5, 1.0), 0.5, 1.0)
+  np.testing.assert_allclose(
+    model.get_audio_from_outputs(outputs), expected, rtol=1e-4, atol=1e-5
+  )
+  loss = np.mean((expected - batch['target'].numpy()) ** 2)
+  np.testing.assert_allclose(values['total_loss'], loss, rtol=1e-4)
+  assert set(values) == {'time_domain_loss', 'total_loss'}
+
+
+def test_losses_leave_out_what_settles():
+  batch = features()
+  late = model_of(Leaky(), burn_in=20)
+  audio = late(batch)['audio_synth'].numpy()[:, 20:]
+  expected = np.mean((audio - batch['target'].numpy()[:, 20:]) ** 2)
+  loss = late(batch, return_losses=True)[1]['total_loss']
+  np.testing.assert_allclose(loss, expected, rtol=1e-5)
+  # The fields of a chain add up; half of the crop is the most.
+  assert model_of(Leaky(field=9), Leaky('b', field=5)).receptive_field == 13
+  assert model_of(Leaky(field=9), Leaky('b', field=5)).settling(64) == 12
+  assert model_of(Leaky(field=100)).settling(64) == 32
+  assert model_of(Leaky()).receptive_field is None
+  assert model_of(Leaky()).settling(64) == 0
+  with pytest.raises(ValueError, match='burn_in=64'):
+    model_of(Leaky(), burn_in=64)(batch, return_losses=True)
+
+
+def test_inputs_that_data_do_not_give_are_named():
+  model = model_of(Leaky(), inputs=('audio', 'knobs'))
+  assert model.inputs_used == ['audio', 'knobs']
+  with pytest.raises(ValueError, match='audio, knobs.*knobs needs data'):
+    model(features())
+  batch = {**features(), 'knobs': tf.fill([3, 1], 0.5)}
+  np.testing.assert_allclose(
+    model(batch)['audio_synth'],
+    leaky_np(batch['audio'].numpy(), 0.5, 0.5),
+    rtol=1e-4,
+    atol=1e-5,
+  )
+  with pytest.raises(ValueError, match='pitch'):
+    model_of(Leaky(), inputs=('audio', 'pitch'))
+
+
+# ---------------------- Windows -----------------------------------------------
+def test_windows_carry_the_state_on():
+  model, batch = model_of(Leaky('a'), Leaky('b')), features()
+  whole = model(batch)['audio_synth'].numpy()
+  state, parts = model.initial_state(3), []
+  for start in range(0, N_SAMPLES, 16):
+    part = {k: v[:, start : start + 16] for k, v in batch.items()}
+    audio, values, state = model.stream(state, part)
+    parts.append(audio.numpy())
+    expected = np.mean((audio - part['target']) ** 2)
+    np.testing.assert_allclose(values['total_loss'], expected, rtol=1e-5)
+  np.testing.assert_allclose(np.concatenate(parts, 1), whole, atol=1e-5)
+
+
+def test_a_step_in_windows_is_an_update_for_each():
+  batch = features()
+  model = model_of(Leaky())
+  trainer = trainers.Trainer(
+    model, learning_rate=0.01, tbptt_samples=16, grad_clip_norm=1e9
+  )
+  trainer.build(batch)
+  values = trainer.train_step(batch)
+
+  # The same by hand, with Keras's Adam and NumPy's recursion of the state.
+  pole, gain = tf.Variable(0.5), tf.Variable(1.0)
+  adam = tf.keras.optimizers.Adam(0.01)
+  state, rows = np.zeros(3, np.float32), []
+  for start in range(0, N_SAMPLES, 16):
+    with tf.GradientTape() as tape:
+      y, samples = tf.constant(state), []
+      for n in range(start, start + 16):
+        y = pole * y + gain * batch['audio'][:, n]
+        samples.append(y)
+      error = tf.stack(samples, 1) - batch['target'][:, start : start + 16]
+      loss = tf.reduce_mean(error**2)
+    rows.append(float(loss))
+    gradients = tape.gradient(loss, [pole, gain])
+    adam.apply_gradients(zip(gradients, [pole, gain]))
+    state = y.numpy()
+  (node,) = model.processor_group.processors
+  np.testing.assert_allclose(node.pole.numpy(), pole.numpy(), rtol=1e-5)
+  np.testing.assert_allclose(node.gain.numpy(), gain.numpy(), rtol=1e-5)
+  np.testing.assert_allclose(values['total_loss'], np.mean(rows), rtol=1e-5)
+  assert trainer.step == 1 and int(trainer.optimizer.iterations) == 4
+
+
+def test_windows_that_settle_are_not_learned_from():
+  batch = features()
+  trainer = trainers.Trainer(model_of(Leaky(), burn_in=17), tbptt_samples=16)
+  trainer.build(batch)
+  trainer.train_step(batch)
+  assert int(trainer.optimizer.iterations) == 2
+
+
+def test_training_in_windows_learns():
+  model = model_of(Leaky())
+  trainer = trainers.Trainer(model, learning_rate=0.02, tbptt_samples=16)
+  trainer.build(features())
+  for step in range(40):
+    trainer.train_step(features(seed=step))
+  (node,) = model.processor_group.processors
+  np.testing.assert_allclose(node.pole.numpy(), 0.8, atol=0.03)
+  np.testing.assert_allclose(node.gain.numpy(), 0.5, atol=0.03)
+
+
+def test_a_window_of_broken_frames_is_refused():
+  trainer = trainers.Trainer(model_of(Leaky(frame_size=10)), tbptt_samples=16)
+  trainer.build(features())
+  with pytest.raises(ValueError, match='frames of 10'):
+    trainer.train_step(features())
+
+
+def test_crops_without_a_window_are_refused():
+  trainer = trainers.Trainer(model_of(Leaky()), tbptt_samples=100)
+  trainer.build(features())
+  with pytest.raises(ValueError, match='64 samples.*tbptt_samples=100'):
+    trainer.train_step(features())
+
+
+# ---------------------- Rates -------------------------------------------------
+@pytest.mark.parametrize('weight_decay', [None, 0.1])
+def test_rate_multipliers_scale_the_update_of_a_node(weight_decay):
+  moves = []
+  for multipliers in (None, {'b': 0.01}):
+    model = model_of(Leaky('a'), Leaky('b'))
+    trainer = trainers.Trainer(
+      model,
+      learning_rate=0.1,
+      weight_decay=weight_decay,
+      rate_multipliers=multipliers,
+    )
+    trainer.build(features())
+    trainer.train_step(features())
+    a, b = model.processor_group.processors
+    moves.append((float(a.pole) - 0.5, float(b.pole) - 0.5))
+  (a, b), (a_scaled, b_scaled) = moves
+  assert abs(a) > 0.05
+  np.testing.assert_allclose(a_scaled, a, rtol=1e-5)
+  np.testing.assert_allclose(b_scaled, 0.01 * b, rtol=1e-3)
+
+
+@pytest.mark.parametrize('multipliers', [{'c': 0.1}, {'a': -1.0}])
+def test_bad_multipliers_are_named(multipliers):
+  with pytest.raises(ValueError, match='graph: a, b'):
+    trainers.Trainer(
+      model_of(Leaky('a'), Leaky('b')), rate_multipliers=multipliers
+    )
+
+
+def test_a_run_in_windows_goes_on_where_it_stopped(tmp_path):
+  def trainer_of():
+    trainer = trainers.Trainer(
+      model_of(Leaky('a'), Leaky('b')),
+      tbptt_samples=16,
+      rate_multipliers={'a': 0.5},
+      weight_decay=0.01,
+    )
+    trainer.build(features())
+    return trainer
+
+  whole = trainer_of()
+  expected = [
+    float(whole.train_step(features(seed=s))['total_loss']) for s in range(4)
+  ]
+  first, second = trainer_of(), trainer_of()
+  for seed in range(2):
+    first.train_step(features(seed=seed))
+  first.save(tmp_path)
+  assert second.restore(tmp_path) and second.step == 2
+  resumed = [
+    float(second.train_step(features(seed=s))['total_loss']) for s in (2, 3)
+  ]
+  assert resumed == expected[2:]
+
+
+def test_windows_need_a_model_that_streams():
+  with pytest.raises(ValueError, match='tbptt_samples=8 needs'):
+    trainers.Trainer(tf.keras.Sequential(), tbptt_samples=8)
+  assert dafx.training is not None
