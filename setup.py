@@ -19,6 +19,7 @@ _INSTALL_REQUIRES = [
   'numpy',
   'pooch',
   'pyloudnorm',
+  'requests',
   'scipy',
   'setuptools<81',  # tensorboard 2.20 imports pkg_resources.
   'soundfile',

@@ -1,6 +1,4 @@
-"""Making pairs: from mixes by plugins, and from pairs of one's own."""
-
-import pathlib
+"""Making pairs: from mixes by plugins, and from nothing but a seed."""
 
 import numpy as np
 import pyloudnorm
@@ -15,7 +13,6 @@ from dafx.training.data_preparation import (
   guitar,
   mastering,
   nonspeech,
-  pairs,
   speech,
 )
 
@@ -308,81 +305,3 @@ def test_what_exceeds_full_scale_is_kept(tmp_path):
   assert files.find_written(tmp_path / 'ä loud.one') == path
   path = files.write_audio(tmp_path / 'soft', 0.1 * loud, 8000)
   assert path.suffix == '.flac'
-
-
-# ---------------------------------------------------- From one's own pairs ----
-def make_own(folder, names, n_channels=2, rate=RATE):
-  for name in names:
-    audio = 0.1 * np.random.default_rng(0).standard_normal([2000, n_channels])
-    for side in ('input', 'target'):
-      path = folder / side / f'{name}.wav'
-      path.parent.mkdir(parents=True, exist_ok=True)
-      soundfile.write(path, audio, rate)
-
-
-def splits(folder):
-  return {
-    split: {p.name for p in data.find_pairs(folder / split)}
-    for split in ('train', 'valid', 'test')
-  }
-
-
-def prepare_own(source, output, n_channels=1):
-  pairs.prepare_from_pairs(source, output, 22050, n_channels)
-
-
-@pytest.mark.parametrize('count, sizes', [(3, (1, 1, 1)), (30, (24, 3, 3))])
-def test_own_pairs_are_split_apart(tmp_path, count, sizes):
-  names = [f'album_{i % 2}/take.{i}' for i in range(count)]
-  make_own(tmp_path / 'own', names)
-  prepare_own(tmp_path / 'own', tmp_path / 'out')
-  found = splits(tmp_path / 'out')
-  assert tuple(map(len, found.values())) == sizes
-  assert set.union(*found.values()) == set(names)  # sizes add up: disjoint
-  train = data.find_pairs(tmp_path / 'out' / 'train')
-  assert {(p.sample_rate, p.n_channels) for p in train} == {(22050, 1)}
-  test = data.find_pairs(tmp_path / 'out' / 'test')
-  assert {(p.sample_rate, p.n_channels) for p in test} == {(RATE, 2)}
-
-
-def test_own_pairs_stay_in_their_split_when_others_come(tmp_path):
-  former = {}
-  for count in (3, 9, 12, 25, 40):
-    make_own(tmp_path / 'own', [f'song {i}' for i in range(count)])
-    prepare_own(tmp_path / 'own', tmp_path / 'out')
-    found = splits(tmp_path / 'out')
-    now = {name: s for s, names in found.items() for name in names}
-    assert len(now) == sum(map(len, found.values())) == count  # disjoint
-    assert {name: now[name] for name in former} == former
-    former = now
-  # Into an empty folder, the same files go the same way again.
-  prepare_own(tmp_path / 'own', tmp_path / 'fresh')
-  prepare_own(tmp_path / 'own', tmp_path / 'fresh_again')
-  assert splits(tmp_path / 'fresh') == splits(tmp_path / 'fresh_again')
-
-
-def test_own_pairs_are_written_once(tmp_path):
-  make_own(tmp_path / 'own', 'abcd')
-  prepare_own(tmp_path / 'own', tmp_path / 'out')
-  files = list((tmp_path / 'out').rglob('*.flac'))
-  assert len(files) == 8
-  stamps = [p.stat().st_mtime_ns for p in files]
-  prepare_own(tmp_path / 'own', tmp_path / 'out')
-  assert [p.stat().st_mtime_ns for p in files] == stamps
-
-
-def test_own_pairs_that_cannot_be_taken(tmp_path):
-  with pytest.raises(FileNotFoundError, match='own/input'):
-    prepare_own(tmp_path / 'own', tmp_path / 'out')
-  make_own(tmp_path / 'own', 'ab')
-  with pytest.raises(ValueError, match='own holds 2 pairs'):
-    prepare_own(tmp_path / 'own', tmp_path / 'out')
-  make_own(tmp_path / 'own', 'c')
-  (tmp_path / 'own/target/c.wav').unlink()
-  with pytest.raises(ValueError, match=r'c\.wav has no partner'):
-    prepare_own(tmp_path / 'own', tmp_path / 'out')
-  make_own(tmp_path / 'own', 'c')
-  make_own(tmp_path / 'own', 'd', n_channels=1)
-  with pytest.raises(ValueError, match=r'd\.wav.*1 channels.*n_channels=2'):
-    prepare_own(tmp_path / 'own', tmp_path / 'out', n_channels=2)
-  assert not pathlib.Path(tmp_path / 'out').exists()

@@ -87,6 +87,8 @@ def write_audio(
 ) -> pathlib.Path:
   """Writes audio whole, under a temporary name first.
 
+  A file of the other suffix, from before, goes.
+
   Args:
     stem: Path without suffix. It becomes 24 bit FLAC, or WAV of floats where
       samples lie beyond full scale, which FLAC would clip.
@@ -96,13 +98,15 @@ def write_audio(
   Returns:
     The file.
   """
-  is_loud = np.abs(audio).max(initial=0.0) >= 1.0
+  is_loud = bool(np.abs(audio).max(initial=0.0) >= 1.0)
   suffix, subtype = ('.wav', 'FLOAT') if is_loud else ('.flac', 'PCM_24')
   path = stem.with_name(stem.name + suffix)
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f'.{path.name}.partial{suffix}')
   soundfile.write(temporary, audio, sample_rate, subtype)
   temporary.replace(path)
+  other = '.flac' if is_loud else '.wav'
+  stem.with_name(stem.name + other).unlink(missing_ok=True)
   return path
 
 

@@ -1,83 +1,372 @@
-"""Brings pairs of files into the layout that training reads."""
+"""Brings pairs of files into the layout that training reads.
 
+In steps, each of which does only what is missing: find the pairs, align them
+(alignments.json), and resample and write them (manifest.json). What does not
+become a pair is listed in the manifest with the reason; nothing is guessed.
+"""
+
+import dataclasses
+import os
 import pathlib
+import re
+import unicodedata
 import zlib
+from collections.abc import Callable
 
+import numpy as np
 import soundfile
+from absl import logging
 
 from dafx.training import data, train_util
-from dafx.training.data_preparation import files
+from dafx.training.data_preparation import align, files
+
+# A pair shorter than this cannot be aligned.
+MIN_SECONDS = 0.25
+_SPLITS = ('train', 'valid', 'test')
+# So many samples in a row at full scale are clipped.
+_CLIPPED_RUN = 3
+_FULL_SCALE = 0.9999
 
 
-def _assign_splits(pairs, output_dir):
-  """Returns {split: pairs}; those that lie in a split already stay in it."""
-  splits = {'test': [], 'valid': [], 'train': []}
-  new = []
-  for pair in sorted(pairs, key=lambda p: zlib.crc32(p.name.encode())):
-    for split, members in splits.items():
-      if files.find_written(output_dir / split / 'input' / pair.name):
-        members.append(pair)
-        break
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+  """Two files that may be a pair.
+
+  Attributes:
+    name: What it will be called.
+    input_path: File of the input.
+    target_path: File of the target.
+    matched_by: 'name', or 'order' where names have nothing in common.
+  """
+
+  name: str
+  input_path: pathlib.Path
+  target_path: pathlib.Path
+  matched_by: str = 'name'
+
+  @property
+  def source(self) -> dict:
+    """Which files these are, and of what size and date."""
+    sides = {'input': self.input_path, 'target': self.target_path}
+    return {
+      side: [os.fspath(path), path.stat().st_size, path.stat().st_mtime_ns]
+      for side, path in sides.items()
+    }
+
+
+def _parse_pattern(pattern: str):
+  if pattern.count('{name}') != 1:
+    raise ValueError(
+      f'The pattern {pattern!r} must hold {{name}} once, such as '
+      "'dry/{name}' or '{name}-in'."
+    )
+  for suffix in data.AUDIO_SUFFIXES:
+    pattern = pattern.removesuffix(suffix)
+  before, after = pattern.split('{name}')
+  text = re.escape(before) + '(.+)' + re.escape(after)
+  return re.compile(unicodedata.normalize('NFC', text))
+
+
+def find_candidates(
+  folder: pathlib.Path,
+  input_pattern: str = 'input/{name}',
+  target_pattern: str = 'target/{name}',
+  by_order: bool = False,
+) -> tuple[list[Candidate], dict[str, str]]:
+  """Finds what may be pairs below a folder.
+
+  Args:
+    folder: Where to look.
+    input_pattern: Path of an input below it, without suffix; `{name}` stands
+      for what it has in common with its target.
+    target_pattern: Path of a target.
+    by_order: Whether files whose names have nothing in common are matched in
+      alphabetical order, if there are as many of one kind as of the other.
+
+  Returns:
+    The candidates, and what is none with the reason.
+
+  Raises:
+    FileNotFoundError: There is no such folder, or no inputs or targets in it.
+    ValueError: A pattern without {name}.
+  """
+  found, left_out = {}, {}
+  patterns = {'input': input_pattern, 'target': target_pattern}
+  paths = data.find_audio(folder)
+  for side, pattern in patterns.items():
+    expression = _parse_pattern(pattern)
+    found[side] = by_name = {}
+    for path in paths:
+      place = path.relative_to(folder).with_suffix('').as_posix()
+      match = expression.fullmatch(unicodedata.normalize('NFC', place))
+      if not match:
+        continue
+      if match[1] in by_name:
+        left_out[path.name] = f'has the name of {by_name[match[1]]}'
+        continue
+      by_name[match[1]] = path
+    if not by_name:
+      raise FileNotFoundError(
+        f'{folder} holds no {side}s: no audio file is called {pattern} (with '
+        'a suffix such as .wav).'
+      )
+  inputs, targets = found['input'], found['target']
+  common = sorted(inputs.keys() & targets.keys())
+  candidates = [Candidate(n, inputs[n], targets[n]) for n in common]
+  if not common and by_order and len(inputs) == len(targets):
+    pairs = zip(sorted(inputs), sorted(targets), strict=True)
+    return [
+      Candidate(n, inputs[n], targets[m], 'order') for n, m in pairs
+    ], left_out
+  for side, other in (('input', 'target'), ('target', 'input')):
+    for name in sorted(found[side].keys() - found[other].keys()):
+      left_out[name] = f'{found[side][name]} has no partner among the {other}s'
+  return candidates, left_out
+
+
+def _read(path):
+  data.read_info(path)
+  audio, rate = soundfile.read(path, dtype='float32', always_2d=True)
+  if not np.isfinite(audio).all():
+    raise ValueError(f'{path} holds values that are NaN or infinite.')
+  if len(audio) < MIN_SECONDS * rate:
+    raise ValueError(
+      f'{path} is {len(audio) / rate:.2f} s long; a pair has at least '
+      f'{MIN_SECONDS} s.'
+    )
+  return audio, rate
+
+
+def read_sides(candidate: Candidate) -> tuple[np.ndarray, np.ndarray, int]:
+  """Reads both files, at the higher of their rates.
+
+  Args:
+    candidate: Which.
+
+  Returns:
+    Input and target, [n_samples, n_channels] each, and their rate. A mono file
+    beside one with channels is repeated on all of them.
+
+  Raises:
+    ValueError: A file that is no audio or too short, or numbers of channels
+      that do not go together.
+  """
+  sides, rates = zip(*map(_read, (candidate.input_path, candidate.target_path)))
+  n_channels = max(side.shape[1] for side in sides)
+  sides = [
+    files.conform(side, rate, max(rates), n_channels)
+    for side, rate in zip(sides, rates, strict=True)
+  ]
+  return *sides, max(rates)
+
+
+def n_clipped(audio: np.ndarray) -> int:
+  """Counts samples of [n_samples, n_channels] that lie in a clipped stretch."""
+  loud = np.abs(audio) >= _FULL_SCALE
+  runs = loud[2:] & loud[1:-1] & loud[:-2]
+  clipped = np.zeros_like(loud)
+  for k in range(_CLIPPED_RUN):
+    clipped[k : len(loud) - 2 + k] |= runs
+  return int(clipped.sum())
+
+
+def align_all(
+  candidates: list[Candidate], output_dir: pathlib.Path, is_aligned: bool
+) -> dict[str, dict]:
+  """Aligns what was not aligned before.
+
+  Args:
+    candidates: What to align.
+    output_dir: Gets alignments.json.
+    is_aligned: Whether they are as they should be, and only need to be heard.
+
+  Returns:
+    What was found, by name: the fields of an `align.Alignment`, or 'reason'.
+  """
+  path = output_dir / 'alignments.json'
+  state = files.read_json(path, {})
+  progress = train_util.Progress(len(candidates), label='Aligning')
+  for candidate in candidates:
+    source = candidate.source
+    known = state.get(candidate.name, {})
+    if known.get('source') != source or known.get('is_aligned') != is_aligned:
+      state[candidate.name] = {
+        'source': source,
+        'is_aligned': is_aligned,
+        **_align(candidate, is_aligned),
+      }
+      files.write_json(path, state)
+    progress.update(candidate.name)
+  progress.close()
+  return {c.name: state[c.name] for c in candidates}
+
+
+def _align(candidate, is_aligned):
+  try:
+    audio, target, rate = read_sides(candidate)
+    if is_aligned:
+      if len(audio) != len(target):
+        raise ValueError(
+          f'it has {len(audio)} samples, its target {len(target)}'
+        )
+      found = align.Alignment(0.0, 1.0, 1, 0, len(audio))
     else:
-      new.append(pair)
-  tenth = max(1, len(pairs) // 10)
-  for pair in new:
-    unfilled = [s for s in ('test', 'valid') if len(splits[s]) < tenth]
-    splits[[*unfilled, 'train'][0]].append(pair)
+      found = align.align(audio, target, rate)
+  except ValueError as error:
+    return {'reason': str(error)}
+  clipped = {'input': n_clipped(audio), 'target': n_clipped(target)}
+  return {
+    'sample_rate': rate,
+    'clipped_samples': clipped,
+    **dataclasses.asdict(found),
+  }
+
+
+def split_by_hash(
+  names: list[str], known: dict[str, str], seed: int = 0
+) -> dict[str, str]:
+  """Assigns splits: a tenth of the files each to test and valid.
+
+  The order in which they are filled is that of a hash of seed and name. What
+  was assigned before stays where it is, so that others can be added.
+
+  Args:
+    names: The pairs.
+    known: Splits from before, by name.
+    seed: Of the hash.
+
+  Returns:
+    Splits by name.
+  """
+  splits = {name: known[name] for name in names if name in known}
+  counts = {s: list(splits.values()).count(s) for s in _SPLITS}
+  tenth = max(1, len(names) // 10)
+  for name in sorted(names, key=lambda n: zlib.crc32(f'{seed}/{n}'.encode())):
+    if name in splits:
+      continue
+    unfilled = [s for s in ('test', 'valid') if counts[s] < tenth]
+    splits[name] = [*unfilled, 'train'][0]
+    counts[splits[name]] += 1
   return splits
 
 
-def prepare_from_pairs(
-  pairs_dir: pathlib.Path,
+def prepare_from_candidates(
+  candidates: list[Candidate],
+  left_out: dict[str, str],
   output_dir: pathlib.Path,
   sample_rate: int,
   n_channels: int,
+  split_of: Callable[[str], str] | None = None,
+  is_aligned: bool = False,
+  seed: int = 0,
 ):
-  """Brings the user's own pairs into the layout that training reads.
+  """Aligns, resamples and writes pairs.
 
-  A tenth of the files goes to `test` and a tenth to `valid`, in the order of a
-  hash of their names. What lies in output_dir already stays in its split and as
-  it is, so that others can be added.
+  What was written from the same files by the same settings stays as it is.
 
   Args:
-    pairs_dir: Folder with `input` and `target` folders of files of one name.
+    candidates: The pairs.
+    left_out: What is none, with the reason.
     output_dir: Gets the pairs; see `dafx.training.data`.
     sample_rate: Rate of train and valid, in Hz; test keeps the files'.
-    n_channels: Channels of train and valid.
+    n_channels: Channels of train and valid; test keeps the files'.
+    split_of: Gives the split of a name; by default a tenth of the files each
+      goes to test and valid.
+    is_aligned: Whether pairs are to be taken as they lie.
+    seed: Of the split.
 
   Raises:
-    FileNotFoundError: There are no pairs.
-    ValueError: Pairs that do not fit together, fewer than three, or files in
-      output_dir that other settings made.
+    ValueError: Not one pair for each split, or files in output_dir that other
+      settings made.
   """
-  pairs = data.find_pairs(pairs_dir)
-  if len(pairs) < 3:
+  found = align_all(candidates, output_dir, is_aligned)
+  left_out = dict(left_out)
+  good = []
+  for candidate in candidates:
+    reason = found[candidate.name].get('reason')
+    if reason is not None:
+      left_out[candidate.name] = reason
+    else:
+      good.append(candidate)
+  manifest = files.Manifest(output_dir)
+  manifest.left_out = left_out
+  manifest.save()
+  for name, reason in left_out.items():
+    logging.warning('Left out: %s: %s', name, reason)
+  names = [candidate.name for candidate in good]
+  if split_of is None:
+    known = {
+      key.removeprefix(f'{note["split"]}/'): note['split']
+      for key, note in manifest.pairs.items()
+    }
+    splits = split_by_hash(names, known, seed)
+  else:
+    splits = {name: split_of(name) for name in names}
+  lacking = set(_SPLITS) - set(splits.values())
+  if lacking:
+    reasons = [f'{name}: {reason}' for name, reason in left_out.items()]
     raise ValueError(
-      f'{pairs_dir} holds {len(pairs)} pairs; train, valid and test need one '
-      'each.'
+      f'{len(good)} pairs are good, and none is left for '
+      f'{", ".join(sorted(lacking))}; each of {", ".join(_SPLITS)} needs one. '
+      f'Left out were {len(left_out)}'
+      + ''.join('\n  ' + reason for reason in reasons[:20])
     )
-  for pair in pairs:
-    if n_channels not in (1, pair.n_channels):
-      raise ValueError(
-        f'{pair.input_path} has {pair.n_channels} channels, which cannot '
-        f'become n_channels={n_channels}; only a mix to 1 is made.'
-      )
-  missing = []
-  for split, members in _assign_splits(pairs, output_dir).items():
-    for pair in members:
-      form = sample_rate, n_channels
-      if split == 'test':
-        form = pair.sample_rate, pair.n_channels
-      for side, path in (
-        ('input', pair.input_path),
-        ('target', pair.target_path),
-      ):
-        file = output_dir / split / side / pair.name
-        if not files.is_there(file, *form):
-          missing.append((path, file, form))
-  progress = train_util.Progress(len(missing), label='Preparing')
-  for path, file, form in missing:
-    audio, rate = soundfile.read(path, dtype='float32', always_2d=True)
-    files.write_audio(file, files.conform(audio, rate, *form), form[0])
-    progress.update(path.name)
+  progress = train_util.Progress(len(good), label='Writing')
+  for candidate in good:
+    name = candidate.name
+    _write(
+      manifest, candidate, splits[name], found[name], sample_rate, n_channels
+    )
+    progress.update(name)
   progress.close()
+
+
+def _write(manifest, candidate, split, found, sample_rate, n_channels):
+  """Writes a pair, unless it is there and of the same files."""
+  name = candidate.name
+  if split == 'test':
+    infos = [
+      data.read_info(path)
+      for path in (candidate.input_path, candidate.target_path)
+    ]
+    form = max(i.samplerate for i in infos), max(i.channels for i in infos)
+  else:
+    form = sample_rate, n_channels
+  note = manifest.pairs.get(f'{split}/{name}', {})
+  if note.get('source') == candidate.source and manifest.has(
+    split, name, *form
+  ):
+    return
+  for side in ('input', 'target'):
+    files.is_there(manifest.folder / split / side / name, *form)
+  audio, target, rate = read_sides(candidate)
+  alignment = align.Alignment(
+    *(found[field.name] for field in dataclasses.fields(align.Alignment))
+  )
+  aligned = align.apply(audio, target, alignment)
+  first = max(alignment.first_sample, -round(alignment.lag_samples))
+  if alignment.polarity < 0:
+    logging.warning('%s: the target is upside down; it is left so.', name)
+  clipped = found['clipped_samples']
+  if any(clipped.values()):
+    logging.warning('%s: clipped samples: %s.', name, clipped)
+  try:
+    manifest.write_pair(
+      split,
+      name,
+      aligned,
+      rate,
+      form,
+      source=candidate.source,
+      matched_by=candidate.matched_by,
+      lag_samples=alignment.lag_samples,
+      lag_sample_rate=rate,
+      confidence=alignment.confidence,
+      polarity=alignment.polarity,
+      clipped_samples=clipped,
+      kept_samples=[first, first + len(aligned[0])],
+    )
+  except ValueError as error:
+    manifest.left_out[name] = str(error)
+    manifest.save()
+    logging.warning('Left out: %s: %s', name, error)

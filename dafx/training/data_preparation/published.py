@@ -1,0 +1,113 @@
+"""The published sets of the three tasks: where they are, what of them is used.
+
+- distortion: Zenodo 3562442, AudioMDPI.zip (Martinez Ramirez et al., "Deep
+  Learning for Black-Box Modeling of Audio Effects", Applied Sciences 10, 2020):
+  dry guitar and bass, and the same through the preamplifier of a 6176.
+- nonspeech: Zenodo 4660670, daps.tar.gz (Mysore, "Can We Automatically
+  Transform Speech Recorded on Common Consumer Devices in Real-World
+  Environments into Professional Production Quality Speech?", IEEE Signal
+  Processing Letters 22, 2015): recordings, and the same without breaths and
+  other noises.
+- mastering: mixes and masters of the Cambridge Music Technology library.
+"""
+
+import pathlib
+
+from absl import logging
+
+from dafx.training.data_preparation import (
+  cambridge,
+  download,
+  nonspeech,
+  pairs,
+)
+
+
+def _find_folder(root, name):
+  found = sorted(p for p in root.rglob(name) if p.is_dir())
+  if not found:
+    raise FileNotFoundError(
+      f'{root} holds no folder {name}: is this the published archive?'
+    )
+  return found[0]
+
+
+def _is_in(name, folder, subfolders):
+  parts = pathlib.PurePosixPath(name).parts[:-1]
+  if not download.is_audio(name):
+    return False
+  if folder not in parts:
+    return False
+  return any(sub in parts for sub in subfolders)
+
+
+def fetch_distortion(folder: pathlib.Path, zenodo_url: str):
+  """Downloads and finds the pairs of distortion.
+
+  Args:
+    folder: Gets the downloads.
+    zenodo_url: The server.
+
+  Returns:
+    As `pairs.find_candidates`.
+  """
+  remote = download.find_zenodo_file(3562442, 'AudioMDPI.zip', zenodo_url)
+  strip = '6176ChannelStrip'
+  unpacked = download.fetch_archive(
+    remote, folder, lambda name: _is_in(name, strip, ('dry', 'preamp'))
+  )
+  return pairs.find_candidates(
+    _find_folder(unpacked, strip), 'dry/{name}', 'preamp/{name}', by_order=True
+  )
+
+
+def fetch_nonspeech(folder: pathlib.Path, zenodo_url: str):
+  """Downloads and finds the pairs of nonspeech; as `fetch_distortion`."""
+  remote = download.find_zenodo_file(4660670, 'daps.tar.gz', zenodo_url)
+  unpacked = download.fetch_archive(
+    remote, folder, lambda name: _is_in(name, 'daps', ('cleanraw', 'clean'))
+  )
+  return pairs.find_candidates(
+    _find_folder(unpacked, 'daps'),
+    'cleanraw/{name}_cleanraw',
+    'clean/{name}_clean',
+  )
+
+
+def fetch_mastering(folder: pathlib.Path, index: str):
+  """Downloads and finds the pairs of mastering.
+
+  Args:
+    folder: Gets the downloads.
+    index: Address of the search page, or path of the saved page.
+
+  Returns:
+    As `pairs.find_candidates`.
+  """
+  faults = cambridge.fetch_songs(cambridge.read_index(index), folder)
+  candidates, left_out = pairs.find_candidates(folder)
+  candidates = [c for c in candidates if c.name not in faults]
+  return candidates, {**left_out, **faults}
+
+
+def split_of(task: str, names: list[str]):
+  """Returns the published way to split a task.
+
+  Args:
+    task: Its name.
+    names: The pairs.
+
+  Returns:
+    A function from name to split, for nonspeech by speaker; None for a tenth
+    of the files each to test and valid, as for all others, and for nonspeech
+    where names do not begin with a speaker.
+  """
+  if task != 'nonspeech':
+    return None
+  try:
+    for name in names:
+      nonspeech.split_of(name)
+  except ValueError as error:
+    logging.warning('%s The split is by file.', error)
+    return None
+  return nonspeech.split_of

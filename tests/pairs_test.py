@@ -1,0 +1,426 @@
+"""Aligning pairs of files, and bringing them into the layout of training."""
+
+import pathlib
+import unicodedata
+
+import numpy as np
+import pytest
+import scipy.signal
+import soundfile
+import soxr
+
+from dafx.training import data
+from dafx.training.data_preparation import align, files, pairs
+
+RATE = 22050
+
+
+def music(seconds=3.0, seed=0, rate=RATE, n_channels=1):
+  """Notes that begin and end, over some noise; [n_samples, n_channels]."""
+  rng = np.random.default_rng(seed)
+  n_samples = int(seconds * rate)
+  audio = 0.003 * rng.standard_normal([n_samples, n_channels])
+  t = np.arange(int(0.6 * rate)) / rate
+  for _ in range(int(6 * seconds)):
+    start = int(rng.uniform(0, seconds) * rate)
+    f0_hz = 110 * 2 ** (rng.integers(0, 30) / 12)
+    gains = 0.06 * rng.uniform(0.5, 1, n_channels)
+    for k in range(1, 9):
+      if k * f0_hz < 0.45 * rate:
+        note = np.exp(-6 * t) * np.sin(2 * np.pi * k * f0_hz * t) / k
+        part = audio[start : start + len(t)]
+        part += (note[:, np.newaxis] * gains)[: len(part)]
+  return audio
+
+
+def late(audio, samples):
+  """Delays by a number of samples that need not be whole."""
+  whole = int(np.floor(samples))
+  if whole >= 0:
+    audio = np.concatenate([np.zeros([whole, audio.shape[1]]), audio])
+  else:
+    audio = audio[-whole:]
+  return align.shift(audio, samples - whole)
+
+
+def processed(audio, rate=RATE):
+  """Equalised, compressed and turned over, without delay."""
+  sos = scipy.signal.butter(1, 3000, fs=rate, output='sos')
+  audio = audio + 0.5 * scipy.signal.sosfilt(sos, audio, axis=0)
+  return -0.5 * np.tanh(4 * audio)
+
+
+# ----------------------------------------------------------------- Shift ----
+def test_shift_is_that_of_a_sine():
+  t = np.arange(2000)[:, None]
+  window = np.hanning(2000)[:, None]
+
+  def wave(delay):
+    return window * np.sin(2 * np.pi * 0.11 * (t - delay))
+
+  # The window hardly changes over a part of a sample.
+  np.testing.assert_allclose(
+    align.shift(wave(0), 0.3)[20:-20], wave(0.3)[20:-20], atol=1e-3
+  )
+  np.testing.assert_allclose(
+    align.shift(align.shift(wave(0), 0.4), -0.4), wave(0), atol=1e-6
+  )
+
+
+# ------------------------------------------------------------------- Lag ----
+@pytest.mark.parametrize(
+  'lag', [0.0, 0.25, 0.5, 7.8, 333.37, 20000.6, -0.6, -81.35, -9000.25]
+)
+def test_lags_are_found_to_a_part_of_a_sample(lag):
+  audio = music()
+  found = align.align(audio, late(audio, lag), RATE)
+  assert abs(found.lag_samples - lag) < 0.02
+  assert found.polarity == 1 and found.confidence > 0.7
+
+
+@pytest.mark.parametrize('rate', [8000, 44100, 96000, 192000])
+def test_lags_at_any_rate(rate):
+  audio = soxr.resample(music(2.0), RATE, rate)
+  found = align.align(audio, late(audio, 50.4), rate)
+  assert abs(found.lag_samples - 50.4) < 0.1
+
+
+def test_one_second_is_enough():
+  audio = music(1.0, seed=1)
+  found = align.align(audio, late(audio, 120.3), RATE)
+  assert abs(found.lag_samples - 120.3) < 0.05
+
+
+def test_what_a_processor_did_is_no_lag_and_its_polarity_is_told():
+  audio = music()
+  found = align.align(audio, late(processed(audio), 500), RATE)
+  assert abs(found.lag_samples - 500) < 0.5
+  assert found.polarity == -1 and found.confidence > 0.4
+
+
+def test_mono_beside_stereo():
+  audio = music(n_channels=2)
+  mono = audio.mean(axis=1, keepdims=True)
+  found = align.align(mono, late(audio, 30), RATE)
+  assert abs(found.lag_samples - 30) < 0.05
+
+
+def test_noise_of_the_recording_does_not_matter():
+  audio = music()
+  noise = 0.1 * audio.std() * np.random.default_rng(1).standard_normal([1, 1])
+  found = align.align(audio, late(audio, 200) + noise, RATE)
+  assert abs(found.lag_samples - 200) < 0.05
+
+
+def test_what_is_no_pair_is_refused():
+  audio = music()
+  with pytest.raises(align.AlignmentError, match='do not sound alike'):
+    align.align(audio, music(seed=7), RATE)
+  with pytest.raises(align.AlignmentError, match='the target is silent'):
+    align.align(audio, np.zeros_like(audio), RATE)
+  with pytest.raises(align.AlignmentError, match='the input is silent'):
+    align.align(1e-6 * audio, audio, RATE)
+
+
+def test_a_clock_that_runs_differently_is_refused():
+  audio = music(20.0)
+  other = soxr.resample(audio, 100000, 100020)  # 200 ppm
+  with pytest.raises(align.AlignmentError, match='agree|alike'):
+    align.align(audio, other, RATE)
+
+
+def test_of_a_file_that_was_cut_the_longest_part_is_taken():
+  audio = music(24.0)
+  target = np.concatenate([audio[: 5 * RATE], audio[7 * RATE :]])
+  found = align.align(audio, target, RATE)
+  assert abs(found.lag_samples + 2 * RATE) < 0.05
+  assert 6 * RATE < found.first_sample < 12 * RATE
+  assert abs(found.last_sample - 24 * RATE) <= 1
+  ours, theirs = align.apply(audio, target, found)
+  np.testing.assert_allclose(ours, theirs, atol=1e-9)
+  # Half of it from elsewhere: no pair any more.
+  target = np.concatenate([audio[: 10 * RATE], music(14.0, seed=5)])
+  with pytest.raises(align.AlignmentError, match='only .* of 24.0 s agree'):
+    align.align(audio, target, RATE)
+
+
+def test_pauses_belong_to_a_pair():
+  audio = np.concatenate(
+    [np.zeros([5 * RATE, 1]), music(8.0), np.zeros([6 * RATE, 1]), music(5.0)]
+  )
+  found = align.align(audio, late(audio, 40), RATE)
+  assert found.first_sample == 0
+  assert found.last_sample >= len(audio) - 41
+
+
+@pytest.mark.parametrize('lag', [0, 300, -300, 41.4])
+def test_aligned_pairs_lie_on_each_other(lag):
+  audio = music()
+  target = late(audio, lag)
+  ours, theirs = align.apply(audio, target, align.align(audio, target, RATE))
+  assert len(ours) == len(theirs) > len(audio) - 310
+  middle = slice(200, -200)
+  np.testing.assert_allclose(ours[middle], theirs[middle], atol=2e-3)
+
+
+def test_what_is_aligned_stays_as_it_is():
+  audio = music()
+  target = align.shift(audio, 0.3)
+  ours, theirs = align.apply(audio, target, align.align(audio, target, RATE))
+  np.testing.assert_array_equal(ours, audio)
+  np.testing.assert_array_equal(theirs, target)
+
+
+# --------------------------------------------------------------- Finding ----
+def write(path, audio, rate=RATE):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  soundfile.write(path, audio, rate, 'FLOAT')
+
+
+def touch(folder, *names):
+  for name in names:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).touch()
+
+
+def test_pairs_are_found_by_patterns(tmp_path):
+  touch(
+    tmp_path,
+    'a b-dry.wav',
+    'a b-wet.flac',
+    'deep/ü.1-dry.wav',
+    'deep/ü.1-wet.wav',
+    'alone-dry.wav',
+    'notes.txt',
+    '.hidden-dry.wav',
+  )
+  found, left_out = pairs.find_candidates(
+    tmp_path, '{name}-dry', '{name}-wet.wav'
+  )
+  assert [c.name for c in found] == ['a b', 'deep/ü.1']
+  assert found[0].target_path.name == 'a b-wet.flac'
+  assert list(left_out) == ['alone']
+  assert 'no partner among the targets' in left_out['alone']
+  with pytest.raises(ValueError, match=r"'dry/\*'.*\{name\}"):
+    pairs.find_candidates(tmp_path, 'dry/*', 'wet/*')
+  with pytest.raises(FileNotFoundError, match='holds no inputs.*in/{name}'):
+    pairs.find_candidates(tmp_path, 'in/{name}', 'out/{name}')
+
+
+def test_names_written_in_two_ways_of_unicode_are_one(tmp_path):
+  composed, apart = (
+    unicodedata.normalize(form, 'Übung é') for form in ('NFC', 'NFD')
+  )
+  assert composed != apart
+  touch(tmp_path, f'input/{composed}.wav', f'target/{apart}.wav')
+  found, left_out = pairs.find_candidates(tmp_path)
+  assert [c.name for c in found] == [composed] and not left_out
+
+
+def test_order_matches_only_where_it_is_asked_for(tmp_path):
+  touch(tmp_path, *(f'input/d{i}.wav' for i in range(3)))
+  touch(tmp_path, *(f'target/p{i}.wav' for i in range(3)))
+  found, left_out = pairs.find_candidates(tmp_path)
+  assert not found and len(left_out) == 6
+  found, left_out = pairs.find_candidates(tmp_path, by_order=True)
+  assert [(c.name, c.target_path.stem) for c in found] == [
+    ('d0', 'p0'),
+    ('d1', 'p1'),
+    ('d2', 'p2'),
+  ]
+  assert {c.matched_by for c in found} == {'order'} and not left_out
+
+
+# --------------------------------------------------------------- Writing ----
+def make_own(folder, names, n_channels=1, rate=RATE, seconds=0.5):
+  for i, name in enumerate(names):
+    audio = music(seconds, 100 + i, rate, n_channels)
+    for side in ('input', 'target'):
+      write(folder / side / f'{name}.wav', audio, rate)
+
+
+def prepare(source, output, n_channels=1, sample_rate=16000, **kwargs):
+  pairs.prepare_from_candidates(
+    *pairs.find_candidates(source), output, sample_rate, n_channels, **kwargs
+  )
+
+
+def splits(folder):
+  return {
+    split: {p.name for p in data.find_pairs(folder / split)}
+    for split in ('train', 'valid', 'test')
+  }
+
+
+@pytest.mark.parametrize('count, sizes', [(3, (1, 1, 1)), (30, (24, 3, 3))])
+def test_own_pairs_are_split_apart(tmp_path, count, sizes):
+  names = [f'album_{i % 2}/take.{i}' for i in range(count)]
+  make_own(tmp_path / 'own', names, n_channels=2)
+  prepare(tmp_path / 'own', tmp_path / 'out')
+  found = splits(tmp_path / 'out')
+  assert tuple(map(len, found.values())) == sizes
+  assert set.union(*found.values()) == set(names)  # sizes add up: disjoint
+  train = data.find_pairs(tmp_path / 'out' / 'train')
+  assert {(p.sample_rate, p.n_channels) for p in train} == {(16000, 1)}
+  test = data.find_pairs(tmp_path / 'out' / 'test')
+  assert {(p.sample_rate, p.n_channels) for p in test} == {(RATE, 2)}
+
+
+def test_own_pairs_stay_in_their_split_when_others_come(tmp_path):
+  former = {}
+  for count in (3, 9, 12, 25):
+    make_own(tmp_path / 'own', [f'song {i}' for i in range(count)])
+    prepare(tmp_path / 'own', tmp_path / 'out')
+    found = splits(tmp_path / 'out')
+    now = {name: s for s, names in found.items() for name in names}
+    assert len(now) == sum(map(len, found.values())) == count  # disjoint
+    assert {name: now[name] for name in former} == former
+    former = now
+
+
+def test_the_split_depends_on_names_and_seed():
+  names = [f'song {i}' for i in range(50)]
+  first = pairs.split_by_hash(names, {}, 0)
+  assert pairs.split_by_hash(names[::-1], {}, 0) == first
+  assert pairs.split_by_hash(names, {}, 1) != first
+
+
+def test_own_pairs_are_written_once_and_again_if_they_change(tmp_path):
+  make_own(tmp_path / 'own', 'abcd')
+  prepare(tmp_path / 'own', tmp_path / 'out')
+  written = list((tmp_path / 'out').rglob('*.flac'))
+  assert len(written) == 8
+  stamps = {p: p.stat().st_mtime_ns for p in written}
+  prepare(tmp_path / 'own', tmp_path / 'out')
+  assert {p: p.stat().st_mtime_ns for p in written} == stamps
+  for side in ('input', 'target'):
+    write(tmp_path / 'own' / side / 'b.wav', music(0.6, seed=3))
+  prepare(tmp_path / 'own', tmp_path / 'out')
+  changed = {p for p in written if p.stat().st_mtime_ns != stamps[p]}
+  assert {p.stem for p in changed} == {'b'} and len(changed) == 2
+
+
+def test_an_interrupted_preparation_goes_on(tmp_path, monkeypatch):
+  make_own(tmp_path / 'own', 'abcde')
+  prepare(tmp_path / 'own', tmp_path / 'whole')
+  calls = []
+  real = files.write_audio
+
+  def failing(*args):
+    calls.append(args)
+    if len(calls) == 4:
+      raise KeyboardInterrupt
+    return real(*args)
+
+  monkeypatch.setattr(files, 'write_audio', failing)
+  with pytest.raises(KeyboardInterrupt):
+    prepare(tmp_path / 'own', tmp_path / 'out')
+  aligned = []
+  monkeypatch.setattr(pairs, '_align', lambda *args: aligned.append(args))
+  prepare(tmp_path / 'own', tmp_path / 'out')
+  assert not aligned  # that was done
+  assert len(calls) == 4 + 2 * 5 - 2  # one pair of two files was whole
+  for path in (tmp_path / 'whole').rglob('*.flac'):
+    twin = tmp_path / 'out' / path.relative_to(tmp_path / 'whole')
+    assert twin.read_bytes() == path.read_bytes()
+  ours, theirs = (files.Manifest(tmp_path / n).pairs for n in ('out', 'whole'))
+  assert ours == theirs
+
+
+def test_bad_files_are_listed_and_the_good_ones_are_made(tmp_path):
+  own = tmp_path / 'own folder ä'
+  good = ['one', 'two', 'naïve song', '三', 'clipped', 'wide', 'fast']
+  make_own(own, good[:4], seconds=1.0)
+  clipped = np.clip(40 * music(1.0, 3), -1, 1)
+  write(own / 'input/clipped.wav', 0.1 * clipped)
+  write(own / 'target/clipped.wav', clipped)
+  wide = music(1.0, 4, n_channels=2)
+  write(own / 'input/wide.wav', wide.mean(axis=1))  # mono beside stereo
+  write(own / 'target/wide.wav', wide)
+  fast = music(1.0, 5)
+  write(own / 'input/fast.wav', soxr.resample(fast, RATE, 8000), 8000)
+  write(own / 'target/fast.wav', soxr.resample(fast, RATE, 192000), 192000)
+  make_own(own, ['silent', 'other', 'short', 'nan', 'cut', 'words', 'alone'])
+  write(own / 'target/silent.wav', np.zeros([RATE, 1]))
+  write(own / 'target/other.wav', music(1.0, seed=99))
+  write(own / 'target/short.wav', music(0.2))
+  write(own / 'input/nan.wav', np.full([RATE, 1], np.nan))
+  content = (own / 'target/cut.wav').read_bytes()
+  (own / 'target/cut.wav').write_bytes(b'')
+  assert content
+  (own / 'input/words.wav').write_text('no audio ' * 99)
+  (own / 'target/alone.wav').unlink()
+  prepare(own, tmp_path / 'out')
+  made = set.union(*splits(tmp_path / 'out').values())
+  assert made == set(good)
+  manifest = files.Manifest(tmp_path / 'out')
+  for name, reason in {
+    'silent': 'the target is silent',
+    'other': 'do not sound alike',
+    'short': '0.20 s long',
+    'nan': 'NaN',
+    'cut': 'empty file',
+    'words': 'no audio file',
+    'alone': 'no partner',
+  }.items():
+    assert reason in manifest.left_out.pop(name)
+  assert not manifest.left_out
+  notes = {k.split('/', 1)[1]: v for k, v in manifest.pairs.items()}
+  assert set(notes) == made
+  assert notes['clipped']['clipped_samples']['target'] > 100
+  assert notes['clipped']['clipped_samples']['input'] == 0
+  assert notes['one']['clipped_samples'] == {'input': 0, 'target': 0}
+  assert notes['fast']['lag_sample_rate'] == 192000
+  for note in notes.values():
+    assert abs(note['lag_samples']) < 1 or note is notes['fast']
+    assert note['input']['n_samples'] == note['target']['n_samples']
+    file = tmp_path / 'out' / note['input']['file']
+    assert files.sha256(file) == note['input']['sha256']
+
+
+def test_late_targets_are_moved_and_this_is_noted(tmp_path):
+  for i, name in enumerate('abc'):
+    audio = music(1.5, i)
+    write(tmp_path / f'own/input/{name}.wav', audio)
+    write(tmp_path / f'own/target/{name}.wav', -late(audio, 100 * i + 50.5))
+  prepare(tmp_path / 'own', tmp_path / 'out', sample_rate=RATE)
+  for note in files.Manifest(tmp_path / 'out').pairs.values():
+    name = pathlib.Path(note['source']['input'][0]).stem
+    expected = 100 * 'abc'.index(name) + 50.5
+    assert abs(note['lag_samples'] - expected) < 0.05
+    assert note['polarity'] == -1  # reported, and left as it is
+    ours, theirs = (
+      soundfile.read(tmp_path / 'out' / note[side]['file'])[0]
+      for side in ('input', 'target')
+    )
+    middle = slice(500, -500)
+    np.testing.assert_allclose(ours[middle], -theirs[middle], atol=3e-3)
+
+
+def test_pairs_can_be_taken_as_they_lie(tmp_path):
+  make_own(tmp_path / 'own', 'abcd')
+  write(tmp_path / 'own/target/b.wav', music(0.5, seed=77))
+  write(tmp_path / 'own/target/c.wav', music(0.6, seed=77))
+  prepare(tmp_path / 'own', tmp_path / 'out', is_aligned=True)
+  assert set.union(*splits(tmp_path / 'out').values()) == set('abd')
+  reason = files.Manifest(tmp_path / 'out').left_out['c']
+  assert reason.startswith(f'it has {RATE // 2} samples, its target')
+
+
+def test_own_pairs_that_cannot_be_taken(tmp_path):
+  make_own(tmp_path / 'own', 'ab')
+  with pytest.raises(ValueError, match='2 pairs are good.*none.*for train'):
+    prepare(tmp_path / 'own', tmp_path / 'out')
+  make_own(tmp_path / 'own', 'abcd')
+  with pytest.raises(ValueError, match='none is left for valid'):
+    prepare(
+      tmp_path / 'own',
+      tmp_path / 'out2',
+      split_of={'a': 'train', 'b': 'train', 'c': 'test', 'd': 'test'}.get,
+    )
+  prepare(tmp_path / 'own', tmp_path / 'out')
+  with pytest.raises(ValueError, match='16000 Hz.*not 8000 Hz.*output_dir'):
+    prepare(tmp_path / 'own', tmp_path / 'out', sample_rate=8000)
+  (tmp_path / 'out/manifest.json').write_text('{"pairs": {')
+  with pytest.raises(ValueError, match=r'manifest\.json is damaged.*delete it'):
+    prepare(tmp_path / 'own', tmp_path / 'out')
