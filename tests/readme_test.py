@@ -38,6 +38,8 @@ _PARSE = """
 import importlib, json, sys
 from absl import flags
 module = importlib.import_module(sys.argv[1])
+if hasattr(module, '_define_flags'):
+  module._define_flags()
 answers = []
 for words in json.load(sys.stdin):
   flags.FLAGS.unparse_flags()
