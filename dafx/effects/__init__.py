@@ -1,6 +1,7 @@
 """Effects and what controls them, as DDSP processors."""
 
 from dafx.effects.controlled import Control, Controlled, Gain
+from dafx.effects.controllers import Const, Envelope, Fc
 from dafx.effects.dynamics import Dynamics
 from dafx.effects.filters import Biquads, Fir
 from dafx.effects.plugins import LV2Plugin
@@ -8,9 +9,12 @@ from dafx.effects.waveshaper import Waveshaper
 
 __all__ = [
   'Biquads',
+  'Const',
   'Control',
   'Controlled',
   'Dynamics',
+  'Envelope',
+  'Fc',
   'Fir',
   'Gain',
   'LV2Plugin',

@@ -94,7 +94,9 @@ class ControlModel(tf.keras.Model):
       processor = getattr(self.processor_group, node[0])
       if not hasattr(processor, 'default_controls'):
         continue
-      if isinstance(node[1], str) or len(node[1]) != 2:
+      if isinstance(node[1], str) or len(node[1]) < 2:
+        if not processor.n_controls:
+          continue
         raise ValueError(
           f'Node {node[0]!r} of the DAG has the inputs {node[1]!r}; it takes '
           'two, audio and controls, such as '

@@ -1,0 +1,417 @@
+"""Controllers: nodes of a DAG that set the controls of processors.
+
+A controller's output is {'controls': [batch, n_frames, n_controls]} in [0, 1].
+It drives the processors that take 'name/controls', and learns their number of
+controls and defaults from them when the group is connected
+(`processors.connect_controllers`). All start at, or close to, the defaults.
+"""
+
+import math
+
+import gin
+import numpy as np
+import tensorflow as tf
+
+# Defaults at the end of a range are moved in, where the sigmoid still slopes.
+_DEFAULT_MARGIN = 0.02
+
+
+class Controller(tf.keras.layers.Layer):
+  """What controllers have in common.
+
+  Subclasses give `_build_for(n_controls, defaults)`, which makes the weights,
+  and `stream`. They call `_start` at the end of their constructor.
+
+  Args:
+    name: Name of the layer, which is the node's in a DAG.
+  """
+
+  def __init__(self, name: str):
+    super().__init__(name=name, autocast=False)
+    self.n_controls = None
+
+  def _start(self, n_controls, defaults=None):
+    """Makes the weights, unless the number of controls is to come."""
+    if n_controls is None:
+      return
+    if n_controls < 1:
+      raise ValueError(
+        f'{self.name!r} has n_controls={n_controls}: there is nothing to '
+        'control.'
+      )
+    self.n_controls = n_controls
+    if defaults is None:
+      defaults = np.full([n_controls], 0.5)
+    defaults = np.clip(defaults, _DEFAULT_MARGIN, 1.0 - _DEFAULT_MARGIN)
+    self._build_for(n_controls, defaults.astype(np.float32))
+
+  def drive(self, processor):
+    """Makes the weights for the controls of a processor.
+
+    Args:
+      processor: With `n_controls` and `default_controls`. A second one must
+        have as many controls, and starts where the first one does.
+
+    Raises:
+      ValueError: A processor without controls, or with another number of them
+        than the first one.
+    """
+    if self.n_controls is None:
+      self._start(processor.n_controls, np.asarray(processor.default_controls))
+    elif self.n_controls != processor.n_controls:
+      raise ValueError(
+        f'{self.name!r} gives {self.n_controls} controls; {processor.name!r} '
+        f'takes {processor.n_controls}. Give each a controller of its own.'
+      )
+
+  def _check_is_built(self):
+    if self.n_controls is None:
+      raise ValueError(
+        f'{self.name!r} does not know what it controls. Give n_controls, or '
+        f"let a node of its group take '{self.name}/controls' and call "
+        'processors.connect_controllers(group).'
+      )
+
+  def initial_state(self, batch_size: int):
+    """Returns the state before the first sample."""
+    del batch_size
+    return ()
+
+  def call(self, *inputs, training=None):
+    """Returns {'controls': ...} for whole audio; arguments as for `stream`."""
+    del training
+    state = self.initial_state(inputs[0].shape[0])
+    return self.stream(state, *inputs)[0]
+
+  def stream(self, state, *inputs):
+    """Takes the next chunk; returns ({'controls': ...}, state)."""
+    raise NotImplementedError
+
+
+def _logit(unit):
+  return np.log(unit / (1.0 - unit)).astype(np.float32)
+
+
+@gin.register(module='dafx.effects')
+class Const(Controller):
+  """Trained controls that hold throughout: [batch, 1, n_controls].
+
+  It takes the audio, for its batch size alone.
+
+  Args:
+    n_controls: Number of controls, where nothing in a DAG says it; they start
+      in the middle.
+    start: 'defaults', or 'random': far from them, as published gray-box models
+      start.
+    seed: Seed of 'random'.
+    name: Name of the layer.
+
+  Raises:
+    ValueError: An unknown start.
+  """
+
+  def __init__(
+    self,
+    n_controls: int | None = None,
+    start: str = 'defaults',
+    seed: int = 0,
+    name: str = 'const',
+  ):
+    if start not in ('defaults', 'random'):
+      raise ValueError(f"start={start!r} must be 'defaults' or 'random'.")
+    super().__init__(name)
+    self.start = start
+    self.seed = seed
+    self._start(n_controls)
+
+  def _build_for(self, n_controls, defaults):
+    logits = _logit(defaults)
+    if self.start == 'random':
+      logits = np.random.default_rng(self.seed).standard_normal(n_controls)
+    self.logits = self.add_weight(
+      'logits', [n_controls], initializer=tf.constant_initializer(logits)
+    )
+
+  def stream(self, state, audio):
+    """Takes the next chunk; returns ({'controls': ...}, state)."""
+    self._check_is_built()
+    controls = tf.sigmoid(self.logits)[tf.newaxis, tf.newaxis]
+    return {'controls': tf.tile(controls, [audio.shape[0], 1, 1])}, state
+
+
+def _as_frames(knobs, n_knobs, name):
+  """Returns knobs as [batch, n_frames, n_knobs], checked."""
+  knobs = tf.cast(knobs, tf.float32)
+  if knobs.shape.rank == 2:
+    knobs = knobs[:, tf.newaxis]
+  if knobs.shape.rank != 3 or knobs.shape[-1] != n_knobs:
+    raise ValueError(
+      f'knobs has shape {knobs.shape}; {name!r} takes [batch, {n_knobs}] or '
+      f'[batch, n_frames, {n_knobs}]. Set its n_knobs if that is wrong.'
+    )
+  return knobs
+
+
+@gin.register(module='dafx.effects')
+class Fc(Controller):
+  """Controls from knobs, by a small network of the knobs of a frame.
+
+  Layers of `hidden_size` with tanh, and a last one with a sigmoid. It has as
+  many parameters as NablAFx's, whose sigmoids behind every layer do not change
+  their number.
+
+  Args:
+    n_knobs: Number of knobs.
+    n_controls: Number of controls, where nothing in a DAG says it; they start
+      in the middle.
+    n_layers: All layers.
+    hidden_size: Width.
+    seed: Seed of the weights.
+    name: Name of the layer.
+
+  Raises:
+    ValueError: A size below 1.
+  """
+
+  def __init__(
+    self,
+    n_knobs: int = 1,
+    n_controls: int | None = None,
+    n_layers: int = 3,
+    hidden_size: int = 16,
+    seed: int = 0,
+    name: str = 'fc',
+  ):
+    for option, value in (
+      ('n_knobs', n_knobs),
+      ('n_layers', n_layers),
+      ('hidden_size', hidden_size),
+    ):
+      if value < 1:
+        raise ValueError(f'{option}={value} must be at least 1.')
+    super().__init__(name)
+    self.n_knobs = n_knobs
+    self.n_layers = n_layers
+    self.hidden_size = hidden_size
+    self.seed = seed
+    self._start(n_controls)
+
+  def _build_for(self, n_controls, defaults):
+    rng = np.random.default_rng(self.seed)
+    hidden = [self.hidden_size] * (self.n_layers - 1)
+    sizes = [self.n_knobs, *hidden, n_controls]
+    self._dense = []
+    for i, (n_in, n_out) in enumerate(zip(sizes, sizes[1:])):
+      is_last = i == len(sizes) - 2
+      # A small last layer starts close to the defaults, and lets the others
+      # learn from the first step on.
+      limit = np.sqrt(6.0 / (n_in + n_out)) * (0.01 if is_last else 1.0)
+      kernel = rng.uniform(-limit, limit, [n_in, n_out])
+      bias = _logit(defaults) if is_last else np.zeros([n_out])
+      self._dense.append(
+        tuple(
+          self.add_weight(
+            f'{part}_{i}',
+            start.shape,
+            initializer=tf.constant_initializer(start),
+          )
+          for part, start in (('kernel', kernel), ('bias', bias))
+        )
+      )
+
+  def stream(self, state, knobs):
+    """Takes the knobs of the next chunk; returns ({'controls': ...}, state)."""
+    self._check_is_built()
+    values = _as_frames(knobs, self.n_knobs, self.name)
+    for i, (kernel, bias) in enumerate(self._dense):
+      values = values @ kernel + bias
+      is_last = i == len(self._dense) - 1
+      values = tf.sigmoid(values) if is_last else tf.tanh(values)
+    return {'controls': values}, state
+
+
+@gin.register(module='dafx.effects')
+class Envelope(Controller):
+  """Controls that follow the audio, and knobs, frame by frame.
+
+  An LSTM hears the largest |sample| of the frame before, and the knobs at the
+  start of the frame. With h in (-1, 1) its output, a control has the odds of
+  its default times (1 + h) / (1 - h): h = 0 gives the default, and all of (0,
+  1) can be reached. NablAFx takes the sigmoid of h, which reaches 0.27 to 0.73
+  with as many parameters: 4 n (n_in + n + 2), the LSTM having two biases as
+  PyTorch's.
+
+  Controls of a frame depend on the audio before it only, so that streaming adds
+  no latency; the reaction comes a frame later. For audio of less than
+  frame_size ** 2 samples that is not of whole frames, frames are cut into equal
+  parts that fit it, down to single samples: whole frames are faster.
+
+  Args:
+    n_knobs: Number of knobs.
+    n_controls: Number of controls, where nothing in a DAG says it; they start
+      in the middle.
+    hidden_size: Size of the LSTM, with a linear layer behind it to the log of
+      the odds; by default the number of controls, without such a layer.
+    frame_size: Samples per frame.
+    seed: Seed of the weights.
+    name: Name of the layer.
+
+  Raises:
+    ValueError: A size that is too small.
+  """
+
+  def __init__(
+    self,
+    n_knobs: int = 0,
+    n_controls: int | None = None,
+    hidden_size: int | None = None,
+    frame_size: int = 128,
+    seed: int = 0,
+    name: str = 'envelope',
+  ):
+    for option, value, least in (
+      ('n_knobs', n_knobs, 0),
+      ('hidden_size', hidden_size, 1),
+      ('frame_size', frame_size, 1),
+    ):
+      if value is not None and value < least:
+        raise ValueError(f'{option}={value} must be at least {least}.')
+    super().__init__(name)
+    self.n_knobs = n_knobs
+    self.hidden_size = hidden_size
+    self.frame_size = frame_size
+    self.seed = seed
+    self._start(n_controls)
+
+  def _build_for(self, n_controls, defaults):
+    rng = np.random.default_rng(self.seed)
+    size = self.hidden_size or n_controls
+    # Small, to start close to the defaults; the forget gate starts open.
+    limit = 0.1 / np.sqrt(size)
+    forget = np.repeat([0.0, 1.0, 0.0, 0.0], size)
+    starts = {
+      'kernel': rng.uniform(-limit, limit, [1 + self.n_knobs, 4 * size]),
+      'recurrent_kernel': rng.uniform(-limit, limit, [size, 4 * size]),
+      'bias': rng.uniform(-limit, limit, 4 * size) + forget,
+      'recurrent_bias': rng.uniform(-limit, limit, 4 * size),
+    }
+    if self.hidden_size:
+      starts['out_kernel'] = rng.uniform(-limit, limit, [size, n_controls])
+      starts['out_bias'] = np.zeros([n_controls])
+    self._lstm = {
+      key: self.add_weight(
+        key, start.shape, initializer=tf.constant_initializer(start)
+      )
+      for key, start in starts.items()
+    }
+    self._size, self._defaults = size, defaults
+
+  def initial_state(self, batch_size: int):
+    """Returns the state before the first sample.
+
+    Returns:
+      'cell', the LSTM's (h, c); 'peak', the largest |sample| of the frame so
+      far, or of the one before at a frame's start; 'position' in the frame.
+    """
+    self._check_is_built()
+    zeros = tf.zeros([batch_size, self._size])
+    return {
+      'cell': (zeros, zeros),
+      'peak': tf.zeros([batch_size]),
+      'position': tf.zeros([], tf.int32),
+    }
+
+  def stream(self, state, audio, knobs=None):
+    """Takes the next chunk.
+
+    Args:
+      state: From `initial_state`, or the chunk before.
+      audio: Shape [batch, n_samples].
+      knobs: In [0, 1], shape [batch, n_knobs] or [batch, n_frames, n_knobs]; if
+        there are any.
+
+    Returns:
+      ({'controls': [batch, n_frames, n_controls]}, state).
+
+    Raises:
+      ValueError: Shapes that do not fit.
+    """
+    self._check_is_built()
+    if audio.shape.rank != 2:
+      raise ValueError(
+        f'audio has shape {audio.shape}; {self.name!r} takes [batch, '
+        'n_samples]. Fold channels into the batch.'
+      )
+    if (knobs is None) != (self.n_knobs == 0):
+      raise ValueError(
+        f'{self.name!r} has n_knobs={self.n_knobs}, but its node takes '
+        f'{"audio alone" if knobs is None else "knobs as well"}.'
+      )
+    n_samples, size = audio.shape[1], self.frame_size
+    n_frames = -(-n_samples // size)
+    level = tf.abs(tf.cast(audio, tf.float32))
+    if n_samples < size:
+      peaks = state['peak'][:, tf.newaxis]
+    else:
+      padded = tf.pad(level, [[0, 0], [0, n_frames * size - n_samples]])
+      peaks = tf.reduce_max(tf.reshape(padded, [-1, n_frames, size]), axis=2)
+      here = peaks[:, -1]
+      peaks = tf.concat([state['peak'][:, tf.newaxis], peaks[:, :-1]], axis=1)
+    inputs = peaks[..., tf.newaxis]
+    if knobs is not None:
+      knobs = _as_frames(knobs, self.n_knobs, self.name)
+      hop = -(-n_samples // knobs.shape[1])
+      at_starts = [t * size // hop for t in range(n_frames)]
+      inputs = tf.concat([inputs, tf.gather(knobs, at_starts, axis=1)], axis=-1)
+    hidden, cell = self._run(inputs, state['cell'])
+    if n_samples < size:
+      # Within a frame: only its first samples bring a step.
+      is_start = tf.equal(state['position'], 0)
+      cell = tuple(
+        tf.where(is_start, new, old) for new, old in zip(cell, state['cell'])
+      )
+      hidden = cell[0][:, tf.newaxis]
+      here = tf.reduce_max(level, axis=1)
+      here = tf.where(is_start, here, tf.maximum(here, state['peak']))
+    position = (state['position'] + n_samples) % size
+    controls = self._fit_frames(self._to_unit(hidden), n_samples)
+    state = {'cell': cell, 'peak': here, 'position': position}
+    return {'controls': controls}, state
+
+  def _run(self, inputs, cell):
+    """Runs the LSTM; returns (h [batch, n_frames, size], (h, c))."""
+    weights = self._lstm
+    gates = inputs @ weights['kernel']
+    gates += weights['bias'] + weights['recurrent_bias']
+    recurrent = tf.convert_to_tensor(weights['recurrent_kernel'])
+
+    def step(cell, gates):
+      h, c = cell
+      i, f, g, o = tf.split(gates + h @ recurrent, 4, axis=-1)
+      c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
+      return tf.sigmoid(o) * tf.tanh(c), c
+
+    if inputs.shape[1] == 1:
+      h, c = step(cell, gates[:, 0])
+      return h[:, tf.newaxis], (h, c)
+    h, c = tf.scan(step, tf.transpose(gates, [1, 0, 2]), cell)
+    return tf.transpose(h, [1, 0, 2]), (h[-1], c[-1])
+
+  def _to_unit(self, hidden):
+    """Maps the LSTM's output to controls in (0, 1)."""
+    if 'out_kernel' in self._lstm:
+      log_odds = hidden @ self._lstm['out_kernel']
+      log_odds += self._lstm['out_bias']
+      return tf.sigmoid(log_odds + _logit(self._defaults))
+    up = self._defaults * (1.0 + hidden)
+    down = (1.0 - self._defaults) * (1.0 - hidden)
+    return up / (up + down)
+
+  def _fit_frames(self, controls, n_samples):
+    """Cuts frames where n_samples / n_frames would not give their size."""
+    n_frames, size = controls.shape[1], self.frame_size
+    if n_frames == 1 or -(-n_samples // n_frames) == size:
+      return controls
+    part = math.gcd(n_samples, size)
+    controls = tf.repeat(controls, size // part, axis=1)
+    return controls[:, : n_samples // part]
