@@ -20,7 +20,7 @@ PLUGINS = (
 )
 # In a process of its own, which does nothing else.
 PROGRAM = """
-import gc, json, os, sys
+import ctypes, gc, json, os, sys
 import numpy as np
 from dafx import lv2
 from dafx.lv2 import processes
@@ -28,6 +28,7 @@ from dafx.lv2 import processes
 def held():
   processes.stop_workers()  # of a probe, which waits for the next one
   gc.collect()
+  ctypes.CDLL(None).malloc_trim(0)  # what is free counts as free
   pages = int(open('/proc/self/statm').read().split()[1])
   return (
     pages * os.sysconf('SC_PAGESIZE') / 2**20,

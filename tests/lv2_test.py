@@ -398,6 +398,7 @@ def test_wrong_settings_are_named(kwargs, message):
     renderer('gain', **kwargs)
 
 
+@pytest.mark.parametrize('isolation', lv2.ISOLATIONS)
 @pytest.mark.parametrize(
   'audio, controls, message',
   [
@@ -405,16 +406,28 @@ def test_wrong_settings_are_named(kwargs, message):
     (np.zeros((1, 10)), None, 'n_channels'),
     (np.zeros((1, 10, 3)), None, '3 channels.*takes 1'),
     (np.full((1, 10, 1), np.nan), None, 'audio holds 10 values'),
+    (np.full((2, 10, 1), [[[0]], [[-np.inf]]]), None, 'audio holds 10 values'),
     (np.zeros((1, 10, 1)), np.full((1, 1, 1), np.inf), 'controls holds 1'),
+    (np.zeros((1, 10, 1)), np.full((1, 1, 1), np.nan), 'controls holds 1'),
     (np.zeros((1, 10, 1)), np.zeros((1, 1, 2)), r'n_frames, 1'),
     (np.zeros((2, 10, 1)), np.zeros((1, 1, 1)), r'\[2, n_frames'),
     (np.zeros((1, 10, 1)), np.zeros((1, 6, 1)), '6 frames'),
     (np.zeros((1, 10, 1)), np.zeros((1, 11, 1)), '11 frames'),
   ],
 )
-def test_wrong_input_is_named(audio, controls, message):
+def test_wrong_input_is_named(audio, controls, message, isolation):
   with pytest.raises(ValueError, match=message):
-    renderer('gain').render(audio, controls)
+    renderer('gain', isolation=isolation).render(audio, controls)
+
+
+def test_a_stream_stays_where_it_was_when_input_is_wrong():
+  stream = renderer('onepole', stateful=True, n_threads=1)
+  audio = noise(2, 20, 1)
+  first = stream.render(audio[:, :10])
+  with pytest.raises(ValueError, match='audio holds 1 values'):
+    stream.render(np.float32([[[0], [0]], [[0], [np.nan]]]))
+  found = np.concatenate([first, stream.render(audio[:, 10:])], axis=1)
+  np.testing.assert_array_equal(found, renderer('onepole').render(audio))
 
 
 def test_world_is_read_once():

@@ -594,19 +594,15 @@ static bool any_nonfinite(const float* samples, uint64_t n_samples) {
   return any;
 }
 
-/* Counts samples that are NaN or infinite. */
-uint64_t dafx_count_nonfinite(const float* samples, uint64_t n_samples) {
-  uint64_t count = 0;
-  if (any_nonfinite(samples, n_samples))
-    for (uint64_t i = 0; i < n_samples; ++i) count += is_nonfinite(samples[i]);
-  return count;
-}
-
 /* Zeroes samples that are not finite; returns how many there were. */
-static uint64_t zero_nonfinite(float* samples, uint64_t n_samples) {
-  const uint64_t count = dafx_count_nonfinite(samples, n_samples);
-  for (uint64_t i = 0; count && i < n_samples; ++i)
-    if (is_nonfinite(samples[i])) samples[i] = 0.0f;
+static int64_t zero_nonfinite(float* samples, uint64_t n_samples) {
+  int64_t count = 0;
+  if (!any_nonfinite(samples, n_samples)) return 0;
+  for (uint64_t i = 0; i < n_samples; ++i)
+    if (is_nonfinite(samples[i])) {
+      samples[i] = 0.0f;
+      ++count;
+    }
   return count;
 }
 
@@ -620,8 +616,8 @@ typedef struct {
 } Item;
 
 /* Connects the inputs to n_run samples from `start` on; what lies behind the
- * item's end is silence. */
-static void connect_inputs(DafxInstance* self, const Item* item,
+ * item's end is silence. Returns whether all are finite. */
+static bool connect_inputs(DafxInstance* self, const Item* item,
                            uint64_t start, uint32_t n_run) {
   uint64_t n_given = start < item->n_samples ? item->n_samples - start : 0;
   if (n_given > n_run) n_given = n_run;
@@ -632,20 +628,23 @@ static void connect_inputs(DafxInstance* self, const Item* item,
     if (n_given == n_run && item->in_step == 1 && is_aligned(from)) {
       block = (float*)from;
     } else if (c && !item->in_channel_step) {
-      block = self->blocks; /* one channel for all inputs */
+      block = self->blocks; /* one channel, seen to, for all inputs */
     } else {
       if (n_given) copy_strided(block, from, item->in_step, n_given);
       memset(block + n_given, 0, (n_run - n_given) * sizeof(float));
     }
+    if (any_nonfinite(block, n_given)) return false;
     self->descriptor->connect_port(self->handle, self->in_ports[c], block);
   }
+  return true;
 }
 
 /* Runs the plugin once, on `n_run` samples from `start` on, of which `n` are
- * the item's. Returns the number of samples that were not finite. */
-static uint64_t run_block(DafxInstance* self, const Item* item, uint64_t start,
+ * the item's. Returns the number of its samples that were not finite, or -1,
+ * not having run, where one that goes in is not. */
+static int64_t run_block(DafxInstance* self, const Item* item, uint64_t start,
                           uint32_t n, uint32_t n_run) {
-  connect_inputs(self, item, start, n_run);
+  if (!connect_inputs(self, item, start, n_run)) return -1;
   /* The first n_skip samples are dropped. */
   const uint64_t n_dropped = start >= item->n_skip       ? 0
                              : item->n_skip - start >= n ? n
@@ -661,7 +660,7 @@ static uint64_t run_block(DafxInstance* self, const Item* item, uint64_t start,
     self->descriptor->connect_port(self->handle, self->out_ports[c], block);
   }
   run(self, n_run);
-  uint64_t n_nonfinite = 0;
+  int64_t n_nonfinite = 0;
   if (n_dropped == n) return n_nonfinite;
   for (uint32_t c = 0; c < self->n_out; ++c) {
     const float* block = self->blocks + (self->n_in + c) * self->block_stride;
@@ -681,8 +680,9 @@ static uint64_t run_block(DafxInstance* self, const Item* item, uint64_t start,
  * dropped, and as much silence follows the input. controls: values [n_frames,
  * n_controls] in port units, frame t from sample t * hop_size of the input on,
  * the last one to the end. n_warm_up samples of silence go before, under the
- * first frame. Returns the number of non-finite samples, which are zeroed. */
-uint64_t dafx_render(DafxInstance* self, const float* in, int64_t in_step,
+ * first frame. Returns the number of non-finite samples, which are zeroed; or
+ * -1, having stopped there, where a sample that goes in is not finite. */
+int64_t dafx_render(DafxInstance* self, const float* in, int64_t in_step,
                      int64_t in_channel_step, float* out,
                      int64_t out_channel_step, uint64_t n_samples,
                      uint64_t n_skip, const float* controls, uint64_t n_frames,
@@ -701,9 +701,9 @@ uint64_t dafx_render(DafxInstance* self, const float* in, int64_t in_step,
                                                       : block_size);
   }
 
-  uint64_t n_nonfinite = 0;
+  int64_t n_nonfinite = 0;
   const uint64_t n_total = n_samples + n_skip;
-  for (uint64_t start = 0; start < n_total;) {
+  for (uint64_t start = 0; start < n_total && n_nonfinite >= 0;) {
     uint64_t end = n_total;
     if (n_frames) {
       uint64_t frame = start / hop_size;
@@ -718,9 +718,11 @@ uint64_t dafx_render(DafxInstance* self, const float* in, int64_t in_step,
     while (start < end) {
       const uint64_t left = end - start;
       const uint32_t n = left < block_size ? (uint32_t)left : block_size;
-      n_nonfinite += run_block(self, &item, start, n,
-                               self->fixed_block ? block_size : n);
+      const int64_t count = run_block(self, &item, start, n,
+                                      self->fixed_block ? block_size : n);
+      n_nonfinite = count < 0 ? -1 : n_nonfinite + count;
       start += n;
+      if (count < 0) break;
       if (self->fixed_block) break; /* controls may change at each block */
     }
   }

@@ -117,8 +117,7 @@ void dafx_instance_free(DafxInstance*);
 bool dafx_instance_renew(DafxInstance*);
 bool dafx_instance_rewind(DafxInstance*);
 float dafx_instance_value(const DafxInstance*, uint32_t port);
-uint64_t dafx_count_nonfinite(const float*, uint64_t n_samples);
-uint64_t dafx_render(DafxInstance*, const float* in, int64_t in_step,
+int64_t dafx_render(DafxInstance*, const float* in, int64_t in_step,
                      int64_t in_channel_step, float* out,
                      int64_t out_channel_step, uint64_t n_samples,
                      uint64_t n_skip, const float* controls, uint64_t n_frames,

@@ -144,10 +144,13 @@ class Instance:
 
     Returns:
       Number of samples that were not finite, which are set to zero.
+
+    Raises:
+      ValueError: Audio that is not finite; the plugin stopped before it.
     """
     self.is_used = True
     n_channels, n_samples = audio.shape
-    return _lib.dafx_render(
+    n_nonfinite = _lib.dafx_render(
       self.handle,
       _ffi.cast('float*', audio.__array_interface__['data'][0]),
       audio.strides[1] // 4,
@@ -160,4 +163,23 @@ class Instance:
       len(controls) if self._has_controls else 0,
       hop_size,
       warm_up,
+    )
+    if n_nonfinite < 0:
+      check_finite('audio', audio, self._plugin.uri)
+    return n_nonfinite
+
+
+def check_finite(name: str, values: np.ndarray, uri: str):
+  """Raises ValueError where values are NaN or infinite.
+
+  Args:
+    name: What they are, for the message.
+    values: Of any shape.
+    uri: URI of the plugin that they were to go into.
+  """
+  n_bad = values.size - np.count_nonzero(np.isfinite(values))
+  if n_bad:
+    raise ValueError(
+      f'{name} holds {n_bad} values that are NaN or infinite; {uri} was not '
+      'given them.'
     )

@@ -20,7 +20,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dafx.lv2 import (
-  _host,
   errors,
   fresh_state,
   instances,
@@ -28,15 +27,13 @@ from dafx.lv2 import (
   world,
 )
 
-_ffi = _host.ffi
-_lib = _host.lib
 _log = logging.getLogger('dafx.lv2')
 
 ISOLATIONS = ('thread', 'process')
 STARTS = ('instance', 'probed')
 # Below this cost of a new instance, no cheaper way is looked for.
 _CHEAP_INSTANCE_S = 1e-4
-# The first two rewinds and three in so many are compared with a new instance.
+# The first two rewinds and one in so many are compared with a new instance.
 _REWINDS_PER_AUDIT = 256
 
 
@@ -369,6 +366,7 @@ class Renderer:
       Number of samples not finite, which are zero.
     """
     if self.isolation == 'process':
+      instances.check_finite('audio', audio, self.plugin.uri)
       return processes.render(
         self._settings, audio, controls, hop_size, out, self.time_limit_s
       )
@@ -378,7 +376,7 @@ class Renderer:
     n_nonfinite = instance.run(*arguments)
     if was_rewound:
       self._n_rewinds += 1
-      if self._n_rewinds % _REWINDS_PER_AUDIT < 3:
+      if self._n_rewinds < 3 or self._n_rewinds % _REWINDS_PER_AUDIT == 0:
         n_nonfinite = self._audit(instance, arguments)
     self._idle.append(instance)
     return n_nonfinite
@@ -458,6 +456,8 @@ class Renderer:
     out = self._shelf.new((n_items, self.n_channels_out, n_samples))
 
     if self.stateful:
+      # Before any item goes on.
+      instances.check_finite('audio', audio, self.plugin.uri)
       self._open_streams(n_items, n_samples)
 
     def render_item(i):
@@ -515,12 +515,7 @@ class Renderer:
         f'{n_frames} frames of hop_size={hop_size} do not fit '
         f'{n_samples} samples: the last ones would hold none.'
       )
-    for name, values in (('audio', audio), ('controls', controls)):
-      if not _all_finite(values):
-        raise ValueError(
-          f'{name} holds {np.count_nonzero(~np.isfinite(values))} values '
-          f'that are NaN or infinite; {self.plugin.uri} was not run.'
-        )
+    instances.check_finite('controls', controls, self.plugin.uri)
     return audio, self._round(controls), int(hop_size)
 
   def _round(self, controls):
@@ -548,10 +543,3 @@ def check_value(plugin: world.Plugin, symbol: str, value: float):
       f'{symbol}={value!r} is out of range: {plugin.uri} takes '
       f'{port.describe_range()}.'
     )
-
-
-def _all_finite(values: np.ndarray) -> bool:
-  if not values.flags.c_contiguous:
-    return bool(np.isfinite(values).all())
-  samples = _ffi.from_buffer('float[]', values)
-  return not _lib.dafx_count_nonfinite(samples, values.size)
