@@ -15,7 +15,7 @@ import soxr
 from absl import app, flags
 
 from dafx import lv2
-from dafx.lv2 import dafx_plugins
+from dafx.lv2 import binding, cards, dafx_plugins
 
 RATE = 44100
 TEST = 'urn:dafx-test:'
@@ -255,7 +255,7 @@ def test_applies_a_preset_which_settings_outrank(
   ],
 )
 def test_scope_is_a_name_of_the_plugin(uri, name):
-  assert dafx_plugins.scope_name(uri) == name
+  assert binding.scope_name(uri) == name
 
 
 def bound_list(text, name):
@@ -282,14 +282,14 @@ def test_gin_names_ranges_and_traps(dafx_plugins_command):
 
 
 def test_gin_leaves_out_what_moves_latency_or_displays():
-  text = dafx_plugins.gin_binding(LIMITER)
+  text = binding.gin_binding(lv2.get_plugin(LIMITER))
   assert 'lk' not in bound_list(text, 'trainable')
   assert re.search("^#     'lk': moves the latency", text, re.M)
   assert bound_list(text, 'fixed') == ['boost']
   assert "'g_in',  # Input gain: 0 to 1000 G, linear" in text
   assert 'narrow it by `ranges`' in text
-  equaliser = dafx_plugins.gin_binding(
-    'http://lsp-plug.in/plugins/lv2/graph_equalizer_x32_mono'
+  equaliser = binding.gin_binding(
+    lv2.get_plugin('http://lsp-plug.in/plugins/lv2/graph_equalizer_x32_mono')
   )
   assert not {'zoom', 'react'} & set(bound_list(equaliser, 'trainable'))
   assert re.search("^#     'zoom': changes what is displayed", equaliser, re.M)
@@ -307,7 +307,7 @@ def port(symbol, **kwargs):
     (port('bypass', toggled=True, default=0.0), None),
     (port('bypass_gain', default=1.0), None),
     (
-      port('on', toggled=True, designation=dafx_plugins._ENABLED),
+      port('on', toggled=True, designation=binding._ENABLED),
       1,
     ),
     (port('boost', toggled=True, default=1.0), 1),
@@ -315,7 +315,7 @@ def port(symbol, **kwargs):
 )
 def test_traps(trap, value):
   plugin = types.SimpleNamespace(controls={trap.symbol: trap})
-  traps = dafx_plugins.find_traps(plugin)
+  traps = binding.find_traps(plugin)
   assert {s: v for s, (v, _) in traps.items()} == (
     {} if value is None else {trap.symbol: value}
   )
@@ -333,8 +333,8 @@ def test_traps(trap, value):
   ],
 )
 def test_gin_builds_under_strict_parsing(uri):
-  text = dafx_plugins.gin_binding(uri)
-  name = dafx_plugins.scope_name(uri)
+  text = binding.gin_binding(lv2.get_plugin(uri))
+  name = binding.scope_name(uri)
   with gin.unlock_config():
     gin.clear_config()
     try:
@@ -368,10 +368,12 @@ def checks(monkeypatch):
       for uri in uris
     ]
 
-  module = types.SimpleNamespace(
-    asked=asked,
-    check_all=check_all,
-    format_card=lambda card: f'card of {card["uri"]}',
+  module = types.SimpleNamespace(asked=asked, check_all=check_all)
+  monkeypatch.setattr(
+    cards, 'format_card', lambda card: f'card of {card["uri"]}'
+  )
+  monkeypatch.setattr(
+    cards, 'format_summary', lambda found: f'{len(found)} cards'
   )
   monkeypatch.setitem(sys.modules, 'dafx.lv2.checks', module)
   monkeypatch.setattr(lv2, 'checks', module, raising=False)
@@ -384,17 +386,29 @@ def test_check_prints_the_card(dafx_plugins_command, checks):
   assert checks.asked == [([TEST + 'gain'], None)]
 
 
-def test_check_all_prints_a_table(dafx_plugins_command, checks, tmp_path):
+def test_check_of_a_plugin_that_fails(dafx_plugins_command, checks):
+  code, out, err = dafx_plugins_command('check', TEST + 'fatal')
+  assert (code, out) == (1, f'card of {TEST}fatal\n')
+  assert err == (
+    f'dafx_plugins: {TEST}fatal cannot be used, as the card says: FAILED.\n'
+  )
+
+
+def test_check_all_prints_a_summary(dafx_plugins_command, checks, tmp_path):
   path = tmp_path / 'new' / 'cards.json'
   code, out, _ = dafx_plugins_command('check', '--all', '--json', path)
   uris = lv2.list_uris()
-  assert code == 0
+  assert (code, out) == (0, f'{len(uris)} cards\n')
   assert checks.asked == [(uris, str(path))] and path.parent.is_dir()
-  lines = out.splitlines()
-  assert len(lines) == len(uris) + 2
-  failed = next(line for line in lines if line.startswith(TEST + 'fatal'))
-  assert failed.split(maxsplit=2)[1:] == ['failed', 'crashed at once']
-  assert lines[-1] == (f'{len(uris)} plugins: {len(uris) - 1} ok, 1 failed')
+
+
+def test_check_writes_the_card_too(dafx_plugins_command, tmp_path):
+  path = tmp_path / 'card.json'
+  code, out, err = dafx_plugins_command('check', TEST + 'alien', '--json', path)
+  assert code == 1 and 'FAILED        missing feature: ' in out
+  assert err.startswith('dafx_plugins: ') and err.count('\n') == 1
+  (card,) = json.loads(path.read_text())
+  assert (card['uri'], card['status']) == (TEST + 'alien', 'failed')
 
 
 # ------------------------------------------------------------- Bad input ----

@@ -40,7 +40,8 @@ LV2_LEVELS = (
   ('world', 'processes'),
   ('fresh_state', 'instances'),
   ('renderer',),
-  ('worker', 'presets', 'probing'),
+  ('worker', 'presets', 'probing', 'binding', 'cards'),
+  ('experiments',),
   ('checks',),
   ('dafx_plugins',),
 )

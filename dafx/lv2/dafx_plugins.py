@@ -12,32 +12,19 @@ r"""Lists, shows, renders and checks LV2 plugins: the command dafx_plugins.
 for in the folders of the variable LV2_PATH, else in the standard ones.
 """
 
-import collections
 import json
 import os
 import pathlib
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from absl import app, flags, logging
 
 from dafx import lv2
-from dafx.lv2 import world
+from dafx.lv2 import binding, world
 
 FLAGS = flags.FLAGS
 
-# Hosts, not users, set the ports of this vocabulary, such as the tempo.
-_TIME = 'http://lv2plug.in/ns/ext/time#'
-_ENABLED = 'http://lv2plug.in/ns/lv2core#enabled'
-# Found by rendering with every control of the plugins that report a latency at
-# both of its ends: those that move it are named so (a fade-out that ends at a
-# gap must see the gap before it comes), but for the delays of test tools.
-_MOVES_LATENCY = re.compile(r'look[- ]?ahead|latency|fade out time')
-_DISPLAY = re.compile(r'\b(analy[sz]er|display|fft|graph|zoom)\b')
-# Times the default up to which a linear control can be learnt as it is. LSP's
-# gains go from 0 to 1,000, 1 being the default.
-_TOO_WIDE = 50.0
 # Seconds that a render may take per second of audio, and in any case.
 _TIME_LIMIT_RATIO = 10.0
 _TIME_LIMIT_S = 60.0
@@ -64,11 +51,6 @@ def get_plugin(uri: str) -> lv2.Plugin:
 
 
 # ------------------------------------------------------------ list, show ----
-def trainable_controls(plugin: lv2.Plugin) -> list[lv2.Port]:
-  """Returns the controls that take a range of values, in port order."""
-  return [p for p in plugin.controls.values() if not p.is_discrete]
-
-
 def summarize(plugin: lv2.Plugin) -> dict:
   """Returns a plugin's line in the list.
 
@@ -81,12 +63,12 @@ def summarize(plugin: lv2.Plugin) -> dict:
   """
   return {
     'uri': plugin.uri,
-    'name': _one_line(plugin.name),
-    'author': _one_line(plugin.author),
+    'name': binding.one_line(plugin.name),
+    'author': binding.one_line(plugin.author),
     'class': plugin.plugin_class,
     'audio_inputs': len(plugin.audio_inputs),
     'audio_outputs': len(plugin.audio_outputs),
-    'trainable': len(trainable_controls(plugin)),
+    'trainable': len(binding.trainable_controls(plugin)),
   }
 
 
@@ -107,15 +89,6 @@ def find_plugins(text: str = '') -> list[dict]:
   ]
 
 
-def control_kind(port: lv2.Port) -> str:
-  """Returns what a control takes: 'switch', 'enum', 'integer' or 'range'."""
-  if port.toggled:
-    return 'switch'
-  if port.enumeration:
-    return 'enum'
-  return 'integer' if port.integer else 'range'
-
-
 def describe(uri: str) -> dict:
   """Returns all that is to know of a plugin without running it.
 
@@ -133,8 +106,8 @@ def describe(uri: str) -> dict:
   latency_port = plugin.latency_port
   return {
     'uri': plugin.uri,
-    'name': _one_line(plugin.name),
-    'author': _one_line(plugin.author),
+    'name': binding.one_line(plugin.name),
+    'author': binding.one_line(plugin.author),
     'version': plugin.version,
     'class': plugin.plugin_class,
     'bundle': str(plugin.bundle_path),
@@ -148,22 +121,23 @@ def describe(uri: str) -> dict:
     'controls': [
       {
         'symbol': port.symbol,
-        'name': _one_line(port.name),
-        'kind': control_kind(port),
+        'name': binding.one_line(port.name),
+        'kind': binding.control_kind(port),
         'default': port.default,
         'minimum': port.minimum,
         'maximum': port.maximum,
         'unit': port.unit,
         'scale': port.scale,
         'scale_points': [
-          {'value': value, 'label': _one_line(label)}
+          {'value': value, 'label': binding.one_line(label)}
           for value, label in port.scale_points
         ],
       }
       for port in plugin.controls.values()
     ],
     'presets': [
-      {'label': _one_line(p.label), 'uri': p.uri} for p in lv2.list_presets(uri)
+      {'label': binding.one_line(p.label), 'uri': p.uri}
+      for p in lv2.list_presets(uri)
     ],
   }
 
@@ -375,136 +349,7 @@ def _check_channels(plugin, n_channels: int, path):
     )
 
 
-# ------------------------------------------------------------------- gin ----
-def scope_name(uri: str) -> str:
-  """Returns a name for a plugin in gin and in a DAG, of its URI's last part.
-
-  Args:
-    uri: Such as 'http://calf.sourceforge.net/plugins/MultibandCompressor'.
-
-  Returns:
-    Such as 'multiband_compressor': ASCII letters, digits and underscores.
-  """
-  parts = [part for part in re.split('[/:]', uri) if part]
-  # What tells plugins of one folder apart names none of them.
-  n_parts = 2 if parts[-1] in ('mono', 'stereo', 'sum') else 1
-  name = re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', '_'.join(parts[-n_parts:]))
-  name = re.sub(r'[^A-Za-z0-9]+', '_', name).strip('_').lower()
-  return name if re.match('[a-z]', name) else f'plugin_{name}'
-
-
-def find_traps(plugin: lv2.Plugin) -> dict[str, tuple[float, str]]:
-  """Returns controls to fix, because their defaults surprise.
-
-  Args:
-    plugin: The plugin.
-
-  Returns:
-    (value in port units, reason) by symbol.
-  """
-  traps = {}
-  for symbol, port in plugin.controls.items():
-    name = f'{symbol} {port.name}'.lower()
-    is_switch = port.toggled or (
-      port.is_discrete and (port.minimum, port.maximum) == (0.0, 1.0)
-    )
-    if port.designation == _ENABLED and port.default == 0.0:
-      traps[symbol] = 1, 'default 0: the plugin does nothing'
-    elif is_switch and 'bypass' in name and port.default == 1.0:
-      traps[symbol] = 0, 'default 1: what it bypasses does nothing'
-    elif is_switch and 'boost' in name and port.default == 1.0:
-      traps[symbol] = (
-        1,
-        'the default: the lower the threshold, the louder; 0 for a plain '
-        'limiter',
-      )
-  return traps
-
-
-def reason_not_to_train(port: lv2.Port) -> str:
-  """Returns why a control with a range is better left alone, or ''."""
-  name = f'{port.symbol.replace("_", " ")} {port.name}'.lower()
-  if port.designation.startswith(_TIME):
-    return 'the host sets it'
-  if port.symbol == 'lk' or _MOVES_LATENCY.search(name):
-    return 'moves the latency, which is found once, at the start'
-  if _DISPLAY.search(name):
-    return 'changes what is displayed, by its name, not the sound'
-  return ''
-
-
-def gin_binding(uri: str) -> str:
-  """Returns gin text that makes a plugin a processor.
-
-  Args:
-    uri: The plugin's URI.
-
-  Returns:
-    Bindings of `dafx.effects.LV2Plugin` in the scope `scope_name(uri)`: all
-    controls that take a range of values are trainable, but for those that it
-    names as left out; what surprises is fixed. It needs the macro sample_rate.
-
-  Raises:
-    ValueError: No such plugin is installed.
-    lv2.PluginError: Its description cannot be read.
-  """
-  plugin = get_plugin(uri)
-  scope = scope_name(uri)
-  prefix = f'{scope}/effects.LV2Plugin'
-  inputs, outputs = (
-    ', '.join(p.symbol for p in ports) or 'none'
-    for ports in (plugin.audio_inputs, plugin.audio_outputs)
-  )
-  author = f' by {_one_line(plugin.author)}' if plugin.author else ''
-  trainable, left_out = [], []
-  for port in trainable_controls(plugin):
-    about = (
-      f'{_one_line(port.name)}: {port.describe_range()}, {port.scale}, '
-      f'default {_number(port.default)}'
-    )
-    if port.scale == 'linear' and port.maximum > _TOO_WIDE * port.default > 0:
-      about += '; narrow it by `ranges`: nearly all of it is above the default'
-    reason = reason_not_to_train(port)
-    if reason:
-      left_out.append(f'#     {port.symbol!r}: {reason}. {about}')
-    else:
-      trainable.append(f'    {port.symbol!r},  # {about}')
-  lines = [
-    f'# {_one_line(plugin.name)}{author}.',
-    f'# Needs: sample_rate (macro). Node: {scope}.',
-    f'# Audio in: {inputs}. Audio out: {outputs}.',
-    'import dafx.effects',
-    '',
-    f'{prefix}.name = {scope!r}',
-    f'{prefix}.uri = {uri!r}',
-    f'{prefix}.sample_rate = %sample_rate',
-  ]
-  if trainable:
-    lines += [f'{prefix}.trainable = [', *trainable, ']']
-  else:
-    lines += [
-      '# It has no control to train: no network can move it.',
-      f'{prefix}.trainable = []',
-    ]
-  if left_out:
-    lines += ['# Left out; add what you want to train:', *left_out]
-  traps = find_traps(plugin)
-  if traps:
-    lines += [
-      '# Mind the defaults of these.',
-      f'{prefix}.fixed = {{',
-      *(f'    {s!r}: {value},  # {why}' for s, (value, why) in traps.items()),
-      '}',
-    ]
-  return '\n'.join(lines)
-
-
 # ------------------------------------------------------------------ Text ----
-def _one_line(text: str) -> str:
-  """Returns a plugin's text without line breaks and control characters."""
-  return ' '.join(''.join(c if c.isprintable() else ' ' for c in text).split())
-
-
 def _number(value: float) -> str:
   return f'{value:g}'
 
@@ -577,11 +422,11 @@ def _render(uri):
 
 
 def _gin(uri):
-  text = gin_binding(uri)
+  plugin = get_plugin(uri)
   # A binding of what cannot be run is none; the error says why.
-  fixed = {s: value for s, (value, _) in find_traps(get_plugin(uri)).items()}
+  fixed = {s: value for s, (value, _) in binding.find_traps(plugin).items()}
   lv2.Renderer(uri, 44100, fixed=fixed, isolation='process')
-  print(text)
+  print(binding.gin_binding(plugin))
 
 
 def _check(*uris):
@@ -589,24 +434,22 @@ def _check(*uris):
     raise app.UsageError('check takes either a URI or --all.')
   for uri in uris:
     get_plugin(uri)
-  from dafx.lv2 import checks  # what only this command needs
+  from dafx.lv2 import cards, checks  # what only this command needs
 
   path = FLAGS.json and pathlib.Path(FLAGS.json).expanduser()
   if path:  # An error now, not after half an hour.
     path.parent.mkdir(parents=True, exist_ok=True)
-  cards = checks.check_all(
+  found = checks.check_all(
     list(uris or lv2.list_uris()), str(path) if path else None
   )
-  if not FLAGS.all:
-    print(checks.format_card(cards[0]))
+  if FLAGS.all:
+    print(cards.format_summary(found))
     return
-  rows = [
-    [card['uri'], card['status'], _one_line(card['reason'])] for card in cards
-  ]
-  print('\n'.join(_table(['URI', 'STATUS', 'REASON'], rows)))
-  counts = collections.Counter(card['status'] for card in cards)
-  print(f'{len(cards)} plugins: ', end='')
-  print(', '.join(f'{n} {status}' for status, n in counts.most_common()))
+  print(cards.format_card(found[0]))
+  if found[0]['status'] != 'ok':
+    raise lv2.PluginError(
+      f'{uris[0]} cannot be used, as the card says: FAILED.'
+    )
 
 
 # By command: what does it, and how many arguments it takes, at least and most.

@@ -34,12 +34,15 @@ class Method:
     instance_ms: Measured cost of a new instance.
     rewind_ms: Measured cost of rewinding; 0 if that cannot be.
     repeatable: Whether two new instances give the same samples at all.
+    error: Largest difference that is left between two renders from the start: 0
+      unless it is not repeatable.
   """
 
   kind: str = 'instance'
   instance_ms: float = 0.0
   rewind_ms: float = 0.0
   repeatable: bool = True
+  error: float = 0.0
 
 
 INSTANCE = Method()
@@ -109,6 +112,13 @@ def find(plugin: world.Plugin, sample_rate: float, block_size: int) -> Method:
   return method
 
 
+def remember(
+  plugin: world.Plugin, sample_rate: float, block_size: int, method: Method
+):
+  """Keeps the way to a plugin's start state that was found anew."""
+  _note(_key(plugin, sample_rate, block_size), method)
+
+
 def disprove(plugin: world.Plugin, sample_rate: float, block_size: int):
   """Notes that a rewind missed the start: new instances from now on."""
   _log.warning(
@@ -116,4 +126,4 @@ def disprove(plugin: world.Plugin, sample_rate: float, block_size: int):
     'probe; it gets new instances from now on.',
     plugin.uri,
   )
-  _note(_key(plugin, sample_rate, block_size), INSTANCE)
+  remember(plugin, sample_rate, block_size, INSTANCE)

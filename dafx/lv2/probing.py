@@ -1,4 +1,4 @@
-"""Experiments on a plugin, to be run in a worker process."""
+"""The search for a way to a plugin's start state, run in a worker process."""
 
 import dataclasses
 import statistics
@@ -122,9 +122,11 @@ def fresh_state(uri: str, sample_rate: float, block_size: int) -> dict:
       controls = random_controls(range(trial), discrete=trial % 2)
     first.renew()
     fresh = render(first, controls)
-    if not np.array_equal(fresh, render(host.new_instance(), controls)):
+    error = fresh - render(host.new_instance(), controls)
+    if np.any(error):
       if not trial:
-        found = dataclasses.replace(found, repeatable=False)
+        error = float(np.max(np.abs(error)))
+        found = dataclasses.replace(found, repeatable=False, error=error)
         return dataclasses.asdict(found)
       continue
     level = 10.0 ** rng.uniform(-1.0, 0.5)
@@ -145,115 +147,3 @@ def fresh_state(uri: str, sample_rate: float, block_size: int) -> dict:
   if rewind_ms < instance_ms / 2:
     found = dataclasses.replace(found, kind='rewind', rewind_ms=rewind_ms)
   return dataclasses.asdict(found)
-
-
-def _level_db(samples: np.ndarray) -> float:
-  """Root mean square in dB, at least -200."""
-  mean_square = float(np.mean(np.square(samples, dtype=np.float64)))
-  return 10.0 * np.log10(max(mean_square, 1e-20))
-
-
-def sound(uri: str, sample_rate: float, block_size: int) -> dict:
-  """Renders a plugin at its defaults and says what there is to say of it.
-
-  Args:
-    uri: URI of the plugin.
-    sample_rate: In Hz.
-    block_size: Largest number of samples per run.
-
-  Returns:
-    Dictionary of:
-      latency: Samples, as reported or measured.
-      latency_is_reported: Whether the plugin has a port for it.
-      n_nonfinite: Samples that are NaN or infinite.
-      level_db: Level of the output.
-      repeatable: Whether two new instances give the same samples.
-      thread_safe: Whether two renders at a time give what one gives.
-      block_difference_db: Level of what a block size of 64 changes, relative to
-        the output; -200 for nothing.
-      real_time_factor: Seconds of audio per second of rendering, one thread.
-      milliseconds_per_instance: Cost of a new instance.
-  """
-  plugin = world.get_plugin(uri).at_rate(sample_rate)
-
-  def host(block_size=block_size, **kwargs):
-    return renderer_lib.Renderer(
-      uri, sample_rate, block_size=block_size, n_threads=2, **kwargs
-    )
-
-  compensated = host()
-  raw = host(compensate_latency=False)
-  n_channels = max(raw.n_channels_in, 1)
-  n_samples = int(sample_rate) // 2
-  audio = test_signal(n_channels, n_samples).T[np.newaxis]
-  first = raw.render(audio)
-  second = host(compensate_latency=False).render(audio)
-  pair = raw.render(np.concatenate([audio, audio]))
-  small = host(block_size=64, compensate_latency=False).render(audio)
-  level_db = _level_db(first)
-  instance = raw.new_instance()
-  controls = raw.default_controls()
-  plane = audio[0].T.copy()
-  milliseconds = _milliseconds(
-    lambda: raw.run(instance, plane, controls, n_samples), 3
-  )
-  return dict(
-    latency=compensated.latency,
-    latency_is_reported=plugin.latency_port is not None,
-    n_nonfinite=raw.n_nonfinite,
-    level_db=level_db,
-    repeatable=bool(np.array_equal(first, second)),
-    thread_safe=bool(
-      np.array_equal(pair[0], first[0]) and np.array_equal(pair[1], first[0])
-    ),
-    block_difference_db=max(_level_db(small - first) - level_db, -200.0),
-    real_time_factor=1e3 * n_samples / sample_rate / milliseconds,
-    milliseconds_per_instance=_milliseconds(lambda: raw.renew(instance), 3),
-  )
-
-
-def control_effects(
-  uri: str, sample_rate: float, block_size: int, symbols
-) -> list[dict]:
-  """Moves controls one by one from the defaults to both ends of their ranges.
-
-  Args:
-    uri: URI of the plugin.
-    sample_rate: In Hz.
-    block_size: Largest number of samples per run.
-    symbols: Of the controls.
-
-  Returns:
-    Per control {'symbol', 'effect_db': level of the larger change, relative to
-    the output at the defaults, 'n_nonfinite': samples not finite}.
-  """
-  plugin = world.get_plugin(uri).at_rate(sample_rate)
-  host = renderer_lib.Renderer(
-    uri,
-    sample_rate,
-    symbols,
-    block_size=block_size,
-    n_threads=1,
-    compensate_latency=False,
-  )
-  n_channels = max(host.n_channels_in, 1)
-  audio = test_signal(n_channels, int(sample_rate) // 4).T[np.newaxis]
-  defaults = host.default_controls()[np.newaxis]  # [1, 1, n_controls]
-  default = host.render(audio, defaults)[0]
-  level_db = max(_level_db(default), -120.0)
-  found = []
-  for i, symbol in enumerate(symbols):
-    port = plugin.control(symbol)
-    settings = np.repeat(defaults, 2, axis=0)
-    settings[:, 0, i] = port.minimum, port.maximum
-    before = host.n_nonfinite
-    moved = host.render(np.repeat(audio, 2, axis=0), settings)
-    change_db = max(_level_db(out - default) for out in moved)
-    found.append(
-      dict(
-        symbol=symbol,
-        effect_db=max(change_db - level_db, -200.0),
-        n_nonfinite=host.n_nonfinite - before,
-      )
-    )
-  return found

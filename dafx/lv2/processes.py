@@ -161,6 +161,16 @@ def _borrowed_worker():
     _idle.append(worker)
 
 
+@contextlib.contextmanager
+def _own_worker():
+  """Yields a new worker, and ends it."""
+  worker = _Worker()
+  try:
+    yield worker
+  finally:
+    worker.stop()
+
+
 @atexit.register
 def stop_workers():
   """Ends all idle workers; new ones start when they are needed."""
@@ -194,7 +204,13 @@ def _ask(worker, message, settings, what, time_limit_s):
   return answer
 
 
-def call(module: str, function: str, arguments: dict, time_limit_s: float):
+def call(
+  module: str,
+  function: str,
+  arguments: dict,
+  time_limit_s: float,
+  in_new_process: bool = False,
+):
   """Calls a function of dafx.lv2 in a worker.
 
   Args:
@@ -203,6 +219,8 @@ def call(module: str, function: str, arguments: dict, time_limit_s: float):
     arguments: By name; 'uri' is the plugin that it looks at. All can be written
       as JSON.
     time_limit_s: Seconds after which it counts as hung.
+    in_new_process: Whether to run it in a worker that has run nothing before
+      and ends then.
 
   Returns:
     What it returns.
@@ -212,7 +230,8 @@ def call(module: str, function: str, arguments: dict, time_limit_s: float):
   """
   if is_worker:
     return getattr(importlib.import_module(module), function)(**arguments)
-  with _returned_on_plugin_error() as worker:
+  workers = _own_worker if in_new_process else _returned_on_plugin_error
+  with workers() as worker:
     message = ('call', arguments, module, function)
     return _ask(worker, message, arguments, f'in {function}', time_limit_s)
 

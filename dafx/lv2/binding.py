@@ -1,0 +1,163 @@
+"""What a plugin needs to be trained: a gin binding, and warnings of traps."""
+
+import re
+
+from dafx.lv2 import world
+
+# Hosts, not users, set the ports of this vocabulary, such as the tempo.
+_TIME = 'http://lv2plug.in/ns/ext/time#'
+_ENABLED = 'http://lv2plug.in/ns/lv2core#enabled'
+# Found by rendering with every control of the plugins that report a latency at
+# both of its ends: those that move it are named so (a fade-out that ends at a
+# gap must see the gap before it comes), but for the delays of test tools.
+_MOVES_LATENCY = re.compile(r'look[- ]?ahead|latency|fade out time')
+_SILENCES = re.compile(r'bypass|enable|mute|muting|solo|pause|listen|panic')
+_DISPLAY = re.compile(r'\b(analy[sz]er|display|fft|graph|zoom)\b')
+# Times the default up to which a linear control can be learnt as it is. LSP's
+# gains go from 0 to 1,000, 1 being the default.
+_TOO_WIDE = 50.0
+
+
+def one_line(text: str) -> str:
+  """Returns a plugin's text without line breaks and control characters."""
+  return ' '.join(''.join(c if c.isprintable() else ' ' for c in text).split())
+
+
+def trainable_controls(plugin: world.Plugin) -> list[world.Port]:
+  """Returns the controls that take a range of values, in port order."""
+  return [p for p in plugin.controls.values() if not p.is_discrete]
+
+
+def control_kind(port: world.Port) -> str:
+  """Returns what a control takes: 'switch', 'enum', 'integer' or 'range'."""
+  if port.toggled:
+    return 'switch'
+  if port.enumeration:
+    return 'enum'
+  return 'integer' if port.integer else 'range'
+
+
+def scope_name(uri: str) -> str:
+  """Returns a name for a plugin in gin and in a DAG, of its URI's last part.
+
+  Args:
+    uri: Such as 'http://calf.sourceforge.net/plugins/MultibandCompressor'.
+
+  Returns:
+    Such as 'multiband_compressor': ASCII letters, digits and underscores.
+  """
+  parts = [part for part in re.split('[/:]', uri) if part]
+  # What tells plugins of one folder apart names none of them.
+  n_parts = 2 if parts[-1] in ('mono', 'stereo', 'sum') else 1
+  name = re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', '_'.join(parts[-n_parts:]))
+  name = re.sub(r'[^A-Za-z0-9]+', '_', name).strip('_').lower()
+  return name if re.match('[a-z]', name) else f'plugin_{name}'
+
+
+def silences(port: world.Port) -> bool:
+  """Returns whether a control is a switch that turns sound or effect off."""
+  if not port.is_discrete:
+    return False
+  name = f'{port.symbol} {port.name}'.lower()
+  return port.designation == _ENABLED or bool(_SILENCES.search(name))
+
+
+def find_traps(plugin: world.Plugin) -> dict[str, tuple[float, str]]:
+  """Returns controls to fix, because their defaults surprise.
+
+  Args:
+    plugin: The plugin.
+
+  Returns:
+    (value in port units, reason) by symbol.
+  """
+  traps = {}
+  for symbol, port in plugin.controls.items():
+    name = f'{symbol} {port.name}'.lower()
+    is_switch = port.toggled or (
+      port.is_discrete and (port.minimum, port.maximum) == (0.0, 1.0)
+    )
+    if port.designation == _ENABLED and port.default == 0.0:
+      traps[symbol] = 1, 'default 0: the plugin does nothing'
+    elif is_switch and 'bypass' in name and port.default == 1.0:
+      traps[symbol] = 0, 'default 1: what it bypasses does nothing'
+    elif is_switch and 'boost' in name and port.default == 1.0:
+      traps[symbol] = (
+        1,
+        'the default: the lower the threshold, the louder; 0 for a plain '
+        'limiter',
+      )
+  return traps
+
+
+def reason_not_to_train(port: world.Port) -> str:
+  """Returns why a control with a range is better left alone, or ''."""
+  name = f'{port.symbol.replace("_", " ")} {port.name}'.lower()
+  if port.designation.startswith(_TIME):
+    return 'the host sets it'
+  if port.symbol == 'lk' or _MOVES_LATENCY.search(name):
+    return 'moves the latency, which is found once, at the start'
+  if _DISPLAY.search(name):
+    return 'changes what is displayed, by its name, not the sound'
+  return ''
+
+
+def gin_binding(plugin: world.Plugin) -> str:
+  """Returns gin text that makes a plugin a processor.
+
+  Args:
+    plugin: The plugin.
+
+  Returns:
+    Bindings of `dafx.effects.LV2Plugin` in the scope `scope_name` gives: all
+    controls that take a range of values are trainable, but for those that it
+    names as left out; what surprises is fixed. It needs the macro sample_rate.
+  """
+  scope = scope_name(plugin.uri)
+  prefix = f'{scope}/effects.LV2Plugin'
+  inputs, outputs = (
+    ', '.join(p.symbol for p in ports) or 'none'
+    for ports in (plugin.audio_inputs, plugin.audio_outputs)
+  )
+  author = f' by {one_line(plugin.author)}' if plugin.author else ''
+  trainable, left_out = [], []
+  for port in trainable_controls(plugin):
+    about = (
+      f'{one_line(port.name)}: {port.describe_range()}, {port.scale}, '
+      f'default {port.default:g}'
+    )
+    if port.scale == 'linear' and port.maximum > _TOO_WIDE * port.default > 0:
+      about += '; narrow it by `ranges`: nearly all of it is above the default'
+    reason = reason_not_to_train(port)
+    if reason:
+      left_out.append(f'#     {port.symbol!r}: {reason}. {about}')
+    else:
+      trainable.append(f'    {port.symbol!r},  # {about}')
+  lines = [
+    f'# {one_line(plugin.name)}{author}.',
+    f'# Needs: sample_rate (macro). Node: {scope}.',
+    f'# Audio in: {inputs}. Audio out: {outputs}.',
+    'import dafx.effects',
+    '',
+    f'{prefix}.name = {scope!r}',
+    f'{prefix}.uri = {plugin.uri!r}',
+    f'{prefix}.sample_rate = %sample_rate',
+  ]
+  if trainable:
+    lines += [f'{prefix}.trainable = [', *trainable, ']']
+  else:
+    lines += [
+      '# It has no control to train: no network can move it.',
+      f'{prefix}.trainable = []',
+    ]
+  if left_out:
+    lines += ['# Left out; add what you want to train:', *left_out]
+  traps = find_traps(plugin)
+  if traps:
+    lines += [
+      '# Mind the defaults of these.',
+      f'{prefix}.fixed = {{',
+      *(f'    {s!r}: {value},  # {why}' for s, (value, why) in traps.items()),
+      '}',
+    ]
+  return '\n'.join(lines)
