@@ -43,7 +43,8 @@ def _node_name(node) -> str:
   return module if isinstance(module, str) else module.name
 
 
-def _node_keys(node) -> list[str]:
+def node_keys(node) -> list[str]:
+  """Returns the keys of the inputs of a node of a DAG."""
   return [node[1]] if isinstance(node[1], str) else list(node[1])
 
 
@@ -80,7 +81,7 @@ def check_dag(dag: Iterable, inputs: Collection[str] | None = None):
         'the group. Give it another name.'
       )
   for position, node in enumerate(dag):
-    for key in _node_keys(node):
+    for key in node_keys(node):
       source = key.split('/')[0]
       if source in names[:position]:
         continue
@@ -104,7 +105,7 @@ def input_names(dag: Iterable) -> list[str]:
   names = {_node_name(node) for node in dag}
   found = []
   for node in dag:
-    for key in _node_keys(node):
+    for key in node_keys(node):
       parts = key.split('/')
       if parts[0] in names:
         continue
@@ -155,7 +156,7 @@ def connect_controllers(group: ddsp.processors.ProcessorGroup):
     processor = modules[node[0]]
     if not hasattr(processor, 'default_controls'):
       continue
-    for key in _node_keys(node):
+    for key in node_keys(node):
       source, *rest = key.split('/')
       if rest == ['controls'] and hasattr(modules.get(source), 'drive'):
         modules[source].drive(processor)
@@ -229,7 +230,7 @@ class Streamer:
     if hasattr(group, 'dag'):
       connect_controllers(group)
       self._modules = nodes(group)
-      self._dag = [(node[0], _node_keys(node), *node[2:]) for node in group.dag]
+      self._dag = [(node[0], node_keys(node), *node[2:]) for node in group.dag]
     else:
       takes = group.get_controls if _is_processor(group) else group.call
       keys = list(inspect.signature(takes).parameters)

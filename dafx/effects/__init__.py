@@ -1,9 +1,11 @@
 """Effects and what controls them, as DDSP processors."""
 
+from dafx.effects.chains import LV2Chain
 from dafx.effects.controlled import Control, Controlled, Gain
 from dafx.effects.controllers import Const, Envelope, Fc
 from dafx.effects.dynamics import Dynamics
 from dafx.effects.filters import Biquads, Fir
+from dafx.effects.joining import compare, find_runs, join_runs
 from dafx.effects.plugins import LV2Plugin
 from dafx.effects.waveshaper import Waveshaper
 
@@ -17,6 +19,10 @@ __all__ = [
   'Fc',
   'Fir',
   'Gain',
+  'LV2Chain',
   'LV2Plugin',
   'Waveshaper',
+  'compare',
+  'find_runs',
+  'join_runs',
 ]

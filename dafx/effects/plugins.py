@@ -269,6 +269,12 @@ class LV2Plugin(ddsp.processors.Processor):
       [epsilons.get(s, self.epsilon) for s in self.symbols]
     )
 
+  def epsilons_at(self, step: int) -> np.ndarray:
+    """Returns the sizes of the perturbations at a step, [n_controls]."""
+    return gradients.decayed_epsilon(
+      self.epsilons, int(step), self.epsilon_decay, self.epsilon_decay_steps
+    )
+
   @property
   def plugin(self) -> lv2.Plugin:
     """What the plugin says of itself."""
@@ -348,7 +354,7 @@ class LV2Plugin(ddsp.processors.Processor):
         f'audio has shape {audio.shape}; it must be [batch, n_samples] or '
         '[batch, n_samples, n_channels].'
       )
-    self._check_channels(audio.shape[-1])
+    self.check_channels(audio.shape[-1])
     # Two terms, so that each gradient is worked out only if it is asked for:
     # the second one is zero, and carries the gradient to the audio.
     signal = self._render_for_controls(tf.stop_gradient(audio), controls)
@@ -361,8 +367,15 @@ class LV2Plugin(ddsp.processors.Processor):
     n_in, n_out = self.renderer.n_channels_in, self.renderer.n_channels_out
     return (n_in, n_out) == (1, 1)
 
-  def _check_channels(self, n_channels):
-    """Raises ValueError where the plugin does not take so many channels."""
+  def check_channels(self, n_channels):
+    """Raises ValueError where the plugin does not take so many channels.
+
+    Args:
+      n_channels: Number of channels of the audio.
+
+    Raises:
+      ValueError: The plugin takes another number.
+    """
     n_in = self.renderer.n_channels_in
     if n_channels not in (1, n_in) and not self._is_mono_plugin:
       inputs = ', '.join(p.symbol for p in self.plugin.audio_inputs)
@@ -491,9 +504,7 @@ class LV2Plugin(ddsp.processors.Processor):
 
     step = int(step)
     unit = self.to_unit(controls)
-    epsilons = gradients.decayed_epsilon(
-      self.epsilons, step, self.epsilon_decay, self.epsilon_decay_steps
-    )
+    epsilons = self.epsilons_at(step)
     if self.gradient == 'spsa':
       estimates = gradients.spsa_estimates(
         render,

@@ -183,10 +183,8 @@ def process_audio(model, audio: np.ndarray, sample_rate: int) -> Result:
     out = librosa.util.fix_length(
       _resample(out, rate, sample_rate), size=n_samples, axis=0
     )
-  controls = {
-    p.name: outputs[p.name]['controls']['controls'][0].numpy()
-    for p in model.driven.values()
-  }
+  values = model.port_values(outputs)
+  controls = {p.name: values[p.name][0].numpy() for p in model.driven.values()}
   return Result(out, sample_rate, controls, frame_times_s)
 
 

@@ -7,7 +7,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from dafx import processors
+from dafx import effects, processors
 
 tfkl = tf.keras.layers
 
@@ -38,6 +38,14 @@ def _sigmoid_head(n_controls: int, defaults: np.ndarray, name: str):
   )
 
 
+def _needed_inputs(name, members) -> str:
+  """Says which inputs a node takes."""
+  if len(members) == 1:
+    return f"two, audio and controls, such as ['audio', '{name}_controls']."
+  controls = ', '.join(f"'{m.name}_controls'" for m in members)
+  return f"audio and the controls of each plugin: ['audio', {controls}]."
+
+
 @gin.register
 class ControlModel(tf.keras.Model):
   """An encoder listens to the audio and sets the processors of a DAG.
@@ -45,6 +53,10 @@ class ControlModel(tf.keras.Model):
   Each input of the DAG that is the controls of a processor with `n_controls`
   (such as `LV2Plugin`) gets a head of the network, which starts at the
   processor's defaults. So a .gin file names plugins and wires, and no sizes.
+
+  Plugins in a row become one black box, an `LV2Chain`, where that is cheaper
+  for the same quality; see `effects.join_runs`, which logs why. A chain that is
+  in the DAG as a node takes one input of controls for each of its plugins.
 
   Args:
     encoder: Layer from audio to an embedding [batch, n_frames, width]. It has
@@ -71,13 +83,13 @@ class ControlModel(tf.keras.Model):
   ):
     super().__init__(name=name)
     self.encoder = encoder
-    self.processor_group = processor_group
+    self.processor_group = effects.join_runs(processor_group)
     self.loss_objs = list(losses)
     self.sample_rate = sample_rate
     self.driven = self._find_driven()  # {input of the DAG: processor}
     sizes = dict(output_splits)
     processors.check_dag(
-      processor_group.dag, {'audio', 'target', *self.driven, *sizes}
+      self.processor_group.dag, {'audio', 'target', *self.driven, *sizes}
     )
     self.heads = {
       key: _sigmoid_head(p.n_controls, p.default_controls, f'{key}_head')
@@ -94,28 +106,31 @@ class ControlModel(tf.keras.Model):
       processor = getattr(self.processor_group, node[0])
       if not hasattr(processor, 'default_controls'):
         continue
-      if isinstance(node[1], str) or len(node[1]) < 2:
-        if not processor.n_controls:
-          continue
+      members = getattr(processor, 'plugins', [processor])
+      keys = processors.node_keys(node)[1:]
+      if not keys and not processor.n_controls:
+        continue
+      if len(keys) < len(members) or len(keys) > len(members) > 1:
         raise ValueError(
           f'Node {node[0]!r} of the DAG has the inputs {node[1]!r}; it takes '
-          'two, audio and controls, such as '
-          f"['audio', '{node[0]}_controls']."
+          + _needed_inputs(node[0], members)
         )
-      key = node[1][1].removeprefix('inputs/')
-      if key not in free:
-        continue  # from another node
-      if key in driven or key in ('audio', 'target'):
-        raise ValueError(
-          f'Node {node[0]!r} of the DAG takes {key!r} as its controls, which '
-          + (
-            f'are those of {driven[key].name!r}'
-            if key in driven
-            else 'is audio'
+      for key, member in zip(keys, members):
+        key = key.removeprefix('inputs/')
+        if key not in free:
+          continue  # from another node
+        if key in driven or key in ('audio', 'target'):
+          raise ValueError(
+            f'Node {member.name!r} of the DAG takes {key!r} as its controls, '
+            'which '
+            + (
+              f'are those of {driven[key].name!r}'
+              if key in driven
+              else 'is audio'
+            )
+            + f". Name them for it alone, such as '{member.name}_controls'."
           )
-          + f". Name them for it alone, such as '{node[0]}_controls'."
-        )
-      driven[key] = processor
+        driven[key] = member
     return driven
 
   def predict_controls(self, audio: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -131,6 +146,24 @@ class ControlModel(tf.keras.Model):
     """
     embedding = self.encoder(audio)
     return {key: head(embedding) for key, head in self.heads.items()}
+
+  def port_values(self, outputs) -> dict[str, tf.Tensor]:
+    """Returns what the driven processors are set to, in port units.
+
+    Args:
+      outputs: Outputs of the DAG, as `call` returns them.
+
+    Returns:
+      Controls [batch, n_frames, n_controls] by the name of the processor.
+    """
+    values = {}
+    for name, processor in processors.nodes(self.processor_group).items():
+      if hasattr(processor, 'plugins'):
+        parts = processor.split_controls(outputs[name]['controls']['controls'])
+        values.update(zip([p.name for p in processor.plugins], parts))
+      elif processor in self.driven.values():
+        values[name] = outputs[name]['controls']['controls']
+    return values
 
   def call(self, features, return_losses=False, training=False):
     """Runs the model.

@@ -436,8 +436,9 @@ def _summarize_examples(writer, trainer, batch, losses, n_examples=2):
       tf.summary.image(
         f'spectrograms/{item}', plotting.figure_to_array(figure)[None]
       )
+    port_values = model.port_values(outputs)
     for processor in model.driven.values():
-      values = outputs[processor.name]['controls']['controls'].numpy()
+      values = port_values[processor.name].numpy()
       for i, symbol in enumerate(processor.symbols):
         tf.summary.histogram(
           f'controls/{processor.name}/{symbol}', values[..., i]
