@@ -1,0 +1,75 @@
+"""Export of networks and groups with streaming state, as a SavedModel."""
+
+import pathlib
+
+import tensorflow as tf
+
+from dafx.neural import cells
+
+
+class _Exported(tf.Module):
+  """Holds what a SavedModel offers."""
+
+
+def export_saved_model(model, path, block_size, batch_size=1):
+  """Writes a network for use outside Python, block by block.
+
+  The SavedModel offers two signatures. 'initial_state' takes nothing and
+  returns the state, as tensors 'state_0', 'state_1' and so on. 'stream' takes
+  'audio' [batch_size, block_size], 'knobs' [batch_size, n_knobs] if the network
+  has any, and the state; it returns 'signal' and the state after it. Its graph
+  has TensorFlow's own ops alone.
+
+  Args:
+    model: A network of `dafx.neural`, or anything with its `initial_state`,
+      `stream(state, audio, knobs)`, `n_knobs` and `frame_size`.
+    path: Folder to write.
+    block_size: Samples per call: a divisor or a multiple of frame_size, so that
+      no block crosses a frame.
+    batch_size: Items side by side.
+
+  Raises:
+    ValueError: A block size that does not fit.
+  """
+  frame_size = getattr(model, 'frame_size', 1)
+  if block_size < 1 or (block_size % frame_size and frame_size % block_size):
+    raise ValueError(
+      f'block_size is {block_size}; {model.name!r} works in frames of '
+      f'{frame_size} samples, and takes a divisor or a multiple of that.'
+    )
+  structure = model.initial_state(batch_size)
+  flat = tf.nest.flatten(structure)
+  names = [f'state_{i}' for i in range(len(flat))]
+
+  def named(state):
+    state = tf.nest.flatten(state)
+    # Outputs of a signature may not be its inputs as they are.
+    return {n: tf.identity(s) for n, s in zip(names, state)}
+
+  @tf.function(input_signature=[])
+  def initial_state():
+    return named(model.initial_state(batch_size))
+
+  @tf.function
+  def stream(audio, **inputs):
+    state = tf.nest.pack_sequence_as(structure, [inputs[n] for n in names])
+    arguments = {'audio': audio}
+    if 'knobs' in inputs:
+      arguments['knobs'] = inputs['knobs']
+    signal, state = model.stream(state, **arguments)
+    return {'signal': signal, **named(state)}
+
+  spec = {'audio': tf.TensorSpec([batch_size, block_size], name='audio')}
+  if getattr(model, 'n_knobs', 0):
+    spec['knobs'] = tf.TensorSpec([batch_size, model.n_knobs], name='knobs')
+  for name, tensor in zip(names, flat):
+    spec[name] = tf.TensorSpec(tensor.shape, tensor.dtype, name)
+  exported = _Exported()
+  exported.variables_of_model = model.variables
+  with cells.portable():
+    signatures = {
+      'initial_state': initial_state.get_concrete_function(),
+      'stream': stream.get_concrete_function(**spec),
+    }
+  exported.signatures_of_model = signatures
+  tf.saved_model.save(exported, str(pathlib.Path(path)), signatures=signatures)
