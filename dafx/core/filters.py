@@ -14,6 +14,7 @@ heard. Only the audio is single precision.
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -34,7 +35,7 @@ FILTERS_WITH_GAIN = ('peak', 'low_shelf', 'high_shelf')
 _MAX_F0 = 0.49
 # Samples per chunk: one filter for all of the audio, or one for each frame,
 # where each has a matrix of its own.
-_STATIC_CHUNK, _FRAME_CHUNK = 128, 32
+_STATIC_CHUNK, _FRAME_CHUNK = 128, 16
 
 
 def design_biquads(types: Sequence[str], f0_hz, q, gain_db, sample_rate: float):
@@ -71,24 +72,26 @@ def design_biquads(types: Sequence[str], f0_hz, q, gain_db, sample_rate: float):
       )
   f0_hz = tf.clip_by_value(f0_hz, 1e-3, _MAX_F0 * sample_rate)
   w0 = 2.0 * math.pi * f0_hz / sample_rate
-  sections = []
-  for i, type_ in enumerate(types):
-    section = _design(
-      type_,
-      tf.cos(w0[..., i]),
-      tf.sin(w0[..., i]) / (2.0 * q[..., i]),
-      10.0 ** (gain_db[..., i] / 40.0),
-    )
-    b0, b1, b2, a0, a1, a2 = section
-    one = tf.ones_like(a0)
-    sections.append(
-      tf.stack([b0 / a0, b1 / a0, b2 / a0, one, a1 / a0, a2 / a0], axis=-1)
-    )
-  return tf.stack(sections, axis=-2)
+  cos, alpha = tf.cos(w0), tf.sin(w0) / (2.0 * q)
+  # Sections of one type together: few ops, whatever their number.
+  groups = {t: [i for i, x in enumerate(types) if x == t] for t in types}
+  designs = []
+  for type_, members in groups.items():
+    own = [
+      x if len(groups) == 1 else tf.gather(x, members, axis=-1)
+      for x in (cos, alpha, gain_db)
+    ]
+    designs.append(tf.stack(_design(type_, *own), axis=-1))
+  sections = designs[0]
+  if len(groups) > 1:
+    order = np.argsort(np.concatenate(list(groups.values())))
+    sections = tf.gather(tf.concat(designs, axis=-2), order, axis=-2)
+  return sections / sections[..., 3:4]
 
 
-def _design(type_, cos, alpha, a):
-  """Returns (b0, b1, b2, a0, a1, a2); `a` is the square root of the gain."""
+def _design(type_, cos, alpha, gain_db):
+  """Returns (b0, b1, b2, a0, a1, a2)."""
+  a = 10.0 ** (gain_db / 40.0)  # the square root of the gain
   if type_ in ('low_shelf', 'high_shelf'):
     # A high shelf is a low shelf with the frequency axis turned round.
     c = cos if type_ == 'low_shelf' else -cos
@@ -186,26 +189,44 @@ def _state_space(sos):
   Returns:
     A [..., n, n], b [..., n], c [..., n], d [...], n being 2 * n_sections.
   """
-  b0, b1, b2, _, a1, a2 = tf.unstack(sos, axis=-1)  # Each [..., n_sections].
   n_sections = sos.shape[-2]
-  d = tf.ones_like(b0[..., 0])
-  rows, into, c = [], [], None
-  for k in range(n_sections):
-    # The section's own state (s1, s2): y = s1 + b0 u, s1' = s2 + b1 u - a1 y,
-    # s2' = b2 u - a2 y.
-    for own, b, a in ((1.0, b1, a1), (0.0, b2, a2)):
-      gain = (b[..., k] - a[..., k] * b0[..., k])[..., tf.newaxis]
-      row = [] if c is None else [gain * c]
-      row += [-a[..., k, tf.newaxis], own * tf.ones_like(gain)]
-      row += [tf.zeros_like(sos[..., 0, :1])] * (2 * (n_sections - k - 1))
-      rows.append(tf.concat(row, axis=-1))
-      into.append(gain[..., 0] * d)
-    gain = b0[..., k, tf.newaxis]
-    one = tf.ones_like(gain)
-    passed = [] if c is None else [gain * c]
-    c = tf.concat([*passed, one, tf.zeros_like(one)], axis=-1)
-    d = d * b0[..., k]
-  return tf.stack(rows, axis=-2), tf.stack(into, axis=-1), c, d
+  n_states = 2 * n_sections
+  own, first, before = _wiring(n_sections)
+  numerators, denominators = sos[..., 1:3], sos[..., 4:]
+  through = sos[..., :1]  # b0 of each section: [..., n_sections, 1].
+  # A section's states (s1, s2), with input u: y = s1 + b0 u, s1' = s2 - a1 s1 +
+  # (b1 - a1 b0) u, s2' = -a2 s1 + (b2 - a2 b0) u.
+  lead = sos.shape[:-2].as_list()
+  gains = tf.reshape(numerators - denominators * through, [*lead, n_states, 1])
+  decays = tf.reshape(denominators, [*lead, n_states, 1])
+  # Inputs of the sections: u = before (first s + b0 u) + x in the first one.
+  # Solved for u, they are inputs @ (before first s, x).
+  identity = np.eye(n_sections)
+  inputs = tf.linalg.triangular_solve(
+    identity - before * tf.linalg.matrix_transpose(through),
+    tf.broadcast_to(identity, [*lead, n_sections, n_sections]),
+  )
+  from_states = inputs @ (before @ first)  # [..., n_sections, n].
+  into = gains * own  # [..., n, n_sections].
+  shift = np.kron(identity, [[0.0, 1.0], [0.0, 0.0]])
+  A = shift - decays * (own @ first) + into @ from_states
+  b = (into @ inputs[..., :1])[..., 0]
+  c = first[-1] + through[..., -1, :] * from_states[..., -1, :]
+  d = through[..., -1, 0] * inputs[..., -1, 0]
+  return A, b, c, d
+
+
+def _wiring(n_sections):
+  """Returns constant matrices of a cascade.
+
+  Returns:
+    Section of each state [n, n_sections]; first state of each section
+    [n_sections, n]; section before each section [n_sections, n_sections].
+  """
+  identity = np.eye(n_sections)
+  own = np.kron(identity, [[1.0], [1.0]])
+  first = np.kron(identity, [[1.0, 0.0]])
+  return own, first, np.eye(n_sections, k=-1)
 
 
 def _power(doublings, exponent):
