@@ -3,6 +3,7 @@
 from dafx.effects.chains import LV2Chain
 from dafx.effects.controlled import Control, Controlled, Gain
 from dafx.effects.controllers import Const, Envelope, Fc
+from dafx.effects.discrete import DiscreteLV2Plugin, choice_gradient
 from dafx.effects.dynamics import Dynamics
 from dafx.effects.filters import Biquads, Fir
 from dafx.effects.joining import compare, find_runs, join_runs
@@ -14,6 +15,7 @@ __all__ = [
   'Const',
   'Control',
   'Controlled',
+  'DiscreteLV2Plugin',
   'Dynamics',
   'Envelope',
   'Fc',
@@ -22,6 +24,7 @@ __all__ = [
   'LV2Chain',
   'LV2Plugin',
   'Waveshaper',
+  'choice_gradient',
   'compare',
   'find_runs',
   'join_runs',

@@ -36,6 +36,7 @@ _PLUGINS = {
   'grows': (0.5, 0, 0.99, ''),
   'shared': (1, 0, 4, ''),
   'stepped': (0, 0, 8, ''),
+  'modal': (1, 0, 4, ''),
 }
 
 
@@ -69,6 +70,10 @@ def _turtle(name, default, minimum, maximum, more):
     _port(2, 'lv2:ControlPort , lv2:InputPort', 'amount', span),
     _port(3, 'lv2:ControlPort , lv2:OutputPort', 'report', latency),
   ]
+  if name == 'modal':
+    whole = 'lv2:default 0 ; lv2:minimum 0 ; lv2:maximum 2 ; '
+    whole += 'lv2:portProperty lv2:integer ;'
+    ports.append(_port(4, 'lv2:ControlPort , lv2:InputPort', 'mode', whole))
   if name == 'cross':
     ports.append(_port(4, 'lv2:AudioPort , lv2:InputPort', 'in_right'))
     ports.append(_port(5, 'lv2:AudioPort , lv2:OutputPort', 'out_right'))

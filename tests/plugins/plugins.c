@@ -1,7 +1,7 @@
 /* Small LV2 plugins whose behaviour is known in closed form, for the tests.
  *
  * All have the ports: 0 in, 1 out (audio), 2 amount (control in), 3 report
- * (control out); "cross" also 4 in_right, 5 out_right. */
+ * (control out); "cross" also 4 in_right, 5 out_right; "modal" 4 mode. */
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -177,6 +177,12 @@ RUN(cross) {
   ((float*)self->ports[5])[i] = r + amount * l;
 } }
 
+/* out = amount * in, upside down in mode 1, halved in mode 2 */
+RUN(modal) {
+  const float mode = *(const float*)self->ports[4];
+  out[i] = amount * in[i] * (mode == 1.0f ? -1.0f : mode == 2.0f ? 0.5f : 1.0f);
+} }
+
 static LV2_Worker_Status work(LV2_Handle handle,
                               LV2_Worker_Respond_Function respond,
                               LV2_Worker_Respond_Handle to, uint32_t size,
@@ -211,6 +217,7 @@ static const LV2_Descriptor descriptors[] = {
     DESCRIPTOR("fatal", run_fatal),     DESCRIPTOR("tuned", run_block),
     DESCRIPTOR("alien", run_gain),      DESCRIPTOR("fussy", run_gain),
     DESCRIPTOR("random", run_random),   DESCRIPTOR("stepped", run_gain),
+    DESCRIPTOR("modal", run_modal),
     {PREFIX "uninitialised", instantiate, connect_port, NULL,
      run_uninitialised, NULL, cleanup_memory, NULL},
     {PREFIX "shared", instantiate, connect_port, NULL, run_gain, NULL,
