@@ -71,7 +71,9 @@ def impulse_response(poles, weights, n_samples):
   Returns:
     float32 [n_channels, n_samples].
   """
-  n = max(1, math.isqrt(n_samples))
+  root = max(1, math.isqrt(n_samples))
+  # A divisor near the root, if there is one: nothing to cut off.
+  n = next((n for n in range(root, 2 * root) if n_samples % n == 0), root)
   n_rows = -(-n_samples // n)
   fine = powers(poles, n)
   coarse = powers(fine[..., -1] * poles, n_rows)
