@@ -8,6 +8,7 @@ from dafx.effects.dynamics import Dynamics
 from dafx.effects.filters import Biquads, Fir
 from dafx.effects.joining import compare, find_runs, join_runs
 from dafx.effects.plugins import LV2Plugin
+from dafx.effects.proxies import ProxyLV2Plugin
 from dafx.effects.waveshaper import Waveshaper
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
   'Gain',
   'LV2Chain',
   'LV2Plugin',
+  'ProxyLV2Plugin',
   'Waveshaper',
   'choice_gradient',
   'compare',

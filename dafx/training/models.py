@@ -189,6 +189,8 @@ class ControlModel(tf.keras.Model):
     losses = {}
     for loss in self.loss_objs:
       losses.update(loss.get_losses_dict(features['target'], audio))
+    if self.losses:  # what layers add, such as a proxy's error
+      losses['added_loss'] = tf.add_n(self.losses)
     losses['total_loss'] = tf.add_n(list(losses.values()))
     return outputs, losses
 
