@@ -131,6 +131,12 @@ class EffectModel(tf.keras.Model):
     """Returns the audio of `call`'s outputs."""
     return outputs['audio_synth']
 
+  @staticmethod
+  def port_values(outputs) -> dict[str, tf.Tensor]:
+    """Returns what an encoder sets of plugins: nothing, there is none."""
+    del outputs
+    return {}
+
   def initial_state(self, batch_size: int):
     """Returns the state before the first window, for `stream`.
 
