@@ -9,7 +9,8 @@ ROOT = pathlib.Path(__file__).parents[1] / 'dafx'
 # A module may import those of the levels before its own, and none of its own.
 LEVELS = (
   ('core', 'lv2', 'gradients', 'processors'),
-  ('effects', 'neural', 'losses', 'metrics'),
+  ('neural', 'losses', 'metrics'),
+  ('effects',),
   ('training',),
   ('colab',),
 )

@@ -12,6 +12,8 @@ import gin
 import numpy as np
 import tensorflow as tf
 
+from dafx.neural import base, conditioning
+
 # Defaults at the end of a range are moved in, where the sigmoid still slopes.
 _DEFAULT_MARGIN = 0.02
 
@@ -234,17 +236,17 @@ class Fc(Controller):
 class Envelope(Controller):
   """Controls that follow the audio, and knobs, frame by frame.
 
-  An LSTM hears the largest |sample| of the frame before, and the knobs at the
-  start of the frame. With h in (-1, 1) its output, a control has the odds of
-  its default times (1 + h) / (1 - h): h = 0 gives the default, and all of (0,
-  1) can be reached. NablAFx takes the sigmoid of h, which reaches 0.27 to 0.73
+  An LSTM hears the largest |sample| of the 128 before the frame, and the knobs
+  at its start. With h in (-1, 1) its output, a control has the odds of its
+  default times (1 + h) / (1 - h): h = 0 gives the default, and all of (0, 1)
+  can be reached. NablAFx takes the sigmoid of h, which reaches 0.27 to 0.73
   with as many parameters: 4 n (n_in + n + 2), the LSTM having two biases as
   PyTorch's.
 
   Controls of a frame depend on the audio before it only, so that streaming adds
-  no latency; the reaction comes a frame later. For audio of less than
-  frame_size ** 2 samples that is not of whole frames, frames are cut into equal
-  parts that fit it, down to single samples: whole frames are faster.
+  no latency; the reaction comes a frame later. For audio of less than 128 ** 2
+  samples that is not of whole frames, frames are cut into equal parts that fit
+  it, down to single samples: whole frames are faster.
 
   Args:
     n_knobs: Number of knobs.
@@ -252,7 +254,6 @@ class Envelope(Controller):
       in the middle.
     hidden_size: Size of the LSTM, with a linear layer behind it to the log of
       the odds; by default the number of controls, without such a layer.
-    frame_size: Samples per frame.
     seed: Seed of the weights.
     name: Name of the layer.
 
@@ -260,66 +261,55 @@ class Envelope(Controller):
     ValueError: A size that is too small.
   """
 
+  frame_size = conditioning.FRAME_SIZE
+
   def __init__(
     self,
     n_knobs: int = 0,
     n_controls: int | None = None,
     hidden_size: int | None = None,
-    frame_size: int = 128,
     seed: int = 0,
     name: str = 'envelope',
   ):
     for option, value, least in (
       ('n_knobs', n_knobs, 0),
       ('hidden_size', hidden_size, 1),
-      ('frame_size', frame_size, 1),
     ):
       if value is not None and value < least:
         raise ValueError(f'{option}={value} must be at least {least}.')
     super().__init__(name)
     self.n_knobs = n_knobs
     self.hidden_size = hidden_size
-    self.frame_size = frame_size
     self.seed = seed
     self._start(n_controls)
 
   def _build_for(self, n_controls, defaults):
-    rng = np.random.default_rng(self.seed)
     size = self.hidden_size or n_controls
-    # Small, to start close to the defaults; the forget gate starts open.
-    limit = 0.1 / np.sqrt(size)
+    self.pooled = conditioning.PooledRecurrent(
+      1, self.n_knobs, size, base.seeds_of(self.seed), name='pooled'
+    )
+    # Small weights start close to the defaults; the forget gate starts open.
+    for variable in self.pooled.trainable_variables:
+      variable.assign(0.1 * variable)
     forget = np.repeat([0.0, 1.0, 0.0, 0.0], size)
-    starts = {
-      'kernel': rng.uniform(-limit, limit, [1 + self.n_knobs, 4 * size]),
-      'recurrent_kernel': rng.uniform(-limit, limit, [size, 4 * size]),
-      'bias': rng.uniform(-limit, limit, 4 * size) + forget,
-      'recurrent_bias': rng.uniform(-limit, limit, 4 * size),
-    }
+    self.pooled.cell.bias.assign_add(forget.astype(np.float32))
+    self.out = None
     if self.hidden_size:
-      starts['out_kernel'] = rng.uniform(-limit, limit, [size, n_controls])
-      starts['out_bias'] = np.zeros([n_controls])
-    self._lstm = {
-      key: self.add_weight(
-        key, start.shape, initializer=tf.constant_initializer(start)
+      start = np.random.default_rng(self.seed).uniform(
+        -0.1, 0.1, [size, n_controls]
       )
-      for key, start in starts.items()
-    }
-    self._size, self._defaults = size, defaults
+      self.out = (
+        self.add_weight(
+          'out_kernel', start.shape, initializer=tf.constant_initializer(start)
+        ),
+        self.add_weight('out_bias', [n_controls], initializer='zeros'),
+      )
+    self._defaults = defaults
 
   def initial_state(self, batch_size: int):
-    """Returns the state before the first sample.
-
-    Returns:
-      'cell', the LSTM's (h, c); 'peak', the largest |sample| of the frame so
-      far, or of the one before at a frame's start; 'position' in the frame.
-    """
+    """Returns the state before the first sample: after silence."""
     self._check_is_built()
-    zeros = tf.zeros([batch_size, self._size])
-    return {
-      'cell': (zeros, zeros),
-      'peak': tf.zeros([batch_size]),
-      'position': tf.zeros([], tf.int32),
-    }
+    return self.pooled.initial_state(batch_size, tf.zeros([1, 1]))
 
   def stream(self, state, audio, knobs=None):
     """Takes the next chunk.
@@ -347,62 +337,18 @@ class Envelope(Controller):
         f'{self.name!r} has n_knobs={self.n_knobs}, but its node takes '
         f'{"audio alone" if knobs is None else "knobs as well"}.'
       )
-    n_samples, size = audio.shape[1], self.frame_size
-    n_frames = -(-n_samples // size)
-    level = tf.abs(tf.cast(audio, tf.float32))
-    if n_samples < size:
-      peaks = state['peak'][:, tf.newaxis]
-    else:
-      padded = tf.pad(level, [[0, 0], [0, n_frames * size - n_samples]])
-      peaks = tf.reduce_max(tf.reshape(padded, [-1, n_frames, size]), axis=2)
-      here = peaks[:, -1]
-      peaks = tf.concat([state['peak'][:, tf.newaxis], peaks[:, :-1]], axis=1)
-    inputs = peaks[..., tf.newaxis]
     if knobs is not None:
       knobs = _as_frames(knobs, self.n_knobs, self.name)
-      hop = -(-n_samples // knobs.shape[1])
-      at_starts = [t * size // hop for t in range(n_frames)]
-      inputs = tf.concat([inputs, tf.gather(knobs, at_starts, axis=1)], axis=-1)
-    hidden, cell = self._run(inputs, state['cell'])
-    if n_samples < size:
-      # Within a frame: only its first samples bring a step.
-      is_start = tf.equal(state['position'], 0)
-      cell = tuple(
-        tf.where(is_start, new, old) for new, old in zip(cell, state['cell'])
-      )
-      hidden = cell[0][:, tf.newaxis]
-      here = tf.reduce_max(level, axis=1)
-      here = tf.where(is_start, here, tf.maximum(here, state['peak']))
-    position = (state['position'] + n_samples) % size
-    controls = self._fit_frames(self._to_unit(hidden), n_samples)
-    state = {'cell': cell, 'peak': here, 'position': position}
+    level = tf.abs(tf.cast(audio, tf.float32))[..., tf.newaxis]
+    hidden, state = self.pooled(state, level, knobs)
+    controls = self._fit_frames(self._to_unit(hidden), audio.shape[1])
     return {'controls': controls}, state
-
-  def _run(self, inputs, cell):
-    """Runs the LSTM; returns (h [batch, n_frames, size], (h, c))."""
-    weights = self._lstm
-    gates = inputs @ weights['kernel']
-    gates += weights['bias'] + weights['recurrent_bias']
-    recurrent = tf.convert_to_tensor(weights['recurrent_kernel'])
-
-    def step(cell, gates):
-      h, c = cell
-      i, f, g, o = tf.split(gates + h @ recurrent, 4, axis=-1)
-      c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
-      return tf.sigmoid(o) * tf.tanh(c), c
-
-    if inputs.shape[1] == 1:
-      h, c = step(cell, gates[:, 0])
-      return h[:, tf.newaxis], (h, c)
-    h, c = tf.scan(step, tf.transpose(gates, [1, 0, 2]), cell)
-    return tf.transpose(h, [1, 0, 2]), (h[-1], c[-1])
 
   def _to_unit(self, hidden):
     """Maps the LSTM's output to controls in (0, 1)."""
-    if 'out_kernel' in self._lstm:
-      log_odds = hidden @ self._lstm['out_kernel']
-      log_odds += self._lstm['out_bias']
-      return tf.sigmoid(log_odds + _logit(self._defaults))
+    if self.out:
+      kernel, bias = self.out
+      return tf.sigmoid(hidden @ kernel + bias + _logit(self._defaults))
     up = self._defaults * (1.0 + hidden)
     down = (1.0 - self._defaults) * (1.0 - hidden)
     return up / (up + down)
