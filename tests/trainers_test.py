@@ -4,6 +4,7 @@ import hashlib
 import math
 import os
 import pathlib
+import re
 import resource
 import signal
 import subprocess
@@ -270,6 +271,24 @@ def test_ctrl_c_without_a_folder_ends_without_a_word_of_one(
 
 
 # ------------------------------------------- Learning rate, early stopping ----
+def test_it_is_told_how_long_steps_waited_for_data(folder, monkeypatch):
+  made, said = [], []
+
+  class Noted(data.TimedIterator):
+    def __init__(self, iterable):
+      super().__init__(iterable)
+      made.append(self)
+
+  monkeypatch.setattr(data, 'TimedIterator', Noted)
+  monkeypatch.setattr(
+    trainers.logging, 'info', lambda text, *args: said.append(text % args)
+  )
+  train(make_trainer(), folder, 4)
+  assert made[0].n_items == 3  # all but the first, which is traced
+  (line,) = [text for text in said if 'waited' in text]
+  assert re.fullmatch(r'Steps waited \d+\.\d % of the time for data\.', line)
+
+
 def test_plateau_lowers_the_rate_down_to_the_least(folder):
   trainer = built(
     folder,

@@ -540,10 +540,10 @@ def train(
       while trainer.step < num_steps and not trainer.monitor.should_stop:
         losses = trainer.train_step(next(batches))
         losses = {name: float(value) for name, value in losses.items()}
-        if batches.n_items == 1:
-          batches.reset()  # the first step is traced, the first batch awaited
         recent.append(losses)
         note('', losses)
+        if len(history['step']) == 1:
+          batches.reset()  # the first step is traced, the first batch awaited
         if not np.isfinite([*losses.values()]).all():
           raise DivergedError(
             f'The loss at step {trainer.step} is {losses}. '
