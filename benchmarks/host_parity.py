@@ -47,6 +47,8 @@ KINDS = {
   'uninitialised': 'output depends on what fresh memory holds',
   'in place': 'ffmpeg gives it one buffer for input and output; given two, it '
   'agrees',
+  'sample rate': 'ffmpeg leaves out that a default is to be multiplied by the '
+  'sample rate; told the product, it agrees',
   'no default': 'ffmpeg starts controls at what the plugin data say, be it NaN '
   'or out of range; told the values used here, it agrees',
   'block size': 'output depends on the size of blocks',
@@ -288,7 +290,8 @@ def explain(plugin, audio, here: Render, theirs: Render, limit: float):
     )
 
   # Outputs of controls count: some plugins read them back.
-  values = {p.symbol: p.default for p in plugin.ports if p.kind == 'control'}
+  ports = plugin.at_rate(SAMPLE_RATE).ports
+  values = {p.symbol: p.default for p in ports if p.kind == 'control'}
   time.sleep(1.1)  # seeds made from the clock count seconds
   found = {
     'here, twice': difference(here, again()),
@@ -316,7 +319,8 @@ def explain(plugin, audio, here: Render, theirs: Render, limit: float):
   elif not differ('not in place'):
     kind = 'in place'
   elif not differ('values given') or not differ('values given, not in place'):
-    kind = 'no default'
+    scaled = any(port.per_sample_rate for port in plugin.ports)
+    kind = 'sample rate' if scaled else 'no default'
   elif differ('here, memory other', 'ffmpeg, memory other'):
     kind = 'uninitialised'
   elif differ('here, twice', 'ffmpeg, twice'):

@@ -295,6 +295,25 @@ def test_gin_leaves_out_what_moves_latency_or_displays():
   assert re.search("^#     'zoom': changes what is displayed", equaliser, re.M)
 
 
+@pytest.mark.parametrize(
+  'uri, some',
+  [
+    ('http://gareus.org/oss/lv2/fil4#mono', ['HighPass', 'LowPass']),
+    ('http://calf.sourceforge.net/plugins/Equalizer5Band', ['ls_active']),
+    ('http://lsp-plug.in/plugins/lv2/para_equalizer_x16_mono', ['ft_0']),
+    (LIMITER, []),
+  ],
+)
+def test_gin_names_switches_that_are_off(uri, some):
+  plugin = lv2.get_plugin(uri)
+  sleepers = binding.find_sleepers(plugin)
+  assert set(some) <= set(sleepers)
+  assert all(plugin.control(s).default == 0.0 for s in sleepers)
+  text = binding.gin_binding(plugin)
+  for symbol in some:
+    assert re.search(f"^# they are fixed: .*'{symbol}'", text, re.M)
+
+
 def port(symbol, **kwargs):
   return lv2.Port(0, symbol, symbol.title(), 'control', True, **kwargs)
 
@@ -426,7 +445,8 @@ def assert_refused(result, *words):
   'uri, words',
   [
     (TEST + 'gian', ['no such LV2 plugin', TEST + 'gain']),
-    ('not a uri', ["'not a uri'", 'no such LV2 plugin']),
+    ('not a uri', ["'not a uri' is no URI", 'dafx_plugins list']),
+    ('Compressor', ["'Compressor' is no URI", 'dafx_plugins list']),
   ],
 )
 def test_unknown_plugin(dafx_plugins_command, checks, command, uri, words):

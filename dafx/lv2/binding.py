@@ -11,11 +11,14 @@ _ENABLED = 'http://lv2plug.in/ns/lv2core#enabled'
 # both of its ends: those that move it are named so (a fade-out that ends at a
 # gap must see the gap before it comes), but for the delays of test tools.
 _MOVES_LATENCY = re.compile(r'look[- ]?ahead|latency|fade out time')
+_TURNS_ON = re.compile(r'\b(active|enabled?|on|high ?pass|low ?pass)\b')
+_CHANGES_NONE = re.compile(r'analy[sz]er|fft|oversampl|dither')
 _SILENCES = re.compile(r'bypass|enable|mute|muting|solo|pause|listen|panic')
 _DISPLAY = re.compile(r'\b(analy[sz]er|display|fft|graph|zoom)\b')
 # Times the default up to which a linear control can be learnt as it is. LSP's
 # gains go from 0 to 1,000, 1 being the default.
 _TOO_WIDE = 50.0
+_MAX_SLEEPERS = 12  # that are named
 
 
 def one_line(text: str) -> str:
@@ -90,6 +93,28 @@ def find_traps(plugin: world.Plugin) -> dict[str, tuple[float, str]]:
   return traps
 
 
+def find_sleepers(plugin: world.Plugin) -> list[str]:
+  """Returns the switches that are off and so leave other controls idle.
+
+  Args:
+    plugin: The plugin.
+
+  Returns:
+    Symbols of switches whose names tell that they turn something on, and of
+    enumerations whose default is called off or none.
+  """
+  sleepers = []
+  for symbol, port in plugin.controls.items():
+    name = f'{symbol.replace("_", " ")} {port.name}'.lower()
+    if not port.is_discrete or _CHANGES_NONE.search(name):
+      continue
+    label = dict(port.scale_points).get(port.default, '').strip().lower()
+    turns_on = port.default == 0.0 and _TURNS_ON.search(name)
+    if label in ('off', 'none') or (turns_on and port.designation != _ENABLED):
+      sleepers.append(symbol)
+  return sleepers
+
+
 def reason_not_to_train(port: world.Port) -> str:
   """Returns why a control with a range is better left alone, or ''."""
   name = f'{port.symbol.replace("_", " ")} {port.name}'.lower()
@@ -159,5 +184,14 @@ def gin_binding(plugin: world.Plugin) -> str:
       f'{prefix}.fixed = {{',
       *(f'    {s!r}: {value},  # {why}' for s, (value, why) in traps.items()),
       '}',
+    ]
+  sleepers = find_sleepers(plugin)
+  if sleepers:
+    more = len(sleepers) - _MAX_SLEEPERS
+    names = ', '.join(map(repr, sleepers[:_MAX_SLEEPERS]))
+    lines += [
+      '# Off at the defaults; controls of what they turn on do nothing until',
+      f'# they are fixed: {names}'
+      + (f' and {more} more.' if more > 0 else '.'),
     ]
   return '\n'.join(lines)

@@ -191,7 +191,7 @@ def format_card(card: dict) -> str:
       'block size',
       'makes no difference'
       if difference < _INDEPENDENT_DB
-      else f'64 instead of {card["block_size"]} changes the output by '
+      else f'64 or 100 instead of {card["block_size"]} changes the output by '
       f'{difference:.0f} dB of it',
     )
   if 'n_settings' in card:

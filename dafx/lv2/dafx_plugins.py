@@ -15,6 +15,7 @@ for in the folders of the variable LV2_PATH, else in the standard ones.
 import json
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -24,6 +25,9 @@ from dafx import lv2
 from dafx.lv2 import binding, world
 
 FLAGS = flags.FLAGS
+
+# Not the whole of RFC 3986, but what no URI is without.
+_URI = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*:[^\s<>"{}|\\^`]+')
 
 # Seconds that a render may take per second of audio, and in any case.
 _TIME_LIMIT_RATIO = 10.0
@@ -37,9 +41,16 @@ def get_plugin(uri: str) -> lv2.Plugin:
     uri: The plugin's URI.
 
   Raises:
-    ValueError: No such plugin is installed; the closest ones are named.
+    ValueError: No URI, or no such plugin is installed; the closest ones are
+      named.
     lv2.PluginError: Its description is missing or not valid Turtle.
   """
+  if not _URI.fullmatch(uri):
+    raise ValueError(
+      f'uri={uri!r} is no URI: one has a scheme and no spaces, such as '
+      'http://calf.sourceforge.net/plugins/Compressor or urn:zamaudio:ZamComp. '
+      '`dafx_plugins list` names those of the installed plugins.'
+    )
   plugin = lv2.get_plugin(uri)
   if not plugin.ports:
     raise lv2.PluginError(
