@@ -398,8 +398,8 @@ def test_memory_is_measured_once():
     before = short.n_renders
     short.control_gradient(audio, values, np.ones_like(audio), 0)
   assert short.n_renders - before == 2
-  assert short._find_memory(1000, 20) == 0
-  assert short._find_memory(1000, 1) == 0
+  assert short.find_memory(1000, 20) == 0
+  assert short.find_memory(1000, 1) == 0
 
 
 def test_static_and_framewise_controls_of_two_plugins():

@@ -100,8 +100,8 @@ def test_task_is_found_by_its_bare_name(file):
 @pytest.mark.parametrize(
   'file, expected',
   [
-    ('spsa.gin', dict(gradient='spsa', sides=2, memory=1, n_probes=1)),
-    ('spsa_one_sided.gin', dict(sides=1, memory=1)),
+    ('spsa.gin', dict(gradient='spsa', sides=2, memory='auto', n_probes=1)),
+    ('spsa_one_sided.gin', dict(sides=1, memory='auto')),
     ('spsa_whole_item.gin', dict(directions='rademacher', memory=None)),
     ('central_differences.gin', dict(gradient='central_differences')),
     ('logging.gin', dict(log_gradients=True, gradient='spsa')),

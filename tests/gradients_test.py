@@ -353,6 +353,16 @@ def test_held_frames_have_less_noise_where_the_gradient_is_slow():
   assert error(4) < 0.7 * error(1)
 
 
+def test_smoothing_is_a_triangular_mean_over_frames():
+  box, controls, g = Box(), interior(), cotangent()
+  raw = gradients.spsa(box, controls, g, memory=0)
+  smooth = gradients.spsa(box, controls, g, memory=0, smoothing=1)
+  np.testing.assert_allclose(
+    smooth[:, 1], (raw[:, 0] + 2 * raw[:, 1] + raw[:, 2]) / 4
+  )
+  np.testing.assert_allclose(smooth[:, 0], (2 * raw[:, 0] + raw[:, 1]) / 3)
+
+
 def test_signal_to_noise_in_closed_form():
   noisy = rng(0).standard_normal((4, 5, 100, 2)) + [0.0, 1.0]
   ratio_db = gradients.signal_to_noise_db(noisy)
@@ -618,6 +628,7 @@ def test_the_best_candidate_comes_first_and_its_factor_mends_it():
     (dict(epsilon=[0.1, 0.2]), r'shape \(2,\).*5 controls'),
     (dict(n_probes=0), 'n_probes=0'),
     (dict(hold=0), 'hold=0'),
+    (dict(smoothing=-1), 'smoothing=-1'),
     (dict(sides=3), 'sides=3'),
     (dict(item_keys=[1, 2]), '2 item_keys for 3 items'),
     (dict(memory=-1), 'memory=-1'),

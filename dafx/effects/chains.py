@@ -42,7 +42,11 @@ class LV2Chain(ddsp.processors.Processor):
     sides: For 'spsa', 2 renders each direction and its opposite, 1 compares
       with what was rendered already; half the cost, and less exact.
     memory: Frames after its own that a frame of controls is credited with;
-      None for the whole rest of the item.
+      None for the whole rest of the item; 'auto' for the longest of what is
+      measured of the plugins.
+    hold: Frames that 'spsa' moves together; see `LV2Plugin`.
+    smoothing: Frames to either side that estimates are averaged with; see
+      `LV2Plugin`.
     directions: 'hadamard' or 'rademacher'; see `gradients.draw_directions`.
     input_gradient: Gradient to the audio: 'adjoint' (by each plugin's own
       `input_gradient`, from the last one to the first), 'straight_through' (as
@@ -61,7 +65,9 @@ class LV2Chain(ddsp.processors.Processor):
     gradient: str = 'spsa',
     n_probes: int = 1,
     sides: int = 2,
-    memory: int | None = 1,
+    memory: int | str | None = 'auto',
+    hold: int = 1,
+    smoothing: int = 0,
     directions: str = 'hadamard',
     input_gradient: str = 'adjoint',
     seed: int = 0,
@@ -86,7 +92,13 @@ class LV2Chain(ddsp.processors.Processor):
     self.gradient = gradient
     self.n_probes = n_probes
     self.sides = sides
+    if isinstance(memory, str) and memory != 'auto':
+      raise ValueError(
+        f"memory={memory!r} must be a number of frames, None or 'auto'."
+      )
     self.memory = memory
+    self.hold = hold
+    self.smoothing = smoothing
     self.directions = directions
     self.input_gradient = input_gradient
     self.seed = seed + zlib.crc32(name.encode())
@@ -355,6 +367,12 @@ class LV2Chain(ddsp.processors.Processor):
 
     unit = core.range_to_unit(used, low, high, is_log)
     if self.gradient == 'spsa':
+      memory = self.memory
+      if memory == 'auto':
+        memory = max(
+          plugin.measure_memory(audio.shape[1], controls.shape[1])
+          for plugin in self._in_use
+        )
       estimate = gradients.spsa(
         render,
         unit,
@@ -363,7 +381,9 @@ class LV2Chain(ddsp.processors.Processor):
         n_probes=self.n_probes,
         sides=self.sides,
         base=signal,
-        memory=self.memory,
+        memory=memory,
+        hold=self.hold,
+        smoothing=self.smoothing,
         directions=self.directions,
         seed=self.seed,
         step=int(step),

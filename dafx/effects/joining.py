@@ -21,7 +21,15 @@ _ADJOINT_RENDERS = {
   'straight_through': 0,
 }
 # Options that decide on the estimate and have to be those of all members.
-_SHARED = ('gradient', 'n_probes', 'sides', 'memory', 'directions')
+_SHARED = (
+  'gradient',
+  'n_probes',
+  'sides',
+  'memory',
+  'hold',
+  'smoothing',
+  'directions',
+)
 
 
 @dataclasses.dataclass(frozen=True)

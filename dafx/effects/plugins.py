@@ -79,6 +79,8 @@ class LV2Plugin(ddsp.processors.Processor):
       None for the whole rest of the item; 'auto' for as long as the plugin
       responds, which is measured once (`gradients.response_memory`).
     hold: Frames that 'spsa' moves together, for controls that vary slowly.
+    smoothing: Frames to either side that estimates of 'spsa' are averaged with,
+      for gradients that vary slowly; 2 is good where probes are few.
     directions: 'hadamard' or 'rademacher'; see `gradients.draw_directions`.
     input_gradient: Gradient to the audio: 'adjoint' (the best of the three
       next, by a check), 'reversal' (time reversal; two renders, and exact for
@@ -125,8 +127,9 @@ class LV2Plugin(ddsp.processors.Processor):
     epsilons: Mapping[str, float] | None = None,
     epsilon_decay: float = 0.0,
     epsilon_decay_steps: int = 1000,
-    memory: int | str | None = 1,
+    memory: int | str | None = 'auto',
     hold: int = 1,
+    smoothing: int = 0,
     directions: str = 'hadamard',
     input_gradient: str = 'adjoint',
     input_epsilon: float | None = None,
@@ -158,6 +161,7 @@ class LV2Plugin(ddsp.processors.Processor):
     self.epsilon_decay_steps = epsilon_decay_steps
     self.memory = memory
     self.hold = hold
+    self.smoothing = smoothing
     self.directions = directions
     self.input_gradient = input_gradient
     self.input_epsilon = input_epsilon
@@ -514,8 +518,9 @@ class LV2Plugin(ddsp.processors.Processor):
         n_probes=self.n_probes,
         sides=self.sides,
         base=signal,
-        memory=self._find_memory(audio.shape[1], controls.shape[1]),
+        memory=self.find_memory(audio.shape[1], controls.shape[1]),
         hold=self.hold,
+        smoothing=self.smoothing,
         directions=self.directions,
         seed=self.seed,
         step=step,
@@ -529,10 +534,30 @@ class LV2Plugin(ddsp.processors.Processor):
     slope = core.unit_to_range_slope(controls, self.low, self.high, self.is_log)
     return (estimates.mean(0) / slope).astype(np.float32)
 
-  def _find_memory(self, n_samples, n_frames) -> int | None:
-    """Returns the memory, measured if it is 'auto'."""
+  def find_memory(self, n_samples: int, n_frames: int) -> int | None:
+    """Returns the memory of the control gradient, measured if it is 'auto'.
+
+    Args:
+      n_samples: Samples of an item.
+      n_frames: Its frames of controls.
+
+    Returns:
+      Frames after its own that a frame is credited with; None for all.
+    """
     if self.memory != 'auto':
       return self.memory
+    return self.measure_memory(n_samples, n_frames)
+
+  def measure_memory(self, n_samples: int, n_frames: int) -> int:
+    """Measures for how many frames the plugin responds, once for each hop.
+
+    Args:
+      n_samples: Samples of an item.
+      n_frames: Its frames of controls.
+
+    Returns:
+      Frames after its own in which a change of a frame's controls is heard.
+    """
     hop_size = -(-n_samples // n_frames)
     n_frames = min(
       n_frames, max(12, round(_RESPONSE_S * self.sample_rate / hop_size))

@@ -261,7 +261,9 @@ def _local_ratio(numerator, denominator, width):
     return scipy.ndimage.convolve1d(signals, window, axis=1, mode='constant')
 
   power = smooth(denominator**2)
-  return smooth(numerator * denominator) / np.maximum(power, 1e-12)
+  # Where next to nothing comes through, no gain is known.
+  floor = 1e-8 * power.max(axis=1, keepdims=True) + 1e-12
+  return smooth(numerator * denominator) / (power + floor)
 
 
 def _ride_adjoint(audio, output, moves, rides, cotangent, n_frame, sample_rate):

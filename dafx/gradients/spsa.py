@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy.linalg
+import scipy.ndimage
 
 from dafx.gradients import black_box
 
@@ -129,6 +130,7 @@ def spsa_estimates(
   base: np.ndarray | None = None,
   memory: int | None = 1,
   hold: int = 1,
+  smoothing: int = 0,
   directions: str = 'hadamard',
   seed: int = 0,
   step: int = 0,
@@ -148,6 +150,7 @@ def spsa_estimates(
     base: As for `spsa`.
     memory: As for `spsa`.
     hold: As for `spsa`.
+    smoothing: As for `spsa`.
     directions: As for `spsa`.
     seed: As for `spsa`.
     step: As for `spsa`.
@@ -161,10 +164,12 @@ def spsa_estimates(
   """
   controls, cotangent, epsilon = black_box.check(controls, cotangent, epsilon)
   n_items, n_frames, n_controls = controls.shape
-  if n_probes < 1 or hold < 1 or (memory is not None and memory < 0):
+  lowest = min(smoothing, 0 if memory is None else memory)
+  if n_probes < 1 or hold < 1 or lowest < 0:
     raise ValueError(
-      f'n_probes={n_probes} and hold={hold} must be at least 1, and '
-      f'memory={memory} at least 0, or None for the whole item.'
+      f'n_probes={n_probes} and hold={hold} must be at least 1, '
+      f'smoothing={smoothing} at least 0, and memory={memory} too, or None '
+      'for the whole item.'
     )
   if sides not in (1, 2):
     raise ValueError(f'sides={sides} must be 1 or 2.')
@@ -203,7 +208,19 @@ def spsa_estimates(
   in_block = np.minimum(frames // hold * hold + hold, n_frames)
   in_block -= frames // hold * hold
   shared = credit / in_block
-  return shared.reshape(n_probes, n_items, n_frames, 1) / steps
+  estimates = shared.reshape(n_probes, n_items, n_frames, 1) / steps
+  return _smooth(estimates, smoothing) if smoothing else estimates
+
+
+def _smooth(estimates, n_around):
+  """Averages frames, axis 2, with those around, by a triangular window."""
+  window = n_around + 1.0 - np.abs(np.arange(-n_around, n_around + 1))
+
+  def convolve(values, axis):
+    return scipy.ndimage.convolve1d(values, window, axis=axis, mode='constant')
+
+  total = convolve(np.ones(estimates.shape[2]), 0)
+  return convolve(estimates, 2) / total[:, np.newaxis]
 
 
 def _render_all(render, points, n_items):
@@ -243,6 +260,7 @@ def spsa(
   base: np.ndarray | None = None,
   memory: int | None = 1,
   hold: int = 1,
+  smoothing: int = 0,
   directions: str = 'hadamard',
   seed: int = 0,
   step: int = 0,
@@ -271,6 +289,10 @@ def spsa(
     memory: Frames after its own that a frame still acts in; None for all.
     hold: Frames that move together, for controls that vary slowly: fewer
       unknowns, and less noise. What is found for them is shared in equal parts.
+    smoothing: Frames to either side that a frame's estimate is averaged with,
+      by a triangular window. Neighbours have directions of their own: where the
+      gradient changes slowly, this is as good as more probes. It takes what
+      changes from frame to frame away.
     directions: 'hadamard' or 'rademacher'; see `draw_directions`.
     seed: Seed of the run.
     step: Training step; each has directions of its own.
@@ -294,6 +316,7 @@ def spsa(
     base=base,
     memory=memory,
     hold=hold,
+    smoothing=smoothing,
     directions=directions,
     seed=seed,
     step=step,
