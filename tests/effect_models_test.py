@@ -3,19 +3,23 @@
 # First: importing dafx sets up what DDSP needs.
 import dafx  # isort: skip
 
+import json
+
 import ddsp
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from dafx import losses
-from dafx.training import effect_models, trainers
+from dafx.training import effect_models, profiling, trainers
 
 N_SAMPLES = 64
 
 
 class Leaky(ddsp.processors.Processor):
   """y[n] = a y[n - 1] + gain x[n], with knobs or without."""
+
+  macs_per_sample = 2.0
 
   def __init__(self, name='leaky', field=None, frame_size=1):
     super().__init__(name=name, trainable=True)
@@ -93,7 +97,7 @@ def test_losses_leave_out_what_settles():
   assert model_of(Leaky(field=9), Leaky('b', field=5)).receptive_field == 13
   assert model_of(Leaky(field=9), Leaky('b', field=5)).settling(64) == 12
   assert model_of(Leaky(field=100)).settling(64) == 32
-  assert model_of(Leaky()).receptive_field is None
+  assert model_of(Leaky(), Leaky('b')).receptive_field is None
   assert model_of(Leaky()).settling(64) == 0
   with pytest.raises(ValueError, match='burn_in=64'):
     model_of(Leaky(), burn_in=64)(batch, return_losses=True)
@@ -254,3 +258,36 @@ def test_windows_need_a_model_that_streams():
   with pytest.raises(ValueError, match='tbptt_samples=8 needs'):
     trainers.Trainer(tf.keras.Sequential(), tbptt_samples=8)
   assert dafx.training is not None
+
+
+# ---------------------- Profile -----------------------------------------------
+def test_profile_counts_what_nodes_tell(tmp_path):
+  model = model_of(Leaky('a', field=9), Leaky('b', field=5))
+  model(features())
+  found = profiling.profile(model, block_sizes=(4, 16), seconds=0.01)
+  assert found['parameters'] == 4
+  assert found['macs_per_second'] == 2 * 2 * 8000
+  assert found['flops_per_second'] == 2 * found['macs_per_second']
+  assert found['receptive_field'] == 13 and found['latency'] == 0
+  assert found['state_bytes'] == 2 * 4
+  assert found['not_counted'] == []
+  assert set(found['blocks']) == {'4', '16'}
+  for row in found['blocks'].values():
+    assert 0.0 < row['real_time_factor'] <= row['longest']
+  text = profiling.describe(found)
+  assert '13 samples (1.6 ms)' in text and 'parameters        4' in text
+  path = profiling.write(found, tmp_path)
+  assert json.loads(path.read_text()) == found
+
+
+def test_profile_names_what_it_cannot_count():
+  mixer = ddsp.processors.Add(name='add')
+  group = ddsp.processors.ProcessorGroup(
+    dag=[(Leaky('a'), ['audio']), (mixer, ['a/signal', 'audio'])]
+  )
+  assert profiling.count_macs(group) == (2.0, ['add'])
+  model = effect_models.EffectModel(group, [losses.EsrLoss()], 8000)
+  found = profiling.profile(model, block_sizes=(8,), seconds=0.01)
+  assert found['receptive_field'] is None
+  text = profiling.describe(found)
+  assert 'without         add' in text and 'without bounds' in text

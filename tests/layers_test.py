@@ -17,6 +17,7 @@ LEVELS = (
 TRAINING_LEVELS = (
   (
     'plotting',
+    'profiling',
     'labels',
     'preprocessing',
     'augmentation',

@@ -85,6 +85,11 @@ class Biquads(Controlled):
     self.types = tuple(types)
     self.sample_rate = sample_rate
 
+  @property
+  def macs_per_sample(self) -> float:
+    """Multiply-accumulates per sample of audio: five for each section."""
+    return 5.0 * len(self.types)
+
   def initial_state(self, batch_size: int):
     """Returns zeros, two for each section."""
     return tf.zeros([batch_size, len(self.types), 2], tf.float64)
@@ -177,6 +182,16 @@ class Fir(ddsp.processors.Processor):
   def get_signal(self, audio, ir):
     """Convolves audio [batch, n_samples] with ir [n_taps]; of equal length."""
     return self.stream(self.initial_state(audio.shape[0]), audio, ir)[0]
+
+  @property
+  def receptive_field(self) -> int:
+    """Samples that an output depends on: its own and those before."""
+    return self.n_taps
+
+  @property
+  def macs_per_sample(self) -> float:
+    """Multiply-accumulates per sample of audio, without a FFT."""
+    return float(self.n_taps)
 
   def initial_state(self, batch_size: int):
     """Returns the past samples, none: zeros [batch, n_taps - 1]."""

@@ -4,6 +4,7 @@ r"""Trains, evaluates and uses models: the command dafx_run.
     dafx_run --mode=eval --gin_file=mastering.gin --save_dir=/tmp/run1
     dafx_run --mode=process --save_dir=/tmp/run1 --input=mix.wav \
       --output=master.wav
+    dafx_run --mode=profile --gin_file=blackbox.gin --save_dir=/tmp/profile
 
 A later word wins: the files of --gin_file in their order, then --gin_param.
 """
@@ -18,9 +19,10 @@ FLAGS = flags.FLAGS
 flags.DEFINE_enum(
   'mode',
   'train',
-  ['train', 'eval', 'sample', 'process'],
+  ['train', 'eval', 'sample', 'process', 'profile'],
   'train a model; eval it on the test split; sample: write some of that as '
-  'audio; process audio files by a trained model.',
+  'audio; process audio files by a trained model; profile: what a model of an '
+  'effect costs (size, arithmetic, memory, speed), trained or not.',
 )
 flags.DEFINE_string(
   'save_dir', '~/dafx/run', 'Folder of the run: checkpoints, gin, summaries.'
@@ -55,6 +57,20 @@ def _train(save_dir):
     save_dir=str(save_dir),
     restore_dir=FLAGS.restore_dir,
   )
+
+
+def _profile(save_dir):
+  from dafx.training import models, profiling
+
+  model = models.get_model()
+  if not hasattr(model, 'stream'):
+    raise ValueError(
+      f'--mode=profile measures models of effects, which stream; '
+      f'{type(model).__name__} does not. Take blackbox.gin or graybox.gin.'
+    )
+  measured = profiling.profile(model)
+  print(profiling.describe(measured))
+  print(profiling.write(measured, save_dir))
 
 
 def _use(save_dir):
@@ -103,6 +119,8 @@ def main(argv):
   save_dir = pathlib.Path(FLAGS.save_dir).expanduser()
   if FLAGS.mode == 'train':
     _train(save_dir)
+  elif FLAGS.mode == 'profile':
+    _profile(save_dir)
   else:
     _use(save_dir)
 

@@ -57,6 +57,12 @@ class EffectModel(tf.keras.Model):
     return processors.input_names(self.processor_group.dag)
 
   @property
+  def n_knobs(self) -> int:
+    """Number of knobs that the model takes; 0 without."""
+    nodes = processors.nodes(self.processor_group).values()
+    return max(getattr(node, 'n_knobs', 0) for node in nodes)
+
+  @property
   def receptive_field(self) -> int | None:
     """Samples that one sample of output depends on; None without bounds.
 
@@ -64,7 +70,9 @@ class EffectModel(tf.keras.Model):
     """
     total = 1
     for node in processors.nodes(self.processor_group).values():
-      field = getattr(node, 'receptive_field', 1)
+      keeps = hasattr(node, 'stream') and tf.nest.flatten(node.initial_state(1))
+      # A node that keeps a state, and does not say for how long, has no bounds.
+      field = getattr(node, 'receptive_field', None if keeps else 1)
       if field is None:
         return None
       total += field - 1
