@@ -39,7 +39,7 @@ GRADIENTS_LEVELS = (
 )
 LV2_LEVELS = (
   ('_host', 'errors'),
-  ('world', 'processes'),
+  ('world', 'processes', 'shelf'),
   ('fresh_state', 'instances'),
   ('renderer',),
   ('worker', 'presets', 'probing', 'binding', 'cards'),

@@ -11,7 +11,6 @@ import collections
 import concurrent.futures
 import functools
 import logging
-import math
 import os
 import threading
 import time
@@ -24,6 +23,7 @@ from dafx.lv2 import (
   fresh_state,
   instances,
   processes,
+  shelf,
   world,
 )
 
@@ -47,43 +47,6 @@ def _executor(n_threads: int, process_id: int):
   """Returns the threads to render on; a forked process makes its own."""
   del process_id
   return concurrent.futures.ThreadPoolExecutor(n_threads, 'dafx_render')
-
-
-class _Shelf:
-  """Memory for results, used again when their last reader lets go.
-
-  New memory of that size comes from the system page by page, each on its first
-  touch, which takes a light plugin's whole time.
-  """
-
-  def __init__(self):
-    self._idle = collections.deque(maxlen=2)
-
-  def new(self, shape) -> np.ndarray:
-    """Returns a float32 array that holds anything, rows on 64 bytes."""
-    *rows, n_samples = shape
-    padded = (*rows, -(-n_samples // 16) * 16)
-    try:
-      memory = self._idle.pop()
-    except IndexError:
-      memory = None
-    if memory is None or memory.size != math.prod(padded) + 16:
-      memory = np.empty(math.prod(padded) + 16, np.float32)
-    first = -memory.__array_interface__['data'][0] % 64 // 4
-    loan = _Loan(memory[first : first + math.prod(padded)], memory, self._idle)
-    return np.asarray(loan).reshape(padded)[..., :n_samples]
-
-
-class _Loan:
-  """Owner of an array's memory, which it puts back when the array is gone."""
-
-  def __init__(self, array, memory, shelf):
-    self.__array_interface__ = array.__array_interface__
-    self._memory = memory
-    self._shelf = shelf
-
-  def __del__(self):
-    self._shelf.append(self._memory)
 
 
 class Renderer:
@@ -192,7 +155,7 @@ class Renderer:
     self._lock = threading.Lock()
     self.stateful = stateful
     self._streams = []  # one instance per item, while they go on
-    self._shelf = _Shelf()
+    self._shelf = shelf.Shelf()
 
     self._check_symbols()
     values = [p.default if p.kind == 'control' else 0.0 for p in plugin.ports]
