@@ -28,6 +28,7 @@ def test_card_of_a_gain():
   assert card['verdict'] == {'train': 'yes', 'advice': []}
   assert card['repeatable'] and card['threads_error'] == 0.0
   assert card['block_difference_db'] == -200.0
+  assert card['stream_error'] == 0.0 and not card['refused_block_sizes']
   assert card['latency_reported'] is None
   assert (card['latency'], card['latency_measured']) == (0, 0)
   assert card['n_bad_settings'] == 0
@@ -146,6 +147,16 @@ def test_what_pitch_shifters_report_is_taken_though_not_measurable():
   card = checks.check('http://gareus.org/oss/lv2/fat1')
   assert (card['latency'], card['latency_reported']) == (1024, 1024)
   assert card['latency_measured'] is None
+
+
+def test_streams_that_are_not_exact_and_refused_blocks_are_named():
+  card = checks.check('http://plugin.org.uk/swh-plugins/chebstortion')
+  assert card['repeatable'] and card['stream_error'] > 0.01
+  assert 'Streams' in advice(card) and card['verdict']['train'] == 'with care'
+  card = checks.check('http://gareus.org/oss/lv2/convoLV2#Mono')
+  assert card['refused_block_sizes'] == [100]
+  assert card['stream_error'] == 0.0 and not card['faults']
+  assert 'refuses blocks of 100 samples' in cards.format_card(card)
 
 
 def test_random_generators_are_called_so():

@@ -18,6 +18,9 @@ DEVIANTS = {
   LSP + 'noise_generator_x4': 'clock',
   SWH + 'vynil': 'random',
 }
+# Of which it says that streams are not exact: from the second chunk on it gives
+# NaN, unless its runs follow each other with nothing between.
+NO_STREAMS = {SWH + 'chebstortion': 'memory'}
 # Their libraries do not load: they lack a library that they need.
 BROKEN = [SWH + 'mbeq', SWH + 'pitchScaleHQ']
 REPEATABILITY = ('instances_error', 'alike_error', 'memory_error')
@@ -68,6 +71,9 @@ def measure(uri):
 def test_renders_depend_on_their_inputs_alone(uri):
   found = measure(uri)
   assert {k: found[k] for k in REPEATABILITY} == dict.fromkeys(REPEATABILITY, 0)
+  if uri in NO_STREAMS:
+    assert found.pop('chunks') > 0
+    found['chunks'] = 0
   assert {k: found[k] for k in PROPERTIES} == dict.fromkeys(PROPERTIES, 0)
 
 

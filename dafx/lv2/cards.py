@@ -100,6 +100,8 @@ def verdict(card: dict) -> dict:
     care.append(
       f'The output is {late:+d} samples off the latency that it reports.'
     )
+  if card.get('stream_error'):
+    care.append('Streams (stateful=True) do not give what one render does.')
   if train == 'yes' and care:
     train = 'with care'
   if (card.get('block_difference_db') or -200.0) > AUDIBLE_DB:
@@ -194,6 +196,13 @@ def format_card(card: dict) -> str:
       else f'64 or 100 instead of {card["block_size"]} changes the output by '
       f'{difference:.0f} dB of it',
     )
+  if card.get('refused_block_sizes'):
+    refused = ', '.join(map(str, card['refused_block_sizes']))
+    add('', f'refuses blocks of {refused} samples')
+  error = card.get('stream_error')
+  if error is not None:
+    text = f'NOT EXACT: chunks differ by {error:.1e} from one render'
+    add('streams', text if error else 'chunks give what one render does')
   if 'n_settings' in card:
     n_bad = card['n_bad_settings']
     text = f'at {n_bad} of {card["n_settings"]} random settings NOT'
@@ -311,6 +320,9 @@ def format_summary(cards: list[dict]) -> str:
     f'  {count(lambda c: c.get("threads_error")):4} are not safe on threads',
     '  {:4} depend on the block size'.format(
       count(lambda c: (c.get('block_difference_db') or -200) > _INDEPENDENT_DB)
+    ),
+    '  {:4} do not stream exactly'.format(
+      count(lambda c: c.get('stream_error'))
     ),
     f'  {count(late_by):4} are off the latency that they report',
     '  {:4} give samples that are not finite at some settings'.format(

@@ -224,7 +224,8 @@ class _Examination:
     card['why_not_repeatable'] = next((w for w in causes if causes[w]), '')
     card['repeatable'] = not card['why_not_repeatable']
     if not card['repeatable']:  # of no meaning then
-      card['threads_error'] = card['block_difference_db'] = None
+      for key in ('threads_error', 'block_difference_db', 'stream_error'):
+        card[key] = None
 
   def measure_controls(self):
     """Finds out what each control does, also where traps are avoided."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dafx.lv2 import probing, world
+from dafx.lv2 import errors, probing, world
 from dafx.lv2 import renderer as renderer_lib
 
 # No level below this is told from silence.
@@ -264,7 +264,7 @@ def thread_safety(uri: str, sample_rate: float, block_size: int) -> dict:
 
 
 def block_dependence(uri: str, sample_rate: float, block_size: int) -> dict:
-  """Renders in blocks of other sizes.
+  """Renders in blocks of other sizes, and in chunks of whole blocks.
 
   Args:
     uri: URI of the plugin.
@@ -272,19 +272,37 @@ def block_dependence(uri: str, sample_rate: float, block_size: int) -> dict:
     block_size: Largest number of samples per run.
 
   Returns:
-    {'block_difference_db': level of what block sizes of 64 or 100 change,
-    relative to the output; -200 for nothing}.
+    Dictionary of:
+      block_difference_db: Level of what block sizes of 64 or 100 change,
+        relative to the output; -200 for nothing.
+      refused_block_sizes: Those of them that the plugin does not take.
+      stream_error: Largest difference of a stream, one block at a time, to one
+        render.
   """
   host = _host(uri, sample_rate, block_size)
   audio = _audio(host, 0.25)
-  out = host.render(audio)
-  change_db = max(
-    level_db(_host(uri, sample_rate, n).render(audio) - out)
-    for n in _BLOCK_SIZES
-  )
+  out = host.render(audio).copy()
+  change_db, refused = _SILENCE_DB, []
+  for n in _BLOCK_SIZES:
+    try:
+      other = _host(uri, sample_rate, n).render(audio)
+    except errors.PluginError:
+      refused.append(n)
+    else:
+      change_db = max(change_db, level_db(other - out))
   if change_db > _SILENCE_DB:
     change_db = max(change_db - level_db(out), _SILENCE_DB)
-  return dict(block_difference_db=change_db)
+  stream = _host(uri, sample_rate, block_size, stateful=True)
+  n_whole = audio.shape[1] // block_size * block_size
+  chunks = [
+    stream.render(audio[:, start : start + block_size]).copy()
+    for start in range(0, n_whole, block_size)
+  ]
+  return dict(
+    block_difference_db=change_db,
+    refused_block_sizes=refused,
+    stream_error=_peak(np.concatenate(chunks, axis=1) - out[:, :n_whole]),
+  )
 
 
 # --------------------------------------------------------------- Controls ----
