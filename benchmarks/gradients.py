@@ -11,7 +11,6 @@ Parts:
   of a log-spectral one; and, as the first measurements had it, bursts of tones
   for a cotangent of noise. --all_plugins goes through all that is installed, at
   random settings (minutes).
-- trajectories, chain: loss against renders; see benchmarks/learning.py.
 
 Seeds are fixed. Each line shows the target, what came out, and whether it was
 reached.
@@ -33,8 +32,7 @@ flags.DEFINE_bool('all_plugins', False, 'Audio: all installed effects too.')
 flags.DEFINE_integer('n_plugins', 0, 'With --all_plugins: a sample; 0 for all.')
 flags.DEFINE_string('json', '', 'File to write figures to.')
 
-_OWN_PARTS = ('parameters', 'audio')
-_LEARNING_PARTS = ('trajectories', 'chain')
+_PARTS = ('parameters', 'audio')
 
 _CALF = 'http://calf.sourceforge.net/plugins/'
 _LSP = 'http://lsp-plug.in/plugins/lv2/'
@@ -411,11 +409,10 @@ def main(argv):
   """Runs the parts and prints what they found."""
   del argv
   parts = FLAGS.parts
-  unknown = set(parts) - {*_OWN_PARTS, *_LEARNING_PARTS}
+  unknown = set(parts) - set(_PARTS)
   if unknown:
     raise app.UsageError(
-      f'--parts={",".join(sorted(unknown))}: there are '
-      f'{", ".join(_OWN_PARTS + _LEARNING_PARTS)}.'
+      f'--parts={",".join(sorted(unknown))}: there are {", ".join(_PARTS)}.'
     )
   report = Report()
   if 'parameters' in parts:

@@ -597,6 +597,20 @@ def test_directions_to_audio_draw_by_seed_step_and_item():
   np.testing.assert_allclose(level, np.broadcast_to(expected, level.shape))
 
 
+def test_of_ways_that_are_alike_the_first_one_is_taken():
+  audio, g = rng(4).standard_normal((2, 2, 400, 1))
+  noisy = g + 0.02 * rng(5).standard_normal(g.shape)
+  candidates = {
+    'cheap': lambda render, audio, g: noisy,
+    'dear': lambda render, audio, g: g,
+  }
+  found = gradients.choose_adjoint(
+    as_render(lambda signals: signals), audio, g, candidates
+  )
+  assert list(found) == ['cheap', 'dear']
+  assert found['cheap'].cosine < found['dear'].cosine
+
+
 def test_the_best_candidate_comes_first_and_its_factor_mends_it():
   audio, g = rng(4).standard_normal((2, 6, 400, 1))
   g[3] = np.nan
