@@ -115,6 +115,56 @@ def input_names(dag: Iterable) -> list[str]:
   return found
 
 
+def bypass_nodes(dag: Iterable, names: Collection[str]) -> list:
+  """Returns a DAG in which some nodes let their first input through.
+
+  What takes the signal of a bypassed node gets that node's first input instead.
+  Nodes that the output then does not depend on are left out.
+
+  Args:
+    dag: Nodes (module or its name, input keys, ...), sorted.
+    names: Names of the nodes to bypass.
+
+  Raises:
+    ValueError: No node of that name, none that is left, or one that takes
+      something else than its signal from a bypassed one.
+  """
+  dag = list(dag)
+  known = [_node_name(node) for node in dag]
+  unknown = sorted(set(names) - set(known))
+  if unknown:
+    raise ValueError(
+      f'No nodes of the DAG are {unknown}; its nodes are {known}.'
+    )
+  source_of = {}  # key of a bypassed node's signal: where it comes from
+  kept, output = [], None
+  for node in dag:
+    name = _node_name(node)
+    keys = [source_of.get(key, key) for key in _node_keys(node)]
+    if name in names:
+      source_of[f'{name}/signal'] = keys[0]
+      output = keys[0].split('/')[0]
+      continue
+    lost = [key for key in keys if key.split('/')[0] in names]
+    if lost:
+      raise ValueError(
+        f'Node {name!r} takes {lost[0]!r}, which is not known if '
+        f'{lost[0].split("/")[0]!r} is bypassed.'
+      )
+    kept.append((node[0], keys, *node[2:]))
+    output = name
+  needed, pruned = {output}, []
+  for node in reversed(kept):
+    if _node_name(node) in needed:
+      needed |= {key.split('/')[0] for key in node[1]}
+      pruned.insert(0, node)
+  if not pruned or _node_name(pruned[-1]) != output:
+    raise ValueError(
+      f'Nothing is left of the DAG {known} without {sorted(names)}.'
+    )
+  return pruned
+
+
 class ProcessorGroup(ddsp.processors.ProcessorGroup):
   """DDSP's ProcessorGroup, checked and its controllers connected when built.
 

@@ -1,6 +1,7 @@
 """The encoder, the heads, and the checks of a model's DAG."""
 
 import ddsp
+import librosa
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -305,3 +306,186 @@ def test_checked_groups_are_taken_too():
   )
   model = models.ControlModel(encoder(), group, [losses.TimeDomainLoss()], RATE)
   assert set(model.heads) == {'c'}
+
+
+# ------------------------------------------------- Networks for images ----
+SMALL_IMAGES = dict(
+  sample_rate=RATE,
+  hop_size=256,
+  context_size=4096,
+  n_mels=32,
+  fft_size=512,
+  spectra_hop=128,
+)
+
+
+def image_encoder(kind, **kwargs):
+  settings = {**SMALL_IMAGES, **kwargs}
+  if kind == 'inception':
+    return encoders.InceptionEncoder(channels=(8, 8), width=6, **settings)
+  # 32 spectra are the least that MobileNetV2 takes.
+  settings = {**settings, 'context_size': 4608}
+  return encoders.MobileNetV2Encoder(alpha=0.1, **settings)
+
+
+@pytest.mark.parametrize('kind', ['inception', 'mobilenet'])
+def test_a_frame_is_the_network_on_its_context_alone(kind):
+  own = image_encoder(kind)
+  size, hop = own.context_size, own.hop_size
+  audio = noise(2, size + 3 * hop)
+  embedding = own(audio).numpy()
+  assert embedding.shape[:2] == (2, 4)
+  scale = np.abs(embedding).max()  # small before statistics are known
+  for t in range(4):
+    alone = own(audio[:, t * hop : t * hop + size])
+    assert alone.shape[1] == 1
+    np.testing.assert_allclose(
+      embedding[:, t], alone[:, 0], atol=1e-4 * scale
+    )
+  assert np.ptp(embedding, axis=1).max() > 2e-3 * scale
+
+
+def test_log_mel_is_that_of_librosa():
+  own = encoders.InceptionEncoder(channels=(4,), width=4)
+  audio = noise(1, 40960)
+  assert own.log_mel(audio).shape == (1, 157, 128)
+  power = librosa.feature.melspectrogram(
+    y=audio[0].numpy(),
+    sr=22050,
+    n_fft=1024,
+    hop_length=256,
+    n_mels=128,
+    center=False,
+    htk=True,
+    norm=None,
+  )
+  np.testing.assert_allclose(
+    own.log_mel(audio)[0], np.log10(power.T + 1e-6), atol=0.05
+  )
+
+
+def test_static_embedding_is_the_mean_over_windows_of_any_audio():
+  own = image_encoder('inception', is_static=True)
+  assert own.hop_size is None and own.margin == 0
+  for n_samples in (100, 4096, 9000):
+    assert own(noise(2, n_samples)).shape == (2, 1, 6)
+
+
+def test_sizes_that_do_not_fit_together():
+  for settings, message in (
+    (dict(context_size=256), 'context_size=256 must be at least'),
+    (dict(context_size=4097), 'even number'),
+    (dict(hop_size=200), 'hop_size=200 must be a multiple of spectra_hop=128'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      image_encoder('inception', **settings)
+
+
+def test_crops_with_context_are_rendered_in_their_middle():
+  own = image_encoder('inception')
+  model = model_of(
+    [(plugin('gain', 'loud'), ['audio', 'c'])], own, crops_have_context=True
+  )
+  n_samples = own.context_size + 2 * own.hop_size
+  batch = {'audio': noise(2, n_samples), 'target': noise(2, n_samples, seed=1)}
+  outputs, values = model(batch, return_losses=True)
+  middle = model.without_margins(batch['audio'])
+  assert outputs['audio_synth'].shape == (2, 3 * own.hop_size) == middle.shape
+  gains = outputs['loud']['controls']['controls'].numpy()
+  np.testing.assert_allclose(
+    outputs['audio_synth'],
+    middle * np.repeat(gains[..., 0], own.hop_size, axis=1),
+    rtol=1e-5,
+  )
+  expected = np.mean(
+    (outputs['audio_synth'] - model.without_margins(batch['target'])) ** 2
+  )
+  np.testing.assert_allclose(values['total_loss'], expected, rtol=1e-5)
+  # In use there is a frame per hop, with silence around it all.
+  alone = model.predict_controls(batch['audio'])['c']
+  assert alone.shape[1] == n_samples // own.hop_size
+  first = own.margin // own.hop_size
+  if own.margin % own.hop_size == 0:
+    inside = alone[:, first : first + 3]
+    np.testing.assert_allclose(inside, _unit_gains(gains), atol=1e-4)
+
+
+def _unit_gains(gains):
+  return gains / 4.0
+
+
+def test_batch_statistics_are_followed_in_training_alone():
+  model = model_of(
+    [(plugin('gain', 'loud'), ['audio', 'c'])],
+    image_encoder('inception'),
+    crops_have_context=True,
+  )
+  batch = {'audio': noise(2, 4096), 'target': noise(2, 4096)}
+  model(batch)
+
+  def statistics():
+    return [v.numpy() for v in model.non_trainable_variables]
+
+  before = statistics()
+  model(batch)
+  for a, b in zip(before, statistics(), strict=True):
+    np.testing.assert_array_equal(a, b)
+  model(batch, training=True)
+  changed = [np.any(a != b) for a, b in zip(before, statistics(), strict=True)]
+  assert sum(changed) > 10
+
+
+# ------------------------------------------------- The first plugins ----
+def test_only_the_first_plugins_run():
+  model, batch = chain(), pair()
+  whole = model(batch)
+  model.n_plugins = 1
+  outputs = model(batch)
+  np.testing.assert_array_equal(outputs['audio_synth'], whole['loud']['signal'])
+  assert 'dull' not in outputs
+  with tf.GradientTape() as tape:
+    _, values = model(batch, return_losses=True)
+  gradients = tape.gradient(values['total_loss'], model.trainable_variables)
+  idle = {v.ref() for v in model.heads['dull_controls'].trainable_variables}
+  for variable, gradient in zip(model.trainable_variables, gradients):
+    assert (gradient is None) == (variable.ref() in idle)
+  model.n_plugins = 2
+  np.testing.assert_array_equal(
+    model(batch)['audio_synth'], whole['audio_synth']
+  )
+  for n_plugins in (0, 3):
+    with pytest.raises(ValueError, match=r'from 1 to 2.*loud, dull'):
+      model.n_plugins = n_plugins
+
+
+def test_only_the_first_plugins_of_a_black_box_run():
+  members = [plugin('gain', 'loud'), plugin('onepole', 'dull')]
+  keys = ['audio', 'loud_controls', 'dull_controls']
+  model = model_of([(effects.LV2Chain(members, name='both'), keys)])
+  batch = pair()
+  expected = chain()
+  model(batch), expected(batch)
+  model.set_weights(expected.get_weights())
+  for n_plugins in (2, 1):
+    model.n_plugins = expected.n_plugins = n_plugins
+    outputs = model(batch)
+    np.testing.assert_allclose(
+      outputs['audio_synth'], expected(batch)['audio_synth'], atol=1e-6
+    )
+    names = ['loud', 'dull'][:n_plugins]
+    assert list(model.port_values(outputs)) == names
+    assert [p.name for p in model.running] == names
+
+
+def test_losses_align_within_the_latency_of_the_chain():
+  dag = [
+    (plugin('late', 'first', compensate_latency=False), ['audio', 'a']),
+    (plugin('late', 'second'), ['first/signal', 'b']),
+  ]
+  latency = 0
+  for node in dag:
+    latency += node[0].renderer.latency
+  model = model_of(dag, align_margin=20)
+  (loss,) = model.loss_objs
+  assert (loss.max_lag, loss.ignore_polarity) == (latency + 20, True)
+  assert model.latency == latency

@@ -63,3 +63,44 @@ def test_gin_name_of_ddsps_group_stays_unambiguous():
   finally:
     gin.clear_config()
   assert group.processor_names == ['add']
+
+
+# --------------------------------------------------------------- Bypass ----
+DAG = [
+  ('a', ['audio', 'a_controls']),
+  ('b', ['a/signal', 'b_controls']),
+  ('c', ['audio', 'c_controls']),
+  ('sum', ['b/signal', 'c/signal']),
+]
+
+
+@pytest.mark.parametrize(
+  'names, expected',
+  [
+    ([], DAG),
+    (['b'], [DAG[0], DAG[2], ('sum', ['a/signal', 'c/signal'])]),
+    (['a', 'b'], [DAG[2], ('sum', ['audio', 'c/signal'])]),
+    (['sum'], DAG[:2]),
+    (['sum', 'b'], DAG[:1]),
+  ],
+)
+def test_bypassed_nodes_let_their_first_input_through(names, expected):
+  assert processors.bypass_nodes(DAG, names) == expected
+
+
+@pytest.mark.parametrize(
+  'names, message',
+  [
+    (['d'], r"\['d'\]"),
+    (['a', 'b', 'sum'], 'Nothing is left'),
+  ],
+)
+def test_bypasses_that_cannot_be(names, message):
+  with pytest.raises(ValueError, match=message):
+    processors.bypass_nodes(DAG, names)
+
+
+def test_a_bypassed_node_has_no_controls_to_give():
+  dag = [*DAG[:1], ('b', ['audio', 'a/controls/controls'])]
+  with pytest.raises(ValueError, match="'b' takes 'a/controls/controls'"):
+    processors.bypass_nodes(dag, ['a'])

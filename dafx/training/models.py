@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from dafx import effects, processors
+from dafx import losses as dafx_losses
 
 tfkl = tf.keras.layers
 
@@ -66,6 +67,15 @@ class ControlModel(tf.keras.Model):
     sample_rate: Rate of the audio that the encoder hears, in Hz.
     output_splits: (name, size) of further inputs of the DAG, such as a DDSP
       synth's; they get linear heads.
+    align_margin: If given, losses compare audio after alignment, blind to
+      polarity; the window is the latency that the plugins report or were
+      measured to have, all together, and so many samples more.
+    crops_have_context: Whether the audio of `call` has the encoder's margins
+      at both ends, which are heard and not rendered. Otherwise, and in
+      `predict_controls`, silence stands for them.
+    preprocessor: What was done to the audio that it is trained on, a
+      `preprocessing.Preprocessor`: evaluation and inference do the same. The
+      model itself does nothing with it.
     name: Name of the model.
 
   Raises:
@@ -79,14 +89,26 @@ class ControlModel(tf.keras.Model):
     losses: Sequence[tfkl.Layer] = gin.REQUIRED,
     sample_rate: int = 16000,
     output_splits: Sequence[tuple[str, int]] = (),
+    align_margin: int | None = None,
+    crops_have_context: bool = False,
+    preprocessor=None,
     name: str = 'control_model',
   ):
     super().__init__(name=name)
     self.encoder = encoder
     self.processor_group = effects.join_runs(processor_group)
-    self.loss_objs = list(losses)
     self.sample_rate = sample_rate
+    self.crops_have_context = crops_have_context
+    self.preprocessor = preprocessor
     self.driven = self._find_driven()  # {input of the DAG: processor}
+    self._n_plugins = len(self.driven)
+    self.loss_objs = list(losses)
+    if align_margin is not None:
+      self.loss_objs = [
+        dafx_losses.AlignedLoss(
+          self.loss_objs, self.latency + align_margin, ignore_polarity=True
+        )
+      ]
     sizes = dict(output_splits)
     processors.check_dag(
       self.processor_group.dag, {'audio', 'target', *self.driven, *sizes}
@@ -133,17 +155,86 @@ class ControlModel(tf.keras.Model):
         driven[key] = member
     return driven
 
-  def predict_controls(self, audio: tf.Tensor) -> dict[str, tf.Tensor]:
+  @property
+  def latency(self) -> int:
+    """Samples by which the driven plugins are late, all together."""
+    renderers = [getattr(p, 'renderer', None) for p in self.driven.values()]
+    return sum(r.latency for r in renderers if r is not None)
+
+  @property
+  def n_plugins(self) -> int:
+    """How many of the driven plugins run, the first ones of the DAG.
+
+    The others let audio through as it is. All of them run unless this is set.
+    """
+    return self._n_plugins
+
+  @n_plugins.setter
+  def n_plugins(self, value: int):
+    if not 1 <= value <= len(self.driven):
+      raise ValueError(
+        f'n_plugins={value} must be from 1 to {len(self.driven)}: the model '
+        f'drives {", ".join(p.name for p in self.driven.values())}.'
+      )
+    self._n_plugins = value
+    running = self.running
+    for chain in processors.nodes(self.processor_group).values():
+      members = [p for p in getattr(chain, 'plugins', ()) if p in running]
+      if members:
+        chain.n_plugins = len(members)
+
+  @property
+  def running(self) -> list:
+    """The driven plugins that run, in the order of the DAG."""
+    return list(self.driven.values())[: self._n_plugins]
+
+  @property
+  def active_group(self) -> ddsp.processors.ProcessorGroup:
+    """The DAG without the plugins that do not run; see `n_plugins`."""
+    modules = processors.nodes(self.processor_group)
+    all_idle = list(self.driven.values())[self._n_plugins :]
+    idle = [
+      name
+      for name, processor in modules.items()
+      if getattr(processor, 'plugins', [processor])[0] in all_idle
+    ]
+    if not idle:
+      return self.processor_group
+    dag = processors.bypass_nodes(self.processor_group.dag, idle)
+    return ddsp.processors.ProcessorGroup(
+      dag=[(modules[node[0]], *node[1:]) for node in dag]
+    )
+
+  @property
+  def margin(self) -> int:
+    """Samples at both ends of a crop that are heard and not rendered."""
+    return getattr(self.encoder, 'margin', 0) if self.crops_have_context else 0
+
+  def without_margins(self, audio: tf.Tensor) -> tf.Tensor:
+    """Returns what of a crop is rendered; [batch, n_samples(, n_channels)]."""
+    return audio[:, self.margin : audio.shape[1] - self.margin]
+
+  def predict_controls(
+    self, audio: tf.Tensor, has_margins: bool = False
+  ) -> dict[str, tf.Tensor]:
     """Listens to audio and says how to set the processors.
 
     Args:
       audio: Shape [batch, n_samples] or [batch, n_samples, n_channels], at the
         encoder's rate.
+      has_margins: Whether the encoder's margins are part of it already;
+        otherwise silence stands for them.
 
     Returns:
       Inputs of the DAG by name, each [batch, n_frames, size]; in [0, 1] for
       plugins.
     """
+    margin = getattr(self.encoder, 'margin', 0)
+    if margin and not has_margins:
+      hop_size = self.encoder.hop_size
+      fill = -tf.shape(audio)[1] % hop_size
+      channels = [[0, 0]] * (audio.shape.rank - 2)
+      audio = tf.pad(audio, [[0, 0], [margin, margin + fill], *channels])
     embedding = self.encoder(audio)
     return {key: head(embedding) for key, head in self.heads.items()}
 
@@ -157,11 +248,12 @@ class ControlModel(tf.keras.Model):
       Controls [batch, n_frames, n_controls] by the name of the processor.
     """
     values = {}
-    for name, processor in processors.nodes(self.processor_group).items():
+    for name, processor in processors.nodes(self.active_group).items():
       if hasattr(processor, 'plugins'):
         parts = processor.split_controls(outputs[name]['controls']['controls'])
-        values.update(zip([p.name for p in processor.plugins], parts))
-      elif processor in self.driven.values():
+        names = [p.name for p in processor.plugins[: processor.n_plugins]]
+        values.update(zip(names, parts))
+      elif processor in self.running:
         values[name] = outputs[name]['controls']['controls']
     return values
 
@@ -172,17 +264,23 @@ class ControlModel(tf.keras.Model):
       features: {'audio': [batch, n_samples(, n_channels)]}, and 'target' of
         the same shape if losses are wanted; what else is there the DAG may use.
       return_losses: Whether to return (outputs, losses).
-      training: Not used: the parts behave alike in training and use.
+      training: Whether the encoder's batch statistics are used and followed.
 
     Returns:
       Outputs of the DAG by node, and at 'audio_synth' its audio; with
       return_losses also {name of loss: value, 'total_loss': their sum}.
     """
-    del training
+    del training  # Keras hands it on to the encoder.
+    heard = features['audio']
+    features = {
+      key: self.without_margins(value) if key in ('audio', 'target') else value
+      for key, value in features.items()
+    }
     self._check_length(features['audio'])
-    inputs = {**features, **self.predict_controls(features['audio'])}
-    outputs = self.processor_group.get_controls(inputs)
-    audio = self.processor_group.get_signal(outputs)
+    controls = self.predict_controls(heard, self.crops_have_context)
+    group = self.active_group
+    outputs = group.get_controls({**features, **controls})
+    audio = group.get_signal(outputs)
     outputs = {**outputs, 'audio_synth': audio}
     if not return_losses:
       return outputs
