@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 
 import ddsp
 import gin
@@ -18,7 +19,14 @@ import soundfile
 import tensorflow as tf
 
 from dafx import effects, losses
-from dafx.training import data, encoders, models, train_util, trainers
+from dafx.training import (
+  data,
+  encoders,
+  models,
+  summaries,
+  train_util,
+  trainers,
+)
 
 RATE = 16000
 HOP = 512
@@ -95,6 +103,7 @@ def state(trainer):
   """All that a step depends on: weights, Adam, monitor, SPSA's counters."""
   values = [*trainer.model.variables, *trainer.optimizer.variables]
   values += trainer.monitor.variables
+  values += [trainer.n_steps, trainer._stage, trainer._n_plugins]
   values += [p.gradient_step for p in trainer.model.driven.values()]
   return [v.numpy() for v in values]
 
@@ -200,7 +209,7 @@ def test_a_run_goes_on_after_ctrl_c_as_if_there_had_been_none(
   settings = SCHEDULES[schedule]
   options = dict(valid=True, steps_per_validation=2)
   # Figures take longer than all else here; another test looks at them.
-  monkeypatch.setattr(trainers, '_summarize_examples', lambda *args: None)
+  monkeypatch.setattr(summaries, 'write_examples', lambda *args: None)
   whole = make_trainer(**settings)
   expected = train(whole, folder, 12, **options)
 
@@ -248,6 +257,77 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(
   assert_same_state(second, whole)
 
 
+# What the script below prints is that of the run, as far as it came.
+_KILLED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import dafx
+from dafx.training import train_util
+train_util.prepare_tensorflow(seed=0)
+import trainers_test
+from dafx.training import summaries, trainers
+summaries.write_examples = lambda *args: None
+take_step = trainers._Run.take_step
+
+def noted(self):
+  loss = take_step(self)
+  print(self.trainer.step, loss.hex(), flush=True)
+  return loss
+
+trainers._Run.take_step = noted
+history = trainers_test.train(
+    trainers_test.make_trainer(), sys.argv[2], 0, sys.argv[3], valid=True,
+    stages=trainers_test.STAGES, steps_per_validation=3, steps_per_save=2)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_times_it_goes_on_as_if_it_had_not_been(
+  tmp_path, folder
+):
+  environment = {
+    **os.environ,
+    'TF_CPP_MIN_LOG_LEVEL': '3',
+    'PYTHONPATH': str(pathlib.Path(__file__).parents[1]),
+  }
+  here = os.path.dirname(__file__)
+
+  def run(save_dir, n_lines=None):
+    """Returns what was printed; killed some time after so many lines."""
+    process = subprocess.Popen(
+      [sys.executable, '-c', _KILLED, here, str(folder), str(save_dir)],
+      env=environment,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.DEVNULL,
+      text=True,
+    )
+    lines = []
+    for line in process.stdout:
+      lines.append(line.split())
+      if n_lines is not None and len(lines) == n_lines:
+        # Anywhere in a step or in the checkpoint behind it.
+        time.sleep(rng.uniform(0, 0.3))
+        process.kill()
+        n_lines = None
+    process.wait()
+    return [row for row in lines if len(row) == 2], process.returncode
+
+  rng = np.random.default_rng(0)
+  rows, code = run(tmp_path / 'whole')
+  assert code == 0
+  expected = dict(rows)
+  assert len(expected) == sum(n for _, n in STAGES)
+  n_killed = 0
+  for _ in range(10):
+    rows, code = run(tmp_path / 'killed', int(rng.integers(1, 4)))
+    n_killed += code == -signal.SIGKILL
+    assert rows and all(expected[step] == loss for step, loss in rows)
+  rows, code = run(tmp_path / 'killed')
+  assert code == 0 and n_killed >= 8
+  assert rows and all(expected[step] == loss for step, loss in rows)
+  assert rows[-1][0] == str(len(expected))
+
+
 def test_a_run_that_is_done_stays_as_it_is(tmp_path, folder):
   train(make_trainer(), folder, 4, tmp_path)
   before = hashes(tmp_path)
@@ -268,6 +348,80 @@ def test_ctrl_c_without_a_folder_ends_without_a_word_of_one(
   with pytest.raises(KeyboardInterrupt):
     train(make_trainer(), folder, 4)
   assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+# ---------------------------------------------------------------- Stages ----
+STAGES = ((1, 10), (2, 20))
+
+
+def test_stages_train_the_first_plugins_first(tmp_path, folder, monkeypatch):
+  monkeypatch.setattr(summaries, 'write_examples', lambda *args: None)
+  trainer = make_trainer(decay_steps=10)
+  trainer.build(next(iter(provider(folder).get_batch(2))))
+  head = trainer.model.heads['onepole_controls']
+  start = [v.numpy() for v in head.variables]
+  seen = {}
+
+  def note(run):
+    if trainer.stage_step == 1:
+      seen[trainer.step] = trainer.model.n_plugins, trainer.learning_rate
+    if trainer.step == 4:
+      for a, b in zip(start, head.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+  summarize = trainers._Run.summarize
+  monkeypatch.setattr(
+    trainers._Run, 'summarize', lambda run: (note(run), summarize(run))
+  )
+  stages = ((1, 4), (2, 3))
+  kwargs = dict(valid=True, stages=stages, steps_per_summary=1)
+  history = train(trainer, folder, 0, tmp_path, **kwargs)
+  assert history['step'] == list(range(1, 8))
+  assert history['valid_step'] == [4, 7]
+  assert {k: v[0] for k, v in seen.items()} == {1: 1, 5: 2}
+  assert seen[1][1] == seen[5][1] > trainer.learning_rate  # it starts anew
+  assert trainer.stage == 1 and trainer.stage_step == 3
+  assert (tmp_path / 'stage_1' / 'ckpt-4.index').exists()
+  assert all((v.numpy() != s).any() for v, s in zip(head.variables, start))
+  # As trained as the whole: in use the model has the plugins of its stage.
+  for place, n_plugins in ((tmp_path / 'stage_1', 1), (tmp_path, 2)):
+    other = built(folder, seed=9, decay_steps=10)
+    assert other.restore(place)
+    assert other.model.n_plugins == n_plugins
+  with pytest.raises(ValueError, match=r'stage 1, with 2 plugins.*--save_dir'):
+    train(make_trainer(decay_steps=10), folder, 0, tmp_path, stages=((1, 4),))
+
+
+@pytest.mark.parametrize('step', [3, 4])
+def test_a_run_in_stages_goes_on_where_it_was(
+  tmp_path, folder, monkeypatch, step
+):
+  monkeypatch.setattr(summaries, 'write_examples', lambda *args: None)
+  kwargs = dict(valid=True, stages=((1, 4), (2, 4)), steps_per_validation=2)
+  whole = make_trainer()
+  expected = train(whole, folder, 0, **kwargs)
+  with monkeypatch.context() as patch:
+    at_step(patch, step, press_ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+      train(make_trainer(), folder, 0, tmp_path, **kwargs)
+  second = make_trainer(seed=9)
+  history = train(second, folder, 0, tmp_path, **kwargs)
+  assert history['total_loss'] == expected['total_loss'][step:]
+  assert_same_state(second, whole)
+
+
+def test_a_stage_ends_when_validation_gets_no_better(folder):
+  trainer = make_trainer(learning_rate=0.0, stop_patience=1)
+  history = train(
+    trainer,
+    folder,
+    0,
+    valid=True,
+    stages=((1, 9), (2, 9)),
+    steps_per_validation=2,
+  )
+  assert history['valid_step'] == [2, 4, 6, 8]
+  assert trainer.step == 8 and trainer.stage == 1
 
 
 # ------------------------------------------- Learning rate, early stopping ----
@@ -314,7 +468,7 @@ def test_two_ways_to_change_the_rate_are_one_too_many():
 def test_stops_when_validation_gets_no_better_and_stays_stopped(
   tmp_path, folder, monkeypatch
 ):
-  monkeypatch.setattr(trainers, '_summarize_examples', lambda *args: None)
+  monkeypatch.setattr(summaries, 'write_examples', lambda *args: None)
   kwargs = dict(learning_rate=0.0, stop_patience=2)
   options = dict(valid=True, steps_per_validation=2)
   trainer = make_trainer(**kwargs)

@@ -1,11 +1,9 @@
 """The trainer: steps, checkpoints, learning rate; and the loop around it."""
 
 import json
-import os
 import pathlib
-import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import gin
 import numpy as np
@@ -13,7 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from dafx import processors
-from dafx.training import data, plotting, train_util
+from dafx.training import checkpoints, data, summaries, train_util
 
 
 class DivergedError(ArithmeticError):
@@ -66,6 +64,12 @@ class Monitor(tf.Module):
     patience = self.stop_patience
     return patience is not None and int(self.since_best) >= patience
 
+  def reset(self):
+    """Forgets all validations."""
+    self.best.assign(np.inf)
+    self.since_best.assign(0)
+    self.since_lowered.assign(0)
+
 
 def _node(model, name):
   return processors.nodes(model.processor_group)[name]
@@ -87,11 +91,15 @@ def _check_multipliers(multipliers, model):
 class Trainer:
   """Trains a model by Adam, and keeps it in checkpoints.
 
+  Training may go in stages, each with more of the model's plugins than the one
+  before, a new optimizer and a new monitor.
+
   Args:
     model: Called as model(features, return_losses=True); see `models`.
     learning_rate: At the start.
-    decay_steps: Updates over which the learning rate falls to nothing, as half
-      a cosine; None keeps it. A step is one update, but for `tbptt_samples`.
+    decay_steps: Updates of a stage over which the learning rate falls to
+      nothing, as half a cosine; None keeps it. A step is one update, but for
+      `tbptt_samples`.
     grad_clip_norm: Largest global norm of a gradient; larger ones are scaled.
     weight_decay: Share of the learning rate by which weights shrink in each
       update (Loshchilov and Hutter, 2019); None for none.
@@ -138,6 +146,7 @@ class Trainer:
       learning_rate = tf.keras.optimizers.schedules.CosineDecay(
         learning_rate, decay_steps
       )
+    self._start_learning_rate = learning_rate
     self.optimizer = tf.keras.optimizers.Adam(
       learning_rate, weight_decay=weight_decay
     )
@@ -149,8 +158,15 @@ class Trainer:
       )
     self.rate_multipliers = dict(rate_multipliers or {})
     _check_multipliers(self.rate_multipliers, model)
-    self.n_steps = tf.Variable(0, trainable=False, dtype=tf.int64)
     self.monitor = Monitor(plateau_patience, stop_patience)
+
+    def counter():
+      return tf.Variable(0, trainable=False, dtype=tf.int64)
+
+    self.n_steps = counter()
+    self._stage = counter()
+    self._stage_start = counter()  # the step at which it began
+    self._n_plugins = counter()  # 0: what the model says
     # Variables of one shape may belong to another plugin: this tells.
     self.description = tf.Variable(
       _describe(model), trainable=False, dtype=tf.string
@@ -161,12 +177,25 @@ class Trainer:
       monitor=self.monitor,
       description=self.description,
       n_steps=self.n_steps,
+      stage=self._stage,
+      stage_start=self._stage_start,
+      n_plugins=self._n_plugins,
     )
 
   @property
   def step(self) -> int:
-    """Number of steps trained."""
+    """Number of steps trained, in all stages."""
     return int(self.n_steps)
+
+  @property
+  def stage(self) -> int:
+    """The present stage, from 0."""
+    return int(self._stage)
+
+  @property
+  def stage_step(self) -> int:
+    """Number of steps trained in this stage."""
+    return int(self.n_steps - self._stage_start)
 
   @property
   def learning_rate(self) -> float:
@@ -182,7 +211,28 @@ class Trainer:
     self.model(batch)
     self.optimizer.build(self.model.trainable_variables)
 
-  def train_step(self, batch):
+  def begin_stage(self, stage: int, n_plugins: int):
+    """Starts a stage: weights stay, optimizer and monitor start anew.
+
+    Args:
+      stage: Its number, from 0.
+      n_plugins: How many plugins of the model run from now on.
+    """
+    self.model.n_plugins = n_plugins
+    self._n_plugins.assign(n_plugins)
+    self._stage.assign(stage)
+    if not self.stage_step:
+      return
+    self._stage_start.assign(self.n_steps)
+    rate = self.optimizer.learning_rate
+    for variable in self.optimizer.variables:
+      if variable is not rate:
+        variable.assign(tf.zeros_like(variable))
+    if isinstance(self._start_learning_rate, float):
+      rate.assign(self._start_learning_rate)
+    self.monitor.reset()
+
+  def train_step(self, batch) -> dict[str, tf.Tensor]:
     """Takes one step; returns {name of loss: value before the updates}.
 
     Args:
@@ -192,14 +242,16 @@ class Trainer:
       ValueError: Crops that hold no window of `tbptt_samples`.
     """
     if self.tbptt_samples is None:
-      losses = self._update(batch)
+      n_plugins = getattr(self.model, 'n_plugins', None)
+      losses = self._update(batch, n_plugins)
     else:
       losses = self._update_by_windows(batch)
     self.n_steps.assign_add(1)
     return losses
 
   @tf.function
-  def _update(self, batch):
+  def _update(self, batch, n_plugins):
+    del n_plugins  # not a tensor: each number has a graph of its own
     with tf.GradientTape() as tape:
       _, losses = self.model(batch, return_losses=True, training=True)
     return self._apply(tape, losses)
@@ -245,21 +297,31 @@ class Trainer:
     """Updates the variables; returns the losses and the gradient's norm."""
     variables = self.model.trainable_variables
     gradients = tape.gradient(losses['total_loss'], variables)
-    gradients, norm = tf.clip_by_global_norm(gradients, self.grad_clip_norm)
+    # The heads of plugins that do not run have none.
+    pairs = [(g, v) for g, v in zip(gradients, variables) if g is not None]
+    gradients, norm = tf.clip_by_global_norm(
+      [gradient for gradient, _ in pairs], self.grad_clip_norm
+    )
     # Adam is deaf to the size of a gradient: what is scaled is the update.
     scaled = [
       (factor, variable, tf.identity(variable))
       for name, factor in self.rate_multipliers.items()
       for variable in _node(self.model, name).trainable_variables
     ]
-    self.optimizer.apply_gradients(zip(gradients, variables))
+    self.optimizer.apply_gradients(
+      [(g, v) for g, (_, v) in zip(gradients, pairs)]
+    )
     for factor, variable, before in scaled:
       variable.assign(before + factor * (variable - before))
     return {**losses, 'gradient_norm': norm}
 
-  @tf.function
-  def validation_step(self, batch):
+  def validation_step(self, batch) -> dict[str, tf.Tensor]:
     """Returns {name of loss: value}, training nothing."""
+    return self._validation_step(batch, getattr(self.model, 'n_plugins', None))
+
+  @tf.function
+  def _validation_step(self, batch, n_plugins):
+    del n_plugins  # as above
     _, losses = self.model(batch, return_losses=True)
     return losses
 
@@ -292,60 +354,9 @@ class Trainer:
       OSError: It cannot be written, for want of space for example. What was
         there before still is.
     """
-    folder = pathlib.Path(folder)
-    manager = self._manager(folder)
-    try:
-      return manager.save(checkpoint_number=self.step)
-    except (tf.errors.OpError, OSError) as error:
-      if manager.latest_checkpoint != str(folder / f'ckpt-{self.step}'):
-        for leftover in folder.glob(f'ckpt-{self.step}.*'):
-          leftover.unlink(missing_ok=True)
-        shutil.rmtree(folder / f'ckpt-{self.step}_temp', ignore_errors=True)
-      intact = self._newest_intact_checkpoint(folder)
-      raise OSError(
-        f'The checkpoint of step {self.step} could not be written to {folder}'
-        f': {error}\n'
-        + (f'{intact} is intact. ' if intact else 'There is no earlier one. ')
-        + 'Free some space on the disk (or mend its permissions), and run '
-        'the same command to go on.'
-      ) from error
-
-  def _manager(self, folder):
-    return tf.train.CheckpointManager(
-      self.checkpoint, os.fspath(folder), self.checkpoints_to_keep
+    return checkpoints.save(
+      self.checkpoint, folder, self.step, self.checkpoints_to_keep
     )
-
-  @staticmethod
-  def _newest_intact_checkpoint(folder) -> str | None:
-    """Returns the newest checkpoint of a folder that can be read whole.
-
-    Args:
-      folder: Where checkpoints were saved; it need not exist.
-
-    Returns:
-      Its path; None if none was ever saved.
-
-    Raises:
-      ValueError: There are some, but none of them can be read.
-    """
-    state = tf.train.get_checkpoint_state(os.fspath(folder))
-    paths = list(state.all_model_checkpoint_paths) if state else []
-    for path in reversed(paths):
-      try:
-        reader = tf.train.load_checkpoint(path)
-        for name in reader.get_variable_to_shape_map():
-          reader.get_tensor(name)  # compares its checksum
-      except (tf.errors.OpError, ValueError, IndexError) as error:
-        logging.warning('%s cannot be read and is passed over: %s', path, error)
-        continue
-      return path
-    if paths:
-      raise ValueError(
-        f'There are checkpoints in {folder}, but none of {", ".join(paths)} '
-        'can be read. Choose another --save_dir, or delete this one to start '
-        'over.'
-      )
-    return None
 
   def restore(self, folder) -> bool:
     """Goes on from the newest checkpoint of a folder that can be read.
@@ -362,7 +373,7 @@ class Trainer:
       ValueError: It is of another model, or all are damaged; nothing was
         written.
     """
-    intact = self._newest_intact_checkpoint(folder)
+    intact = checkpoints.newest_intact(folder)
     if intact is None:
       return False
     try:
@@ -376,6 +387,8 @@ class Trainer:
         'was trained with (operative_config-*.gin beside it). Nothing in '
         'it was changed.'
       ) from error
+    if int(self._n_plugins):
+      self.model.n_plugins = int(self._n_plugins)
     return True
 
   def _check_description(self, path):
@@ -397,59 +410,112 @@ def _describe(model) -> str:
   return json.dumps(plugins)
 
 
-def _summarize(writer, trainer, losses, seconds_per_step, wait_fraction):
-  with writer.as_default(step=trainer.step):
-    for name, value in losses.items():
-      tf.summary.scalar(f'losses/{name}', value)
-    tf.summary.scalar('seconds_per_step', seconds_per_step)
-    tf.summary.scalar('data_wait_fraction', wait_fraction)
-    tf.summary.scalar('learning_rate', trainer.learning_rate)
-    for processor in getattr(trainer.model, 'driven', {}).values():
-      # Empty unless the processor has log_gradients.
-      for name, value in getattr(processor, 'gradient_stats', {}).items():
-        tf.summary.scalar(f'gradients/{processor.name}/{name}', value)
+class _Run:
+  """A run under way: its steps and what is noted, shown and saved of them."""
+
+  def __init__(self, trainer, folder, batches, valid_batches):
+    self.trainer = trainer
+    self.folder = folder
+    self.batches = batches
+    self.valid_batches = valid_batches
+    self.history = {}
+    self._saved = {}  # step of the newest checkpoint, by subfolder
+    self._recent, self._since = [], time.monotonic()  # the last summary
+    self.writers = {}
+    if folder is not None:
+      folder.mkdir(parents=True, exist_ok=True)
+      for name in ('train', 'valid'):
+        self.writers[name] = tf.summary.create_file_writer(
+          str(folder / 'summaries' / name)
+        )
+
+  def _note(self, prefix, losses):
+    for name, value in {'step': self.trainer.step, **losses}.items():
+      self.history.setdefault(prefix + name, []).append(value)
+
+  def take_step(self) -> float:
+    """Takes a step; returns its loss."""
+    losses = self.trainer.train_step(next(self.batches))
+    losses = {name: float(value) for name, value in losses.items()}
+    self._recent.append(losses)
+    self._note('', losses)
+    if len(self.history['step']) == 1:
+      self.batches.reset()  # the first step is traced, the first batch awaited
+    step = self.trainer.step
+    if not np.isfinite([*losses.values()]).all():
+      raise DivergedError(
+        f'The loss at step {step} is {losses}. '
+        + (
+          f'The checkpoints in {self.folder} are from before. '
+          if self.folder
+          else ''
+        )
+        + 'Lower dafx.training.Trainer.learning_rate or .grad_clip_norm.'
+      )
+    if self.folder is not None and len(self.history['step']) == 1:
+      train_util.write_operative_config(self.folder, step - 1)
+    return losses['total_loss']
+
+  def summarize(self):
+    """Writes the means since the last time."""
+    if not self.writers:
+      return
+    recent, self._recent = self._recent, []
+    seconds = (time.monotonic() - self._since) / len(recent)
+    self._since = time.monotonic()
+    means = {k: np.mean([row[k] for row in recent]) for k in recent[0]}
+    summaries.write_steps(
+      self.writers['train'],
+      self.trainer,
+      means,
+      seconds,
+      self.batches.wait_fraction,
+    )
+
+  def validate(self):
+    """Validates, and keeps the best so far."""
+    if not self.valid_batches:
+      return
+    losses = self.trainer.validate(self.valid_batches)
+    self._note('valid_', losses)
+    is_best = self.trainer.end_validation(losses['total_loss'])
+    logging.info(
+      'Step %d: validation loss %.4f%s',
+      self.trainer.step,
+      losses['total_loss'],
+      ', the best so far' if is_best else '',
+    )
+    if self.writers:
+      summaries.write_examples(
+        self.writers['valid'], self.trainer, self.valid_batches[0], losses
+      )
+    if is_best:
+      self.save('best')
+
+  def save(self, subfolder=''):
+    """Saves a checkpoint, if there is a folder for it."""
+    step = self.trainer.step
+    if self.folder is not None and self._saved.get(subfolder) != step:
+      self.trainer.save(self.folder / subfolder)
+      self._saved[subfolder] = step
+
+  def close(self):
+    if self.batches.n_items:
+      logging.info(
+        'Steps waited %.1f %% of the time for data.',
+        100 * self.batches.wait_fraction,
+      )
+    for writer in self.writers.values():
+      writer.close()
 
 
-def _summarize_examples(writer, trainer, batch, losses, n_examples=2):
-  """Writes validation losses, and what the first items look and sound like."""
-  model = trainer.model
-  outputs = model(batch)
-  audio = model.get_audio_from_outputs(outputs).numpy()
-  versions = {
-    'before': batch['audio'].numpy(),
-    'target': batch['target'].numpy(),
-    'after': audio,
-  }
-  with writer.as_default(step=trainer.step):
-    for name, value in losses.items():
-      tf.summary.scalar(f'losses/{name}', value)
-    for item in range(min(n_examples, len(audio))):
-      item_versions = {k: v[item] for k, v in versions.items()}
-      for name, samples in item_versions.items():
-        channels = samples.reshape(1, len(samples), -1)
-        tf.summary.audio(
-          f'audio_{item}/{name}',
-          channels.clip(-1, 1),
-          int(model.sample_rate),
-        )
-      figure = plotting.spectrograms(item_versions, int(model.sample_rate))
-      tf.summary.image(
-        f'spectrograms/{item}', plotting.figure_to_array(figure)[None]
-      )
-    port_values = model.port_values(outputs)
-    for processor in model.driven.values():
-      values = port_values[processor.name].numpy()
-      for i, symbol in enumerate(processor.symbols):
-        tf.summary.histogram(
-          f'controls/{processor.name}/{symbol}', values[..., i]
-        )
-      n_frames = values.shape[1]
-      seconds = batch['audio'].shape[1] / model.sample_rate
-      figures = plotting.plugin_figures(
-        processor, values[0], np.arange(n_frames) * seconds / n_frames
-      )
-      image = plotting.stack_figures(figures)
-      tf.summary.image(f'controls/{processor.name}', image[None])
+def _log_sizes(model):
+  """Says how many parameters the parts of a model have."""
+  parts = {'model': model, 'encoder': getattr(model, 'encoder', None)}
+  for name, part in parts.items():
+    if part is not None:
+      count = sum(int(tf.size(v)) for v in part.trainable_variables)
+      logging.info('The %s has %s trainable parameters.', name, f'{count:,}')
 
 
 @gin.configurable(module='dafx.training')
@@ -459,6 +525,7 @@ def train(
   trainer=gin.REQUIRED,
   batch_size: int = 8,
   num_steps: int = 1000,
+  stages: Sequence[tuple[int, int]] = (),
   steps_per_summary: int = 20,
   steps_per_validation: int = 100,
   steps_per_save: int = 100,
@@ -478,6 +545,10 @@ def train(
     trainer: The Trainer.
     batch_size: Items per step.
     num_steps: Steps in all, those before a resume included.
+    stages: (number of plugins, number of steps) of each stage, in place of
+      num_steps: the first plugins of the DAG are trained first, then more. A
+      stage ends after its steps, or when its validation loss says stop. What it
+      ends with is kept in <save_dir>/stage_<number of plugins>.
     steps_per_summary: Steps between entries in TensorBoard.
     steps_per_validation: Steps between validations.
     steps_per_save: Steps between checkpoints.
@@ -498,6 +569,7 @@ def train(
     OSError: A checkpoint could not be written.
   """
   trainer.build(next(iter(data_provider.get_batch(batch_size, seed=seed))))
+  _log_sizes(trainer.model)
   folder = pathlib.Path(save_dir).expanduser() if save_dir else None
   if folder is not None and trainer.restore(folder):
     logging.info('Resuming %s at step %d.', folder, trainer.step)
@@ -505,86 +577,61 @@ def train(
     if not trainer.restore(pathlib.Path(restore_dir).expanduser()):
       raise ValueError(f'--restore_dir={restore_dir} holds no checkpoint.')
     logging.info('Starting from %s, step %d.', restore_dir, trainer.step)
-
-  writers = {}
-  if folder is not None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ('train', 'valid'):
-      writers[name] = tf.summary.create_file_writer(
-        str(folder / 'summaries' / name)
-      )
   valid_batches = []
   if valid_provider is not None:
     valid_batches = list(
       valid_provider.get_batch(batch_size, shuffle=False, repeats=1)
     )
-
-  history = {}
-
-  def note(prefix, losses):
-    for name, value in {'step': trainer.step, **losses}.items():
-      history.setdefault(prefix + name, []).append(value)
-
-  def save():
-    if folder is not None:
-      trainer.save(folder)
-
   batches = data.TimedIterator(
     data_provider.get_batch(batch_size, first_step=trainer.step, seed=seed)
   )
-  progress = train_util.Progress(num_steps, trainer.step, 'Training')
-  recent, since = [], time.monotonic()
+  run = _Run(trainer, folder, batches, valid_batches)
+  stages = [tuple(stage) for stage in stages]
+  total = sum(n_steps for _, n_steps in stages) if stages else num_steps
+  if stages and not trainer.step:
+    trainer.begin_stage(0, stages[0][0])
+  if stages and (
+    trainer.stage >= len(stages)
+    or trainer.model.n_plugins != stages[trainer.stage][0]
+  ):
+    raise ValueError(
+      f'The run in {folder or restore_dir} is at stage {trainer.stage}, with '
+      f'{trainer.model.n_plugins} plugins, and train.stages is {stages} now. '
+      'Choose another --save_dir, or the stages that it was begun with.'
+    )
+  progress = train_util.Progress(total, trainer.step, 'Training')
+
+  def is_over():
+    """Whether the stage is, which need not be the last."""
+    n_steps = stages[trainer.stage][1] if stages else num_steps
+    return trainer.stage_step >= n_steps or trainer.monitor.should_stop
+
   try:
     with train_util.deferred_interrupts() as interrupted:
       # A run that stopped early and is called again stays where it is.
-      while trainer.step < num_steps and not trainer.monitor.should_stop:
-        losses = trainer.train_step(next(batches))
-        losses = {name: float(value) for name, value in losses.items()}
-        recent.append(losses)
-        note('', losses)
-        if len(history['step']) == 1:
-          batches.reset()  # the first step is traced, the first batch awaited
-        if not np.isfinite([*losses.values()]).all():
-          raise DivergedError(
-            f'The loss at step {trainer.step} is {losses}. '
-            + (
-              f'The checkpoints in {folder} are from before. ' if folder else ''
-            )
-            + 'Lower dafx.training.Trainer.learning_rate or .grad_clip_norm.'
-          )
-        progress.update(f'loss {losses["total_loss"]:.4f}')
-        step = trainer.step
-        if folder is not None and len(history['step']) == 1:
-          train_util.write_operative_config(folder, step - 1)
-
-        if step % steps_per_summary == 0 and writers:
-          seconds = (time.monotonic() - since) / len(recent)
-          means = {k: np.mean([r[k] for r in recent]) for k in recent[0]}
-          _summarize(
-            writers['train'], trainer, means, seconds, batches.wait_fraction
-          )
-          recent, since = [], time.monotonic()
-        is_last = step == num_steps
-        if valid_batches and (step % steps_per_validation == 0 or is_last):
-          valid_losses = trainer.validate(valid_batches)
-          note('valid_', valid_losses)
-          is_best = trainer.end_validation(valid_losses['total_loss'])
+      while True:
+        if is_over():
+          if trainer.stage + 1 >= len(stages):
+            break
+          run.save(f'stage_{trainer.model.n_plugins}')
+          trainer.begin_stage(trainer.stage + 1, stages[trainer.stage + 1][0])
           logging.info(
-            'Step %d: validation loss %.4f%s',
-            step,
-            valid_losses['total_loss'],
-            ', the best so far' if is_best else '',
+            'Step %d: from now on %d plugins.',
+            trainer.step,
+            trainer.model.n_plugins,
           )
-          if writers:
-            _summarize_examples(
-              writers['valid'], trainer, valid_batches[0], valid_losses
-            )
-          if is_best and folder is not None:
-            trainer.save(folder / 'best')
-        if step % steps_per_save == 0 or is_last:
-          save()
+          continue
+        loss = run.take_step()
+        progress.update(f'loss {loss:.4f}')
+        step = trainer.step
+        if step % steps_per_summary == 0:
+          run.summarize()
+        if step % steps_per_validation == 0 or is_over():
+          run.validate()
+        if step % steps_per_save == 0 or is_over():
+          run.save()
         if interrupted.is_set():
-          save()
+          run.save()
           logging.info(
             'Interrupted at step %d%s.',
             step,
@@ -592,18 +639,13 @@ def train(
           )
           raise KeyboardInterrupt
         stop_value = early_stop_loss_value
-        low = stop_value is not None and losses['total_loss'] <= stop_value
-        if low or trainer.monitor.should_stop:
+        if stop_value is not None and loss <= stop_value:
           logging.info('Stopping early at step %d.', step)
-          save()
+          run.save()
           break
+        if trainer.monitor.should_stop:
+          logging.info('Stopping early at step %d.', step)
   finally:
     progress.close()
-    if batches.n_items:
-      logging.info(
-        'Steps waited %.1f %% of the time for data.',
-        100 * batches.wait_fraction,
-      )
-    for writer in writers.values():
-      writer.close()
-  return history
+    run.close()
+  return run.history

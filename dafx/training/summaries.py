@@ -1,0 +1,81 @@
+"""What a training run writes for TensorBoard."""
+
+import numpy as np
+import tensorflow as tf
+
+from dafx.training import plotting
+
+
+def write_steps(writer, trainer, losses, seconds_per_step, wait_fraction):
+  """Writes the means over some steps.
+
+  Args:
+    writer: TensorFlow's summary writer.
+    trainer: The Trainer.
+    losses: {name: mean}.
+    seconds_per_step: Mean time of a step.
+    wait_fraction: Part of the time that was spent waiting for data.
+  """
+  with writer.as_default(step=trainer.step):
+    for name, value in losses.items():
+      tf.summary.scalar(f'losses/{name}', value)
+    tf.summary.scalar('seconds_per_step', seconds_per_step)
+    tf.summary.scalar('data_wait_fraction', wait_fraction)
+    tf.summary.scalar('learning_rate', trainer.learning_rate)
+    for processor in getattr(trainer.model, 'running', ()):
+      # Empty unless the processor has log_gradients.
+      for name, value in getattr(processor, 'gradient_stats', {}).items():
+        tf.summary.scalar(f'gradients/{processor.name}/{name}', value)
+
+
+def write_examples(writer, trainer, batch, losses, n_examples=2):
+  """Writes validation losses, and what the first items look and sound like.
+
+  Args:
+    writer: TensorFlow's summary writer.
+    trainer: The Trainer.
+    batch: Features of the first validation batch.
+    losses: {name: mean over all validation batches}.
+    n_examples: Items to show.
+  """
+  model = trainer.model
+  outputs = model(batch)
+  audio = model.get_audio_from_outputs(outputs).numpy()
+  # Of a ControlModel; other models have neither margins nor idle plugins.
+  crop = getattr(model, 'without_margins', tf.identity)
+  versions = {
+    'before': crop(batch['audio']).numpy(),
+    'target': crop(batch['target']).numpy(),
+    'after': audio,
+  }
+  with writer.as_default(step=trainer.step):
+    for name, value in losses.items():
+      tf.summary.scalar(f'losses/{name}', value)
+    for item in range(min(n_examples, len(audio))):
+      item_versions = {k: v[item] for k, v in versions.items()}
+      for name, samples in item_versions.items():
+        channels = samples.reshape(1, len(samples), -1)
+        tf.summary.audio(
+          f'audio_{item}/{name}',
+          channels.clip(-1, 1),
+          int(model.sample_rate),
+        )
+      figure = plotting.spectrograms(item_versions, int(model.sample_rate))
+      tf.summary.image(
+        f'spectrograms/{item}', plotting.figure_to_array(figure)[None]
+      )
+    running = getattr(model, 'running', ())
+    port_values = model.port_values(outputs) if running else {}
+    for processor in running:
+      values = port_values[processor.name].numpy()
+      for i, symbol in enumerate(processor.symbols):
+        tf.summary.histogram(
+          f'controls/{processor.name}/{symbol}', values[..., i]
+        )
+      n_frames = values.shape[1]
+      seconds = audio.shape[1] / model.sample_rate
+      figures = plotting.plugin_figures(
+        processor, values[0], np.arange(n_frames) * seconds / n_frames
+      )
+      image = plotting.stack_figures(figures)
+      tf.summary.image(f'controls/{processor.name}', image[None])
