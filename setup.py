@@ -36,10 +36,12 @@ _EXTRAS_REQUIRE = {
   # Pitch functions of DDSP. Its build downloads the weights and needs
   # `--no-build-isolation`.
   'crepe': ['crepe>=0.0.12'],
+  'speech': ['pesq>=0.0.4'],
   'test': [
     'ipykernel',
     'nbclient',
     'nbformat',
+    'pesq>=0.0.4',
     'pytest>=8',
     'ruff==0.17.5',
     'setuptools>=77',  # packaging_test.py builds a wheel with it.

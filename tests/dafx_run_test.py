@@ -16,7 +16,7 @@ import soundfile
 from absl import app
 from absl.testing import flagsaver
 
-from dafx.training import dafx_run
+from dafx.training import dafx_run, train_util
 
 ROOT = pathlib.Path(__file__).parents[1]
 RATE = 16000
@@ -92,7 +92,7 @@ def run(*words):
   """Runs the command in this process."""
   with flagsaver.flagsaver():
     argv = dafx_run.FLAGS(['dafx_run', *words])
-    dafx_run._main_with_messages(argv)
+    train_util.with_messages('dafx_run', dafx_run.main)(argv)
 
 
 def message_of(capsys, *words):
@@ -236,8 +236,13 @@ def test_train_eval_sample_process(home, tmp_path, capsys):
   gin.clear_config()
   run(*flags, '--mode=eval')
   rows = json.loads((save_dir / 'evaluation' / 'metrics.json').read_text())
-  assert [row['name'] for row in rows] == ['0']
-  assert all(np.isfinite(v) for k, v in rows[0].items() if k != 'name')
+  assert [(row['name'], row['system']) for row in rows] == [
+    ('0', system)
+    for system in ('untreated', 'default setting', 'random setting', 'dafx')
+  ]
+  assert all(
+    np.isfinite(v) for k, v in rows[0].items() if k not in ('name', 'system')
+  )
   gin.clear_config()
   run(*flags, '--mode=sample')
   assert (save_dir / 'samples' / 'audio' / '0.output.wav').exists()

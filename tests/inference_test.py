@@ -1,17 +1,28 @@
 """Whole files of any rate, length and channels through a model."""
 
 import csv
+import json
 import shutil
+import sys
 
 import ddsp
 import librosa
 import numpy as np
 import pytest
+import scipy.signal
 import soundfile
 import tensorflow as tf
 
-from dafx import effects, losses, lv2
-from dafx.training import encoders, evaluators, inference, models, trainers
+from dafx import effects, losses, lv2, metrics
+from dafx.training import (
+  encoders,
+  evaluators,
+  inference,
+  labels,
+  models,
+  preprocessing,
+  trainers,
+)
 
 RATE = 16000
 HOP = 512
@@ -35,7 +46,7 @@ def make_model(kinds=('gain', 'onepole'), encoder=None):
   model = models.ControlModel(
     encoder or encoders.LogMelEncoder(RATE, HOP, 4, n_mels=8, fft_size=512),
     ddsp.processors.ProcessorGroup(dag=dag),
-    [losses.TimeDomainLoss()],
+    [losses.TimeDomainLoss('L1')],
     RATE,
   )
   model.predict_controls(tf.zeros([1, HOP]))
@@ -62,7 +73,7 @@ def render_by_hand(audio, rate, controls):
   for node, values in controls.items():
     renderer = lv2.Renderer(TEST + node, rate, ['amount'])
     values = np.repeat(np.asarray(values, 'f')[np.newaxis], len(signal), axis=0)
-    signal = renderer.render(signal, values, hop_size=256)
+    signal = renderer.render(signal, values, hop_size=64)
   return signal[..., 0].T
 
 
@@ -85,9 +96,9 @@ def test_length_rate_and_channels_are_kept(model, rate, n_samples, n_channels):
   result = inference.process_audio(model, audio, rate)
   assert result.audio.shape == audio.shape
   assert result.sample_rate == rate
-  n_frames = -(-n_samples // 256)
+  n_frames = -(-n_samples // 64)
   np.testing.assert_allclose(
-    result.frame_times_s, np.arange(n_frames) * 256 / rate
+    result.frame_times_s, np.arange(n_frames) * 64 / rate
   )
   assert {k: v.shape for k, v in result.controls.items()} == {
     'gain': (n_frames, 1),
@@ -103,10 +114,19 @@ def test_controls_are_those_that_the_network_gives_for_what_it_hears(model):
   heard = librosa.resample(audio.mean(axis=1), orig_sr=44100, target_sr=RATE)
   frames = model.predict_controls(heard[np.newaxis])['gain_controls'][0, :, 0]
   middles = (np.arange(len(frames)) + 0.5) * HOP / RATE
+  np.testing.assert_allclose(result.point_times_s, middles)
+  np.testing.assert_allclose(
+    result.raw_points['gain'][:, 0], 4.0 * frames, rtol=1e-5
+  )
+  # Smoothed, without shift.
+  b, a = scipy.signal.butter(4, 0.5)
+  smooth = scipy.signal.filtfilt(b, a, 4.0 * frames.numpy())
+  points = result.points['gain'][:, 0]
+  np.testing.assert_allclose(points, smooth, atol=1e-4)
   # Where a frame of the network is in its middle, its value is heard.
-  times = result.frame_times_s + 128 / 44100
+  times = result.frame_times_s + 32 / 44100
   gains = np.interp(middles, times, result.controls['gain'][:, 0])
-  np.testing.assert_allclose(gains, 4.0 * frames.numpy(), atol=0.03)
+  np.testing.assert_allclose(gains, points, atol=0.01)
   assert np.ptp(result.controls['gain']) > 0.05
 
 
@@ -186,12 +206,15 @@ def test_a_file_gets_audio_controls_and_a_plot(model, tmp_path):
   assert [h.split('/')[0] for h in header[1:]] == ['gain', 'onepole']
   assert all('/amount [' in h for h in header[1:])  # with a unit
   np.testing.assert_allclose(
-    rows[:, 0], np.arange(len(rows)) * 256 / 44100, rtol=1e-5
+    rows[:, 0], (np.arange(len(rows)) + 0.5) * HOP / RATE, rtol=1e-5
   )
-  # What the file says is what was rendered.
-  by_hand = render_by_hand(
-    audio, 44100, {'gain': rows[:, 1:2], 'onepole': rows[:, 2:3]}
-  )
+  # What the file says is what was rendered: lines from point to point.
+  times = (np.arange(-(-44100 // 64)) + 0.5) * 64 / 44100
+  lines = {
+    node: np.interp(times, rows[:, 0], rows[:, i])[:, np.newaxis]
+    for i, node in ((1, 'gain'), (2, 'onepole'))
+  }
+  by_hand = render_by_hand(audio, 44100, lines)
   np.testing.assert_allclose(soundfile.read(out)[0], by_hand, atol=1e-5)
 
 
@@ -208,15 +231,71 @@ def test_a_folder_gives_a_folder_of_the_same_names(model, tmp_path):
   assert infos[1].subtype == 'PCM_24'
 
 
-def test_a_static_model_writes_its_setting_in_each_row(tmp_path):
-  static = make_model(('gain',), encoders.Constant())
+def test_a_static_model_writes_its_setting_as_presets(tmp_path):
+  static = make_model(('gain', 'onepole'), encoders.Constant())
   write(tmp_path / 'mix.wav', np.zeros([800, 1]), 8000)  # silent, 0.1 s
   out = tmp_path / 'out.wav'
   inference.process(static, str(tmp_path / 'mix.wav'), str(out))
-  _, rows = read_csv(tmp_path / 'out.controls.csv')
-  assert rows.shape == (4, 2)
-  assert np.ptp(rows[:, 1]) == 0.0
+  assert not (tmp_path / 'out.controls.csv').exists()
+  bundles = sorted((tmp_path / 'out.presets').iterdir())
+  assert len(bundles) == 2
+  text = ' '.join(p.read_text() for p in bundles[0].glob('*.ttl'))
+  result = inference.process_audio(static, np.zeros([800, 1], 'f'), 8000)
+  (value,) = result.points['gain'][0]
+  assert f'{value:.4f}'.rstrip('0')[:5] in text and TEST + 'gain' in text
   np.testing.assert_array_equal(soundfile.read(out)[0], 0.0)
+
+
+def test_only_the_first_plugins_are_used(model, tmp_path):
+  audio = noise(16000)
+  write(tmp_path / 'mix.wav', audio, RATE)
+  model.n_plugins = 1
+  try:
+    inference.process(
+      model, str(tmp_path / 'mix.wav'), str(tmp_path / 'out.wav')
+    )
+    result = inference.process_audio(model, audio, RATE)
+  finally:
+    model.n_plugins = 2
+  assert set(result.controls) == set(result.points) == {'gain'}
+  header, _ = read_csv(tmp_path / 'out.controls.csv')
+  assert len(header) == 2
+  by_hand = render_by_hand(audio, RATE, result.controls)
+  np.testing.assert_allclose(result.audio, by_hand, atol=1e-6)
+  whole = inference.process_audio(model, audio, RATE).audio
+  assert np.abs(whole - result.audio).max() > 1e-3
+
+
+def test_files_are_prepared_as_in_training(tmp_path):
+  own = make_model()
+  own.preprocessor = preprocessing.Preprocessor(input_lufs=-30.0)
+  audio = noise(44100, 2)
+  write(tmp_path / 'mix.wav', audio, 44100)
+  out = tmp_path / 'out.wav'
+  inference.process(own, str(tmp_path / 'mix.wav'), str(out))
+  prepared = own.preprocessor.process_input(audio, 44100)
+  assert np.abs(prepared - audio).max() > 0.01
+  np.testing.assert_allclose(
+    soundfile.read(out)[0],
+    inference.process_audio(own, prepared, 44100).audio,
+    atol=1e-6,
+  )
+
+
+def test_networks_for_images_hear_long_audio_in_parts(monkeypatch):
+  own = make_model(
+    encoder=encoders.InceptionEncoder(
+      RATE, HOP, 4096, channels=(4, 4), width=4, n_mels=16, fft_size=512
+    )
+  )
+  audio = noise(9 * HOP + 100)
+  whole = inference.process_audio(own, audio, RATE)
+  monkeypatch.setattr(inference, '_FRAMES_AT_ONCE', 4)
+  parts = inference.process_audio(own, audio, RATE)
+  assert len(whole.points['gain']) == 10
+  np.testing.assert_allclose(
+    parts.raw_points['gain'], whole.raw_points['gain'], rtol=1e-4
+  )
 
 
 @pytest.mark.parametrize('suffix', ['.wav', '.flac', '.ogg', '.aif', '.aiff'])
@@ -302,39 +381,151 @@ def test_the_best_weights_are_taken_else_the_last(tmp_path):
     inference.restore_model(make_model(('gain',)), tmp_path)
 
 
-def test_evaluation_compares_what_a_user_would_get(model, tmp_path):
+# ------------------------------------------------------------ Evaluation ----
+@pytest.fixture(scope='module')
+def pairs(tmp_path_factory):
+  """Three pairs; a breath is labelled in the first, a gain of 0.5 the task."""
+  folder = tmp_path_factory.mktemp('pairs')
   for i in range(3):
     audio = noise(22050, 2, seed=i)
-    write(tmp_path / 'test/input' / f'{i}.wav', audio, 22050)
-    write(tmp_path / 'test/target' / f'{i}.wav', 0.5 * audio, 22050)
-  out = tmp_path / 'evaluation'
-  rows = evaluators.evaluate(
-    model, str(tmp_path), output_dir=str(out), n_audio=1
+    write(folder / 'test/input' / f'{i}.wav', audio, 22050)
+    write(folder / 'test/target' / f'{i}.wav', 0.5 * audio, 22050)
+  labels.write_events(
+    [labels.Event('breath', 1000, 3000)],
+    labels.events_path(folder / 'test', '0'),
   )
-  assert [r['name'] for r in rows] == ['0', '1', '2']
+  return folder
+
+
+def by_system(rows, name):
+  return {row['system']: row for row in rows if row['name'] == name}
+
+
+def test_evaluation_compares_what_a_user_would_get(model, pairs, tmp_path):
+  out = tmp_path / 'evaluation'
+  setting = {'gain_controls': [[0.125]], 'onepole_controls': [[0.0]]}
+  setting = {k: np.array(v, 'f') for k, v in setting.items()}
+  rows = evaluators.evaluate(
+    model,
+    str(pairs),
+    output_dir=str(out),
+    n_audio=1,
+    settings={'half': setting},
+  )
+  systems = ['untreated', 'default setting', 'half', 'random setting', 'dafx']
+  assert [(r['name'], r['system']) for r in rows] == [
+    (name, system) for name in '012' for system in systems
+  ]
   source = noise(22050, 2)
+  own = by_system(rows, '0')
   result = inference.process_audio(model, source, 22050).audio
   np.testing.assert_allclose(
-    rows[0]['mae'], np.abs(result - 0.5 * source).mean(), rtol=1e-5
+    own['dafx']['mae'], np.abs(result - 0.5 * source).mean(), rtol=1e-5
   )
-  np.testing.assert_allclose(
-    rows[0]['untreated_mae'], 0.5 * np.abs(source).mean(), rtol=1e-5
-  )
+  assert own['dafx']['loss'] == pytest.approx(own['dafx']['mae'], rel=0.3)
+  untreated = own['untreated']
+  np.testing.assert_allclose(untreated['esr'], 1.0, rtol=1e-5)
+  np.testing.assert_allclose(untreated['rms_difference_db'], 6.0206, rtol=1e-4)
+  np.testing.assert_allclose(untreated['crest_difference_db'], 0.0, atol=1e-6)
+  # A gain of 4 * 0.125, which is the target.
+  half = own['half']
+  for metric in ('mae', 'esr', 'mr_stft', 'mfcc_cosine_rows', 'loss'):
+    assert half[metric] == pytest.approx(0.0, abs=1e-5), metric
+  for name in ('events_change_db', 'breath_change_db', 'rest_change_db'):
+    assert half[name] == pytest.approx(-6.0206, rel=1e-4)
+    assert untreated[name] == 0.0
+  assert by_system(rows, '1')['half']['events_change_db'] is None
+  # Other settings at random for each file.
+  random = [
+    by_system(rows, n)['random setting']['rms_difference_db'] for n in '012'
+  ]
+  assert len(set(random)) == 3
   assert {p.name for p in (out / 'audio').iterdir()} == {
     '0.input.wav',
     '0.target.wav',
     '0.output.wav',
     '0.controls.csv',
+    '0.controls.png',
+    '0.controls_raw.csv',
+    '0.controls_raw.png',
   }
   np.testing.assert_allclose(
     soundfile.read(out / 'audio/0.output.wav')[0], result, atol=1e-6
   )
-  header, values = read_csv_of_metrics(out / 'metrics.csv')
-  assert header == list(rows[0])
-  np.testing.assert_allclose(values, [[r[k] for k in header[1:]] for r in rows])
+  stored = json.loads((out / 'metrics.json').read_text())
+  assert stored == rows
+  with open(out / 'summary.csv', newline='') as file:
+    table = list(csv.DictReader(file))
+  (entry,) = [e for e in table if (e['system'], e['metric']) == ('dafx', 'mae')]
+  mean = evaluators.mean_of(rows, 'dafx', 'mae')
+  assert float(entry['mean']) == pytest.approx(mean)
+  assert float(entry['low']) <= mean <= float(entry['high'])
 
 
-def read_csv_of_metrics(path):
-  with open(path, newline='', encoding='utf-8') as file:
-    header, *rows = csv.reader(file)
-  return header, np.array([row[1:] for row in rows], float)
+def test_evaluation_of_the_first_plugins_alone(model, pairs):
+  kwargs = dict(path=str(pairs), with_baselines=False)
+  whole = evaluators.evaluate(model, **kwargs)
+  model.n_plugins = 1
+  try:
+    first = evaluators.evaluate(model, **kwargs)
+  finally:
+    model.n_plugins = 2
+  assert {r['system'] for r in whole} == {'untreated', 'dafx'}
+  a, b = (by_system(rows, '0')['dafx']['mae'] for rows in (whole, first))
+  assert abs(a - b) > 1e-4
+
+
+def test_confidence_intervals_are_those_of_the_mean():
+  rng = np.random.default_rng(0)
+  values = 3.0 + rng.standard_normal(400)
+  rows = [{'name': str(i), 'system': 's', 'm': v} for i, v in enumerate(values)]
+  rows += [{'name': 'silent', 'system': 's', 'm': None, 'n': None}]
+  (m, n) = evaluators.summarize(rows, seed=1)
+  assert n == {
+    'system': 's',
+    'metric': 'n',
+    'n_files': 0,
+    'mean': None,
+    'low': None,
+    'high': None,
+  }
+  half_width = 1.96 * values.std() / np.sqrt(len(values))
+  assert m['mean'] == pytest.approx(values.mean())
+  assert m['low'] == pytest.approx(values.mean() - half_width, abs=0.02)
+  assert m['high'] == pytest.approx(values.mean() + half_width, abs=0.02)
+  assert evaluators.summarize(rows, seed=1)[0] == m
+
+
+def test_silence_and_files_shorter_than_a_piece(model):
+  silence, audio = np.zeros([22050, 1]), noise(22050)
+  values = evaluators.measure(model, silence, audio, 22050)
+  for metric in ('esr', 'rms_difference_db', 'crest_difference_db'):
+    assert np.isnan(values[metric])
+
+
+def test_loss_of_a_long_file_is_the_mean_over_pieces(model, monkeypatch):
+  audio = noise(RATE)
+  whole = evaluators.model_loss(model, 0 * audio, audio, RATE)
+  monkeypatch.setattr(evaluators, '_LOSS_PIECE_S', 0.3)
+  pieces = evaluators.model_loss(model, 0 * audio, audio, RATE)
+  assert pieces == pytest.approx(whole, rel=1e-5)
+  assert whole == pytest.approx(np.abs(audio).mean(), rel=1e-5)
+
+
+def test_pesq_is_high_for_speech_that_is_as_it_was():
+  from dafx.training.data_preparation import speech
+
+  voice, rng = speech.voice_of('f1'), np.random.default_rng(0)
+  phrase = 0.1 * speech.say_phrase(voice, rng)[:, np.newaxis]
+  noisy = phrase + 0.03 * rng.standard_normal(phrase.shape)
+  scores = [
+    metrics.pesq(phrase, x, speech.SAMPLE_RATE) for x in (phrase, noisy)
+  ]
+  assert scores[0] == pytest.approx(4.644, abs=0.01)
+  assert scores[1] < 3.0
+
+
+def test_without_the_package_pesq_says_how_to_get_it(model, pairs, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'pesq', None)
+  with pytest.raises(ImportError, match=r"pip install 'dafx\[speech\]'"):
+    evaluators.evaluate(model, str(pairs), with_pesq=True)

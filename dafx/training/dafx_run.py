@@ -10,9 +10,10 @@ A later word wins: the files of --gin_file in their order, then --gin_param.
 """
 
 import pathlib
-import sys
 
 from absl import app, flags, logging
+
+from dafx.training import train_util
 
 FLAGS = flags.FLAGS
 
@@ -41,6 +42,19 @@ flags.DEFINE_multi_string(
 )
 flags.DEFINE_string('input', None, 'process: an audio file, or a folder.')
 flags.DEFINE_string('output', None, 'process: the file or folder to write.')
+flags.DEFINE_integer(
+  'n_plugins',
+  None,
+  'eval, sample, process: use only so many plugins of the chain, from the '
+  'first on.',
+  lower_bound=1,
+)
+flags.DEFINE_string(
+  'single_dir',
+  '',
+  'eval: a run with single_setting.gin, to compare with the best single '
+  'setting.',
+)
 flags.DEFINE_integer('seed', 0, 'Seed of weights, data order and directions.')
 flags.DEFINE_bool(
   'allow_memory_growth', False, 'Take GPU memory as it is needed, not at once.'
@@ -73,22 +87,27 @@ def _profile(save_dir):
   print(profiling.write(measured, save_dir))
 
 
-def _use(save_dir):
+def _use(save_dir, settings):
   from dafx.training import evaluators, inference, models
 
   folder = pathlib.Path(FLAGS.restore_dir or save_dir).expanduser()
   if FLAGS.mode == 'process':
     model = inference.load_model(folder, FLAGS.gin_param)
+    if FLAGS.n_plugins:
+      model.n_plugins = FLAGS.n_plugins
     for path in inference.process(model, FLAGS.input, FLAGS.output):
       print(path)
     return
   model = models.get_model()
   inference.restore_model(model, folder)
+  if FLAGS.n_plugins:
+    model.n_plugins = FLAGS.n_plugins
   name = 'evaluation' if FLAGS.mode == 'eval' else 'samples'
   evaluators.evaluate(
     model,
     output_dir=str(save_dir / name),
     with_metrics=FLAGS.mode == 'eval',
+    settings=settings,
   )
   print(save_dir / name)
 
@@ -105,10 +124,16 @@ def main(argv):
     raise app.UsageError(
       f'--mode={FLAGS.mode} needs --gin_file, such as --gin_file=mastering.gin.'
     )
-  from dafx.training import train_util
-
   train_util.prepare_tensorflow(FLAGS.seed, FLAGS.allow_memory_growth)
   train_util.add_gin_search_paths(FLAGS.gin_search_path)
+  settings = {}
+  if FLAGS.mode == 'eval' and FLAGS.single_dir:
+    import gin
+
+    from dafx.training import inference
+
+    settings['best single setting'] = inference.load_setting(FLAGS.single_dir)
+    gin.clear_config()
   if FLAGS.mode != 'process':
     # trainers, evaluators and models hold names that the files bind.
     import dafx.training.evaluators
@@ -122,45 +147,13 @@ def main(argv):
   elif FLAGS.mode == 'profile':
     _profile(save_dir)
   else:
-    _use(save_dir)
-
-
-def _main_with_messages(argv):
-  """Runs main; faults of the user's end in a message, not in a traceback."""
-  try:
-    main(argv)
-  except KeyboardInterrupt:
-    sys.exit(130)
-  except (
-    ValueError,
-    KeyError,
-    OSError,
-    ArithmeticError,
-    ImportError,
-    RuntimeError,  # a plugin's, soundfile's, gin's for what is not bound
-    TypeError,  # gin's for a macro without value
-  ) as error:
-    logging.debug('Traceback:', exc_info=True)
-    # str() of a KeyError has quotes; gin passes one on without args.
-    is_key = isinstance(error, KeyError) and error.args
-    text = error.args[0] if is_key else error
-    print(f'dafx_run: {text}', file=sys.stderr)
-    sys.exit(1)
-  except Exception as error:
-    # What fails in a graph, such as a plugin or a file, comes wrapped.
-    tensorflow = sys.modules.get('tensorflow')
-    if not tensorflow or not isinstance(error, tensorflow.errors.OpError):
-      raise
-    logging.debug('Traceback:', exc_info=True)
-    # "PluginError: what happened", then a traceback.
-    print(f'dafx_run: {error.message.splitlines()[0]}', file=sys.stderr)
-    sys.exit(1)
+    _use(save_dir, settings)
 
 
 def console_entry_point():
   """The command dafx_run."""
   logging.set_verbosity(logging.INFO)
-  app.run(_main_with_messages)
+  app.run(train_util.with_messages('dafx_run', main))
 
 
 if __name__ == '__main__':

@@ -9,11 +9,9 @@ line printed is the path of the page.
 """
 
 import pathlib
-import sys
 import time
 
 import gin
-import numpy as np
 import soundfile
 import tensorflow as tf
 from absl import app, flags, logging
@@ -69,13 +67,10 @@ def _train(gin_file, params, save_dir):
   return model, history
 
 
-def _mean_metrics(rows, prefix=''):
-  return [float(np.mean([r[prefix + m] for r in rows])) for m in _METRICS]
-
-
 def _make_clip(pair, model, single):
   """Returns a clip of the page: all versions, spectrograms, controls."""
   source, rate = soundfile.read(pair.input_path, always_2d=True)
+  source = inference.prepare(model, source, rate)
   target, _ = soundfile.read(pair.target_path, always_2d=True)
   result = inference.process_audio(model, source, rate)
   versions = {
@@ -87,7 +82,7 @@ def _make_clip(pair, model, single):
   controls = {}
   for processor in model.driven.values():
     figures = plotting.plugin_figures(
-      processor, result.controls[processor.name], result.frame_times_s
+      processor, result.points[processor.name], result.point_times_s
     )
     controls[f'{processor.name}: {processor.plugin.name}'] = [
       plotting.figure_to_png(figure) for figure in figures
@@ -155,31 +150,38 @@ def run(
     output_dir / 'single',
   )
   logging.info('Comparing on the test songs.')
-  single_rows = evaluators.evaluate(
-    single, output_dir=str(output_dir / 'single_evaluation'), n_audio=0
+  setting = {
+    key: value[0].numpy()
+    for key, value in single.predict_controls(tf.zeros([1, 1])).items()
+  }
+  rows = evaluators.evaluate(
+    model,
+    output_dir=str(output_dir / 'evaluation'),
+    settings={'best single setting': setting},
   )
-  rows = evaluators.evaluate(model, output_dir=str(output_dir / 'evaluation'))
+  systems = ('untreated', 'default setting', 'best single setting', 'dafx')
+  pairs = data.find_pairs(data_dir / 'test')
   table = report.Table(
     columns=list(_METRICS.values()),
     rows={
-      'untreated': _mean_metrics(rows, 'untreated_'),
-      'best single setting': _mean_metrics(single_rows),
-      'dafx': _mean_metrics(rows),
+      system: [evaluators.mean_of(rows, system, m) for m in _METRICS]
+      for system in systems
     },
-    caption=f'Distance to the target, mean over {len(rows)} test clips of '
+    caption=f'Distance to the target, mean over {len(pairs)} test clips of '
     'songs that were not trained on.',
   )
   for name, values in table.rows.items():
     numbers = (f'{m} {v:.4f}' for m, v in zip(_METRICS, values, strict=True))
     logging.info('%s: %s', name, ', '.join(numbers))
 
-  pairs = data.find_pairs(data_dir / 'test')
   songs = {}  # the first variant of each song
   for pair in pairs:
     songs.setdefault(pair.name.rsplit('_', 1)[0], pair)
   clips = [_make_clip(pair, model, single) for pair in songs.values()]
   # The song that is neither the best nor the worst.
-  distances = {row['name']: row['mr_stft'] for row in rows}
+  distances = {
+    row['name']: row['mr_stft'] for row in rows if row['system'] == 'dafx'
+  }
   ranked = sorted(clips, key=lambda clip: distances[clip['name']])
   middle = ranked[len(ranked) // 2]
   (output_dir / 'overview.png').write_bytes(middle['spectrogram'])
@@ -229,14 +231,7 @@ def main(argv):
   print(path)
 
 
-def _main_with_messages(argv):
-  try:
-    main(argv)
-  except KeyboardInterrupt:
-    sys.exit(130)
-
-
 if __name__ == '__main__':
   _define_flags()
   logging.set_verbosity(logging.INFO)
-  app.run(_main_with_messages)
+  app.run(train_util.with_messages('demo', main))

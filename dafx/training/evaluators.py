@@ -2,29 +2,29 @@
 
 import csv
 import json
+import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import gin
+import matplotlib.image
 import numpy as np
 import soundfile
 from absl import logging
 
 from dafx import metrics
-from dafx.training import data, inference, train_util
+from dafx.training import data, inference, labels, plotting, train_util
 
-
-def mean_rows(rows: list[Mapping[str, float]]) -> dict[str, float]:
-  """Returns the mean of each distance over files."""
-  return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+# Losses of long files are means over pieces, which bounds their memory.
+_LOSS_PIECE_S = 10.0
 
 
 def write_table(rows: list[Mapping], folder: str | os.PathLike, name: str):
   """Writes rows as <name>.json and <name>.csv.
 
   Args:
-    rows: Values by column.
+    rows: Values by column; None where there is none.
     folder: Where to.
     name: Of the files.
   """
@@ -38,6 +38,192 @@ def write_table(rows: list[Mapping], folder: str | os.PathLike, name: str):
     writer.writerows(rows)
 
 
+def model_loss(model, target, audio, sample_rate: int) -> float:
+  """Returns the loss that a model was trained on, of a whole file.
+
+  Args:
+    model: A `models.ControlModel`.
+    target: Shape [n_samples, n_channels].
+    audio: Of that shape.
+    sample_rate: Of both; they are brought to the model's.
+
+  Returns:
+    Sum of the losses, mean over pieces of 10 s.
+  """
+  target, audio = (
+    inference.resample(
+      np.asarray(x, np.float32), sample_rate, model.sample_rate
+    )
+    for x in (target, audio)
+  )
+  size = int(_LOSS_PIECE_S * model.sample_rate)
+  starts = range(0, max(1, len(target) - size // 2), size)
+  values, weights = [], []
+  for start in starts:
+    # What is left over is part of the last piece.
+    stop = len(target) if start == starts[-1] else start + size
+    pair = target[np.newaxis, start:stop], audio[np.newaxis, start:stop]
+    losses = [loss.get_losses_dict(*pair) for loss in model.loss_objs]
+    values.append(sum(float(v) for d in losses for v in d.values()))
+    weights.append(stop - start)
+  return float(np.average(values, weights=weights))
+
+
+def event_changes(
+  source: np.ndarray,
+  audio: np.ndarray,
+  events: Sequence[labels.Event],
+) -> dict[str, float]:
+  """Measures what became of labelled events, and of all else.
+
+  Args:
+    source: What went in, [n_samples, n_channels].
+    audio: What came out, of that shape.
+    events: What is labelled in the source.
+
+  Returns:
+    Changes of energy in dB, negative where there is less than before:
+    'events_change_db' in all events together, '<kind>_change_db' in those of a
+    kind, 'rest_change_db' outside of them. {} without events.
+  """
+  if not events:
+    return {}
+  n_samples = len(source)
+  masks = {'events': labels.event_mask(tuple(events), n_samples)}
+  for kind in sorted({event.kind for event in events}):
+    masks[kind] = labels.event_mask(tuple(events), n_samples, kind)
+  masks['rest'] = ~masks['events']
+  changes = {}
+  for name, mask in masks.items():
+    before, after = (
+      np.sum(np.asarray(x, np.float64)[mask] ** 2) for x in (source, audio)
+    )
+    with np.errstate(divide='ignore', invalid='ignore'):
+      changes[f'{name}_change_db'] = float(10 * np.log10(after / before))
+  return changes
+
+
+def measure(
+  model,
+  target: np.ndarray,
+  audio: np.ndarray,
+  sample_rate: int,
+  with_pesq: bool = False,
+) -> dict[str, float]:
+  """Returns all distances of a file from its target; lower is better.
+
+  Args:
+    model: A `models.ControlModel`, for its loss.
+    target: Shape [n_samples, n_channels].
+    audio: Of that shape.
+    sample_rate: Of both, in Hz.
+    with_pesq: Whether to give PESQ too, of which higher is better.
+
+  Returns:
+    Those of `metrics.evaluate`; 'mfcc_cosine_rows', as DeepAFx computes it;
+    'rms_difference_db' and 'crest_difference_db', both absolute; 'esr'; 'loss',
+    the model's own. NaN where silence has no value.
+  """
+  values = metrics.evaluate(target, audio, sample_rate)
+  values['mfcc_cosine_rows'] = metrics.mfcc_cosine(
+    target, audio, sample_rate, over='rows'
+  )
+
+  def difference(metric):
+    try:
+      value = abs(metric(target) - metric(audio))
+    except ValueError:  # silence
+      return math.nan
+    return value if math.isfinite(value) else math.nan
+
+  values['rms_difference_db'] = difference(metrics.rms_db)
+  values['crest_difference_db'] = difference(metrics.crest_factor_db)
+  values['esr'] = metrics.esr(target, audio) if np.any(target) else math.nan
+  values['loss'] = model_loss(model, target, audio, sample_rate)
+  if with_pesq:
+    values['pesq'] = metrics.pesq(target, audio, sample_rate)
+  return values
+
+
+def summarize(
+  rows: Sequence[Mapping], n_resamples: int = 2000, seed: int = 0
+) -> list[dict]:
+  """Returns means over files with their confidence, by system and metric.
+
+  Args:
+    rows: As `evaluate` returns them.
+    n_resamples: How often the files are drawn anew for the bootstrap.
+    seed: Of these draws, which are the same for all systems and metrics.
+
+  Returns:
+    {'system', 'metric', 'mean', 'low', 'high', 'n_files'}: low and high are the
+    2.5th and 97.5th percentile of the mean over files drawn with replacement.
+    Files without a value are left out; None if none has one.
+  """
+  table = []
+  for system in dict.fromkeys(row['system'] for row in rows):
+    own = [row for row in rows if row['system'] == system]
+    metric_names = dict.fromkeys(k for row in own for k in row)
+    for metric in metric_names:
+      if metric in ('name', 'system'):
+        continue
+      values = [row.get(metric) for row in own]
+      values = np.array([math.nan if v is None else v for v in values], float)
+      values = values[np.isfinite(values)]
+      entry = {'system': system, 'metric': metric, 'n_files': len(values)}
+      entry.update(mean=None, low=None, high=None)
+      if len(values):
+        rng = np.random.default_rng(seed)
+        draws = rng.integers(len(values), size=(n_resamples, len(values)))
+        low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
+        entry.update(
+          mean=float(values.mean()), low=float(low), high=float(high)
+        )
+      table.append(entry)
+  return table
+
+
+def mean_of(rows: Sequence[Mapping], system: str, metric: str) -> float:
+  """Returns the mean of a metric over the files of a system."""
+  values = [row[metric] for row in rows if row['system'] == system]
+  return float(np.mean(values))
+
+
+def _default_setting(model):
+  return {
+    key: p.default_controls[np.newaxis] for key, p in model.driven.items()
+  }
+
+
+def _random_setting(model, seed):
+  rng = np.random.default_rng(seed)
+  return {
+    key: rng.uniform(size=[1, p.n_controls]).astype(np.float32)
+    for key, p in model.driven.items()
+  }
+
+
+def _without_nan(row):
+  return {
+    key: None
+    if isinstance(value, float) and not math.isfinite(value)
+    else value
+    for key, value in row.items()
+  }
+
+
+def _write_audio(model, base, versions, result, sample_rate):
+  """Writes the sound and the automation of one file."""
+  for side, audio in versions.items():
+    file = base.with_name(f'{base.name}.{side}.wav')
+    inference.write_audio(file, audio, sample_rate)
+  for suffix, raw in (('controls', False), ('controls_raw', True)):
+    file = base.with_name(f'{base.name}.{suffix}.csv')
+    inference.write_controls(model, result, file, raw)
+    image = plotting.stack_figures(inference.plot_controls(model, result, raw))
+    matplotlib.image.imsave(file.with_suffix('.png'), image)
+
+
 @gin.configurable(module='dafx.training')
 def evaluate(
   model,
@@ -46,29 +232,46 @@ def evaluate(
   output_dir: str = '',
   n_audio: int = 8,
   with_metrics: bool = True,
+  with_baselines: bool = True,
+  with_pesq: bool = False,
+  settings: Mapping[str, Mapping] | None = None,
+  seed: int = 0,
 ) -> list[dict]:
   """Runs a model over the pairs of a split and compares with the targets.
 
   Whole files are processed, at their own rate and with all their channels: what
-  is measured is what a user gets.
+  is measured is what a user gets. Both sides are prepared as in training.
 
   Args:
     model: A `models.ControlModel`.
     path: Folder with the splits; see `data`.
     split: Which of them.
-    output_dir: Gets metrics.json and metrics.csv, and below `audio` the first
-      files as input, target and output with their controls; '' writes nothing.
+    output_dir: Gets metrics.json and metrics.csv with a row for each file and
+      system, summary.json and summary.csv (see `summarize`), and below `audio`
+      the first files as input, target and output, with the automation as it was
+      rendered and as the network gave it; '' writes nothing.
     n_audio: Number of files to write the audio of.
     with_metrics: Whether to compare; otherwise only the audio is written.
+    with_baselines: Whether to measure the plugins at their default and at
+      random settings too.
+    with_pesq: Whether to measure PESQ, which is for speech.
+    settings: Further settings to measure, {name: as of
+      `inference.process_audio`}, such as the best single one.
+    seed: Of the random settings, another for each file.
 
   Returns:
-    A row per file: {'name', metric: of the output, 'untreated_' + metric: of
-    the input}.
+    A row per file and system: {'name', 'system', metric: value}, those of
+    `measure`, and of `event_changes` where the pair has labels. Systems are
+    'untreated', 'default setting', the names of `settings`, 'random setting'
+    and 'dafx'. None where there is no value.
 
   Raises:
     FileNotFoundError: No such folder, or no pairs in it.
     ValueError: Pairs that do not fit together.
+    ImportError: The package pesq is not installed.
   """
+  if with_pesq:
+    metrics.require_pesq()
   pairs = data.find_pairs(pathlib.Path(path).expanduser() / split)
   if not with_metrics:
     pairs = pairs[:n_audio]
@@ -77,30 +280,47 @@ def evaluate(
   for position, pair in enumerate(pairs):
     source, rate = soundfile.read(pair.input_path, always_2d=True)
     target, _ = soundfile.read(pair.target_path, always_2d=True)
+    source = inference.prepare(model, source, rate)
+    if model.preprocessor is not None:
+      target = model.preprocessor.process_target(target, rate)
     result = inference.process_audio(model, source, rate)
-    row = {'name': pair.name}
     if with_metrics:
-      row.update(metrics.evaluate(target, result.audio, rate))
-      untreated = metrics.evaluate(target, source, rate)
-      row.update({f'untreated_{k}': v for k, v in untreated.items()})
-    rows.append(row)
+      systems = {'untreated': source}
+      tried = dict(settings or {})
+      if with_baselines:
+        tried = {
+          'default setting': _default_setting(model),
+          **tried,
+          'random setting': _random_setting(model, [seed, position]),
+        }
+      for name, setting in tried.items():
+        systems[name] = inference.process_audio(
+          model, source, rate, setting
+        ).audio
+      systems['dafx'] = result.audio
+      for name, audio in systems.items():
+        row = {'name': pair.name, 'system': name}
+        row.update(measure(model, target, audio, rate, with_pesq))
+        row.update(event_changes(source, audio, pair.events))
+        rows.append(_without_nan(row))
     if output_dir and position < n_audio:
       base = pathlib.Path(output_dir) / 'audio' / pair.name
-      for side, audio in (
-        ('input', source),
-        ('target', target),
-        ('output', result.audio),
-      ):
-        file = base.with_name(f'{base.name}.{side}.wav')
-        inference.write_audio(file, audio, rate)
-      file = base.with_name(f'{base.name}.controls.csv')
-      inference.write_controls(model, result, file)
+      versions = {'input': source, 'target': target, 'output': result.audio}
+      _write_audio(model, base, versions, result, rate)
     progress.update(pair.name)
   progress.close()
   if with_metrics:
-    numbers = [{k: v for k, v in r.items() if k != 'name'} for r in rows]
-    for name, value in mean_rows(numbers).items():
-      logging.info('%s %s: %.4f', split, name, value)
-  if output_dir and with_metrics:
-    write_table(rows, output_dir, 'metrics')
+    table = summarize(rows, seed=seed)
+    for entry in table:
+      if entry['mean'] is not None:
+        logging.info(
+          '%s %s: %s %.4f [%.4f, %.4f]',
+          split,
+          *(entry[k] for k in ('system', 'metric', 'mean', 'low', 'high')),
+        )
+    if output_dir:
+      columns = dict.fromkeys(key for row in rows for key in row)
+      rows = [{key: row.get(key) for key in columns} for row in rows]
+      write_table(rows, output_dir, 'metrics')
+      write_table(table, output_dir, 'summary')
   return rows

@@ -116,7 +116,9 @@ def write_operative_config(folder, step: int):
   """
   # Imports stay in it, so that it can be parsed by itself.
   path = pathlib.Path(folder) / f'operative_config-{step}.gin'
-  path.write_text(gin.operative_config_str(), encoding='utf-8')
+  temporary = path.with_suffix('.partial')
+  temporary.write_text(gin.operative_config_str(), encoding='utf-8')
+  temporary.replace(path)
 
 
 def prepare_tensorflow(seed: int, allow_memory_growth: bool = False):
@@ -140,6 +142,47 @@ def prepare_tensorflow(seed: int, allow_memory_growth: bool = False):
   if allow_memory_growth:
     for device in tf.config.list_physical_devices('GPU'):
       tf.config.experimental.set_memory_growth(device, True)
+
+
+def with_messages(command: str, main):
+  """Returns main for `app.run`, whose faults of the user's end in a message.
+
+  Args:
+    command: Name of the command, which the message begins with.
+    main: Function of argv. Ctrl-C ends it with status 130, a fault with 1; the
+      traceback is in the log at --verbosity=1.
+  """
+
+  def wrapped(argv):
+    try:
+      main(argv)
+      return
+    except KeyboardInterrupt:
+      sys.exit(130)
+    except (
+      ValueError,
+      KeyError,
+      OSError,
+      ArithmeticError,
+      ImportError,
+      RuntimeError,  # a plugin's, soundfile's, gin's for what is not bound
+      TypeError,  # gin's for a macro without value
+    ) as error:
+      # str() of a KeyError has quotes; gin passes one on without args.
+      is_key = isinstance(error, KeyError) and error.args
+      text = error.args[0] if is_key else error
+    except Exception as error:
+      # What fails in a graph, such as a plugin or a file, comes wrapped.
+      tensorflow = sys.modules.get('tensorflow')
+      if not tensorflow or not isinstance(error, tensorflow.errors.OpError):
+        raise
+      # "PluginError: what happened", then a traceback.
+      text = error.message.splitlines()[0]
+    logging.debug('Traceback:', exc_info=True)
+    print(f'{command}: {text}', file=sys.stderr)
+    sys.exit(1)
+
+  return wrapped
 
 
 class Progress:
