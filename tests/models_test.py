@@ -339,9 +339,7 @@ def test_a_frame_is_the_network_on_its_context_alone(kind):
   for t in range(4):
     alone = own(audio[:, t * hop : t * hop + size])
     assert alone.shape[1] == 1
-    np.testing.assert_allclose(
-      embedding[:, t], alone[:, 0], atol=1e-4 * scale
-    )
+    np.testing.assert_allclose(embedding[:, t], alone[:, 0], atol=1e-4 * scale)
   assert np.ptp(embedding, axis=1).max() > 2e-3 * scale
 
 
