@@ -140,7 +140,7 @@ def bypass_nodes(dag: Iterable, names: Collection[str]) -> list:
   kept, output = [], None
   for node in dag:
     name = _node_name(node)
-    keys = [source_of.get(key, key) for key in _node_keys(node)]
+    keys = [source_of.get(key, key) for key in node_keys(node)]
     if name in names:
       source_of[f'{name}/signal'] = keys[0]
       output = keys[0].split('/')[0]

@@ -1,0 +1,297 @@
+"""The three tasks, trained on demonstration data, beside what needs no network.
+
+    python benchmarks/tasks.py --output_dir=build/tasks
+    python benchmarks/tasks.py --output_dir=build/tasks --steps=240
+
+For each task: makes the data, trains by its demo overlay, finds the best single
+setting of the same plugins by the same training, and measures all on the test
+split. Prints and writes one table of each task's main metric (tasks.json,
+tasks.csv); what is there of an earlier call is not done again.
+
+With --steps, one task is also trained with the settings of the published method
+(DeepAFx): one probe whose outcome is credited to whole items, directions of
+independent signs, plugins whose state is never reset and whose latency stays,
+linear scales of all controls, losses aligned within 100 samples. Network, rate,
+data and number of steps are ours. Both are validated alike: fresh state, no
+latency, no alignment. Draws validation loss against time and plugin renders
+(comparison.png) and says after how many renders ours is where the other ends.
+"""
+
+import importlib
+import json
+import pathlib
+import time
+
+import gin
+import matplotlib.image
+import matplotlib.pyplot as plt
+import numpy as np
+import tensorflow as tf
+from absl import app, flags, logging
+
+from dafx import losses, lv2
+from dafx.training import (
+  evaluators,
+  inference,
+  models,
+  plotting,
+  train_util,
+  trainers,
+)
+
+FLAGS = flags.FLAGS
+TASKS = ('distortion', 'nonspeech', 'mastering')
+flags.DEFINE_list('tasks', TASKS, 'Which tasks.')
+flags.DEFINE_string('output_dir', 'build/tasks', 'Gets data, runs and tables.')
+flags.DEFINE_integer('steps', 0, 'Steps of the comparison; 0 for none.')
+flags.DEFINE_string('compare', 'distortion', 'Task of the comparison.')
+flags.DEFINE_multi_string('gin_param', [], 'Bindings that come last.')
+
+# Main metrics, as `evaluators` names them.
+METRICS = {
+  'distortion': ('mr_stft',),
+  'nonspeech': (
+    'events_change_db',
+    'breath_change_db',
+    'pop_change_db',
+    'rest_change_db',
+    'mr_stft',
+    'pesq',
+  ),
+  'mastering': ('mr_stft',),
+}
+
+
+def configure(task, folder, files=(), params=()):
+  """Parses a task's demo overlay anew."""
+  gin.clear_config()
+  with gin.unlock_config():
+    train_util.parse_gin(
+      [f'{task}_demo.gin', *files],
+      [f'data_path = {str(folder / "data" / task)!r}', *params],
+    )
+  tf.keras.utils.set_random_seed(0)
+
+
+def train(task, folder, name, files=()):
+  """Trains, or goes on; returns (model, minutes or None if it was done)."""
+  configure(task, folder, files, FLAGS.gin_param)
+  model = models.get_model()
+  trainer = trainers.Trainer(model)
+  start = time.monotonic()
+  history = trainers.train(trainer=trainer, save_dir=str(folder / task / name))
+  minutes = (time.monotonic() - start) / 60
+  inference.restore_model(model, folder / task / name)
+  return model, minutes if history.get('step') else None
+
+
+def measure_task(task, folder):
+  """Returns the rows of the table of one task."""
+  module = importlib.import_module(f'dafx.training.data_preparation.{task}')
+  module.prepare_demo(folder / 'data' / task)
+  single, _ = train(task, folder, 'single', ['single_setting.gin'])
+  setting = {
+    key: value[0].numpy()
+    for key, value in single.predict_controls(tf.zeros([1, 1])).items()
+  }
+  model, minutes = train(task, folder, 'network')
+  if minutes is not None:
+    logging.info('%s: trained in %.1f minutes.', task, minutes)
+  rows = evaluators.evaluate(
+    model,
+    output_dir=str(folder / task / 'evaluation'),
+    settings={'best single setting': setting},
+  )
+  return [
+    {'task': task, 'minutes': minutes, **entry}
+    for entry in evaluators.summarize(rows)
+    if entry['metric'] in METRICS[task]
+  ]
+
+
+def print_table(table):
+  """Prints mean and confidence interval of each row."""
+  for row in table:
+    if row['mean'] is None:
+      continue
+    interval = f'[{row["low"]:.3f}, {row["high"]:.3f}]'
+    print(
+      f'{row["task"]:<11} {row["metric"]:<17} {row["system"]:<20} '
+      f'{row["mean"]:>8.3f} {interval}'
+    )
+
+
+class Counter:
+  """Counts the items that all renderers render."""
+
+  def __init__(self):
+    self.n_renders = 0
+    self.is_on = True
+    render = lv2.Renderer.render
+    counter = self
+
+    def counted(self, audio, *args, **kwargs):
+      if counter.is_on:
+        counter.n_renders += len(audio)
+      return render(self, audio, *args, **kwargs)
+
+    lv2.Renderer.render = counted
+
+
+class NeverReset:
+  """A renderer whose plugins go on from what they rendered last.
+
+  As in DeepAFx, what renders the output, each plus and each minus of the probes
+  has a history of its own, and none is ever reset.
+  """
+
+  def __init__(self, plugin):
+    self.plain = plugin.renderer
+    self.is_leaking = True
+    options = {**plugin._renderer_options, 'compensate_latency': False}
+    self._new = lambda: lv2.Renderer(
+      sample_rate=plugin.sample_rate, stateful=True, **options
+    )
+    self._streams = {}  # by number of items: outputs, or pluses and minuses
+
+  def render(self, audio, controls=None, hop_size=None):
+    """Renders as `lv2.Renderer` does, or from where it left off."""
+    if not self.is_leaking:
+      return self.plain.render(audio, controls, hop_size)
+    if len(audio) not in self._streams:
+      self._streams[len(audio)] = self._new()
+    return self._streams[len(audio)].render(audio, controls, hop_size)
+
+  def __getattr__(self, name):
+    """Gives what the renderer has that it stands for."""
+    return getattr(self.plain, name)
+
+
+# For each node's plugin.
+PUBLISHED = (
+  'LV2Plugin.n_probes = 1',
+  'LV2Plugin.memory = None',
+  "LV2Plugin.directions = 'rademacher'",
+  'LV2Plugin.warm_up = 0',
+)
+
+
+def trace(task, folder, steps, counter, is_published):
+  """Trains; returns [(seconds, renders, validation loss)]."""
+  params = [
+    f'demo_steps = {steps}',
+    'dafx.training.Trainer.decay_steps = None',
+  ]
+  if is_published:
+    params += [f'effects.{line}' for line in PUBLISHED]
+  configure(task, folder, params=params)
+  model = models.get_model()
+  plain_losses = list(model.loss_objs)
+  leaks = []
+  if is_published:
+    for plugin in model.driven.values():
+      plugin.is_log = np.zeros_like(plugin.is_log)
+      plugin.renderer = NeverReset(plugin)
+      leaks.append(plugin.renderer)
+    # Heads start at the defaults on the linear scale.
+    model = models.ControlModel(
+      model.encoder, model.processor_group, plain_losses, model.sample_rate
+    )
+    aligned_losses = [losses.AlignedLoss(plain_losses, 100, True)]
+  trainer = trainers.Trainer(model)
+  points, seconds = [], 0.0
+  validate, train_step = trainer.validate, trainer.train_step
+
+  def timed_step(batch):
+    nonlocal seconds
+    if is_published:
+      model.loss_objs = aligned_losses
+    start = time.monotonic()
+    values = train_step(batch)
+    float(values['total_loss'])
+    seconds += time.monotonic() - start
+    return values
+
+  def alike(batches):
+    counter.is_on = False
+    model.loss_objs = plain_losses
+    for leak in leaks:
+      leak.is_leaking = False
+    values = validate(batches)
+    for leak in leaks:
+      leak.is_leaking = True
+    counter.is_on = True
+    points.append((seconds, counter.n_renders, values['total_loss']))
+    return values
+
+  trainer.train_step, trainer.validate = timed_step, alike
+  counter.n_renders = 0
+  with gin.unlock_config():
+    gin.parse_config(
+      f'dafx.training.train.steps_per_validation = {max(1, steps // 24)}'
+    )
+  trainers.train(trainer=trainer)
+  return points
+
+
+def compare(task, folder, steps):
+  """Trains both ways, draws and prints what came out."""
+  module = importlib.import_module(f'dafx.training.data_preparation.{task}')
+  module.prepare_demo(folder / 'data' / task)
+  counter = Counter()
+  traces = {
+    name: trace(task, folder, steps, counter, is_published)
+    for name, is_published in (('dafx', False), ('published method', True))
+  }
+  figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), sharey=True)
+  for name, points in traces.items():
+    seconds, renders, values = np.array(points).T
+    for axis, x in zip(axes, (seconds, renders)):
+      axis.plot(x, values, label=name)
+  axes[0].set(xlabel='Seconds of training', ylabel='Validation loss')
+  axes[1].set(xlabel='Plugin renders')
+  axes[1].legend()
+  figure.tight_layout()
+  matplotlib.image.imsave(
+    folder / 'comparison.png', plotting.figure_to_array(figure)
+  )
+  text = json.dumps({'task': task, 'steps': steps, **traces}, indent=2)
+  (folder / 'comparison.json').write_text(text + '\n')
+  ours, theirs = traces['dafx'], traces['published method']
+  _, n_theirs, _ = theirs[-1]
+  goal = min(loss for _, _, loss in theirs)
+  reached = [renders for _, renders, loss in ours if loss <= goal]
+  print(
+    f'{task}, {steps} steps: the published method comes to {goal:.4f} in '
+    f'{n_theirs} renders, dafx to {min(p[2] for p in ours):.4f} in '
+    f'{ours[-1][1]}.'
+  )
+  if reached:
+    share = reached[0] / n_theirs
+    print(f'dafx is there after {reached[0]} renders: {share:.2f} of them.')
+  else:
+    print('dafx did not get there.')
+
+
+def main(argv):
+  """Does what the flags say."""
+  if len(argv) > 1:
+    raise app.UsageError(f'Not a flag: {" ".join(argv[1:])}')
+  train_util.prepare_tensorflow(seed=0)
+  train_util.add_gin_search_paths()
+  folder = pathlib.Path(FLAGS.output_dir).expanduser().absolute()
+  table = []
+  for task in FLAGS.tasks:
+    if task not in TASKS:
+      raise app.UsageError(f'--tasks={task} is none of {", ".join(TASKS)}.')
+    table += measure_task(task, folder)
+  if table:
+    evaluators.write_table(table, folder, 'tasks')
+    print_table(table)
+  if FLAGS.steps:
+    compare(FLAGS.compare, folder, FLAGS.steps)
+
+
+if __name__ == '__main__':
+  logging.set_verbosity(logging.INFO)
+  app.run(train_util.with_messages('tasks', main))
