@@ -291,7 +291,10 @@ def explain(plugin, audio, here: Render, theirs: Render, limit: float):
 
   # Outputs of controls count: some plugins read them back.
   ports = plugin.at_rate(SAMPLE_RATE).ports
-  values = {p.symbol: p.default for p in ports if p.kind == 'control'}
+  # As 32-bit floats: ffmpeg reads what lies halfway between two as the other.
+  values = {
+    p.symbol: float(np.float32(p.default)) for p in ports if p.kind == 'control'
+  }
   time.sleep(1.1)  # seeds made from the clock count seconds
   found = {
     'here, twice': difference(here, again()),

@@ -118,6 +118,14 @@ def test_sounds_as_in_ffmpeg(uri):
   np.testing.assert_allclose(here, theirs.output, rtol=0.0, atol=1e-6)
 
 
+def test_explains_defaults_that_go_with_the_sample_rate():
+  # ffmpeg leaves the factor out; told the products, it gives the same samples.
+  row = host_parity.compare(SWH + 'triplePara', limit=60.0)
+  assert row['difference'] > 0.01
+  assert row['kind'] == 'sample rate'
+  assert row['evidence']['values given'] <= host_parity.TIGHT
+
+
 def test_leaves_nothing_behind():
   done = subprocess.run(
     [sys.executable, '-c', _RENDER_OFTEN, *LEAKS],
