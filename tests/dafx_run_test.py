@@ -123,6 +123,7 @@ def flags_for(home, save_dir, *more):
     (['--mode=eval'], '--mode=eval needs --gin_file'),
     (['--mode=process', '--output=b.wav'], 'needs --input'),
     (['--mode=process', '--input=a.wav'], 'needs --output'),
+    (['--mode=export'], '--mode=export needs --output'),
     (['--gin_file=mastering.gin', 'more'], 'Not a flag: more'),
   ],
 )

@@ -31,7 +31,7 @@ TRAINING_LEVELS = (
   ('models', 'effect_models'),
   ('trainers',),
   ('inference',),
-  ('evaluators', 'data_preparation'),
+  ('evaluators', 'effect_inference', 'data_preparation'),
   ('dafx_run', 'demo'),
 )
 GRADIENTS_LEVELS = (

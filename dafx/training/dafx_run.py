@@ -4,6 +4,7 @@ r"""Trains, evaluates and uses models: the command dafx_run.
     dafx_run --mode=eval --gin_file=mastering.gin --save_dir=/tmp/run1
     dafx_run --mode=process --save_dir=/tmp/run1 --input=mix.wav \
       --output=master.wav
+    dafx_run --mode=export --save_dir=/tmp/run2 --output=amp.nam
     dafx_run --mode=profile --gin_file=blackbox.gin --save_dir=/tmp/profile
 
 A later word wins: the files of --gin_file in their order, then --gin_param.
@@ -17,13 +18,17 @@ from dafx.training import train_util
 
 FLAGS = flags.FLAGS
 
+# Modes that take all they need from a saved run, and the flags they need.
+_SAVED_MODES = {'process': ('input', 'output'), 'export': ('output',)}
+
 flags.DEFINE_enum(
   'mode',
   'train',
-  ['train', 'eval', 'sample', 'process', 'profile'],
+  ['train', 'eval', 'sample', 'process', 'export', 'profile'],
   'train a model; eval it on the test split; sample: write some of that as '
-  'audio; process audio files by a trained model; profile: what a model of an '
-  'effect costs (size, arithmetic, memory, speed), trained or not.',
+  'audio; process audio files by a trained model; export a trained network as '
+  'a .nam file or a SavedModel; profile: what a model of an effect costs '
+  '(size, arithmetic, memory, speed), trained or not.',
 )
 flags.DEFINE_string(
   'save_dir', '~/dafx/run', 'Folder of the run: checkpoints, gin, summaries.'
@@ -41,7 +46,14 @@ flags.DEFINE_multi_string(
   'gin_param', [], 'A gin binding, such as "batch_size = 4"; likewise.'
 )
 flags.DEFINE_string('input', None, 'process: an audio file, or a folder.')
-flags.DEFINE_string('output', None, 'process: the file or folder to write.')
+flags.DEFINE_string(
+  'output', None, 'process, export: the file or folder to write.'
+)
+flags.DEFINE_list(
+  'knobs',
+  None,
+  'process: knobs of a model of an effect, from 0 to 1, such as 0.3,0.8.',
+)
 flags.DEFINE_integer(
   'n_plugins',
   None,
@@ -87,22 +99,52 @@ def _profile(save_dir):
   print(profiling.write(measured, save_dir))
 
 
-def _use(save_dir, settings):
-  from dafx.training import evaluators, inference, models
+def _use_saved(folder):
+  """Processes files by a trained model, or exports it."""
+  from dafx.training import effect_inference, inference
 
-  folder = pathlib.Path(FLAGS.restore_dir or save_dir).expanduser()
-  if FLAGS.mode == 'process':
-    model = inference.load_model(folder, FLAGS.gin_param)
+  model = inference.load_model(folder, FLAGS.gin_param)
+  is_effect = hasattr(model, 'stream')
+  if FLAGS.mode == 'export':
+    if not is_effect:
+      raise ValueError(
+        f'--mode=export takes networks that model effects; '
+        f'{type(model).__name__} sets plugins. Use --mode=process, which '
+        'writes presets and automation.'
+      )
+    effect_inference.export(model, FLAGS.output)
+    print(FLAGS.output)
+    return
+  if is_effect:
+    knobs = [float(k) for k in FLAGS.knobs] if FLAGS.knobs else None
+    paths = effect_inference.process(model, FLAGS.input, FLAGS.output, knobs)
+  else:
     if FLAGS.n_plugins:
       model.n_plugins = FLAGS.n_plugins
-    for path in inference.process(model, FLAGS.input, FLAGS.output):
-      print(path)
+    paths = inference.process(model, FLAGS.input, FLAGS.output)
+  for path in paths:
+    print(path)
+
+
+def _use(save_dir, settings):
+  from dafx.training import effect_inference, evaluators, inference, models
+
+  folder = pathlib.Path(FLAGS.restore_dir or save_dir).expanduser()
+  if FLAGS.mode in _SAVED_MODES:
+    _use_saved(folder)
     return
   model = models.get_model()
   inference.restore_model(model, folder)
   if FLAGS.n_plugins:
     model.n_plugins = FLAGS.n_plugins
   name = 'evaluation' if FLAGS.mode == 'eval' else 'samples'
+  if hasattr(model, 'stream'):
+    rows = effect_inference.evaluate_effect(
+      model, output_dir=str(save_dir / name)
+    )
+    print(effect_inference.describe(rows))
+    print(save_dir / name)
+    return
   evaluators.evaluate(
     model,
     output_dir=str(save_dir / name),
@@ -116,10 +158,10 @@ def main(argv):
   """Does what the flags say."""
   if len(argv) > 1:
     raise app.UsageError(f'Not a flag: {" ".join(argv[1:])}')
-  if FLAGS.mode == 'process':
-    for flag in ('input', 'output'):
+  if FLAGS.mode in _SAVED_MODES:
+    for flag in _SAVED_MODES[FLAGS.mode]:
       if not FLAGS[flag].value:
-        raise app.UsageError(f'--mode=process needs --{flag}.')
+        raise app.UsageError(f'--mode={FLAGS.mode} needs --{flag}.')
   elif not FLAGS.gin_file:
     raise app.UsageError(
       f'--mode={FLAGS.mode} needs --gin_file, such as --gin_file=mastering.gin.'
@@ -134,8 +176,9 @@ def main(argv):
 
     settings['best single setting'] = inference.load_setting(FLAGS.single_dir)
     gin.clear_config()
-  if FLAGS.mode != 'process':
+  if FLAGS.mode not in _SAVED_MODES:
     # trainers, evaluators and models hold names that the files bind.
+    import dafx.training.effect_inference
     import dafx.training.evaluators
     import dafx.training.models
     import dafx.training.trainers  # noqa: F401

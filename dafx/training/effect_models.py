@@ -78,6 +78,13 @@ class EffectModel(tf.keras.Model):
       total += field - 1
     return total
 
+  def make_variables(self):
+    """Makes all variables, so that a checkpoint can be restored into them."""
+    features = {'audio': tf.zeros([1, 1024])}
+    if self.n_knobs:
+      features['knobs'] = tf.zeros([1, self.n_knobs])
+    self(features)
+
   def settling(self, n_samples: int) -> int:
     """Returns how many samples of a crop the losses leave out."""
     if self.burn_in is not None:

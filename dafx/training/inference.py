@@ -104,9 +104,7 @@ def restore_model(model: tf.keras.Model, save_dir: str | os.PathLike):
   """
   folder = pathlib.Path(save_dir).expanduser()
   trainer = trainers.Trainer(model)
-  hop_size = model.encoder.hop_size or 1
-  n_samples = -(-model.sample_rate // hop_size) * hop_size
-  model.predict_controls(tf.zeros([1, n_samples]))
+  model.make_variables()
   trainer.optimizer.build(model.trainable_variables)
   if not (trainer.restore(folder / 'best') or trainer.restore(folder)):
     raise ValueError(f'{folder} holds no checkpoint that can be read.')
@@ -412,20 +410,17 @@ def write_audio(path: str | os.PathLike, audio: np.ndarray, sample_rate: int):
   os.replace(temporary, path)
 
 
-def process(model, input_path: str, output_path: str) -> list[pathlib.Path]:
-  """Runs a model over a file or a folder and writes what it makes.
-
-  Beside each output lie a plot of its controls and of the sound before and
-  after (.png), and the controls themselves: as trajectories (.controls.csv), or
-  as LV2 presets (.presets/) where they do not move.
+def plan_outputs(
+  input_path: str | os.PathLike, output_path: str | os.PathLike
+) -> list[tuple[pathlib.Path, pathlib.Path]]:
+  """Says which file is made of which, and looks at all of them first.
 
   Args:
-    model: A `models.ControlModel`.
     input_path: An audio file, or a folder of them.
     output_path: The file, or the folder that gets files of the same names.
 
   Returns:
-    The audio files that were written.
+    (input, output) of each file.
 
   Raises:
     FileNotFoundError: No such file, or no audio in the folder.
@@ -450,8 +445,31 @@ def process(model, input_path: str, output_path: str) -> list[pathlib.Path]:
         f'--output={output} must end in one of '
         f'{", ".join(data.AUDIO_SUFFIXES)} (or be a folder, if --input is).'
       )
-  progress = train_util.Progress(len(inputs), label='Processing')
-  for path, output in zip(inputs, outputs, strict=True):
+  return list(zip(inputs, outputs, strict=True))
+
+
+def process(model, input_path: str, output_path: str) -> list[pathlib.Path]:
+  """Runs a model over a file or a folder and writes what it makes.
+
+  Beside each output lie a plot of its controls and of the sound before and
+  after (.png), and the controls themselves: as trajectories (.controls.csv), or
+  as LV2 presets (.presets/) where they do not move.
+
+  Args:
+    model: A `models.ControlModel`.
+    input_path: An audio file, or a folder of them.
+    output_path: The file, or the folder that gets files of the same names.
+
+  Returns:
+    The audio files that were written.
+
+  Raises:
+    FileNotFoundError: No such file, or no audio in the folder.
+    ValueError: A file that is no audio, or one that would replace its input.
+  """
+  jobs = plan_outputs(input_path, output_path)
+  progress = train_util.Progress(len(jobs), label='Processing')
+  for path, output in jobs:
     audio, sample_rate = soundfile.read(path, dtype='float32', always_2d=True)
     try:
       prepared = prepare(model, audio, sample_rate)
@@ -474,4 +492,4 @@ def process(model, input_path: str, output_path: str) -> list[pathlib.Path]:
     matplotlib.image.imsave(output.with_suffix('.png'), image)
     progress.update(str(output))
   progress.close()
-  return outputs
+  return [output for _, output in jobs]

@@ -214,6 +214,12 @@ class ControlModel(tf.keras.Model):
     """Returns what of a crop is rendered; [batch, n_samples(, n_channels)]."""
     return audio[:, self.margin : audio.shape[1] - self.margin]
 
+  def make_variables(self):
+    """Makes all variables, so that a checkpoint can be restored into them."""
+    hop_size = self.encoder.hop_size or 1
+    n_samples = -(-self.sample_rate // hop_size) * hop_size
+    self.predict_controls(tf.zeros([1, n_samples]))
+
   def predict_controls(
     self, audio: tf.Tensor, has_margins: bool = False
   ) -> dict[str, tf.Tensor]:

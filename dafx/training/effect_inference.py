@@ -1,0 +1,198 @@
+"""Models of effects in use: on files, in evaluation, in other programs."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+
+import gin
+import matplotlib.image
+import numpy as np
+import soundfile
+import soxr
+from absl import logging
+
+from dafx import metrics, neural, processors
+from dafx.neural import nam
+from dafx.training import inference, plotting, train_util
+
+# Samples that are streamed at once; whole frames, so that nothing is compiled
+# but for the last chunk.
+_CHUNK = 2**15
+
+
+def process_audio(
+  model, audio: np.ndarray, sample_rate: int, knobs=None
+) -> np.ndarray:
+  """Runs a model of an effect over audio of any length, as a stream.
+
+  Args:
+    model: An EffectModel.
+    audio: Shape [n_samples, n_channels]; channels go through one by one.
+    sample_rate: Its rate, in Hz; it is brought to the model's, and back.
+    knobs: In [0, 1], shape [n_knobs]; the middle of all if there are some.
+
+  Returns:
+    Audio of that shape, float32, without the model's latency.
+
+  Raises:
+    ValueError: No samples, some that are not finite, or knobs that the model
+      does not have.
+  """
+  audio = np.asarray(audio, np.float32)
+  if audio.ndim != 2 or not audio.size or not np.isfinite(audio).all():
+    raise ValueError(
+      f'audio has shape {audio.shape}; it must be [n_samples, n_channels], not '
+      'empty, and finite.'
+    )
+  inputs = _knob_inputs(model, knobs, audio.shape[1])
+  n_samples = len(audio)
+  if sample_rate != model.sample_rate:
+    audio = soxr.resample(audio, sample_rate, model.sample_rate)
+  streamer = processors.Streamer(model.processor_group, audio.shape[1])
+  line = np.pad(audio, ((0, streamer.latency), (0, 0))).T
+  chunks = [
+    streamer.process(line[:, start : start + _CHUNK], **inputs).numpy()
+    for start in range(0, line.shape[1], _CHUNK)
+  ]
+  out = np.concatenate(chunks, axis=1).T
+  if sample_rate != model.sample_rate:
+    out = soxr.resample(out, model.sample_rate, sample_rate)
+    out = np.pad(out, ((0, max(n_samples - len(out), 0)), (0, 0)))[:n_samples]
+  return out.astype(np.float32)
+
+
+def _knob_inputs(model, knobs, n_channels):
+  if not model.n_knobs:
+    if knobs is not None and np.size(knobs):
+      raise ValueError(f'knobs={np.asarray(knobs)}: the model has none.')
+    return {}
+  if knobs is None:
+    knobs = np.full(model.n_knobs, 0.5)
+  knobs = np.asarray(knobs, np.float32)
+  in_range = np.all((knobs >= 0.0) & (knobs <= 1.0))
+  if knobs.shape != (model.n_knobs,) or not in_range:
+    raise ValueError(
+      f'knobs={knobs} must be {model.n_knobs} numbers from 0 to 1.'
+    )
+  return {'knobs': np.tile(knobs, [n_channels, 1])}
+
+
+def process(model, input_path: str, output_path: str, knobs=None):
+  """Runs a model over a file or a folder, and writes what it makes.
+
+  Beside each output lies a plot of the sound before and after (.png).
+
+  Args:
+    model: An EffectModel.
+    input_path: An audio file, or a folder of them.
+    output_path: The file, or the folder that gets files of the same names.
+    knobs: As for `process_audio`.
+
+  Returns:
+    The audio files that were written.
+
+  Raises:
+    FileNotFoundError: No such file, or no audio in the folder.
+    ValueError: A file that is no audio, or one that would replace its input.
+  """
+  jobs = inference.plan_outputs(input_path, output_path)
+  progress = train_util.Progress(len(jobs), label='Processing')
+  for path, output in jobs:
+    audio, sample_rate = soundfile.read(path, dtype='float32', always_2d=True)
+    try:
+      out = process_audio(model, audio, sample_rate, knobs)
+    except ValueError as error:
+      raise ValueError(f'{path}: {error}') from error
+    inference.write_audio(output, out, sample_rate)
+    figure = plotting.spectrograms({'before': audio, 'after': out}, sample_rate)
+    image = plotting.figure_to_array(figure)
+    matplotlib.image.imsave(output.with_suffix('.png'), image)
+    progress.update(str(output))
+  progress.close()
+  return [output for _, output in jobs]
+
+
+@gin.configurable(module='dafx.training')
+def evaluate_effect(
+  model, provider=gin.REQUIRED, output_dir: str = '', n_audio: int = 8
+) -> list[dict]:
+  """Compares a model of an effect with recordings that it never heard.
+
+  Args:
+    model: An EffectModel.
+    provider: Recordings of the test split; see `effect_data`.
+    output_dir: Gets metrics.json, and below `audio` the first recordings as
+      input, target and output; '' writes nothing.
+    n_audio: Number of recordings to write the audio of.
+
+  Returns:
+    A row for each recording: {'name', 'knobs', 'esr', 'mae', 'mr_stft',
+    'si_sdr', 'dc', 'polarity'}, as of `dafx.metrics`. The part in which the
+    model settles is left out.
+  """
+  rows, folder = [], pathlib.Path(output_dir)
+  progress = train_util.Progress(len(provider.recordings), label='Evaluating')
+  for name, dry, target, knobs in provider.recordings:
+    out = process_audio(model, dry[:, None], provider.sample_rate, knobs)[:, 0]
+    start = model.settling(len(dry))
+    pair = target[start:].astype(np.float64), out[start:].astype(np.float64)
+    measures = ('esr', 'mae', 'mr_stft', 'si_sdr', 'dc', 'polarity')
+    row = {'name': name, 'knobs': [float(k) for k in knobs]}
+    row.update({key: getattr(metrics, key)(*pair) for key in measures})
+    if row['polarity'] < -0.3:
+      logging.warning('%s comes out upside down (ESR near 4).', name)
+    rows.append(row)
+    if output_dir and len(rows) <= n_audio:
+      for kind, audio in (('input', dry), ('target', target), ('output', out)):
+        path = folder / 'audio' / f'{len(rows) - 1}_{kind}.wav'
+        inference.write_audio(path, audio[:, None], provider.sample_rate)
+    progress.update(f'{name}: ESR {row["esr"]:.4f}')
+  progress.close()
+  if output_dir:
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(rows, indent=2) + '\n'
+    (folder / 'metrics.json').write_text(text, encoding='utf-8')
+  return rows
+
+
+def describe(rows: list[Mapping]) -> str:
+  """Returns what `evaluate_effect` found as text, and a verdict by ESR."""
+  lines = ['recording                          ESR   MR-STFT   SI-SDR (dB)']
+  for row in rows:
+    lines.append(
+      f'{row["name"][-30:]:30} {row["esr"]:8.4f} {row["mr_stft"]:8.3f} '
+      f'{row["si_sdr"]:10.1f}'
+    )
+  esr = float(np.mean([row['esr'] for row in rows]))
+  steps = ((0.01, 'very close'), (0.035, 'close'), (0.1, 'audibly different'))
+  words = next((word for limit, word in steps if esr < limit), 'not alike')
+  lines.append(f'mean ESR {esr:.4f}: {words}')
+  return '\n'.join(lines)
+
+
+def export(model, path: str | os.PathLike, block_size: int = 512):
+  """Writes the network of a model for use outside of Python.
+
+  Args:
+    model: An EffectModel of one network.
+    path: Ends in .nam for a file of Neural Amp Modeler (WaveNet or LSTM without
+      knobs); any other is the folder of a SavedModel that streams.
+    block_size: Samples per call of the SavedModel.
+
+  Raises:
+    ValueError: A model of more than a network, or one that the .nam format does
+      not have.
+  """
+  path = pathlib.Path(path).expanduser()
+  nodes = list(processors.nodes(model.processor_group).values())
+  if len(nodes) != 1 or not hasattr(nodes[0], 'macs_per_sample'):
+    raise ValueError(
+      'What can be exported is a model of one network of dafx.neural; this one '
+      f'has the nodes {", ".join(n.name for n in nodes)}.'
+    )
+  path.parent.mkdir(parents=True, exist_ok=True)
+  if path.suffix == '.nam':
+    nam.write(path, nodes[0], model.sample_rate)
+  else:
+    neural.export_saved_model(nodes[0], path, block_size)
