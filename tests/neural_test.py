@@ -17,10 +17,11 @@ SIZES = {
   '2500-S': (5, 13, 10, 133333),
   '2500-L': (10, 5, 3, 118097),
 }
-# Numbers of parameters of NablAFx's configurations, which the appendix of
-# Comunità et al., 2025, has in thousands, rounded. (Its table 38 has S4-F-S-16
-# as 89.0k, a misprint of 8.8k.) First without knobs: none, tfilm, tiny_tfilm,
-# tvfilm; then with one and with four: film, tfilm, tiny_tfilm, tvfilm.
+# Numbers of parameters of NablAFx 1.0.0's own modules, built with the sizes of
+# its configurations and counted. (Comunità et al., 2025, give S4-F-S-16 as
+# 89.0k in table 38, a misprint of 8.8k.) First without knobs: none, tfilm,
+# tiny_tfilm, tvfilm; then with one and with four: film, tfilm, tiny_tfilm,
+# tvfilm.
 TCN = {
   '45-S': (
     (7457, 39457, 16997, 17217),
@@ -114,7 +115,7 @@ def named(table, kinds):
 
 @pytest.mark.parametrize('gated', [False, True])
 @pytest.mark.parametrize('size', SIZES)
-def test_convolutional_networks_have_the_published_sizes(size, gated):
+def test_convolutional_networks_have_the_sizes_of_nablafx(size, gated):
   n_blocks, kernel_size, growth, receptive_field = SIZES[size]
   table = {size: (GCN if gated else TCN)[size]}
   for _, kind, n_knobs, expected in named(table, CONDITIONINGS):
@@ -130,7 +131,7 @@ def test_convolutional_networks_have_the_published_sizes(size, gated):
     assert net.receptive_field == receptive_field
 
 
-def test_s4_has_the_published_sizes():
+def test_s4_has_the_sizes_of_nablafx():
   for size, kind, n_knobs, expected in named(S4, CONDITIONINGS):
     net = neural.S4(*size, conditioning=kind, n_knobs=n_knobs)
     assert (size, kind, n_knobs, net.n_parameters) == (
@@ -141,7 +142,7 @@ def test_s4_has_the_published_sizes():
     )
 
 
-def test_lstm_has_the_published_sizes():
+def test_lstm_has_the_sizes_of_nablafx():
   for size, kind, n_knobs, expected in named(LSTM, ('fixed', 'tvcond')):
     net = neural.Rnn('lstm', size, conditioning=kind, n_knobs=n_knobs)
     assert (size, kind, n_knobs, net.n_parameters) == (

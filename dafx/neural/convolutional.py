@@ -96,7 +96,7 @@ class DilatedConv(base.Network):
   Each output sample depends on the input up to it: residuals are aligned, where
   NablAFx's causal ones are a sample late. Before the first sample there was
   silence. The linear map of a GCN's last block goes nowhere; it is there
-  because it is in the published numbers of parameters.
+  because it is in NablAFx's numbers of parameters.
 
   Args:
     n_blocks: Number of blocks.
