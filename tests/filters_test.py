@@ -135,6 +135,20 @@ def test_coefficients_change_as_in_the_recursion(n_samples, n_frames):
     np.testing.assert_allclose(end[i], state, atol=2e-6 * scale)
 
 
+@pytest.mark.parametrize('compiled', [False, True])
+def test_items_may_share_their_coefficients(compiled):
+  # TensorFlow's own broadcasting was wrong here, from the third item on.
+  rng = np.random.default_rng(7)
+  audio = rng.standard_normal([4, 16384]).astype(np.float32)
+  sos = core.design_biquads(
+    ['low_pass'], [[[2e4]]], [[[0.7]]], [[[0.0]]], SAMPLE_RATE
+  )
+  run = tf.function(core.sosfilt) if compiled else core.sosfilt
+  expected = scipy.signal.sosfilt(sos[0, 0].numpy(), audio.astype(float))
+  found = run(tf.constant(audio), sos)[0]
+  np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_state_goes_on_across_calls():
   rng = np.random.default_rng(1)
   audio = rng.standard_normal([1, 3000]).astype(np.float32)

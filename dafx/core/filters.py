@@ -314,7 +314,11 @@ def _filter_frames(audio, sos, state, hop):
   starts = start_free + _free_states(frame_starts, step, n_chunks)
 
   # In single precision: the bulk of the work.
-  output = chunks @ tf.cast(_toeplitz(response), tf.float32)
+  within = tf.cast(_toeplitz(response), tf.float32)
+  # TensorFlow 2.21's float32 product (oneDNN) of [4, 1, J, C] with [1, 1, C, C]
+  # is wrong from the third item on, or reads beyond its memory.
+  within = tf.broadcast_to(within, [batch_size, *within.shape[1:]])
+  output = chunks @ within
   output += tf.cast(tf.matmul(starts, outof, transpose_b=True), tf.float32)
   output = tf.reshape(output, [batch_size, n_frames, n_chunks * chunk])
   return tf.reshape(output[:, :, :hop], [batch_size, -1]), state
