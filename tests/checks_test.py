@@ -6,11 +6,21 @@ import math
 import pytest
 
 from dafx import lv2
-from dafx.lv2 import cards, checks
+from dafx.lv2 import cards, checks, processes
 
 TEST = 'urn:dafx-test:'
 CALF = 'http://calf.sourceforge.net/plugins/'
 LSP = 'http://lsp-plug.in/plugins/lv2/'
+
+
+@pytest.fixture(scope='module', autouse=True)
+def own_cache(tmp_path_factory):
+  """Keeps what probes find out of the user's cache."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
+    processes.stop_workers()
+    yield
+    processes.stop_workers()
 
 
 def control(card, symbol):
