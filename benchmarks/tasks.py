@@ -41,7 +41,7 @@ from dafx.training import (
 
 FLAGS = flags.FLAGS
 TASKS = ('distortion', 'nonspeech', 'mastering')
-flags.DEFINE_list('tasks', TASKS, 'Which tasks.')
+flags.DEFINE_list('tasks', list(TASKS), 'Which tasks.')
 flags.DEFINE_string('output_dir', 'build/tasks', 'Gets data, runs and tables.')
 flags.DEFINE_integer('steps', 0, 'Steps of the comparison; 0 for none.')
 flags.DEFINE_string('compare', 'distortion', 'Task of the comparison.')
@@ -54,7 +54,7 @@ METRICS = {
     'events_change_db',
     'breath_change_db',
     'pop_change_db',
-    'rest_change_db',
+    'rest_change_abs_db',
     'mr_stft',
     'pesq',
   ),
@@ -102,6 +102,9 @@ def measure_task(task, folder):
     output_dir=str(folder / task / 'evaluation'),
     settings={'best single setting': setting},
   )
+  for row in rows:
+    if row.get('rest_change_db') is not None:
+      row['rest_change_abs_db'] = abs(row['rest_change_db'])
   return [
     {'task': task, 'minutes': minutes, **entry}
     for entry in evaluators.summarize(rows)
@@ -167,24 +170,17 @@ class NeverReset:
     return getattr(self.plain, name)
 
 
-# For each node's plugin.
-PUBLISHED = (
-  'LV2Plugin.n_probes = 1',
-  'LV2Plugin.memory = None',
-  "LV2Plugin.directions = 'rademacher'",
-  'LV2Plugin.warm_up = 0',
-)
-
-
 def trace(task, folder, steps, counter, is_published):
   """Trains; returns [(seconds, renders, validation loss)]."""
   params = [
     f'demo_steps = {steps}',
     'dafx.training.Trainer.decay_steps = None',
   ]
+  files = []
   if is_published:
-    params += [f'effects.{line}' for line in PUBLISHED]
-  configure(task, folder, params=params)
+    files = ['gradients/spsa_whole_item.gin']
+    params += ['effects.LV2Plugin.warm_up = 0']
+  configure(task, folder, files, params)
   model = models.get_model()
   plain_losses = list(model.loss_objs)
   leaks = []
