@@ -16,9 +16,10 @@ and does only what is missing when the command is given again.
 
 import importlib
 import pathlib
-import sys
 
 from absl import app, flags, logging
+
+from dafx.training import train_util
 
 FLAGS = flags.FLAGS
 _TASKS = ('distortion', 'nonspeech', 'mastering')
@@ -186,21 +187,11 @@ def main(argv):
     print(output_dir)
 
 
-def _main_with_messages(argv):
-  try:
-    main(argv)
-  except KeyboardInterrupt:
-    sys.exit(130)
-  except (ValueError, OSError, RuntimeError) as error:
-    print(f'dafx_prepare: {error}', file=sys.stderr)
-    sys.exit(1)
-
-
 def console_entry_point():
   """The command dafx_prepare."""
   _define_flags()
   logging.set_verbosity(logging.INFO)
-  app.run(_main_with_messages)
+  app.run(train_util.with_messages('dafx_prepare', main))
 
 
 if __name__ == '__main__':
