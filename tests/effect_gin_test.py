@@ -15,6 +15,7 @@ RATE = 48000
 SMALL = [
   'MultiResolutionStftLoss.resolutions = ((256, 64, 128),)',
   'EffectModel.burn_in = 0',
+  'EffectModel.n_start_steps = 3',
 ]
 KNOBS = ["net_inputs = ['audio', 'knobs']", 'n_knobs = 2']
 FILM = ('film', 'tfilm', 'tiny_tfilm', 'tvfilm')
@@ -34,6 +35,9 @@ FAMILIES = {
   'lstm_96': ('blackbox', ['lstm'], ['n_units = 96']),
   'lstm_fixed': ('blackbox', ['lstm'], conditioned('fixed')),
   'lstm_tvcond': ('blackbox', ['lstm'], conditioned('tvcond')),
+  'tcn_demo': ('blackbox_demo', [], []),
+  'gray_demo': ('graybox_demo', [], []),
+  'gray_dynamics': ('graybox_demo', ['graybox_dynamics'], []),
   's4_l': ('blackbox', ['sizes/s4_l'], []),
   **{f's4_{c}': ('blackbox', [], conditioned(c)) for c in FILM},
   **{f'tcn_{c}': ('blackbox', ['tcn'], conditioned(c)) for c in FILM},

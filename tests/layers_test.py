@@ -24,6 +24,7 @@ TRAINING_LEVELS = (
     'encoders',
     'train_util',
     'checkpoints',
+    'pretraining',
   ),
   ('data', 'report', 'summaries'),
   ('tfrecords', 'effect_pairs'),

@@ -1,12 +1,13 @@
 """Models that are an effect themselves: audio, and knobs, in; audio out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import ddsp
 import gin
 import tensorflow as tf
 
 from dafx import processors
+from dafx.training import pretraining
 
 tfkl = tf.keras.layers
 
@@ -27,10 +28,16 @@ class EffectModel(tf.keras.Model):
     burn_in: Samples at the start of a crop that losses leave out, in which the
       state of the model settles. None for its receptive field, but at most half
       of the crop; 0 for a model without bounds, such as a recurrent one.
+    starts: What networks inside of the graph start from, by node: 'tanh' for a
+      waveshaper, 'impulse' or the path of an impulse response for a filter; see
+      `pretraining.fit_nodes`. None leaves them random.
+    n_start_steps: Updates by which each of these is fitted.
     name: Name of the model.
 
   Raises:
-    ValueError: A DAG that cannot run, or an input that no data give.
+    ValueError: A DAG that cannot run, an input that no data give, or a start
+      that there is not.
+    FileNotFoundError: There is no such impulse response.
   """
 
   def __init__(
@@ -39,6 +46,8 @@ class EffectModel(tf.keras.Model):
     losses: Sequence[tfkl.Layer] = gin.REQUIRED,
     sample_rate: int = 48000,
     burn_in: int | None = None,
+    starts: Mapping[str, str] | None = None,
+    n_start_steps: int = 2000,
     name: str = 'effect_model',
   ):
     super().__init__(name=name)
@@ -49,6 +58,9 @@ class EffectModel(tf.keras.Model):
     self.driven = {}  # No encoder sets controls from outside.
     processors.check_dag(processor_group.dag, {'audio', 'target', 'knobs'})
     processors.connect_controllers(processor_group)
+    pretraining.fit_nodes(
+      processor_group, starts or {}, sample_rate, n_start_steps
+    )
     self._streamer = None
 
   @property
