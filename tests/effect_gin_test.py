@@ -151,6 +151,8 @@ def test_task_trains_on_a_recording(task, files, recordings, tmp_path):
   assert history['step'] == [1, 2, 3] and history['valid_step'] == [3]
   assert np.isfinite(history['total_loss']).all()
   assert list((tmp_path / 'run').glob('ckpt-3*'))
+  drawn = {p.stem for p in (tmp_path / 'run').glob('blocks/*.png')}
+  assert ({'eq1_response', 'shaper_curve'} <= drawn) == (task == 'graybox')
 
 
 def test_a_plugin_is_cloned_by_its_uri(tmp_path):

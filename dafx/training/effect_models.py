@@ -7,7 +7,7 @@ import gin
 import tensorflow as tf
 
 from dafx import processors
-from dafx.training import pretraining
+from dafx.training import block_plots, pretraining
 
 tfkl = tf.keras.layers
 
@@ -157,6 +157,11 @@ class EffectModel(tf.keras.Model):
   def get_audio_from_outputs(outputs) -> tf.Tensor:
     """Returns the audio of `call`'s outputs."""
     return outputs['audio_synth']
+
+  def block_figures(self, outputs) -> dict:
+    """Draws the blocks of a gray box; see `block_plots.block_figures`."""
+    group = self.processor_group
+    return block_plots.block_figures(group, outputs, self.sample_rate)
 
   @staticmethod
   def port_values(outputs) -> dict[str, tf.Tensor]:

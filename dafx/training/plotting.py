@@ -515,6 +515,33 @@ def training_curves(steps, losses_by_name):
   return fig
 
 
+def lines(x, lines_by_name, x_label, y_label, title='', log=False):
+  """Draws curves over one axis.
+
+  Args:
+    x: Shape [n_points].
+    lines_by_name: {name: values [n_points]}; a legend names several.
+    x_label: Quantity and unit of x.
+    y_label: That of the values.
+    title: Heading of the figure.
+    log: Whether the axis of x is logarithmic.
+
+  Returns:
+    matplotlib Figure.
+  """
+  fig, (ax,) = _panels(1, 1, height=3.0)
+  for name, values in lines_by_name.items():
+    color = color_of(name) if name else COLORS['after']
+    ax.plot(x, values, label=name, color=color)
+  if log:
+    ax.set_xscale('log')
+  _label(ax, x_label, y_label)
+  _heading(fig, title)
+  if len(lines_by_name) > 1:
+    _legend(fig, ax)
+  return fig
+
+
 # ----------------------------------------------------------------- Checks ----
 def _checked_audio(audio_by_name, sample_rate):
   """Gives dict of name to float64 [n_samples, n_channels], or raises."""

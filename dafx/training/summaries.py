@@ -1,9 +1,11 @@
 """What a training run writes for TensorBoard."""
 
+import pathlib
+
 import numpy as np
 import tensorflow as tf
 
-from dafx.training import plotting
+from dafx.training import block_plots, plotting
 
 
 def write_steps(writer, trainer, losses, seconds_per_step, wait_fraction):
@@ -28,7 +30,7 @@ def write_steps(writer, trainer, losses, seconds_per_step, wait_fraction):
         tf.summary.scalar(f'gradients/{processor.name}/{name}', value)
 
 
-def write_examples(writer, trainer, batch, losses, n_examples=2):
+def write_examples(writer, trainer, batch, losses, folder, n_examples=2):
   """Writes validation losses, and what the first items look and sound like.
 
   Args:
@@ -36,6 +38,7 @@ def write_examples(writer, trainer, batch, losses, n_examples=2):
     trainer: The Trainer.
     batch: Features of the first validation batch.
     losses: {name: mean over all validation batches}.
+    folder: Where the blocks of a gray box are drawn as files, below 'blocks'.
     n_examples: Items to show.
   """
   model = trainer.model
@@ -79,3 +82,9 @@ def write_examples(writer, trainer, batch, losses, n_examples=2):
       )
       image = plotting.stack_figures(figures)
       tf.summary.image(f'controls/{processor.name}', image[None])
+    if hasattr(model, 'block_figures'):
+      figures = model.block_figures(outputs)
+      block_plots.write(figures, pathlib.Path(folder) / 'blocks')
+      for name, figure in figures.items():
+        image = plotting.figure_to_array(figure)
+        tf.summary.image(f'blocks/{name}', image[None])

@@ -487,7 +487,11 @@ class _Run:
     )
     if self.writers:
       summaries.write_examples(
-        self.writers['valid'], self.trainer, self.valid_batches[0], losses
+        self.writers['valid'],
+        self.trainer,
+        self.valid_batches[0],
+        losses,
+        self.folder,
       )
     if is_best:
       self.save('best')
