@@ -1,6 +1,8 @@
 # `make` alone lists the targets. VENV=... puts the environment elsewhere.
 export VENV ?= .venv
 DEMO_ARGS ?=
+# Each starts TensorFlow, which takes about 1 GB.
+TEST_WORKERS ?= 2
 
 RUN := $(VENV)/bin/python -m
 MAKEFLAGS += --no-print-directory
@@ -18,10 +20,10 @@ demo: setup  ## train on the bundled audio, write build/demo; DEMO_ARGS='...'
 	@$(RUN) dafx.training.demo --output_dir=build/demo $(DEMO_ARGS)
 
 test: lint  ## style and the quick tests
-	@$(RUN) pytest -m 'not slow'
+	@$(RUN) pytest -n $(TEST_WORKERS) --dist loadfile -m 'not slow'
 
 test-all: lint  ## style and all tests
-	@$(RUN) pytest
+	@$(RUN) pytest -n $(TEST_WORKERS) --dist loadfile
 
 lint: setup
 	@$(RUN) ruff format --check .

@@ -43,6 +43,7 @@ _EXTRAS_REQUIRE = {
     'nbformat',
     'pesq>=0.0.4',
     'pytest>=8',
+    'pytest-xdist',
     'ruff==0.17.5',
     'setuptools>=77',  # packaging_test.py builds a wheel with it.
   ],
