@@ -33,6 +33,7 @@ _INSTALL_REQUIRES = [
 ]
 
 _EXTRAS_REQUIRE = {
+  'benchmarks': ['cma>=4'],
   # Pitch functions of DDSP. Its build downloads the weights and needs
   # `--no-build-isolation`.
   'crepe': ['crepe>=0.0.12'],

@@ -11,6 +11,9 @@ Parts:
   of a log-spectral one; and, as the first measurements had it, bursts of tones
   for a cotangent of noise. --all_plugins goes through all that is installed, at
   random settings (minutes).
+- trajectories, chain: how many renders learning takes, of every estimator, of
+  finite differences and of CMA-ES; see learning.py, which needs the package cma
+  (minutes each, not by default).
 
 Seeds are fixed. Each line shows the target, what came out, and whether it was
 reached.
@@ -32,7 +35,8 @@ flags.DEFINE_bool('all_plugins', False, 'Audio: all installed effects too.')
 flags.DEFINE_integer('n_plugins', 0, 'With --all_plugins: a sample; 0 for all.')
 flags.DEFINE_string('json', '', 'File to write figures to.')
 
-_PARTS = ('parameters', 'audio')
+_LEARNING = ('trajectories', 'chain')
+_PARTS = ('parameters', 'audio', *_LEARNING)
 
 _CALF = 'http://calf.sourceforge.net/plugins/'
 _LSP = 'http://lsp-plug.in/plugins/lv2/'
@@ -421,6 +425,12 @@ def main(argv):
     measure_audio(report)
     if FLAGS.all_plugins:
       measure_all_plugins(report, FLAGS.n_plugins)
+  if set(parts) & set(_LEARNING):
+    import learning  # which needs cma
+
+    for name in _LEARNING:
+      if name in parts:
+        learning.run(name)
   if FLAGS.json:
     with open(FLAGS.json, 'w', encoding='utf-8') as file:
       json.dump(report.rows, file, indent=1)
