@@ -294,22 +294,20 @@ def test_killed_at_ten_random_times_it_goes_on_as_if_it_had_not_been(
 
   def run(save_dir, n_lines=None):
     """Returns what was printed; killed some time after so many lines."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
       [sys.executable, '-c', _KILLED, here, str(folder), str(save_dir)],
       env=environment,
       stdout=subprocess.PIPE,
       stderr=subprocess.DEVNULL,
       text=True,
-    )
-    lines = []
-    for line in process.stdout:
-      lines.append(line.split())
-      if n_lines is not None and len(lines) == n_lines:
-        # Anywhere in a step or in the checkpoint behind it.
-        time.sleep(rng.uniform(0, 0.3))
-        process.kill()
-        n_lines = None
-    process.wait()
+    ) as process:
+      lines = []
+      for line in process.stdout:
+        lines.append(line.split())
+        if len(lines) == n_lines:
+          # Anywhere in a step or in the checkpoint behind it.
+          time.sleep(rng.uniform(0, 0.3))
+          process.kill()
     return [row for row in lines if len(row) == 2], process.returncode
 
   rng = np.random.default_rng(0)
