@@ -72,8 +72,8 @@ def learn(input_gradient, n_steps=80):
   return values / values[0]
 
 
-def test_reversal_learns_a_synth_through_tube_and_limiter():
-  assert learn('reversal')[-10:].mean() < 0.05
+def test_a_synth_is_learned_through_tube_and_limiter():
+  assert learn('adjoint')[-10:].mean() < 0.05
 
 
 def test_as_a_wire_they_stand_in_the_way():

@@ -430,6 +430,8 @@ class LV2Plugin(ddsp.processors.Processor):
   def _carry_audio_gradient(self, audio, controls):
     """Returns zeros in the shape of the output with a gradient to the audio."""
     n_out = self.n_channels_out(audio.shape[-1])
+    # Read here, so that a gradient asked for twice is the same.
+    n_calls = tf.identity(self.input_choice[1])
 
     @tf.custom_gradient
     def carry(audio):
@@ -446,7 +448,7 @@ class LV2Plugin(ddsp.processors.Processor):
         self._ways_to_audio(audio.shape[-1], n_out)
         result = tf.numpy_function(
           self.audio_gradient,
-          [audio, controls, upstream],
+          [audio, controls, upstream, n_calls],
           tf.float32,
           stateful=False,
         )
@@ -595,13 +597,17 @@ class LV2Plugin(ddsp.processors.Processor):
       stats[f'clipped_share/{symbol}'] = float(is_clipped[..., i].mean())
     self.gradient_stats = stats
 
-  def audio_gradient(self, audio, controls, upstream) -> np.ndarray:
+  def audio_gradient(
+    self, audio, controls, upstream, n_calls=None
+  ) -> np.ndarray:
     """Estimates the gradient to the audio, by `input_gradient`.
 
     Args:
       audio: Shape [batch, n_samples, n_channels].
       controls: In port units, shape [batch, n_frames, n_controls].
       upstream: Gradient to the output, [batch, n_samples, n_channels out].
+      n_calls: How often it was asked before, for the directions and for when
+        'adjoint' checks itself; counted by default.
 
     Returns:
       Gradient of the shape of the audio, float32.
@@ -610,6 +616,8 @@ class LV2Plugin(ddsp.processors.Processor):
       ValueError: A way that does not fit the numbers of channels.
     """
     n_items, n_samples, n_channels = audio.shape
+    choice, counted = (int(value) for value in self.input_choice.numpy())
+    n_calls = counted if n_calls is None else int(n_calls)
     if self._is_mono_plugin and n_channels > 1:
 
       def as_items(signals):
@@ -619,6 +627,7 @@ class LV2Plugin(ddsp.processors.Processor):
         as_items(audio),
         np.repeat(controls, n_channels, axis=0),
         as_items(upstream),
+        n_calls,
       )
       return np.moveaxis(gradient.reshape(n_items, n_channels, -1), 1, -1)
     n_frames = controls.shape[1]
@@ -632,15 +641,27 @@ class LV2Plugin(ddsp.processors.Processor):
       values = values[:, ::-1] if backwards else values
       return self.render(signals.astype(np.float32), values)
 
-    ways = self._ways_to_audio(audio.shape[-1], upstream.shape[-1])
+    ways = self._ways_to_audio(audio.shape[-1], upstream.shape[-1], n_calls)
     if self.input_gradient == 'adjoint':
-      gradient = self._checked_adjoint(ways, render, audio, upstream)
+      is_due = n_calls in _CHECKED_CALLS or n_calls % _CALLS_PER_CHECK == 0
+      if is_due or choice < 0:
+        choice = self._choose_adjoint(ways, render, audio, upstream, n_calls)
+      factor = float(self.input_factor.numpy())
     else:
-      gradient = next(iter(ways.values()))(render, audio, upstream)
+      choice, factor = 0, 1.0
+    self.input_choice.assign([choice, n_calls + 1])
+    # -1: no cotangent to tell them apart by, so nothing to go wrong with.
+    way = list(ways.values())[max(choice, 0)]
+    gradient = factor * way(render, audio, upstream)
     return gradient[:, :n_samples].astype(np.float32)
 
-  def _ways_to_audio(self, n_in, n_out):
+  def _ways_to_audio(self, n_in, n_out, step=0):
     """Returns functions (render, audio, upstream) -> gradient, by name.
+
+    Args:
+      n_in: Channels of the audio.
+      n_out: Channels of the output.
+      step: For the random directions.
 
     Raises:
       ValueError: `input_gradient` does not fit the numbers of channels.
@@ -665,6 +686,7 @@ class LV2Plugin(ddsp.processors.Processor):
         gradients.gain_filter_adjoint,
         sample_rate=self.sample_rate,
         seed=self.seed,
+        step=step,
       )
     if n_in == n_out or 1 in (n_in, n_out):
       ways['straight_through'] = wire
@@ -677,32 +699,37 @@ class LV2Plugin(ddsp.processors.Processor):
       )
     return {self.input_gradient: ways[self.input_gradient]}
 
-  def _checked_adjoint(self, ways, render, audio, upstream):
-    """Returns the gradient by the way that agrees best with differences."""
-    choice, n_calls = self.input_choice.numpy()
-    is_due = n_calls in _CHECKED_CALLS or n_calls % _CALLS_PER_CHECK == 0
-    if is_due or choice < 0:
-      found = gradients.choose_adjoint(
-        render, audio, upstream, ways, seed=self.seed, step=int(n_calls)
-      )
-      if not found:  # no cotangent: nothing to tell them apart by
-        return gradients.reversal_adjoint(render, audio, upstream)
-      best, agreement = next(iter(found.items()))
-      listed = ', '.join(f'{n} {a.cosine:.3f}' for n, a in found.items())
-      if agreement.cosine <= 0.0:
-        best = 'straight_through' if 'straight_through' in ways else best
-        agreement = gradients.Agreement(0.0, 1.0)
-        _log.warning(
-          'No gradient to the audio of %s agrees with differences (%s); it '
-          'gets that of %s.', self.name, listed, best,
-        )  # fmt: skip
-      else:
-        _log.info(
-          'The gradient to the audio of %s is by %s, times %.3f (cosine to '
-          'differences: %s).', self.name, best, agreement.factor, listed,
-        )  # fmt: skip
-      choice = list(ways).index(best)
-      self.input_factor.assign(agreement.factor)
-    self.input_choice.assign([choice, n_calls + 1])
-    way = list(ways.values())[choice]
-    return float(self.input_factor.numpy()) * way(render, audio, upstream)
+  def _choose_adjoint(self, ways, render, audio, upstream, n_calls):
+    """Returns which way agrees best with differences; sets its factor.
+
+    Args:
+      ways: Functions (render, audio, upstream) -> gradient, by name.
+      render: As they take it.
+      audio: Shape [batch, n_samples, n_channels].
+      upstream: Gradient to the output.
+      n_calls: For the directions.
+
+    Returns:
+      The index of the way; -1 if no cotangent is there to tell by.
+    """
+    found = gradients.choose_adjoint(
+      render, audio, upstream, ways, seed=self.seed, step=n_calls
+    )
+    if not found:
+      return -1
+    best, agreement = next(iter(found.items()))
+    listed = ', '.join(f'{n} {a.cosine:.3f}' for n, a in found.items())
+    if agreement.cosine <= 0.0:
+      best = 'straight_through' if 'straight_through' in ways else best
+      agreement = gradients.Agreement(0.0, 1.0)
+      _log.warning(
+        'No gradient to the audio of %s agrees with differences (%s); it '
+        'gets that of %s.', self.name, listed, best,
+      )  # fmt: skip
+    else:
+      _log.info(
+        'The gradient to the audio of %s is by %s, times %.3f (cosine to '
+        'differences: %s).', self.name, best, agreement.factor, listed,
+      )  # fmt: skip
+    self.input_factor.assign(agreement.factor)
+    return list(ways).index(best)

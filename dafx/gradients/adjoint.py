@@ -20,13 +20,13 @@ _MIN_LEVEL = 1e-3
 _N_RESPONSE = 2048
 _IMPULSE = 1e-3
 # Seconds: over which gains are averaged, frames of the ride, one-poles that it
-# is made of, and distances between the values that the level is moved to.
+# is made of, and the distance between the values that the level is moved to.
 _GAIN_S = 0.003
 _FRAME_S = 0.003
 _ONE_POLES_S = (0.0, 0.002, 0.008, 0.032, 0.128)
-_SCALES_S = (0.012, 0.093)
+_MOVE_S = 0.016
 # Frames to either side that the ride is fitted over, and how stiffly.
-_N_AROUND = 4
+_N_AROUND = 8
 _RIDGE = 1e-3
 
 
@@ -240,17 +240,19 @@ def gain_filter_adjoint(
 
 
 def _draw_moves(n_probes, n_samples, sample_rate, key):
-  """Draws slow and less slow changes of level, [n_probes, n_samples]."""
-  rng = np.random.default_rng(key)
-  moves = np.zeros((n_probes, n_samples))
-  for scale_s in _SCALES_S:
-    distance = max(int(scale_s * sample_rate), 1)
-    values = rng.standard_normal((n_probes, n_samples // distance + 2))
-    places = np.arange(n_samples) / distance
-    left = places.astype(int)
-    part = places - left
-    moves += values[:, left] * (1.0 - part) + values[:, left + 1] * part
-  return moves / np.sqrt(len(_SCALES_S))
+  """Draws changes of level, [n_probes, n_samples], from 1 to -1 and back.
+
+  Each is as large as can be everywhere, which says more of the ride than
+  normal values that are often next to nothing.
+  """
+  distance = max(int(_MOVE_S * sample_rate), 1)
+  values = np.random.default_rng(key).choice(
+    [-1.0, 1.0], (n_probes, n_samples // distance + 2)
+  )
+  places = np.arange(n_samples) / distance
+  left = places.astype(int)
+  part = places - left
+  return values[:, left] * (1.0 - part) + values[:, left + 1] * part
 
 
 def _local_ratio(numerator, denominator, width):
