@@ -230,6 +230,39 @@ class LV2Chain(ddsp.processors.Processor):
     )
     return signal[..., 0] if is_mono and n_out == 1 else signal
 
+  def as_nodes(self, keys: Sequence[str]) -> list[tuple]:
+    """Returns the nodes of a DAG that the chain stands for.
+
+    Streaming runs these: between them the latency of each plugin is known.
+
+    Args:
+      keys: Inputs of the chain's own node: audio, then controls of all plugins
+        or of each.
+
+    Returns:
+      (processor, input keys, slice of the controls that are its own or None) of
+      each plugin in use. The last one's signal is the chain's.
+
+    Raises:
+      ValueError: Another number of keys than the chain takes.
+    """
+    audio, *controls = keys
+    parts = [None] * len(self.plugins)
+    if len(controls) == 1 < len(self.plugins):
+      ends = np.cumsum([plugin.n_controls for plugin in self.plugins])
+      parts = [slice(e - p.n_controls, e) for p, e in zip(self.plugins, ends)]
+      controls = controls * len(self.plugins)
+    if len(controls) != len(self.plugins):
+      raise ValueError(
+        f'{self.name!r} got the inputs {list(keys)}; it takes audio, and one '
+        f'for all controls or for each of its {len(self.plugins)} plugins.'
+      )
+    nodes = []
+    for plugin, key, part in zip(self._in_use, controls, parts):
+      nodes.append((plugin, [audio, key], part))
+      audio = f'{plugin.name}/signal'
+    return nodes
+
   @property
   def _in_use(self) -> list[lv2_plugins.LV2Plugin]:
     return self.plugins[: self.n_plugins]

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from dafx import core, gradients, lv2
+from dafx.effects import plugin_streams
 
 _log = logging.getLogger('dafx.effects')
 
@@ -215,6 +216,12 @@ class LV2Plugin(ddsp.processors.Processor):
       sample_rate=sample_rate, **self._renderer_options
     )
     self._memories = {}  # measured, by hop size and number of frames
+    self._stream = plugin_streams.PluginStream(
+      self,
+      lambda: lv2.Renderer(
+        sample_rate=sample_rate, stateful=True, **self._renderer_options
+      ),
+    )
 
   def _set_ranges(self, ranges, scales):
     """Sets low, high and is_log per control from ports and overrides."""
@@ -366,6 +373,48 @@ class LV2Plugin(ddsp.processors.Processor):
     return signal[..., 0] if is_mono and signal.shape[-1] == 1 else signal
 
   @property
+  def latency(self) -> int:
+    """Samples by which `stream` is late; `get_signal` takes them out."""
+    return self.renderer.latency
+
+  @property
+  def block_size(self) -> int:
+    """Largest number of samples per run of the plugin."""
+    return self.renderer.block_size
+
+  def initial_state(self, batch_size: int) -> tf.Tensor:
+    """Begins a stream, and ends the one before; see `plugin_streams`.
+
+    Args:
+      batch_size: Number of items, which `stream` sees by itself.
+
+    Returns:
+      The state before the first sample; it can be streamed from once.
+
+    Raises:
+      ValueError: isolation='process', or a plugin that runs whole blocks only.
+    """
+    del batch_size
+    return self._stream.begin()
+
+  def stream(self, state, audio: tf.Tensor, controls: tf.Tensor):
+    """Renders the next chunk.
+
+    Args:
+      state: From `initial_state`, or from the chunk before.
+      audio: Shape [batch, n_samples] or [batch, n_samples, n_channels].
+      controls: In port units, shape [batch, n_frames, n_controls].
+
+    Returns:
+      (audio, late by `latency`, and the state). It has no gradient: asking for
+      one raises ValueError.
+
+    Raises:
+      ValueError: A number of channels that the plugin does not take.
+    """
+    return self._stream.go_on(state, audio, controls)
+
+  @property
   def _is_mono_plugin(self) -> bool:
     """Whether channels of the audio are rendered each by itself."""
     n_in, n_out = self.renderer.n_channels_in, self.renderer.n_channels_out
@@ -464,6 +513,7 @@ class LV2Plugin(ddsp.processors.Processor):
     audio: np.ndarray,
     controls: np.ndarray,
     hop_size: int | None = None,
+    renderer: lv2.Renderer | None = None,
   ) -> np.ndarray:
     """Renders NumPy audio; `get_signal` without gradients.
 
@@ -471,19 +521,21 @@ class LV2Plugin(ddsp.processors.Processor):
       audio: Shape [batch, n_samples, n_channels].
       controls: In port units, shape [batch, n_frames, n_controls].
       hop_size: Samples per frame; n_samples / n_frames rounded up by default.
+      renderer: What renders, if not `self.renderer`.
 
     Returns:
       Audio of shape [batch, n_samples, n_channels out].
     """
+    renderer = renderer or self.renderer
     n_items, n_samples, n_channels = audio.shape
     self.n_renders += n_items
     if self._is_mono_plugin and n_channels > 1:
       # Channels become items of their own.
       audio = np.moveaxis(audio, -1, 1).reshape(-1, n_samples, 1)
       controls = np.repeat(controls, n_channels, axis=0)
-      signal = self.renderer.render(audio, controls, hop_size)
+      signal = renderer.render(audio, controls, hop_size)
       return np.moveaxis(signal.reshape(n_items, n_channels, n_samples), 1, -1)
-    signal = self.renderer.render(audio, controls, hop_size)
+    signal = renderer.render(audio, controls, hop_size)
     if signal.shape[-1] != self.n_channels_out(n_channels):
       signal = signal.mean(axis=-1, keepdims=True)
     return signal

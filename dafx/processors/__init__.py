@@ -1,0 +1,30 @@
+"""Groups of processors: DDSP's, with the checks that it lacks, and streaming.
+
+DDSP's `ProcessorGroup` runs a list of nodes (processor, input keys). It takes
+two nodes of one name for one, and finds a wrong key only when it runs. In gin,
+`processors.ProcessorGroup` stays DDSP's class; the models of `dafx.training`
+check the group that they are given. In Python, `ProcessorGroup` of this package
+checks itself. `Streamer` runs groups over audio that comes in chunks.
+"""
+
+from dafx.processors.dag import (
+  ProcessorGroup,
+  bypass_nodes,
+  check_dag,
+  connect_controllers,
+  input_names,
+  node_keys,
+  nodes,
+)
+from dafx.processors.streaming import Streamer
+
+__all__ = [
+  'ProcessorGroup',
+  'Streamer',
+  'bypass_nodes',
+  'check_dag',
+  'connect_controllers',
+  'input_names',
+  'node_keys',
+  'nodes',
+]

@@ -1,0 +1,182 @@
+"""Groups of processors: DDSP's, with the checks that it lacks."""
+
+from collections.abc import Collection, Iterable
+
+import ddsp
+import tensorflow as tf
+
+RESERVED_NAMES = ('inputs', 'out')
+
+
+def _node_name(node) -> str:
+  module = node[0]
+  return module if isinstance(module, str) else module.name
+
+
+def node_keys(node) -> list[str]:
+  """Returns the keys of the inputs of a node of a DAG."""
+  return [node[1]] if isinstance(node[1], str) else list(node[1])
+
+
+def check_dag(dag: Iterable, inputs: Collection[str] | None = None):
+  """Raises ValueError unless a DAG can run as it reads.
+
+  Args:
+    dag: Nodes (module or its name, input keys, ...), as DDSP's ProcessorGroup
+      takes them.
+    inputs: Names of the group's inputs. Without, any key that starts with no
+      node's name is taken for an input.
+
+  Raises:
+    ValueError: Two nodes of one name, a reserved name, or a key that no input
+      and no earlier node gives; the message says which.
+  """
+  dag = list(dag)
+  names = [_node_name(node) for node in dag]
+  for position, name in enumerate(names):
+    if name in RESERVED_NAMES:
+      raise ValueError(
+        f'Node {position} of the DAG is named {name!r}, which is reserved '
+        f'(as are all of {RESERVED_NAMES}). Give it another name.'
+      )
+    if name in names[:position]:
+      raise ValueError(
+        f'Nodes {names.index(name)} and {position} of the DAG are both named '
+        f'{name!r}: the first one would be lost. Give each a name of its '
+        "own, such as LV2Plugin(name='limiter_2')."
+      )
+    if inputs is not None and name in inputs:
+      raise ValueError(
+        f'Node {position} of the DAG is named {name!r}, as is an input of '
+        'the group. Give it another name.'
+      )
+  for position, node in enumerate(dag):
+    for key in node_keys(node):
+      source = key.split('/')[0]
+      if source in names[:position]:
+        continue
+      if source in names:
+        raise ValueError(
+          f'Node {names[position]!r} takes {key!r} from a node that comes '
+          'after it (or is itself). Sort the nodes; a cycle cannot run.'
+        )
+      name = key.split('/')[1] if source == 'inputs' and '/' in key else source
+      if inputs is not None and name not in inputs:
+        raise ValueError(
+          f'Node {names[position]!r} takes {key!r}, which neither an input '
+          f'({", ".join(sorted(inputs)) or "none"}) nor an earlier node '
+          f'({", ".join(names[:position]) or "none"}) gives.'
+        )
+
+
+def input_names(dag: Iterable) -> list[str]:
+  """Returns the names of the inputs that a DAG asks for, in order of use."""
+  dag = list(dag)
+  names = {_node_name(node) for node in dag}
+  found = []
+  for node in dag:
+    for key in node_keys(node):
+      parts = key.split('/')
+      if parts[0] in names:
+        continue
+      name = parts[1] if parts[0] == 'inputs' and len(parts) > 1 else parts[0]
+      if name not in found:
+        found.append(name)
+  return found
+
+
+def bypass_nodes(dag: Iterable, names: Collection[str]) -> list:
+  """Returns a DAG in which some nodes let their first input through.
+
+  What takes the signal of a bypassed node gets that node's first input instead.
+  Nodes that the output then does not depend on are left out.
+
+  Args:
+    dag: Nodes (module or its name, input keys, ...), sorted.
+    names: Names of the nodes to bypass.
+
+  Raises:
+    ValueError: No node of that name, none that is left, or one that takes
+      something else than its signal from a bypassed one.
+  """
+  dag = list(dag)
+  known = [_node_name(node) for node in dag]
+  unknown = sorted(set(names) - set(known))
+  if unknown:
+    raise ValueError(
+      f'No nodes of the DAG are {unknown}; its nodes are {known}.'
+    )
+  source_of = {}  # key of a bypassed node's signal: where it comes from
+  kept, output = [], None
+  for node in dag:
+    name = _node_name(node)
+    keys = [source_of.get(key, key) for key in node_keys(node)]
+    if name in names:
+      source_of[f'{name}/signal'] = keys[0]
+      output = keys[0].split('/')[0]
+      continue
+    lost = [key for key in keys if key.split('/')[0] in names]
+    if lost:
+      raise ValueError(
+        f'Node {name!r} takes {lost[0]!r}, which is not known if '
+        f'{lost[0].split("/")[0]!r} is bypassed.'
+      )
+    kept.append((node[0], keys, *node[2:]))
+    output = name
+  needed, pruned = {output}, []
+  for node in reversed(kept):
+    if _node_name(node) in needed:
+      needed |= {key.split('/')[0] for key in node[1]}
+      pruned.insert(0, node)
+  if not pruned or _node_name(pruned[-1]) != output:
+    raise ValueError(
+      f'Nothing is left of the DAG {known} without {sorted(names)}.'
+    )
+  return pruned
+
+
+class ProcessorGroup(ddsp.processors.ProcessorGroup):
+  """DDSP's ProcessorGroup, checked and its controllers connected when built.
+
+  Args:
+    dag: Nodes (processor, input keys), sorted; see DDSP.
+    inputs: Names of the group's inputs, if they are to be checked too.
+    **kwargs: As DDSP's: processors by name, and Keras arguments.
+
+  Raises:
+    ValueError: A DAG that cannot run as it reads; see `check_dag`.
+  """
+
+  def __init__(self, dag, inputs=None, **kwargs):
+    check_dag(dag, inputs)
+    super().__init__(dag=dag, **kwargs)
+    connect_controllers(self)
+
+
+def nodes(group: ddsp.processors.ProcessorGroup) -> dict[str, tf.Module]:
+  """Returns the processors of a group by name, in the order they run."""
+  return {_node_name(node): getattr(group, node[0]) for node in group.dag}
+
+
+def connect_controllers(group: ddsp.processors.ProcessorGroup):
+  """Tells each controller of a group what it drives.
+
+  A controller is a node with a method `drive`; it drives the processors that
+  take their controls from it. So a .gin file names nodes and wires, and no
+  sizes. Connecting once more changes nothing.
+
+  Args:
+    group: Group of nodes.
+
+  Raises:
+    ValueError: A controller whose processors have different controls.
+  """
+  modules = nodes(group)
+  for node in group.dag:
+    processor = modules[node[0]]
+    if not hasattr(processor, 'default_controls'):
+      continue
+    for key in node_keys(node):
+      source, *rest = key.split('/')
+      if rest == ['controls'] and hasattr(modules.get(source), 'drive'):
+        modules[source].drive(processor)

@@ -1,0 +1,419 @@
+"""Streaming a group: audio that comes in chunks.
+
+Streaming is a protocol that nodes keep by having these methods:
+
+- `initial_state(batch_size)` returns the state before the first sample: a
+  nest of tensors, `()` for a node that keeps none.
+- `stream(state, **controls)` takes the next chunk, with the arguments of
+  `get_signal`, and returns (signal, state). For a node without `get_signal`,
+  such as a controller, it is `stream(state, *inputs)`, with the arguments of
+  the call, and returns (what the call returns, state). A processor's
+  `get_signal` is its `stream` from the initial state on: there is one path
+  for training, evaluation and streaming.
+- `frame_size`: samples per frame, for nodes that work in frames. All of a
+  node's frames start at multiples of it, from the first sample on. What such a
+  node gives for a frame may depend on the audio before that frame only, so that
+  it is known when the frame begins.
+- `latency`: samples by which what `stream` returns is late, if not 0;
+  `get_signal` takes them out.
+- `as_nodes(keys)`: for a node that stands for several, such as a chain of
+  plugins, those to stream in its place.
+
+Whoever calls `stream` sees to it that a chunk either lies within one frame or
+starts where a frame starts and holds whole frames. `Streamer` does: it takes
+chunks of any size.
+"""
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Collection
+
+import ddsp
+import tensorflow as tf
+
+from dafx.processors import dag
+
+
+def _run_node(module, state, values):
+  """Streams a chunk through a node; returns (its outputs, state)."""
+  if not _is_processor(module):
+    return module.stream(state, *values)
+  controls = module.get_controls(*values)
+  if hasattr(module, 'stream'):
+    signal, state = module.stream(state, **controls)
+  else:
+    signal = module.get_signal(**controls)
+  return {'signal': signal, 'controls': controls}, state
+
+
+# DDSP's nodes whose output depends on the samples of the moment alone.
+_STATELESS = (ddsp.processors.Add, ddsp.processors.Mix)
+
+
+def _can_stream(module) -> bool:
+  return hasattr(module, 'stream') or isinstance(module, _STATELESS)
+
+
+def _is_processor(module) -> bool:
+  return hasattr(module, 'get_signal') and hasattr(module, 'get_controls')
+
+
+def _frame_size(module) -> int:
+  return getattr(module, 'frame_size', 1) or 1
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+  """A node as it is streamed: what runs, on what, and what it gives.
+
+  Attributes:
+    name: Of the node.
+    module: What runs.
+    keys: Its inputs.
+    part: Slice of the last input that is its own; None for all.
+    outputs: Keys of what it returns, where that is no dictionary.
+  """
+
+  name: str
+  module: object
+  keys: list[str]
+  part: slice | None = None
+  outputs: tuple = ()
+
+
+def _rows(group) -> list[_Row]:
+  """Returns the nodes of a group, or of one processor, as they are streamed."""
+  if hasattr(group, 'dag'):
+    dag.connect_controllers(group)
+    modules = dag.nodes(group)
+    wired = [
+      (modules[node[0]], dag.node_keys(node), *node[2:]) for node in group.dag
+    ]
+  elif hasattr(group, 'as_nodes'):
+    wired = [(group, ['audio', 'controls'])]
+  else:
+    takes = group.get_controls if _is_processor(group) else group.call
+    wired = [(group, list(inspect.signature(takes).parameters))]
+  rows, last = [], {}  # {node that stands for several: the last of these}
+  for module, keys, *outputs in wired:
+    keys = [
+      '/'.join([last.get(source, source), *rest])
+      for source, *rest in (key.split('/') for key in keys)
+    ]
+    if hasattr(module, 'as_nodes'):
+      parts = module.as_nodes(keys)
+      rows += [_Row(part[0].name, *part) for part in parts]
+      last[module.name] = rows[-1].name
+    else:
+      rows.append(_Row(module.name, module, keys, None, tuple(outputs)))
+  dag.check_dag([(row.name, row.keys) for row in rows])
+  return rows
+
+
+class Streamer:
+  """Runs a group, or one processor, over audio that comes in chunks.
+
+  Chunks may have any size, and different ones; what comes out is what the
+  whole audio gives at once. Nodes keep the protocol that the head of this
+  module describes. DDSP's `Add` and `Mix` need not: they keep nothing. `Mix`
+  is exact for a level that is static or given for each sample.
+
+  The group is compiled once for each length of a piece into which chunks are
+  cut, so equal chunks are fastest, and most of all multiples of the nodes'
+  `frame_size`.
+
+  A node behind another's latency hears its audio late, but controls from
+  outside when they come. With `control_step` they are held back as the audio
+  is.
+
+  Args:
+    group: ProcessorGroup or processor.
+    batch_size: Number of items, each a stream of its own.
+    audio_inputs: Names of the inputs that have a value for each sample. All
+      others are controls.
+    control_step: Samples per frame of all controls. Chunks then hold whole
+      frames, and nodes behind latency get the frames that their audio had.
+    latency_step: Latency of each node is made a multiple of it, by a delay, so
+      that frames, and blocks in which plugins run, lie behind it as in the
+      whole audio. With `control_step`, a multiple of that.
+
+  Attributes:
+    latency: Samples that stay inside: the first `latency` samples that come in
+      give none, from then on each gives one. With what comes out, it is the
+      group's `get_signal` but for its last `latency` samples; these come from
+      `finish`.
+
+  Raises:
+    ValueError: A node that cannot stream, or not behind another's latency; the
+      message names it.
+  """
+
+  def __init__(
+    self,
+    group,
+    batch_size: int = 1,
+    audio_inputs: Collection[str] = ('audio', 'sidechain'),
+    control_step: int | None = None,
+    latency_step: int = 1,
+  ):
+    self.group = group
+    self.batch_size = batch_size
+    self.audio_inputs = tuple(audio_inputs)
+    self.control_step = control_step
+    self.latency_step = math.lcm(latency_step, control_step or 1)
+    self._rows = _rows(group)
+    self._modules = {row.name: row.module for row in self._rows}
+    for name, module in self._modules.items():
+      if not _can_stream(module):
+        raise ValueError(
+          f'Node {name!r} ({type(module).__name__}) cannot be streamed: it has '
+          "no `stream`, and is none of DDSP's "
+          f'{", ".join(c.__name__ for c in _STATELESS)}. Process the whole '
+          'audio at once, or take the node out.'
+        )
+    self._frame_sizes = {_frame_size(m) for m in self._modules.values()}
+    self._plan_latency()
+    self._run = tf.function(self._run_piece)
+    self.reset()
+
+  def _plan_latency(self):
+    """Finds when each node starts, and what its inputs are delayed by."""
+    self._starts, self._ends = {}, {}
+    self._delays = {}  # samples, or frames of controls, by node and key
+    self._paddings = {}  # samples that a node's own signal is delayed by
+    for row in self._rows:
+      latencies = [self._ends.get(key.split('/')[0], 0) for key in row.keys]
+      start = max(latencies, default=0)
+      if start % _frame_size(row.module):
+        raise ValueError(
+          f'Node {row.name!r} works in frames of {row.module.frame_size} '
+          f'samples, but hears audio that is {start} samples late: its frames '
+          'would lie elsewhere than in the whole audio. Put it before the '
+          'nodes with latency, take their latency away (oversample=1, '
+          'lookahead_ms=0), or make it whole frames (latency_step).'
+        )
+      for key, latency in zip(row.keys, latencies):
+        if latency == start:
+          continue
+        source = key.split('/')[0]
+        if self._is_audio(key):
+          self._delays[row.name, key] = start - latency
+        elif source not in self._modules:
+          if self.control_step:
+            self._delays[row.name, key] = (start - latency) // self.control_step
+        elif _frame_size(self._modules[source]) > 1:
+          raise ValueError(
+            f'Node {row.name!r} takes audio that is {start} samples late, and '
+            f'controls that {source!r} changes in time: they cannot be held '
+            'back. Take the latency away (oversample=1, lookahead_ms=0).'
+          )
+      latency = getattr(row.module, 'latency', 0)
+      self._paddings[row.name] = -latency % self.latency_step
+      self._starts[row.name] = start
+      self._ends[row.name] = start + latency + self._paddings[row.name]
+    self.latency = self._ends[self._rows[-1].name]
+    self._marks = sorted({0, *self._starts.values(), *self._ends.values()})
+
+  def _is_audio(self, key):
+    return key.endswith('/signal') or key.split('/')[-1] in self.audio_inputs
+
+  def reset(self):
+    """Goes back to before the first sample."""
+    self.position = 0
+    self._last = {}  # the last sample, or frame of controls, of each input
+    self.states = {
+      name: module.initial_state(self.batch_size)
+      for name, module in self._modules.items()
+      if hasattr(module, 'stream')
+    }
+
+  def process(self, audio, **inputs) -> tf.Tensor:
+    """Takes the next chunk.
+
+    Args:
+      audio: Shape [batch, n_samples] or [batch, n_samples, n_channels].
+      **inputs: Other inputs of the group by name. Those in `audio_inputs` have
+        the shape of the audio; controls are [batch, n_controls], or [batch,
+        n_frames, n_controls] where they change within the chunk.
+
+    Returns:
+      The group's signal, [batch, n_samples(, n_channels)], but for `latency`
+      samples less at the start; [batch, 0] where there is none.
+
+    Raises:
+      ValueError: Inputs of another batch size or length than the audio's, or
+        frames of another size than `control_step`.
+    """
+    inputs = {'audio': audio, **inputs}
+    inputs = {k: tf.convert_to_tensor(v, tf.float32) for k, v in inputs.items()}
+    n_samples = inputs['audio'].shape[1]
+    hops = {}
+    for key, value in inputs.items():
+      if key in self.audio_inputs:
+        fits = value.shape.rank in (2, 3) and value.shape[1] == n_samples
+      else:
+        if value.shape.rank == 2:
+          inputs[key] = value = value[:, tf.newaxis]
+        fits = value.shape.rank == 3 and 1 <= value.shape[1] <= n_samples
+        if fits and self.control_step:
+          hops[key] = self.control_step
+          fits = value.shape[1] * self.control_step == n_samples
+        elif fits and value.shape[1] > 1:
+          hops[key] = -(-n_samples // value.shape[1])
+      if not fits or value.shape[0] != self.batch_size:
+        step = self.control_step
+        raise ValueError(
+          f'{key} has shape {value.shape} beside {n_samples} samples of audio. '
+          f'It must be [{self.batch_size}, {n_samples}] for audio and '
+          f'[{self.batch_size}, n_controls] or [{self.batch_size}, n_frames, '
+          'n_controls] for controls, with '
+          + (f'a frame for each {step}' if step else 'no more frames than')
+          + ' samples.'
+        )
+    signals, done = [], 0
+    while done < n_samples:
+      size = self._piece_size(n_samples - done, done, hops.values())
+      piece = {}
+      for key, value in inputs.items():
+        start, stop = done, done + size
+        if key not in self.audio_inputs:
+          start = done // hops[key] if key in hops else 0
+          stop = start + max(1, size // hops.get(key, size))
+        piece[key] = value[:, start:stop]
+      signals += self._take_piece(piece, size)
+      done += size
+    self._last = {key: value[:, -1:] for key, value in inputs.items()}
+    if not signals:
+      return tf.zeros([self.batch_size, 0])
+    return tf.concat(signals, axis=1)
+
+  def finish(self) -> tf.Tensor:
+    """Ends the stream, as `get_signal` ends: to each node, with silence.
+
+    Controls stay at their last frame. Then all is as after `reset`.
+
+    Returns:
+      The last samples of the group's signal, as many as stayed inside.
+    """
+    end = self.position
+    starts = sorted(set(self._starts.values()))
+    signals = []
+    while self.position < end + self.latency:
+      size = self._piece_size(
+        end + self.latency - self.position, 0, (), [end + s for s in starts]
+      )
+      ended = max(s for s in starts if end + s <= self.position)
+      n_frames = size // self.control_step if self.control_step else 1
+      piece = {
+        key: tf.repeat(value * 0.0, size, axis=1)
+        if key in self.audio_inputs
+        else tf.repeat(value, n_frames, axis=1)
+        for key, value in self._last.items()
+      }
+      signals += self._take_piece(piece, size, ended)
+    self.reset()
+    if not signals:
+      return tf.zeros([self.batch_size, 0])
+    return tf.concat(signals, axis=1)
+
+  def run(self, inputs, states):
+    """Runs one piece from given states on, for training in windows.
+
+    Unlike `process` it keeps nothing, cuts nothing and may be differentiated.
+
+    Args:
+      inputs: Inputs of the group by name, as for `process`; controls [batch,
+        n_frames, n_controls]. The piece starts where a frame starts and holds
+        whole frames.
+      states: As `states` after `reset`, or as returned.
+
+    Returns:
+      (signal, states).
+
+    Raises:
+      ValueError: A group with latency, or a piece of broken frames.
+    """
+    n_samples = inputs['audio'].shape[1]
+    unit = math.lcm(*self._frame_sizes)
+    if self.latency or n_samples % unit:
+      raise ValueError(
+        f'A piece of {n_samples} samples through a group with a latency of '
+        f'{self.latency} samples and frames of {unit}: there must be no '
+        'latency, and whole frames.'
+      )
+    return self._run_piece(inputs, states, 0)
+
+  def _piece_size(self, n_left, done, hops, marks=()):
+    """Returns how many samples can be run at once from here on."""
+    marks = [m for m in [*self._marks, *marks] if m > self.position]
+    size = min([n_left, *(m - self.position for m in marks)])
+    unit = math.lcm(*self._frame_sizes, *hops)
+    is_start = self.position % math.lcm(*self._frame_sizes) == 0
+    if is_start and size >= unit and not any(done % hop for hop in hops):
+      return size // unit * unit
+    return min(
+      size,
+      *(f - self.position % f for f in self._frame_sizes if f > 1),
+      *(hop - done % hop for hop in hops),
+    )
+
+  def _take_piece(self, piece, size, ended=-1):
+    """Runs a piece from the present state on; returns [signal] if it has one.
+
+    Args:
+      piece: Inputs by name.
+      size: Its number of samples.
+      ended: Nodes that start so late, or earlier, hear silence from now on.
+    """
+    reached = max(m for m in self._marks if m <= self.position)
+    signal, self.states = self._run(piece, self.states, reached, ended)
+    is_out = self.position >= self.latency
+    self.position += size
+    return [signal] if is_out else []
+
+  def _run_piece(self, inputs, states, reached, ended=-1):
+    """Runs the nodes whose audio has arrived; returns (signal, states)."""
+    states = dict(states)
+    outputs = {'inputs': inputs, **inputs}
+    module_outputs = {}
+
+    def delayed(line, value, n):
+      """Returns what came n entries ago; the line is made at its first."""
+      if line not in states:
+        states[line] = tf.repeat(tf.zeros_like(value[:, :1]), n, axis=1)
+      values = tf.concat([states[line], value], axis=1)
+      states[line] = values[:, value.shape[1] :]
+      return values[:, : value.shape[1]]
+
+    for row in self._rows:
+      values = []
+      for key in row.keys:
+        source = key.split('/')[0]
+        if self._ends.get(source, 0) > reached:
+          continue  # The node has not started either.
+        if len(self._rows) == 1 and key not in inputs:
+          continue  # An optional input of a single processor.
+        value = ddsp.core.nested_lookup(key, outputs)
+        if row.part is not None and key == row.keys[-1]:
+          value = value[..., row.part]
+        if (row.name, key) in self._delays:
+          n = self._delays[row.name, key]
+          value = delayed(f'{row.name}<{key}', value, n)
+        if self._starts[row.name] <= ended and self._is_audio(key):
+          value = tf.zeros_like(value)
+        values.append(value)
+      if self._starts[row.name] > reached:
+        continue
+      state = states.get(row.name)
+      module_outputs, state = _run_node(row.module, state, values)
+      if not isinstance(module_outputs, dict):
+        module_outputs = ddsp.core.to_dict(module_outputs, row.outputs[0])
+      if self._paddings[row.name]:
+        signal = module_outputs['signal']
+        n = self._paddings[row.name]
+        module_outputs['signal'] = delayed(f'{row.name}>', signal, n)
+      outputs[row.name] = module_outputs
+      if hasattr(row.module, 'stream'):
+        states[row.name] = state
+    return module_outputs.get('signal'), states
