@@ -6,7 +6,8 @@
 For each task: makes the data, trains by its demo overlay, finds the best single
 setting of the same plugins by the same training, and measures all on the test
 split. Prints and writes one table of each task's main metric (tasks.json,
-tasks.csv); what is there of an earlier call is not done again.
+tasks.csv) with what the trainings took, and whether the targets are reached;
+what is there of an earlier call is not trained again.
 
 With --steps, one task is also trained with the settings of the published method
 (DeepAFx): one probe whose outcome is credited to whole items, directions of
@@ -47,6 +48,10 @@ flags.DEFINE_integer('steps', 0, 'Steps of the comparison; 0 for none.')
 flags.DEFINE_string('compare', 'distortion', 'Task of the comparison.')
 flags.DEFINE_multi_string('gin_param', [], 'Bindings that come last.')
 
+# Systems, as `evaluators` names them.
+SINGLE = 'best single setting'
+OURS = 'dafx'
+BASELINES = ('untreated', 'default setting', SINGLE)
 # Main metrics, as `evaluators` names them.
 METRICS = {
   'distortion': ('mr_stft',),
@@ -74,42 +79,87 @@ def configure(task, folder, files=(), params=()):
 
 
 def train(task, folder, name, files=()):
-  """Trains, or goes on; returns (model, minutes or None if it was done)."""
+  """Trains, or goes on, or does nothing where it was done.
+
+  Args:
+    task: Which of TASKS.
+    folder: Of all output.
+    name: Of the run.
+    files: Further gin files.
+
+  Returns:
+    (model, {'steps', 'minutes', 'cpu_minutes'} of the whole training).
+  """
   configure(task, folder, files, FLAGS.gin_param)
   model = models.get_model()
   trainer = trainers.Trainer(model)
-  start = time.monotonic()
+  cost_file = folder / task / f'{name}.json'
+  cost = {'steps': 0, 'minutes': 0.0, 'cpu_minutes': 0.0}
+  if cost_file.exists():
+    cost = json.loads(cost_file.read_text())
+  start, cpu = time.monotonic(), time.process_time()
   history = trainers.train(trainer=trainer, save_dir=str(folder / task / name))
-  minutes = (time.monotonic() - start) / 60
+  if history.get('step'):
+    cost['steps'] += len(history['step'])
+    cost['minutes'] += (time.monotonic() - start) / 60
+    cost['cpu_minutes'] += (time.process_time() - cpu) / 60
+    cost_file.write_text(json.dumps(cost) + '\n')
   inference.restore_model(model, folder / task / name)
-  return model, minutes if history.get('step') else None
+  return model, cost
 
 
 def measure_task(task, folder):
   """Returns the rows of the table of one task."""
   module = importlib.import_module(f'dafx.training.data_preparation.{task}')
   module.prepare_demo(folder / 'data' / task)
-  single, _ = train(task, folder, 'single', ['single_setting.gin'])
+  costs = {}
+  single, costs[SINGLE] = train(task, folder, 'single', ['single_setting.gin'])
   setting = {
     key: value[0].numpy()
     for key, value in single.predict_controls(tf.zeros([1, 1])).items()
   }
-  model, minutes = train(task, folder, 'network')
-  if minutes is not None:
-    logging.info('%s: trained in %.1f minutes.', task, minutes)
+  model, costs[OURS] = train(task, folder, 'network')
   rows = evaluators.evaluate(
     model,
     output_dir=str(folder / task / 'evaluation'),
-    settings={'best single setting': setting},
+    settings={SINGLE: setting},
   )
   for row in rows:
     if row.get('rest_change_db') is not None:
       row['rest_change_abs_db'] = abs(row['rest_change_db'])
+  none = dict.fromkeys(costs[OURS])
   return [
-    {'task': task, 'minutes': minutes, **entry}
+    {'task': task, **entry, **costs.get(entry['system'], none)}
     for entry in evaluators.summarize(rows)
     if entry['metric'] in METRICS[task]
   ]
+
+
+def verdicts(table):
+  """Returns a line for each task: whether its targets are reached."""
+  lines = []
+  for task in dict.fromkeys(row['task'] for row in table):
+    own = [row for row in table if row['task'] == task]
+    means = {(row['system'], row['metric']): row['mean'] for row in own}
+
+    def is_clean(system, means=means):
+      return (
+        means[system, 'events_change_db'] <= -10.0
+        and means[system, 'rest_change_abs_db'] < 1.0
+      )
+
+    if task == 'nonspeech':
+      is_reached = is_clean(OURS) and not any(map(is_clean, BASELINES))
+    else:
+      ours = means[OURS, 'mr_stft']
+      is_reached = all(ours < means[name, 'mr_stft'] for name in BASELINES)
+    cost = next(row for row in own if row['system'] == OURS)
+    lines.append(
+      f'{task}: {"reached" if is_reached else "MISSED"}; {cost["steps"]} steps '
+      f'took {cost["minutes"]:.1f} minutes, {cost["cpu_minutes"]:.1f} CPU '
+      'minutes.'
+    )
+  return lines
 
 
 def print_table(table):
@@ -284,6 +334,7 @@ def main(argv):
   if table:
     evaluators.write_table(table, folder, 'tasks')
     print_table(table)
+    print('\n'.join(verdicts(table)))
   if FLAGS.steps:
     compare(FLAGS.compare, folder, FLAGS.steps)
 

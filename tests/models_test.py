@@ -90,6 +90,14 @@ def test_encoder_hears_level_and_time():
   np.testing.assert_array_equal(difference[:10], 0.0)
 
 
+def test_encoder_gain_scales_the_embedding():
+  plain, loud = encoder(), encoder(gain=12.0)
+  audio = noise(1, 4 * HOP)
+  plain(audio), loud(audio)
+  loud.set_weights(plain.get_weights())
+  np.testing.assert_allclose(loud(audio), 12.0 * plain(audio), rtol=1e-5)
+
+
 def test_encoder_demands_whole_spectra_per_hop():
   with pytest.raises(ValueError, match=r'hop_size=300 must be a multiple.*128'):
     encoder(hop_size=300)

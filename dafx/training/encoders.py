@@ -31,6 +31,10 @@ class LogMelEncoder(tfkl.Layer):
     n_mels: Mel bands from 20 Hz to half the sample rate.
     fft_size: Samples per spectrum; spectra overlap by three quarters.
     context_s: Seconds around a frame that it sees the mean of.
+    gain: Factor on the embedding. Gradients of black boxes are noisy, and Adam
+      moves all weights alike: at 1 a step on all weights of a head moves a
+      control not much further than a step on its bias. Larger ones are for
+      controls that have to follow what is heard, rather than settle.
     name: Name of the layer.
 
   Raises:
@@ -45,6 +49,7 @@ class LogMelEncoder(tfkl.Layer):
     n_mels: int = 64,
     fft_size: int = 2048,
     context_s: float = 4.0,
+    gain: float = 1.0,
     name: str = 'log_mel_encoder',
   ):
     super().__init__(name=name, autocast=False)
@@ -63,10 +68,8 @@ class LogMelEncoder(tfkl.Layer):
       tfkl.Conv1D(width, 3, padding='same', activation='relu') for _ in range(2)
     ]
     self.mix = tfkl.Dense(width, activation='tanh')
-    # Gradients of black boxes are noisy, and Adam moves all weights alike: the
-    # features' sum of magnitudes is about 2, so that a step on all their
-    # weights moves a control not much further than a step on its bias.
-    self.gain = 3.0 / (width + n_mels)
+    # The features' sum of magnitudes is about 2 at a gain of 1.
+    self.gain = gain * 3.0 / (width + n_mels)
 
   def standardized_log_mel(self, audio: tf.Tensor) -> tf.Tensor:
     """Returns log-mel spectra, about 0 +- 1 for music at -25 LUFS.
