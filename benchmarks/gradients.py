@@ -151,25 +151,32 @@ def measure_parameters(report: Report, n_points: int = 2, n_seeds: int = 6):
     agreement = np.mean([cosine(*point[-1]) for point in points])
     report.add('parameters', f'{name}: references at 0.005, 0.02', agreement)
 
-    def quality(points=points, **options):
+    def quality(n_probed=n_frames, points=points, n_frames=n_frames, **options):
       found = []
       for render, controls, error, base, references in points:
         if options.get('sides') == 1:
           options['base'] = base
-        found += [
-          cosine(
-            gradients.spsa(render, controls, error, seed=seed, **options),
-            sum(references),
-          )
-          for seed in range(n_seeds)
-        ]
+        spread = np.repeat(controls, n_probed // n_frames, axis=1)
+        for seed in range(n_seeds):
+          estimate = gradients.spsa(render, spread, error, seed=seed, **options)
+          if n_probed > n_frames:
+            estimate = estimate.sum(1, keepdims=True)
+          found.append(cosine(estimate, sum(references)))
       return float(np.mean(found))
 
-    memory = plugin.find_memory(n_samples, n_frames)
     for n_probes, target in targets.items():
+      # A static setting is perturbed in frames, as LV2Plugin does it.
+      n_probed = n_frames
+      if n_frames == 1:
+        n_probed = effects.plugins.frames_of_probes(
+          plugin.measure_memory, n_samples, plugin.n_controls, n_probes
+        )
+      memory = plugin.find_memory(n_samples, n_probed)
       # Smoothed where a frame's own probes do not tell its controls apart.
       smoothing = 2 if n_frames > 1 and n_probes < plugin.n_controls else 0
-      value = quality(n_probes=n_probes, memory=memory, smoothing=smoothing)
+      value = quality(
+        n_probed, n_probes=n_probes, memory=memory, smoothing=smoothing
+      )
       label = f'{name}: {n_probes} probes, smoothing {smoothing}'
       report.add('parameters', label, value, target)
       whole = quality(n_probes=n_probes, memory=None, directions='rademacher')
@@ -187,7 +194,7 @@ def measure_parameters(report: Report, n_points: int = 2, n_seeds: int = 6):
       ):
         if n_frames > 1 or 'memory' not in other:
           options = dict(memory=memory) | options
-          value = quality(n_probes=n_probes, **options)
+          value = quality(n_probed, n_probes=n_probes, **options)
           report.add('parameters', f'  {other}', value)
 
 

@@ -203,6 +203,27 @@ def test_the_mean_of_joint_estimates_is_the_gradient(at):
   assert np.abs(expected).max() > 10 * slack
 
 
+def test_one_probe_of_a_static_setting_is_many_within_an_item():
+  # Four frames of the same samples: the crosstalk of two gains, whose signs
+  # agree as often as not, cancels. One frame of it does not.
+  audio = tf.tile(noise(1, 1024), [1, 4])
+  weights = tf.tile(noise(1, 1024, seed=9), [1, 4])
+  unit = np.array([[[0.3, 0.6]]], np.float32)
+  product = 16.0 * float(tf.reduce_sum(weights * audio))
+  expected = product * unit[..., ::-1]
+
+  def estimate(**kwargs):
+    gains = [plugin('gain'), plugin('gain', name='gain_2')]
+    chain = effects.LV2Chain(gains, **kwargs)
+    return gradients_of(chain, audio, unit, weights)[1].numpy()
+
+  np.testing.assert_allclose(estimate(), expected, rtol=2e-3)
+  whole_item = estimate(memory=None)
+  assert np.abs(whole_item / expected - 1.0).min() > 0.3
+  # With as many probes as controls one frame is exact, and is taken.
+  np.testing.assert_allclose(estimate(n_probes=2), expected, rtol=2e-3)
+
+
 def test_gradient_is_that_of_plugins_as_nodes():
   audio = noise(2, 40, level=0.3)
   members = [

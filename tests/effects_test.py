@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dafx import effects, lv2, processors
+from dafx import core, effects, lv2, processors
 
 RATE = 16000
 TEST = 'urn:dafx-test:'
@@ -400,6 +400,46 @@ def test_memory_is_measured_once():
   assert short.n_renders - before == 2
   assert short.find_memory(1000, 20) == 0
   assert short.find_memory(1000, 1) == 0
+
+
+def test_static_settings_are_probed_for_as_long_as_the_plugin_responds():
+  # By samples of a frame: the frames after it that a response lasts in.
+  memories = {1024: 5, 2048: 2, 4096: 1}
+  asked = []
+
+  def memory(n_samples, n_frames):
+    asked.append(n_frames)
+    return memories[n_samples // n_frames]
+
+  assert effects.plugins.frames_of_probes(memory, 16384, 9, 2) == 4
+  assert asked == [16, 8, 4]
+  assert effects.plugins.frames_of_probes(memory, 2048, 9, 2) == 1
+  assert effects.plugins.frames_of_probes(memory, 16384, 9, 9) == 1
+
+
+def test_a_static_setting_gets_more_of_a_probe_than_the_whole_item_tells():
+  compressor = effects.LV2Plugin(
+    CALF,
+    [f'{k}{i}' for i in range(4) for k in ('threshold', 'ratio', 'makeup')],
+    {f'bypass{i}': 0 for i in range(4)},
+    sample_rate=RATE,
+  )
+  audio = noise(1, 16384, level=0.5).numpy()[..., np.newaxis]
+  values = compressor.to_port_units(np.full((1, 1, 12), 0.4, np.float32))
+  slope = core.unit_to_range_slope(
+    values, compressor.low, compressor.high, compressor.is_log
+  )
+  weights = compressor.render(audio, values)
+
+  def estimate(gradient, memory='auto', step=0):
+    compressor.gradient, compressor.memory = gradient, memory
+    found = slope * compressor.control_gradient(audio, values, weights, step)
+    return (found / np.linalg.norm(found)).ravel()
+
+  truth = estimate('central_differences')
+  cosines = [estimate('spsa', step=step) @ truth for step in range(4)]
+  whole = [estimate('spsa', None, step=step) @ truth for step in range(4)]
+  assert np.mean(cosines) > 0.8 > 0.6 > np.mean(whole), (cosines, whole)
 
 
 def test_static_and_framewise_controls_of_two_plugins():

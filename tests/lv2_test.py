@@ -352,6 +352,11 @@ def test_nonfinite_output_is_zeroed_counted_and_said(caplog):
   assert not out.any() and bad.n_nonfinite == 100
   assert 'urn:dafx-test:nan gave 100 samples' in caplog.text
   assert 'amount=2' in caplog.text
+  for _ in range(10):  # said at the tenth, and not each time
+    bad.render(audio, np.full((1, 1, 1), 2.0, np.float32))
+  assert bad.n_nonfinite == 1100
+  assert len(caplog.records) == 2
+  assert 'item 10 of that kind' in caplog.records[1].getMessage()
   with pytest.raises(lv2.PluginError, match='100 samples.*amount=2'):
     renderer('nan', strict=True).render(
       audio, np.full((1, 1, 1), 2.0, np.float32)

@@ -400,15 +400,17 @@ class LV2Chain(ddsp.processors.Processor):
 
     unit = core.range_to_unit(used, low, high, is_log)
     if self.gradient == 'spsa':
-      memory = self.memory
+      n_samples, n_frames = audio.shape[1], controls.shape[1]
+      memory, probed = self.memory, n_frames
       if memory == 'auto':
-        memory = max(
-          plugin.measure_memory(audio.shape[1], controls.shape[1])
-          for plugin in self._in_use
-        )
+        if n_frames == 1:
+          probed = lv2_plugins.frames_of_probes(
+            self._measure_memory, n_samples, len(low), self.n_probes
+          )
+        memory = self._measure_memory(n_samples, probed)
       estimate = gradients.spsa(
         render,
-        unit,
+        np.repeat(unit, probed // n_frames, axis=1),
         upstream,
         epsilon=epsilons,
         n_probes=self.n_probes,
@@ -421,6 +423,8 @@ class LV2Chain(ddsp.processors.Processor):
         seed=self.seed,
         step=int(step),
       )
+      if probed > n_frames:
+        estimate = estimate.sum(1, keepdims=True)
     else:
       estimate = gradients.central_differences(
         render, unit, upstream, epsilon=epsilons
@@ -429,6 +433,12 @@ class LV2Chain(ddsp.processors.Processor):
     result = np.zeros(controls.shape, np.float32)
     result[..., : len(low)] = estimate / slope
     return result
+
+  def _measure_memory(self, n_samples, n_frames):
+    """Returns the longest memory of the plugins, in frames."""
+    return max(
+      plugin.measure_memory(n_samples, n_frames) for plugin in self._in_use
+    )
 
   def audio_gradient(self, audio, controls, upstream) -> np.ndarray:
     """Estimates the gradient to the audio that goes into the chain.

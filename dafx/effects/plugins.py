@@ -3,7 +3,7 @@
 import functools
 import logging
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import ddsp
 import gin
@@ -31,6 +31,41 @@ _CHECKED_CALLS = (0, 100)
 _CALLS_PER_CHECK = 1000
 # The response to a change of the controls is looked for in this time.
 _RESPONSE_S = 0.25
+# Samples, at least, for which a static setting is perturbed in one direction.
+_PROBE_HOP_SIZE = 1024
+
+
+def frames_of_probes(
+  measure_memory: Callable[[int, int], int],
+  n_samples: int,
+  n_controls: int,
+  n_probes: int,
+) -> int:
+  """Says in how many frames SPSA is to perturb a static setting.
+
+  Each frame is a probe of its own for what all frames share, at no more
+  renders, as long as the response to one has died away within the next. With as
+  many probes as controls, one frame tells all: there is nothing to gain.
+
+  Args:
+    measure_memory: From samples of an item and its frames to frames that the
+      response to one lasts in after it.
+    n_samples: Samples of an item.
+    n_controls: Number of controls.
+    n_probes: Probes of each frame.
+
+  Returns:
+    The number of frames, of 1,024 samples or of twice, four times... as many.
+  """
+  if n_probes >= n_controls:
+    return 1
+  hop_size = _PROBE_HOP_SIZE
+  while hop_size < n_samples:
+    n_frames = -(-n_samples // hop_size)
+    if measure_memory(n_samples, n_frames) <= 1:
+      return n_frames
+    hop_size *= 2
+  return 1
 
 
 @gin.register(module='dafx.effects')
@@ -78,7 +113,9 @@ class LV2Plugin(ddsp.processors.Processor):
       that.
     memory: Frames after its own that a frame of controls is credited with;
       None for the whole rest of the item; 'auto' for as long as the plugin
-      responds, which is measured once (`gradients.response_memory`).
+      responds, which is measured once (`gradients.response_memory`). With
+      'auto', 'spsa' perturbs a static setting in several directions in turn
+      within an item (`frames_of_probes`).
     hold: Frames that 'spsa' moves together, for controls that vary slowly.
     smoothing: Frames to either side that estimates of 'spsa' are averaged with,
       for gradients that vary slowly; 2 is good where probes are few.
@@ -564,21 +601,29 @@ class LV2Plugin(ddsp.processors.Processor):
     unit = self.to_unit(controls)
     epsilons = self.epsilons_at(step)
     if self.gradient == 'spsa':
+      n_samples, n_frames = audio.shape[1], controls.shape[1]
+      probed = n_frames
+      if n_frames == 1 and self.memory == 'auto':
+        probed = frames_of_probes(
+          self.measure_memory, n_samples, self.n_controls, self.n_probes
+        )
       estimates = gradients.spsa_estimates(
         render,
-        unit,
+        np.repeat(unit, probed // n_frames, axis=1),
         upstream,
         epsilon=epsilons,
         n_probes=self.n_probes,
         sides=self.sides,
         base=signal,
-        memory=self.find_memory(audio.shape[1], controls.shape[1]),
+        memory=self.find_memory(n_samples, probed),
         hold=self.hold,
         smoothing=self.smoothing,
         directions=self.directions,
         seed=self.seed,
         step=step,
       )
+      if probed > n_frames:
+        estimates = estimates.sum(2, keepdims=True)
     else:
       estimates = gradients.central_differences(
         render, unit, upstream, epsilon=epsilons

@@ -66,7 +66,8 @@ class Renderer:
     warm_up: Samples of silence to run before each item, under its first
       controls: hides what plugins do at their start.
     strict: Whether output that is not finite is an error. Otherwise it is set
-      to zero, counted in `n_nonfinite` and warned of.
+      to zero, counted in `n_nonfinite` and warned of: at the first item that
+      has some, the tenth, the hundredth and so on.
     isolation: 'thread' renders in this process; 'process' in worker processes,
       in which a plugin that crashes or hangs costs an error, not the run.
     start: How an item gets the start state: 'instance' by a new instance;
@@ -147,6 +148,7 @@ class Renderer:
     self.start = start
     self.time_limit_s = time_limit_s
     self.n_nonfinite = 0
+    self._n_items_nonfinite = 0
     self._idle = collections.deque()
     # Whether used instances are rewound; None until it is known to pay.
     self._rewinds = False if start == 'instance' else None
@@ -389,7 +391,11 @@ class Renderer:
     if self.strict:
       raise errors.PluginError(message)
     self.n_nonfinite += n_nonfinite
-    _log.warning('%s They are set to zero.', message)
+    self._n_items_nonfinite += 1
+    count = str(self._n_items_nonfinite)
+    if count.strip('0') == '1':
+      again = f' It is item {count} of that kind.' if count != '1' else ''
+      _log.warning('%s They are set to zero.%s', message, again)
 
   def render(
     self,
