@@ -262,6 +262,20 @@ def test_straight_through_and_none():
     gradients_of(chain, audio, UNIT[:1])
 
 
+def test_figures_of_the_gradient_name_plugin_and_control():
+  chain = make_chain(log_gradients=True, n_probes=2)
+  audio = noise(2, 60)
+  _, d_unit = gradients_of(chain, audio, UNIT)
+  figures = chain.gradient_stats
+  assert figures['n_renders'] == 3 * 2 * (1 + 4)
+  for i, name in enumerate(('gain/amount', 'square/amount', 'gain_2/amount')):
+    np.testing.assert_allclose(
+      figures[f'norm/{name}'], np.linalg.norm(d_unit[..., i]), rtol=1e-3
+    )
+    assert figures[f'clipped_share/{name}'] == 0.0
+  assert make_chain().gradient_stats == {}
+
+
 def test_each_step_draws_directions_of_its_own_and_can_be_repeated():
   audio = noise(2, 8)
   first, second = make_chain(), make_chain()

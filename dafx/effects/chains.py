@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from dafx import core, gradients
+from dafx.effects import estimated
 from dafx.effects import plugins as lv2_plugins
 
 _GRADIENTS = ('spsa', 'central_differences')
@@ -51,6 +52,8 @@ class LV2Chain(ddsp.processors.Processor):
     input_gradient: Gradient to the audio: 'adjoint' (by each plugin's own
       `input_gradient`, from the last one to the first), 'straight_through' (as
       if the chain were a wire) or 'none' (asking for it is an error).
+    log_gradients: Whether to keep figures of each control gradient in
+      `gradient_stats`; see `LV2Plugin`.
     seed: Seed of the directions; the name is mixed in.
     name: Name of the layer, which is the node's in a DAG.
 
@@ -70,6 +73,7 @@ class LV2Chain(ddsp.processors.Processor):
     smoothing: int = 0,
     directions: str = 'hadamard',
     input_gradient: str = 'adjoint',
+    log_gradients: bool = False,
     seed: int = 0,
     name: str = 'lv2_chain',
   ):
@@ -101,6 +105,8 @@ class LV2Chain(ddsp.processors.Processor):
     self.smoothing = smoothing
     self.directions = directions
     self.input_gradient = input_gradient
+    self.log_gradients = log_gradients
+    self.gradient_stats = {}
     self.seed = seed + zlib.crc32(name.encode())
     # Counts the steps of training; see LV2Plugin.
     self.gradient_step = tf.Variable(
@@ -224,9 +230,26 @@ class LV2Chain(ddsp.processors.Processor):
         '[batch, n_samples, n_channels].'
       )
     n_out = self._n_channels_out(audio.shape[-1])
-    signal = self._render_for_controls(tf.stop_gradient(audio), controls, n_out)
-    signal += self._carry_audio_gradient(
-      audio, tf.stop_gradient(controls), n_out
+
+    def to_controls(*arrays):
+      return [self.control_gradient(*arrays)]
+
+    def check():
+      is_wire = self.input_gradient == 'straight_through'
+      estimated.check_input_gradient(
+        self.name, [self] if is_wire else [self, *self._in_use]
+      )
+
+    signal = estimated.render_with_gradient(
+      self.render,
+      to_controls,
+      tf.stop_gradient(audio),
+      [controls],
+      n_out,
+      self.gradient_step,
+    )
+    signal += estimated.carry_audio_gradient(
+      self.audio_gradient, audio, [controls], n_out, check
     )
     return signal[..., 0] if is_mono and n_out == 1 else signal
 
@@ -273,67 +296,6 @@ class LV2Chain(ddsp.processors.Processor):
       plugin.check_channels(n_channels)
       n_channels = plugin.n_channels_out(n_channels)
     return n_channels
-
-  def _render_for_controls(self, audio, controls, n_channels_out):
-    """Renders, with a gradient to the controls only."""
-    step = tf.identity(self.gradient_step)
-
-    @tf.custom_gradient
-    def render(controls):
-      signal = tf.numpy_function(
-        self.render, [audio, controls], tf.float32, stateful=False
-      )
-      signal.set_shape([*audio.shape[:-1], n_channels_out])
-
-      def gradient(upstream):
-        result = tf.numpy_function(
-          self.control_gradient,
-          [audio, controls, upstream, step, signal],
-          tf.float32,
-          stateful=False,
-        )
-        result.set_shape(controls.shape)
-        self.gradient_step.assign(step + 1)
-        return result
-
-      return signal, gradient
-
-    return render(controls)
-
-  def _carry_audio_gradient(self, audio, controls, n_channels_out):
-    """Returns zeros in the shape of the output with a gradient to the audio."""
-
-    @tf.custom_gradient
-    def carry(audio):
-      zeros = tf.zeros_like(audio[..., :1])
-
-      def gradient(upstream):
-        self._check_input_gradient()
-        result = tf.numpy_function(
-          self.audio_gradient,
-          [audio, controls, upstream],
-          tf.float32,
-          stateful=False,
-        )
-        result.set_shape(audio.shape)
-        return result
-
-      return tf.repeat(zeros, n_channels_out, axis=-1), gradient
-
-    return carry(audio)
-
-  def _check_input_gradient(self):
-    """Raises ValueError where there is to be no gradient to the audio."""
-    refusing = [self, *self._in_use]
-    if self.input_gradient == 'straight_through':
-      refusing = [self]
-    for processor in refusing:
-      if processor.input_gradient == 'none':
-        raise ValueError(
-          f'The gradient to the audio of {self.name!r} is asked for, but '
-          f"{processor.name!r} has input_gradient='none'. Choose 'adjoint', or "
-          'do not train what comes before the chain.'
-        )
 
   def signals(
     self, audio: np.ndarray, controls: np.ndarray, hop_size: int | None = None
@@ -408,7 +370,7 @@ class LV2Chain(ddsp.processors.Processor):
             self._measure_memory, n_samples, len(low), self.n_probes
           )
         memory = self._measure_memory(n_samples, probed)
-      estimate = gradients.spsa(
+      estimates = gradients.spsa_estimates(
         render,
         np.repeat(unit, probed // n_frames, axis=1),
         upstream,
@@ -424,14 +386,22 @@ class LV2Chain(ddsp.processors.Processor):
         step=int(step),
       )
       if probed > n_frames:
-        estimate = estimate.sum(1, keepdims=True)
+        estimates = estimates.sum(2, keepdims=True)
     else:
-      estimate = gradients.central_differences(
+      estimates = gradients.central_differences(
         render, unit, upstream, epsilon=epsilons
+      )[np.newaxis]
+    if self.log_gradients:
+      self.gradient_stats = estimated.gradient_figures(
+        [f'{p.name}/{symbol}' for p in self._in_use for symbol in p.symbols],
+        estimates,
+        unit,
+        epsilons,
+        sum(plugin.n_renders for plugin in self._in_use),
       )
     slope = core.unit_to_range_slope(used, low, high, is_log)
     result = np.zeros(controls.shape, np.float32)
-    result[..., : len(low)] = estimate / slope
+    result[..., : len(low)] = estimates.mean(0) / slope
     return result
 
   def _measure_memory(self, n_samples, n_frames):

@@ -9,6 +9,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
+from dafx.effects import estimated
 from dafx.effects import plugins as lv2_plugins
 
 _ESTIMATORS = ('score_function', 'straight_through')
@@ -233,68 +234,22 @@ class DiscreteLV2Plugin(ddsp.processors.Processor):
     self.variants[0].check_channels(audio.shape[-1])
     n_out = self.variants[0].n_channels_out(audio.shape[-1])
     ranged = controls[..., : self.variants[0].n_controls]
-    # Two terms, as for LV2Plugin: each gradient only if it is asked for.
-    signal = self._render_for_controls(
-      tf.stop_gradient(audio), ranged, logits, n_out
+
+    def check():
+      estimated.check_input_gradient(self.name, self.variants[:1])
+
+    signal = estimated.render_with_gradient(
+      self.render,
+      self.control_gradients,
+      tf.stop_gradient(audio),
+      [ranged, logits],
+      n_out,
+      self.gradient_step,
     )
-    signal += self._carry_audio_gradient(
-      audio, tf.stop_gradient(ranged), tf.stop_gradient(logits), n_out
+    signal += estimated.carry_audio_gradient(
+      self.audio_gradient, audio, [ranged, logits], n_out, check
     )
     return signal[..., 0] if is_mono and n_out == 1 else signal
-
-  def _render_for_controls(self, audio, ranged, logits, n_channels_out):
-    """Renders, with gradients to controls and logits only."""
-    step = tf.identity(self.gradient_step)
-
-    @tf.custom_gradient
-    def render(ranged, logits):
-      signal = tf.numpy_function(
-        self.render, [audio, ranged, logits], tf.float32, stateful=False
-      )
-      signal.set_shape([*audio.shape[:-1], n_channels_out])
-
-      def gradient(upstream):
-        results = tf.numpy_function(
-          self.control_gradients,
-          [audio, ranged, logits, upstream, step, signal],
-          [tf.float32] * 2,
-          stateful=False,
-        )
-        for result, source in zip(results, (ranged, logits)):
-          result.set_shape(source.shape)
-        self.gradient_step.assign(step + 1)
-        return results
-
-      return signal, gradient
-
-    return render(ranged, logits)
-
-  def _carry_audio_gradient(self, audio, ranged, logits, n_channels_out):
-    """Returns zeros in the shape of the output with a gradient to the audio."""
-
-    @tf.custom_gradient
-    def carry(audio):
-      zeros = tf.zeros_like(audio[..., :1])
-
-      def gradient(upstream):
-        if self.variants[0].input_gradient == 'none':
-          raise ValueError(
-            f'The gradient to the audio of {self.name!r} is asked for, but '
-            "input_gradient='none'. Choose 'adjoint', or do not train what "
-            'comes before the plugin.'
-          )
-        result = tf.numpy_function(
-          self.audio_gradient,
-          [audio, ranged, logits, upstream],
-          tf.float32,
-          stateful=False,
-        )
-        result.set_shape(audio.shape)
-        return result
-
-      return tf.repeat(zeros, n_channels_out, axis=-1), gradient
-
-    return carry(audio)
 
   def _by_variant(self, chosen):
     """Yields (variant, the items that it is chosen for)."""

@@ -179,7 +179,11 @@ def join_runs(
       continue
     options = {option: getattr(members[0], option) for option in _SHARED}
     chain_of[run[-1]] = chains.LV2Chain(
-      members, seed=members[0].seed, name='_'.join(run), **options
+      members,
+      log_gradients=any(member.log_gradients for member in members),
+      seed=members[0].seed,
+      name='_'.join(run),
+      **options,
     )
     joined.update(run)
   if not chain_of:

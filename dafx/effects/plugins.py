@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from dafx import core, gradients, lv2
-from dafx.effects import plugin_streams
+from dafx.effects import estimated, plugin_streams
 
 _log = logging.getLogger('dafx.effects')
 
@@ -403,10 +403,32 @@ class LV2Plugin(ddsp.processors.Processor):
         '[batch, n_samples, n_channels].'
       )
     self.check_channels(audio.shape[-1])
-    # Two terms, so that each gradient is worked out only if it is asked for:
-    # the second one is zero, and carries the gradient to the audio.
-    signal = self._render_for_controls(tf.stop_gradient(audio), controls)
-    signal += self._carry_audio_gradient(audio, tf.stop_gradient(controls))
+    n_out = self.n_channels_out(audio.shape[-1])
+
+    def to_controls(*arrays):
+      return [self.control_gradient(*arrays)]
+
+    def to_audio(audio, controls, n_calls, upstream):
+      return self.audio_gradient(audio, controls, upstream, n_calls)
+
+    def check():
+      estimated.check_input_gradient(self.name, [self])
+      self._ways_to_audio(audio.shape[-1], n_out)
+
+    # Two terms, so that each gradient is worked out only if it is asked for.
+    signal = estimated.render_with_gradient(
+      self.render,
+      to_controls,
+      tf.stop_gradient(audio),
+      [controls],
+      n_out,
+      self.gradient_step,
+    )
+    # How often it was asked is read here, so that asked twice it is the same.
+    n_calls = tf.identity(self.input_choice[1])
+    signal += estimated.carry_audio_gradient(
+      to_audio, audio, [controls, n_calls], n_out, check
+    )
     return signal[..., 0] if is_mono and signal.shape[-1] == 1 else signal
 
   @property
@@ -484,66 +506,6 @@ class LV2Plugin(ddsp.processors.Processor):
       return n_channels
     is_mono = n_channels == 1 and self.channels == 'mono'
     return 1 if is_mono else self.renderer.n_channels_out
-
-  def _render_for_controls(self, audio, controls):
-    """Renders, with a gradient to the controls only."""
-    step = tf.identity(self.gradient_step)
-
-    @tf.custom_gradient
-    def render(controls):
-      signal = tf.numpy_function(
-        self.render, [audio, controls], tf.float32, stateful=False
-      )
-      n_out = self.n_channels_out(audio.shape[-1])
-      signal.set_shape([*audio.shape[:-1], n_out])
-
-      def gradient(upstream):
-        result = tf.numpy_function(
-          self.control_gradient,
-          [audio, controls, upstream, step, signal],
-          tf.float32,
-          stateful=False,
-        )
-        result.set_shape(controls.shape)
-        # Set, not added to: asked twice, a step has the same gradient.
-        self.gradient_step.assign(step + 1)
-        return result
-
-      return signal, gradient
-
-    return render(controls)
-
-  def _carry_audio_gradient(self, audio, controls):
-    """Returns zeros in the shape of the output with a gradient to the audio."""
-    n_out = self.n_channels_out(audio.shape[-1])
-    # Read here, so that a gradient asked for twice is the same.
-    n_calls = tf.identity(self.input_choice[1])
-
-    @tf.custom_gradient
-    def carry(audio):
-      zeros = tf.zeros_like(audio[..., :1])
-
-      def gradient(upstream):
-        if self.input_gradient == 'none':
-          raise ValueError(
-            f'The gradient to the audio of {self.name!r} is asked for, but '
-            "input_gradient='none'. Choose 'adjoint', or do not train what "
-            'comes before the plugin.'
-          )
-        # Raises here, and not within the graph.
-        self._ways_to_audio(audio.shape[-1], n_out)
-        result = tf.numpy_function(
-          self.audio_gradient,
-          [audio, controls, upstream, n_calls],
-          tf.float32,
-          stateful=False,
-        )
-        result.set_shape(audio.shape)
-        return result
-
-      return tf.repeat(zeros, n_out, axis=-1), gradient
-
-    return carry(audio)
 
   def render(
     self,
@@ -629,7 +591,9 @@ class LV2Plugin(ddsp.processors.Processor):
         render, unit, upstream, epsilon=epsilons
       )[np.newaxis]
     if self.log_gradients:
-      self._note_gradient(estimates, unit, epsilons)
+      self.gradient_stats = estimated.gradient_figures(
+        self.symbols, estimates, unit, epsilons, self.n_renders
+      )
     slope = core.unit_to_range_slope(controls, self.low, self.high, self.is_log)
     return (estimates.mean(0) / slope).astype(np.float32)
 
@@ -681,18 +645,6 @@ class LV2Plugin(ddsp.processors.Processor):
         'own.', self.name, self._memories[key], hop_size,
       )  # fmt: skip
     return self._memories[key]
-
-  def _note_gradient(self, estimates, unit, epsilons):
-    """Keeps figures of a gradient to [0, 1], per control."""
-    norms = np.sqrt(np.square(estimates.mean(0)).sum((0, 1)))
-    ratios_db = gradients.signal_to_noise_db(estimates)
-    is_clipped = (unit < epsilons) | (unit > 1.0 - epsilons)
-    stats = {'n_renders': float(self.n_renders)}
-    for i, symbol in enumerate(self.symbols):
-      stats[f'norm/{symbol}'] = float(norms[i])
-      stats[f'signal_to_noise_db/{symbol}'] = float(ratios_db[i])
-      stats[f'clipped_share/{symbol}'] = float(is_clipped[..., i].mean())
-    self.gradient_stats = stats
 
   def audio_gradient(
     self, audio, controls, upstream, n_calls=None
