@@ -59,8 +59,8 @@ EFFECTS = {
   'fuzz': [
     f"plugin = '{SATURATOR}'",
     "plugin_fixed = {'bypass': 0.0, 'drive': 10.0, 'blend': 0.0, "
-    "'hp_pre_freq': 80.0, 'lp_post_freq': 6000.0, 'pre': 1.0, 'post': 1.0}",
-    'RenderedProvider.input_gain_db = 24.0',
+    "'level_in': 15.85, 'level_out': 2.0, 'hp_pre_freq': 80.0, "
+    "'lp_post_freq': 6000.0, 'pre': 1.0, 'post': 1.0}",
   ],
 }
 
@@ -89,14 +89,21 @@ RUNS = (
     'compressor',
     'black',
     0.02,
-    ('blackbox_demo.gin', 's4.gin'),
+    ('blackbox_demo.gin', 'tcn_level.gin'),
+  ),
+  # The saturator has filters before and behind, each twice.
+  Run(
+    'fuzz',
+    'gray',
+    0.1,
+    ('graybox_demo.gin',),
     (
-      "conditioning = 'tfilm'",
-      'n_samples = 32768',
-      'EffectModel.burn_in = 8192',
+      "eq1/effects.Biquads.types = ['high_pass', 'high_pass', 'peak']",
+      'eq1/effects.Biquads.ranges = {}',
+      "eq2/effects.Biquads.types = ['low_pass', 'low_pass', 'peak']",
+      'eq2/effects.Biquads.ranges = {}',
     ),
   ),
-  Run('fuzz', 'gray', 0.1, ('graybox_demo.gin',)),
   Run('fuzz', 'black', 0.02, ('blackbox_demo.gin',)),
   Run(
     'tube',
@@ -109,8 +116,8 @@ RUNS = (
       "net_inputs = ['audio', 'knobs']",
       "plugin_knobs = ['drive']",
       "plugin_fixed = {'mix': 100.0}",
-      'n_settings = 12',
-      'train/RenderedProvider.seconds = 20.0',
+      'n_settings = 24',
+      'train/RenderedProvider.seconds = 10.0',
       'valid/RenderedProvider.seconds = 2.0',
     ),
   ),

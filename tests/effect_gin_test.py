@@ -36,6 +36,7 @@ FAMILIES = {
   'lstm_fixed': ('blackbox', ['lstm'], conditioned('fixed')),
   'lstm_tvcond': ('blackbox', ['lstm'], conditioned('tvcond')),
   'tcn_demo': ('blackbox_demo', [], []),
+  'tcn_level': ('blackbox_demo', ['tcn_level'], []),
   'gray_demo': ('graybox_demo', [], []),
   'gray_dynamics': ('graybox_demo', ['graybox_dynamics'], []),
   's4_l': ('blackbox', ['sizes/s4_l'], []),

@@ -357,6 +357,14 @@ def test_a_network_is_a_node_of_a_dag():
   assert sum(np.prod(v.shape) for v in group.trainable_variables) == n
 
 
+@pytest.mark.parametrize('network', [neural.DilatedConv, neural.S4])
+def test_the_input_gain_is_one_on_the_audio(network):
+  audio = 0.05 * tf.random.stateless_normal([2, 300], [1, 2])
+  hot = network(input_gain_db=20.0)(audio)
+  np.testing.assert_allclose(hot, network()(10.0 * audio), atol=1e-6)
+  assert np.max(np.abs(hot - network()(audio))) > 1e-2
+
+
 def test_the_seed_makes_the_weights():
   def weights(seed):
     net = neural.S4(1, 2, 3, conditioning='tiny_tfilm', seed=seed)

@@ -110,6 +110,8 @@ class DilatedConv(base.Network):
     activation: Of a TCN: 'tanh', 'prelu' or 'rational'.
     residual: Whether blocks add their input.
     stack_size: Number of blocks after which dilations start over.
+    input_gain_db: Gain of the audio that it gets. Audio is quiet to activations
+      that bend at 1: with 20 dB, strong curves are learned much faster.
     seed: Seed of the weights.
     name: Name of the node.
 
@@ -129,6 +131,7 @@ class DilatedConv(base.Network):
     activation='tanh',
     residual=True,
     stack_size=12,
+    input_gain_db=0.0,
     seed=0,
     name='dilated_conv',
   ):
@@ -143,6 +146,7 @@ class DilatedConv(base.Network):
     film.check(conditioning, n_knobs)
     seeds = base.seeds_of(seed)
     self.gated = gated
+    self.input_gain = 10.0 ** (input_gain_db / 20.0)
     self.frame_size = film.frame_size(conditioning)
     self.shared = film.Shared(conditioning, n_knobs, seeds)
     self.blocks = [
@@ -197,6 +201,7 @@ class DilatedConv(base.Network):
 
   def process(self, state, x, knobs):
     """Processes [batch, n_samples, 1]; see `Network.stream`."""
+    x = self.input_gain * x
     shared, shared_state = self.shared(state['shared'], x, knobs)
     states, outputs = [], []
     for block, block_state in zip(self.blocks, state['blocks']):

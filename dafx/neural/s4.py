@@ -464,6 +464,7 @@ class S4(base.Network):
     n_knobs: Number of knobs; any but None takes them, 'film' needs them.
     activation: 'tanh', 'prelu' or 'rational'.
     residual: Whether blocks add their input, scaled by channel.
+    input_gain_db: Gain of the audio that it gets; see `DilatedConv`.
     seed: Seed of the weights.
     name: Name of the node.
 
@@ -480,6 +481,7 @@ class S4(base.Network):
     n_knobs=0,
     activation='tanh',
     residual=True,
+    input_gain_db=0.0,
     seed=0,
     name='s4',
   ):
@@ -489,6 +491,7 @@ class S4(base.Network):
     )
     film.check(conditioning, n_knobs)
     seeds = base.seeds_of(seed)
+    self.input_gain = 10.0 ** (input_gain_db / 20.0)
     self.frame_size = film.frame_size(conditioning)
     self.shared = film.Shared(conditioning, n_knobs, seeds)
     self.expand = base.Dense(1, n_channels, seeds)
@@ -522,6 +525,7 @@ class S4(base.Network):
 
   def process(self, state, x, knobs):
     """Processes [batch, n_samples, 1]; see `Network.stream`."""
+    x = self.input_gain * x
     shared, shared_state = self.shared(state['shared'], x, knobs)
     x = self.expand(x)
     states = []
