@@ -12,10 +12,11 @@ what is there of an earlier call is not trained again.
 With --steps, one task is also trained with the settings of the published method
 (DeepAFx): one probe whose outcome is credited to whole items, directions of
 independent signs, plugins whose state is never reset and whose latency stays,
-linear scales of all controls, losses aligned within 100 samples. Network, rate,
-data and number of steps are ours. Both are validated alike: fresh state, no
-latency, no alignment. Draws validation loss against time and plugin renders
-(comparison.png) and says after how many renders ours is where the other ends.
+linear scales of all controls, losses aligned within 100 samples. Network, rate
+and how it falls, data and number of steps are ours. Both are validated alike:
+fresh state, no latency, no alignment. Draws validation loss against time and
+plugin renders (comparison.png) and says after how many renders ours is where
+the other ends.
 """
 
 import importlib
@@ -222,10 +223,7 @@ class NeverReset:
 
 def trace(task, folder, steps, counter, is_published):
   """Trains; returns [(seconds, renders, validation loss)]."""
-  params = [
-    f'demo_steps = {steps}',
-    'dafx.training.Trainer.decay_steps = None',
-  ]
+  params = [f'demo_steps = {steps}']
   files = []
   if is_published:
     files = ['gradients/spsa_whole_item.gin']
