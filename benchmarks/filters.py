@@ -13,7 +13,7 @@ differences of SciPy's output; frequencies go down to 20 Hz.
 Dynamics: attack and release by `core.ballistics` and by `tf.scan`. The scan is
 timed on a part and its time is proportional to the length.
 
-All times are medians of runs that take turns.
+All times are of the processor, and medians of runs that take turns.
 """
 
 import json
@@ -89,10 +89,10 @@ def seconds_of(runs):
   times = [[] for _ in runs]
   for _ in range(FLAGS.n_runs):
     for run, of_run in zip(runs, times):
-      start = time.perf_counter()
+      start = time.process_time()
       for tensor in tf.nest.flatten(run()):
         tensor.numpy()
-      of_run.append(time.perf_counter() - start)
+      of_run.append(time.process_time() - start)
   return [float(np.median(of_run)) for of_run in times]
 
 
