@@ -193,16 +193,21 @@ def _scan_backward(before, pole, dbefore, dstate, dx, dpole):
 
 
 @_compile
-def _state_space(x, step_r, step_i, out_r, out_i, gain, state_r, state_i, y):
-  for t in range(x.shape[0]):
-    u = x[t]
-    total = np.float32(0)
-    for j in range(step_r.shape[0]):
-      a, b = state_r[j], state_i[j]
-      total += out_r[j] * a - out_i[j] * b
-      state_r[j] = a + (step_r[j] * a - step_i[j] * b + u)
-      state_i[j] = b + (step_r[j] * b + step_i[j] * a)
-    y[t] = total + gain * u
+def _state_space(x, state, step, out, gain, y):
+  n = step.shape[1] // 2
+  for h in range(step.shape[0]):
+    state_r, state_i = state[h, :n], state[h, n:]
+    step_r, step_i = step[h, :n], step[h, n:]
+    out_r, out_i = out[h, :n], out[h, n:]
+    for t in range(x.shape[0]):
+      u = x[t, h]
+      total = np.float32(0)
+      for j in range(n):
+        a, b = state_r[j], state_i[j]
+        total += out_r[j] * a - out_i[j] * b
+        state_r[j] = a + (step_r[j] * a - step_i[j] * b + u)
+        state_i[j] = b + (step_r[j] * b + step_i[j] * a)
+      y[t, h] = total + gain[h] * u
 
 
 @functools.lru_cache(maxsize=1)
@@ -351,24 +356,11 @@ def state_space(x, state, step, out, gain):
   Returns:
     y, of the shape of x, and the state after it.
   """
-  step, out, gain = _contiguous(step, out, gain)
-  state = np.array(state, np.float32)
+  x, step, out, gain = _contiguous(x, step, out, gain)
+  # Items side by side; each has a state of its own.
+  state = np.array(state.transpose(1, 0, 2), np.float32)
   y = np.empty_like(x)
-  n = step.shape[1] // 2
-
-  def one_item(i):
-    for h in range(len(step)):
-      _state_space(
-        x[i, :, h],
-        step[h, :n],
-        step[h, n:],
-        out[h, :n],
-        out[h, n:],
-        gain[h],
-        state[h, i, :n],
-        state[h, i, n:],
-        y[i, :, h],
-      )
-
-  _each_item(one_item, len(x))
-  return y, state
+  _each_item(
+    lambda i: _state_space(x[i], state[i], step, out, gain, y[i]), len(x)
+  )
+  return y, np.ascontiguousarray(state.transpose(1, 0, 2))

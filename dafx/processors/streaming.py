@@ -32,7 +32,7 @@ from collections.abc import Collection
 import ddsp
 import tensorflow as tf
 
-from dafx.processors import dag
+from dafx.processors import dag, splitting
 
 
 def _run_node(module, state, values):
@@ -121,7 +121,9 @@ class Streamer:
 
   The group is compiled once for each length of a piece into which chunks are
   cut, so equal chunks are fastest, and most of all multiples of the nodes'
-  `frame_size`.
+  `frame_size`. What depends on weights and controls alone, such as the design
+  of a filter, is computed when controls change; weights are read after `reset`.
+  What comes out has no gradient; see `run`.
 
   A node behind another's latency hears its audio late, but controls from
   outside when they come. With `control_step` they are held back as the audio
@@ -174,7 +176,7 @@ class Streamer:
         )
     self._frame_sizes = {_frame_size(m) for m in self._modules.values()}
     self._plan_latency()
-    self._run = tf.function(self._run_piece)
+    self._run = splitting.SplitFunction(self._run_split)
     self.reset()
 
   def _plan_latency(self):
@@ -221,7 +223,8 @@ class Streamer:
   def reset(self):
     """Goes back to before the first sample."""
     self.position = 0
-    self._last = {}  # the last sample, or frame of controls, of each input
+    self._run.forget()
+    self._last = {}  # the inputs of the last chunk
     self.states = {
       name: module.initial_state(self.batch_size)
       for name, module in self._modules.items()
@@ -254,7 +257,7 @@ class Streamer:
         fits = value.shape.rank in (2, 3) and value.shape[1] == n_samples
       else:
         if value.shape.rank == 2:
-          inputs[key] = value = value[:, tf.newaxis]
+          inputs[key] = value = tf.expand_dims(value, 1)
         fits = value.shape.rank == 3 and 1 <= value.shape[1] <= n_samples
         if fits and self.control_step:
           hops[key] = self.control_step
@@ -280,13 +283,14 @@ class Streamer:
         if key not in self.audio_inputs:
           start = done // hops[key] if key in hops else 0
           stop = start + max(1, size // hops.get(key, size))
-        piece[key] = value[:, start:stop]
+        is_all = stop - start == value.shape[1]
+        piece[key] = value if is_all else value[:, start:stop]
       signals += self._take_piece(piece, size)
       done += size
-    self._last = {key: value[:, -1:] for key, value in inputs.items()}
+    self._last = inputs
     if not signals:
       return tf.zeros([self.batch_size, 0])
-    return tf.concat(signals, axis=1)
+    return signals[0] if len(signals) == 1 else tf.concat(signals, axis=1)
 
   def finish(self) -> tf.Tensor:
     """Ends the stream, as `get_signal` ends: to each node, with silence.
@@ -306,9 +310,9 @@ class Streamer:
       ended = max(s for s in starts if end + s <= self.position)
       n_frames = size // self.control_step if self.control_step else 1
       piece = {
-        key: tf.repeat(value * 0.0, size, axis=1)
+        key: tf.repeat(value[:, -1:] * 0.0, size, axis=1)
         if key in self.audio_inputs
-        else tf.repeat(value, n_frames, axis=1)
+        else tf.repeat(value[:, -1:], n_frames, axis=1)
         for key, value in self._last.items()
       }
       signals += self._take_piece(piece, size, ended)
@@ -367,10 +371,19 @@ class Streamer:
       ended: Nodes that start so late, or earlier, hear silence from now on.
     """
     reached = max(m for m in self._marks if m <= self.position)
-    signal, self.states = self._run(piece, self.states, reached, ended)
+    controls = {k: x for k, x in piece.items() if k not in self.audio_inputs}
+    audio = {k: x for k, x in piece.items() if k in self.audio_inputs}
+    signal, self.states = self._run(
+      (audio, self.states), controls, reached, ended
+    )
     is_out = self.position >= self.latency
     self.position += size
     return [signal] if is_out else []
+
+  def _run_split(self, moving, controls, reached, ended):
+    """As `_run_piece`, for `SplitFunction`: what changes, and what holds."""
+    audio, states = moving
+    return self._run_piece({**audio, **controls}, states, reached, ended)
 
   def _run_piece(self, inputs, states, reached, ended=-1):
     """Runs the nodes whose audio has arrived; returns (signal, states)."""
