@@ -3,6 +3,8 @@
 # First: importing dafx sets up what DDSP needs.
 import dafx  # noqa: F401  # isort: skip
 
+import itertools
+
 import ddsp
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import soundfile
 import tensorflow as tf
 
 from dafx import effects, losses
-from dafx.training import effect_models, pretraining
+from dafx.training import effect_models, pretraining, trainers
 
 RATE = 48000
 
@@ -70,10 +72,48 @@ def test_model_starts_where_it_is_told(tmp_path):
     starts={'shaper': 'tanh', 'speaker': str(tmp_path / 'ir.wav')},
     n_start_steps=500,
   )
+  errors = model.fit_starts()
+  assert sorted(errors) == ['shaper', 'speaker']
   x = np.float32([[0.0, 0.5, -1.0, 2.0, 0.0, 0.0]])
   audio = model({'audio': tf.constant(x)})['audio_synth'].numpy()
   expected = np.convolve(np.tanh(x[0]), [0.6, 0.0, 0.8])[:6]
   np.testing.assert_allclose(audio[0], expected, atol=0.1)
+
+
+def test_only_a_new_run_is_fitted(tmp_path, monkeypatch):
+  fitted = []
+
+  def fit_nodes(group, starts, sample_rate, n_steps):
+    del group
+    fitted.append((starts, sample_rate, n_steps))
+
+  monkeypatch.setattr(pretraining, 'fit_nodes', fit_nodes)
+  audio = np.random.default_rng(0).standard_normal([1, 64])
+  batch = {'audio': tf.constant(audio, tf.float32)}
+  batch['target'] = 0.5 * batch['audio']
+
+  class Provider:
+    def get_batch(self, *args, **kwargs):
+      del args, kwargs
+      return itertools.repeat(batch)
+
+  for num_steps in (1, 2):
+    model = effect_models.EffectModel(
+      group(),
+      [losses.TimeDomainLoss()],
+      RATE,
+      starts={'shaper': 'tanh'},
+      n_start_steps=7,
+    )
+    assert len(fitted) == num_steps - 1
+    trainers.train(
+      Provider(),
+      trainer=trainers.Trainer(model),
+      num_steps=num_steps,
+      save_dir=str(tmp_path),
+    )
+  # The second one went on from the checkpoint of the first.
+  assert fitted == [({'shaper': 'tanh'}, RATE, 7)]
 
 
 def test_bad_starts_are_named(tmp_path):

@@ -30,14 +30,13 @@ class EffectModel(tf.keras.Model):
       of the crop; 0 for a model without bounds, such as a recurrent one.
     starts: What networks inside of the graph start from, by node: 'tanh' for a
       waveshaper, 'impulse' or the path of an impulse response for a filter; see
-      `pretraining.fit_nodes`. None leaves them random.
+      `fit_starts`. None leaves them random.
     n_start_steps: Updates by which each of these is fitted.
     name: Name of the model.
 
   Raises:
     ValueError: A DAG that cannot run, an input that no data give, or a start
       that there is not.
-    FileNotFoundError: There is no such impulse response.
   """
 
   def __init__(
@@ -58,10 +57,23 @@ class EffectModel(tf.keras.Model):
     self.driven = {}  # No encoder sets controls from outside.
     processors.check_dag(processor_group.dag, {'audio', 'target', 'knobs'})
     processors.connect_controllers(processor_group)
-    pretraining.fit_nodes(
-      processor_group, starts or {}, sample_rate, n_start_steps
+    pretraining.check_starts(processor_group, starts or {})
+    self._fit = dict(
+      starts=dict(starts or {}), sample_rate=sample_rate, n_steps=n_start_steps
     )
     self._streamer = None
+
+  def fit_starts(self) -> dict[str, float]:
+    """Fits networks to their `starts`; `train` does it for a run that is new.
+
+    Returns:
+      Relative RMS error of each node that was fitted; `pretraining.fit_nodes`.
+
+    Raises:
+      ValueError: An impulse response of another rate, or that is no response.
+      FileNotFoundError: There is no such impulse response.
+    """
+    return pretraining.fit_nodes(self.processor_group, **self._fit)
 
   @property
   def inputs_used(self) -> list[str]:

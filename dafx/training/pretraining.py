@@ -127,6 +127,25 @@ def read_ir(path, sample_rate: int) -> np.ndarray:
   return ir / np.sqrt(np.sum(ir**2))
 
 
+def check_starts(
+  group: ddsp.processors.ProcessorGroup, starts: Mapping[str, str]
+):
+  """Raises ValueError for a node, or a curve, that there is not."""
+  nodes = processors.nodes(group)
+  for name, start in starts.items():
+    node = nodes.get(name)
+    if not isinstance(node, effects.Waveshaper | effects.Fir):
+      raise ValueError(
+        f'starts has {name!r}, which is no Waveshaper or Fir of the graph: '
+        f'{", ".join(nodes)}.'
+      )
+    if isinstance(node, effects.Waveshaper) and start not in _CURVES:
+      raise ValueError(
+        f'{name!r} starts from {start!r}; a waveshaper starts from one of '
+        f'{tuple(_CURVES)}.'
+      )
+
+
 def fit_nodes(
   group: ddsp.processors.ProcessorGroup,
   starts: Mapping[str, str],
@@ -152,25 +171,16 @@ def fit_nodes(
     ValueError: A node, or a start, that there is not.
     FileNotFoundError: There is no such impulse response.
   """
+  check_starts(group, starts)
   nodes = processors.nodes(group)
   errors = {}
   for name, start in starts.items():
-    node = nodes.get(name)
+    node = nodes[name]
     if isinstance(node, effects.Waveshaper):
-      if start not in _CURVES:
-        raise ValueError(
-          f'{name!r} starts from {start!r}; a waveshaper starts from one of '
-          f'{tuple(_CURVES)}.'
-        )
       if node.kind in _NETWORKS:
         errors[name] = fit_waveshaper(node, _CURVES[start], n_steps=n_steps)
-    elif isinstance(node, effects.Fir):
+    else:
       ir = [1.0] if start == 'impulse' else read_ir(start, sample_rate)
       if node.kind in _NETWORKS:
         errors[name] = fit_fir(node, ir, n_steps)
-    else:
-      raise ValueError(
-        f'starts has {name!r}, which is no Waveshaper or Fir of the graph: '
-        f'{", ".join(nodes)}.'
-      )
   return errors

@@ -581,6 +581,8 @@ def train(
     if not trainer.restore(pathlib.Path(restore_dir).expanduser()):
       raise ValueError(f'--restore_dir={restore_dir} holds no checkpoint.')
     logging.info('Starting from %s, step %d.', restore_dir, trainer.step)
+  elif hasattr(trainer.model, 'fit_starts'):
+    trainer.model.fit_starts()
   valid_batches = []
   if valid_provider is not None:
     valid_batches = list(
