@@ -4,6 +4,8 @@
 import dafx  # noqa: F401  # isort: skip
 
 import json
+import subprocess
+import sys
 
 import ddsp
 import numpy as np
@@ -35,6 +37,24 @@ def network(**kwargs):
 def noise(n_samples, n_channels=1, seed=0):
   rng = np.random.default_rng(seed)
   return 0.3 * rng.standard_normal([n_samples, n_channels]).astype(np.float32)
+
+
+class Foreign(ddsp.processors.Processor):
+  """Runs outside of TensorFlow, as a plugin does."""
+
+  def get_controls(self, audio):
+    return {'audio': audio}
+
+  def initial_state(self, batch_size):
+    del batch_size
+    return ()
+
+  def stream(self, state, audio):
+    out = tf.numpy_function(np.negative, [audio], tf.float32)
+    return tf.ensure_shape(out, audio.shape), state
+
+  def get_signal(self, audio):
+    return self.stream((), audio)[0]
 
 
 @pytest.mark.parametrize('n_channels', [1, 2])
@@ -148,7 +168,87 @@ def test_a_network_becomes_a_nam_file_or_a_saved_model(tmp_path):
   assert (tmp_path / 'saved' / 'saved_model.pb').exists()
 
 
+def group_of(*rows):
+  group = ddsp.processors.ProcessorGroup(dag=rows)
+  return effect_models.EffectModel(group, [losses.EsrLoss()], RATE)
+
+
+def boxes():
+  return group_of(
+    (effects.Const(name='set'), ['audio']),
+    (effects.Biquads(['peak', 'low_pass']), ['audio', 'set/controls']),
+    (effects.Const(start='random', name='ratio'), ['audio']),
+    (
+      effects.Dynamics(sample_rate=RATE),
+      ['biquads/signal', 'ratio/controls'],
+    ),
+    (effects.Envelope(name='follow'), ['audio']),
+    (effects.Gain(), ['dynamics/signal', 'follow/controls']),
+    (effects.Fir(8, 'siren'), ['gain/signal']),
+    (effects.Waveshaper('rational'), ['fir/signal']),
+  )
+
+
+def knobs_and_boxes():
+  return group_of(
+    (network(conditioning='film', n_knobs=1), ['audio', 'knobs']),
+    (effects.Fc(name='fc'), ['knobs']),
+    (effects.Gain(), ['dilated_conv/signal', 'fc/controls']),
+  )
+
+
+# By a loader that knows nothing of dafx.
+PLAIN = """
+import sys
+import numpy as np
+import tensorflow as tf
+for folder in sys.argv[1:]:
+  given = dict(np.load(folder + '/in.npz'))
+  model = tf.saved_model.load(folder)
+  state, signals = model.signatures['initial_state'](), []
+  for chunk in np.split(given.pop('audio'), given.pop('n_chunks'), axis=1):
+    inputs = {k: tf.constant(v) for k, v in {'audio': chunk, **given}.items()}
+    state = model.signatures['stream'](**inputs, **state)
+    signals.append(state.pop('signal').numpy())
+  np.save(folder + '/out.npy', np.concatenate(signals, axis=1))
+assert 'dafx' not in sys.modules
+"""
+
+
+def test_whole_models_are_exported_and_stream_without_dafx(tmp_path):
+  expected = {}
+  for name, model, size, knobs in (
+    ('boxes', boxes(), 32, {}),
+    ('knobs', knobs_and_boxes(), 128, {'knobs': np.float32([[0.3]])}),
+  ):
+    folder = tmp_path / name
+    audio = noise(384, seed=2).T
+    features = {'audio': audio, **knobs}
+    features = {key: tf.constant(value) for key, value in features.items()}
+    expected[folder] = model(features)['audio_synth'].numpy()
+    assert np.std(expected[folder]) > 1e-3
+    effect_inference.export(model, folder, block_size=size)
+    np.savez(folder / 'in.npz', audio=audio, n_chunks=384 // size, **knobs)
+  run = subprocess.run(
+    [sys.executable, '-c', PLAIN, *map(str, expected)],
+    check=False,
+    capture_output=True,
+    text=True,
+    cwd=tmp_path,
+  )
+  assert run.returncode == 0, run.stderr
+  for folder, whole in expected.items():
+    out = np.load(folder / 'out.npy')
+    np.testing.assert_allclose(out, whole, atol=1e-5)
+
+
 def test_what_cannot_be_exported_is_named(tmp_path):
+  late = model_of(effects.Waveshaper('tanh', oversample=2))
+  with pytest.raises(ValueError, match='latency of 31'):
+    effect_inference.export(late, tmp_path / 'late')
+  foreign = model_of(Foreign())
+  with pytest.raises(ValueError, match=r'outside of TensorFlow .*PyFunc'):
+    effect_inference.export(foreign, tmp_path / 'foreign')
   chain = model_of(network(), effects.Waveshaper('tanh'))
   with pytest.raises(ValueError, match='dilated_conv, waveshaper'):
     effect_inference.export(chain, tmp_path / 'model.nam')

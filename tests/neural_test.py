@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dafx import neural, processors
-from dafx.neural import cells
+from dafx import core, neural, processors
 
 CONDITIONINGS = ('film', 'tfilm', 'tiny_tfilm', 'tvfilm')
 # Blocks, kernel size, dilation growth, receptive field in samples.
@@ -254,7 +253,7 @@ def test_portable_graphs_give_the_same_with_the_same_gradients(key):
     return signal, tape.gradient(loss, [*inputs, *net.trainable_variables])
 
   signal, gradients = run()
-  with cells.portable():
+  with core.portable():
     expected, expected_gradients = run()
   np.testing.assert_allclose(signal, expected, atol=1e-5)
   largest = max(np.abs(g).max() for g in expected_gradients)

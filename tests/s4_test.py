@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dafx import neural
-from dafx.neural import cells, s4
+from dafx import core, neural
+from dafx.neural import s4
 
 
 def parameters(n_channels, n_states, seed=0):
@@ -66,7 +66,7 @@ def test_state_space_is_convolution_with_the_response(n_samples, portable):
     return s4.state_space(*arguments, tf.constant(x))[0]
 
   if portable:
-    with cells.portable():
+    with core.portable():
       found = run()
   else:
     found = run()

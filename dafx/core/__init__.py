@@ -15,6 +15,7 @@ from dafx.core.filters import (
   frame_hop,
   sosfilt,
 )
+from dafx.core.portable import is_compiled, portable
 from dafx.core.units import range_to_unit, unit_to_range, unit_to_range_slope
 from dafx.core.waveshaping import (
   TANH_DENOMINATOR,
@@ -37,11 +38,13 @@ __all__ = [
   'db_to_amplitude',
   'design_biquads',
   'frame_hop',
+  'is_compiled',
   'mlp',
   'oversampled',
   'oversampling_history',
   'oversampling_latency',
   'polynomial',
+  'portable',
   'range_to_unit',
   'rational',
   'reduction_db',

@@ -1,7 +1,8 @@
 """Dynamics: static curves, and smoothing with attack and release.
 
 The smoothing is a recursion that branches at each sample, so no scan or filter
-gives it. It is compiled with Numba, forwards and as its exact adjoint backwards
+gives it. It is compiled with Numba (or, for export, a loop of TensorFlow's; see
+`portable`), forwards and as its exact adjoint backwards
 (C.-Y. Yu et al., "Differentiable all-pole filters for time-varying audio
 systems", DAFx 2024): a recursion with the branches that were taken, backwards
 in time.
@@ -12,6 +13,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from dafx.core import portable
 from dafx.core.filters import frame_hop
 
 # Levels below are taken for silence.
@@ -142,6 +144,8 @@ def ballistics(audio, attack, release, state=None):
   shape = [batch_size, attack.shape[1]]
   attack = tf.broadcast_to(attack, shape)
   release = tf.broadcast_to(release, shape)
+  if not portable.is_compiled(audio):
+    return _smooth_in_graph(audio, attack, release, state)
 
   @tf.custom_gradient
   def smooth(audio, attack, release, state):
@@ -166,6 +170,25 @@ def ballistics(audio, attack, release, state=None):
     return (signal, end), gradient
 
   return smooth(audio, attack, release, state)
+
+
+def _smooth_in_graph(audio, attack, release, state):
+  """As `_smooth`, in TensorFlow's own ops."""
+  batch_size, n_samples = audio.shape
+  hop = frame_hop(n_samples, attack.shape[1])
+  levels = tf.transpose(tf.cast(audio, tf.float64))
+  signal = tf.TensorArray(tf.float64, n_samples, element_shape=[batch_size])
+
+  def step(n, y, signal):
+    difference = levels[n] - y
+    rises = difference > 0.0
+    y += tf.where(rises, attack[:, n // hop], release[:, n // hop]) * difference
+    return n + 1, y, signal.write(n, y)
+
+  _, end, signal = tf.while_loop(
+    lambda n, *_: n < n_samples, step, (0, state, signal)
+  )
+  return tf.cast(tf.transpose(signal.stack()), tf.float32), end
 
 
 def _smooth(audio, attack, release, state):

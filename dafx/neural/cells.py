@@ -1,33 +1,14 @@
 """Recurrent cells over whole sequences: LSTM and GRU, fast on a processor.
 
 `lstm` and `gru` run compiled loops with exact adjoints (`kernels`) on float32,
-and loops of TensorFlow ops on other types and inside `portable()`, where the
-graph must run without Python.
+and loops of TensorFlow ops on other types and inside `core.portable()`, where
+the graph must run without Python.
 """
-
-import contextlib
-import contextvars
 
 import tensorflow as tf
 
+from dafx import core
 from dafx.neural import kernels
-
-_PORTABLE = contextvars.ContextVar('portable', default=False)
-
-
-@contextlib.contextmanager
-def portable():
-  """Makes graphs traced inside of TensorFlow's own ops alone, for export."""
-  token = _PORTABLE.set(True)
-  try:
-    yield
-  finally:
-    _PORTABLE.reset(token)
-
-
-def is_compiled(x):
-  """Returns whether compiled loops take x in this context."""
-  return x.dtype == tf.float32 and not _PORTABLE.get()
 
 
 def weight_gradient(x, dy):
@@ -173,7 +154,7 @@ def lstm(x, state, kernel, recurrent, bias):
     h after each step, [batch, n_steps, n_units], and the last (h, c).
   """
   h, c = state
-  if is_compiled(x):
+  if core.is_compiled(x):
     outputs, c = _compiled_lstm(x, h, c, kernel, recurrent, bias)
     return outputs, (outputs[:, -1], c)
   gates = tf.matmul(x, kernel) + bias
@@ -202,7 +183,7 @@ def gru(x, state, kernel, recurrent, bias, recurrent_bias):
     h after each step, [batch, n_steps, n_units], and the last (h,).
   """
   (h,) = state
-  if is_compiled(x):
+  if core.is_compiled(x):
     outputs = _compiled_gru(x, h, kernel, recurrent, bias, recurrent_bias)
     return outputs, (outputs[:, -1],)
   gates = tf.matmul(x, kernel) + bias

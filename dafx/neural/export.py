@@ -1,22 +1,29 @@
-"""Export of networks and groups with streaming state, as a SavedModel."""
+"""Export of what streams, with its state, as a SavedModel."""
 
 import pathlib
 
 import tensorflow as tf
 
-from dafx.neural import cells
+from dafx import core
 
 
 class _Exported(tf.Module):
   """Holds what a SavedModel offers."""
 
 
+def _foreign_ops(function):
+  """Returns the types of ops that call Python, in a function and its own."""
+  graph_def = function.graph.as_graph_def()
+  nodes = [graph_def.node, *(f.node_def for f in graph_def.library.function)]
+  return {n.op for part in nodes for n in part if 'PyFunc' in n.op}
+
+
 def export_saved_model(model, path, block_size, batch_size=1):
-  """Writes a network for use outside Python, block by block.
+  """Writes a model for use outside Python, block by block.
 
   The SavedModel offers two signatures. 'initial_state' takes nothing and
   returns the state, as tensors 'state_0', 'state_1' and so on. 'stream' takes
-  'audio' [batch_size, block_size], 'knobs' [batch_size, n_knobs] if the network
+  'audio' [batch_size, block_size], 'knobs' [batch_size, n_knobs] if the model
   has any, and the state; it returns 'signal' and the state after it. Its graph
   has TensorFlow's own ops alone.
 
@@ -29,7 +36,8 @@ def export_saved_model(model, path, block_size, batch_size=1):
     batch_size: Items side by side.
 
   Raises:
-    ValueError: A block size that does not fit.
+    ValueError: A block size that does not fit, or a part that is not in
+      TensorFlow, such as a plugin.
   """
   frame_size = getattr(model, 'frame_size', 1)
   if block_size < 1 or (block_size % frame_size and frame_size % block_size):
@@ -66,10 +74,16 @@ def export_saved_model(model, path, block_size, batch_size=1):
     spec[name] = tf.TensorSpec(tensor.shape, tensor.dtype, name)
   exported = _Exported()
   exported.variables_of_model = model.variables
-  with cells.portable():
+  with core.portable():
     signatures = {
       'initial_state': initial_state.get_concrete_function(),
       'stream': stream.get_concrete_function(**spec),
     }
+  foreign = sorted(set().union(*map(_foreign_ops, signatures.values())))
+  if foreign:
+    raise ValueError(
+      f'{model.name!r} has parts that run outside of TensorFlow '
+      f'({", ".join(foreign)}), such as plugins: they cannot be exported.'
+    )
   exported.signatures_of_model = signatures
   tf.saved_model.save(exported, str(pathlib.Path(path)), signatures=signatures)

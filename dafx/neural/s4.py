@@ -5,7 +5,8 @@ import math
 import gin
 import tensorflow as tf
 
-from dafx.neural import base, cells, kernels
+from dafx import core
+from dafx.neural import base, kernels
 from dafx.neural import conditioning as film
 
 # Samples per block of the block recurrence: the fastest, by measurement.
@@ -252,7 +253,7 @@ def _block_states(tables, state, inputs):
   if n_blocks == 1:
     after = _as_complex(state) * tf.cast(pole, tf.complex64)[:, tf.newaxis]
     return state, _parts(after, -1) + inputs[:, :, 0]
-  if cells.is_compiled(inputs):
+  if core.is_compiled(inputs):
     return _compiled_recurrence(inputs, _parts(pole, -1), state)
   # Of shape [n_channels * n_states, batch, n_blocks].
   x = tf.transpose(_as_complex(inputs), [0, 3, 1, 2])
@@ -284,7 +285,7 @@ def state_space(poles, weights, direct, state, x):
     Output of the shape of x, and the new state.
   """
   parts = (*_split(poles), *_split(weights))
-  if cells.is_compiled(x):
+  if core.is_compiled(x):
     return _compiled_state_space(*parts, direct, state, x)
   return _state_space(*parts, direct, state, x)
 

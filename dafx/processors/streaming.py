@@ -329,7 +329,7 @@ class Streamer:
     Args:
       inputs: Inputs of the group by name, as for `process`; controls [batch,
         n_frames, n_controls]. The piece starts where a frame starts and holds
-        whole frames.
+        whole frames, or all pieces have one size, and frames hold whole pieces.
       states: As `states` after `reset`, or as returned.
 
     Returns:
@@ -340,7 +340,11 @@ class Streamer:
     """
     n_samples = inputs['audio'].shape[1]
     unit = math.lcm(*self._frame_sizes)
-    if self.latency or n_samples % unit:
+    fits = all(
+      n_samples % size == 0 or size % n_samples == 0
+      for size in self._frame_sizes
+    )
+    if self.latency or not fits:
       raise ValueError(
         f'A piece of {n_samples} samples through a group with a latency of '
         f'{self.latency} samples and frames of {unit}: there must be no '

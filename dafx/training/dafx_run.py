@@ -26,7 +26,7 @@ flags.DEFINE_enum(
   'train',
   ['train', 'eval', 'sample', 'process', 'export', 'profile'],
   'train a model; eval it on the test split; sample: write some of that as '
-  'audio; process audio files by a trained model; export a trained network as '
+  'audio; process audio files by a trained model; export a trained model as '
   'a .nam file or a SavedModel; profile: what a model of an effect costs '
   '(size, arithmetic, memory, speed), trained or not.',
 )
@@ -108,7 +108,7 @@ def _use_saved(folder):
   if FLAGS.mode == 'export':
     if not is_effect:
       raise ValueError(
-        f'--mode=export takes networks that model effects; '
+        f'--mode=export takes models of effects; '
         f'{type(model).__name__} sets plugins. Use --mode=process, which '
         'writes presets and automation.'
       )

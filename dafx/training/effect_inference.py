@@ -1,6 +1,7 @@
 """Models of effects in use: on files, in evaluation, in other programs."""
 
 import json
+import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ import matplotlib.image
 import numpy as np
 import soundfile
 import soxr
+import tensorflow as tf
 from absl import logging
 
 from dafx import metrics, neural, processors
@@ -172,27 +174,51 @@ def describe(rows: list[Mapping]) -> str:
 
 
 def export(model, path: str | os.PathLike, block_size: int = 512):
-  """Writes the network of a model for use outside of Python.
+  """Writes a model for use outside of Python.
 
   Args:
-    model: An EffectModel of one network.
+    model: An EffectModel; for a .nam file, of one network.
     path: Ends in .nam for a file of Neural Amp Modeler (WaveNet or LSTM without
       knobs); any other is the folder of a SavedModel that streams.
     block_size: Samples per call of the SavedModel.
 
   Raises:
-    ValueError: A model of more than a network, or one that the .nam format does
-      not have.
+    ValueError: A model that the .nam format does not have, or with a plugin or
+      latency.
   """
   path = pathlib.Path(path).expanduser()
-  nodes = list(processors.nodes(model.processor_group).values())
-  if len(nodes) != 1 or not hasattr(nodes[0], 'macs_per_sample'):
-    raise ValueError(
-      'What can be exported is a model of one network of dafx.neural; this one '
-      f'has the nodes {", ".join(n.name for n in nodes)}.'
-    )
   path.parent.mkdir(parents=True, exist_ok=True)
-  if path.suffix == '.nam':
-    nam.write(path, nodes[0], model.sample_rate)
-  else:
-    neural.export_saved_model(nodes[0], path, block_size)
+  if path.suffix != '.nam':
+    neural.export_saved_model(_Stream(model), path, block_size)
+    return
+  nodes = list(processors.nodes(model.processor_group).values())
+  if len(nodes) != 1:
+    raise ValueError(
+      'What a .nam file can hold is one network of dafx.neural; this model has '
+      f'the nodes {", ".join(n.name for n in nodes)}. A path that does not end '
+      'in .nam gets a SavedModel, which can hold it.'
+    )
+  nam.write(path, nodes[0], model.sample_rate)
+
+
+class _Stream:
+  """A model as `neural.export_saved_model` takes it."""
+
+  def __init__(self, model):
+    self.name, self.n_knobs = model.name, model.n_knobs
+    model.make_variables()
+    self.variables = model.variables
+    self._group = model.processor_group
+    nodes = processors.nodes(self._group).values()
+    sizes = [getattr(node, 'frame_size', 1) or 1 for node in nodes]
+    self.frame_size = math.lcm(*sizes)
+
+  def initial_state(self, batch_size):
+    self._streamer = processors.Streamer(self._group, batch_size)
+    return self._streamer.states
+
+  def stream(self, state, audio, knobs=None):
+    inputs = {'audio': audio}
+    if knobs is not None:
+      inputs['knobs'] = knobs[:, tf.newaxis]
+    return self._streamer.run(inputs, state)
