@@ -16,7 +16,7 @@ import soundfile
 from absl import app
 from absl.testing import flagsaver
 
-from dafx.training import dafx_run, train_util
+from dafx.training import dafx_run, train_util, trainers
 
 ROOT = pathlib.Path(__file__).parents[1]
 RATE = 16000
@@ -214,6 +214,17 @@ def test_wrong_values_are_named(home, tmp_path, capsys):
     error = message_of(capsys, *flags)
     assert named in error
   assert not (tmp_path / 'run').exists()
+
+
+def test_a_run_that_diverges_ends_with_a_status(
+  home, tmp_path, capsys, monkeypatch
+):
+  def diverge(save_dir):
+    raise trainers.DivergedError(f'The loss of {save_dir.name} is nan.')
+
+  monkeypatch.setattr(dafx_run, '_train', diverge)
+  error = message_of(capsys, *flags_for(home, tmp_path / 'run'))
+  assert 'The loss of run is nan.' in error
 
 
 def test_the_users_folder_comes_before_dafxs(home, tmp_path, capsys):

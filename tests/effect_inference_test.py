@@ -246,7 +246,7 @@ def test_what_cannot_be_exported_is_named(tmp_path):
   late = model_of(effects.Waveshaper('tanh', oversample=2))
   with pytest.raises(ValueError, match='latency of 31'):
     effect_inference.export(late, tmp_path / 'late')
-  foreign = model_of(Foreign())
+  foreign = model_of(Foreign(name='foreign'))
   with pytest.raises(ValueError, match=r'outside of TensorFlow .*PyFunc'):
     effect_inference.export(foreign, tmp_path / 'foreign')
   chain = model_of(network(), effects.Waveshaper('tanh'))
