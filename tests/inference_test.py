@@ -2,6 +2,7 @@
 
 import csv
 import json
+import resource
 import shutil
 import sys
 
@@ -13,14 +14,18 @@ import scipy.signal
 import soundfile
 import tensorflow as tf
 
-from dafx import effects, losses, lv2, metrics
+from dafx import effects, losses, lv2, metrics, processors
 from dafx.training import (
+  audio_files,
+  chunks,
   encoders,
   evaluators,
   inference,
   labels,
+  listening,
   models,
   preprocessing,
+  rendering,
   trainers,
 )
 
@@ -34,12 +39,17 @@ def noise(n_samples, n_channels=1, seed=0, level=0.1):
   return (level * rng.standard_normal([n_samples, n_channels])).astype('f')
 
 
-def make_model(kinds=('gain', 'onepole'), encoder=None):
+def make_model(kinds=('gain', 'onepole'), encoder=None, **kwargs):
   tf.keras.utils.set_random_seed(0)
   dag, signal_key = [], 'audio'
   for kind in kinds:
     plugin = effects.LV2Plugin(
-      TEST + kind, name=kind, warm_up=0, sample_rate=RATE
+      TEST + kind,
+      name=kind,
+      warm_up=0,
+      sample_rate=RATE,
+      block_size=256,
+      **kwargs,
     )
     dag.append((plugin, [signal_key, f'{kind}_controls']))
     signal_key = f'{kind}/signal'
@@ -184,6 +194,147 @@ def test_channels_that_the_plugins_do_not_take():
     inference.process_audio(cross, noise(3000, 3), RATE)
 
 
+# --------------------------------------------------------------- Chunks ----
+def in_small_chunks(monkeypatch):
+  monkeypatch.setattr(chunks, '_BLOCK', 999)
+  monkeypatch.setattr(listening, '_FRAMES_AT_ONCE', 3)
+  monkeypatch.setattr(rendering, '_CHUNK', 2500)
+  monkeypatch.setattr(preprocessing, '_CHUNK', 3000)
+
+
+@pytest.fixture(scope='module')
+def late_model():
+  """A model with a latency, and blocks of 256."""
+  return make_model(('onepole', 'late', 'gain'))
+
+
+@pytest.mark.parametrize('n_channels', [1, 2])
+@pytest.mark.parametrize(
+  'rate, n_samples',
+  [(16000, 16 * HOP), (44100, 60001), (48000, 40000), (8000, 9001), (16000, 1)],
+)
+def test_chunks_give_what_the_whole_gives(
+  late_model, monkeypatch, rate, n_samples, n_channels
+):
+  audio = noise(n_samples, n_channels)
+  audio *= np.linspace(0.1, 4, n_samples)[:, np.newaxis]
+  whole = inference.process_audio(late_model, audio, rate)
+  in_small_chunks(monkeypatch)
+  parts = inference.process_audio(late_model, audio, rate)
+  for name in ('onepole', 'late', 'gain'):
+    np.testing.assert_allclose(
+      parts.raw_points[name], whole.raw_points[name], rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(
+      parts.controls[name], whole.controls[name], rtol=1e-5, atol=1e-6
+    )
+  np.testing.assert_allclose(parts.audio, whole.audio, atol=1e-5)
+  # Which is what a chain of whole renders gives.
+  by_hand = render_by_hand(audio, rate, whole.controls)
+  np.testing.assert_allclose(whole.audio, by_hand, atol=1e-6)
+
+
+def test_a_chain_as_one_black_box_streams_too(monkeypatch):
+  joined = make_model(
+    ('gain', 'late', 'onepole'), input_gradient='none', n_probes=1
+  )
+  assert len(processors.nodes(joined.processor_group)) == 1  # a chain
+  audio = noise(20001, 2)
+  whole = inference.process_audio(joined, audio, 44100)
+  in_small_chunks(monkeypatch)
+  parts = inference.process_audio(joined, audio, 44100)
+  np.testing.assert_allclose(parts.audio, whole.audio, atol=1e-5)
+  by_hand = render_by_hand(audio, 44100, whole.controls)
+  np.testing.assert_allclose(whole.audio, by_hand, atol=1e-6)
+
+
+@pytest.mark.parametrize('is_static', [False, True])
+@pytest.mark.parametrize('n_samples', [300, 5000, 30001])
+def test_networks_for_images_hear_in_chunks(monkeypatch, is_static, n_samples):
+  own = make_model(
+    ('gain',),
+    encoders.InceptionEncoder(
+      RATE, HOP, 4096, is_static, channels=(4, 4), width=4, n_mels=16,
+      fft_size=512,
+    ),
+  )  # fmt: skip
+  audio = noise(n_samples) * np.linspace(0.1, 4, n_samples)[:, np.newaxis]
+  whole = inference.process_audio(own, audio, RATE)
+  heard = tf.constant(audio.T, tf.float32)
+  expected = own.predict_controls(heard)['gain_controls'][0]
+  np.testing.assert_allclose(
+    whole.raw_points['gain'], 4.0 * expected, rtol=1e-4
+  )
+  in_small_chunks(monkeypatch)
+  parts = inference.process_audio(own, audio, RATE)
+  np.testing.assert_allclose(
+    parts.raw_points['gain'], whole.raw_points['gain'], rtol=1e-4
+  )
+
+
+class Backwards(ddsp.processors.Processor):
+  """Reverses audio, which needs all of it."""
+
+  def get_controls(self, audio):
+    return {'audio': audio}
+
+  def get_signal(self, audio):
+    return audio[:, ::-1]
+
+
+def test_what_cannot_stream_is_rendered_as_a_whole(monkeypatch):
+  own = make_model(('gain',))
+  own.processor_group = processors.ProcessorGroup(
+    [
+      (own.driven['gain_controls'], ['audio', 'gain_controls']),
+      (Backwards(name='backwards'), ['gain/signal']),
+    ]
+  )
+  audio = noise(8960)  # whole frames
+  whole = inference.process_audio(own, audio, RATE)
+  in_small_chunks(monkeypatch)
+  parts = inference.process_audio(own, audio, RATE)
+  np.testing.assert_allclose(parts.audio, whole.audio, atol=1e-6)
+  gain = render_by_hand(audio, RATE, whole.controls)
+  np.testing.assert_allclose(whole.audio, gain[::-1], atol=1e-6)
+
+
+@pytest.mark.parametrize('rate', [16000, 44100])
+def test_a_file_in_chunks(late_model, monkeypatch, tmp_path, rate):
+  late_model.preprocessor = preprocessing.Preprocessor(-30.0, 100)
+  audio = noise(3 * rate, 2)
+  write(tmp_path / 'in.wav', audio, rate)
+  try:
+    prepared = inference.prepare(late_model, audio, rate)
+    expected = inference.process_audio(late_model, prepared, rate)
+    in_small_chunks(monkeypatch)
+    inference.process(late_model, tmp_path / 'in.wav', tmp_path / 'out.wav')
+  finally:
+    late_model.preprocessor = None
+  out = soundfile.read(tmp_path / 'out.wav')[0]
+  np.testing.assert_allclose(out, expected.audio, atol=1e-5)
+  _, rows = read_csv(tmp_path / 'out.controls.csv')
+  np.testing.assert_allclose(
+    rows[:, 1:2], expected.points['onepole'], rtol=1e-3
+  )
+
+
+@pytest.mark.slow
+def test_length_costs_no_memory(late_model, tmp_path):
+  late_model.preprocessor = preprocessing.Preprocessor(-30.0, 100)
+  peaks_kb = []
+  for minutes in (2, 8):
+    path = tmp_path / f'{minutes}.wav'
+    with soundfile.SoundFile(path, 'w', 44100, 2) as file:
+      for i in range(60 * minutes):
+        file.write(noise(44100, 2, seed=i))
+    inference.process(late_model, path, tmp_path / 'out.wav')
+    peaks_kb.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+  late_model.preprocessor = None
+  # The longer one takes 127 MB more as floats.
+  assert peaks_kb[1] - peaks_kb[0] < 30_000
+
+
 # --------------------------------------------------------------- Files ----
 def write(path, audio, rate):
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -290,7 +441,7 @@ def test_networks_for_images_hear_long_audio_in_parts(monkeypatch):
   )
   audio = noise(9 * HOP + 100)
   whole = inference.process_audio(own, audio, RATE)
-  monkeypatch.setattr(inference, '_FRAMES_AT_ONCE', 4)
+  monkeypatch.setattr(listening, '_FRAMES_AT_ONCE', 4)
   parts = inference.process_audio(own, audio, RATE)
   assert len(whole.points['gain']) == 10
   np.testing.assert_allclose(
@@ -302,7 +453,7 @@ def test_networks_for_images_hear_long_audio_in_parts(monkeypatch):
 def test_formats(model, tmp_path, suffix):
   path = tmp_path / f'loud{suffix}'
   audio = 3.0 * np.sin(np.arange(4000) / 20)[:, np.newaxis]
-  inference.write_audio(path, audio, 44100)
+  audio_files.write(path, audio, 44100)
   back, rate = soundfile.read(path, always_2d=True)
   assert rate == 44100 and back.shape == audio.shape
   if suffix in ('.wav', '.aif', '.aiff'):  # floats: not clipped

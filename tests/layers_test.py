@@ -15,6 +15,7 @@ LEVELS = (
   ('colab',),
 )
 TRAINING_LEVELS = (
+  ('band_powers', 'chunks'),
   (
     'plotting',
     'profiling',
@@ -28,9 +29,10 @@ TRAINING_LEVELS = (
   ),
   ('data', 'report', 'block_plots'),
   ('summaries',),
-  ('tfrecords', 'effect_pairs'),
+  ('audio_files', 'tfrecords', 'effect_pairs'),
   ('effect_data',),
   ('models', 'effect_models'),
+  ('listening', 'rendering'),
   ('trainers',),
   ('inference',),
   ('evaluators', 'effect_inference', 'data_preparation'),

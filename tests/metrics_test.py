@@ -2,6 +2,7 @@
 
 import librosa
 import numpy as np
+import pyloudnorm
 import pytest
 import scipy.linalg
 import scipy.spatial.distance
@@ -224,6 +225,31 @@ def test_loudness_of_the_reference_sine():
   )
 
 
+@pytest.mark.parametrize('rate', [8000, 16000, 44100])
+@pytest.mark.parametrize('n_channels', [1, 2, 5])
+@pytest.mark.parametrize('seconds', [0.4, 0.55, 3.37])
+def test_loudness_is_pyloudnorms_in_chunks_too(rate, n_channels, seconds):
+  audio = noise(int(seconds * rate) + 1, n_channels)
+  audio *= np.linspace(0, 1, len(audio))[:, np.newaxis] ** 6  # gates close
+  expected = pyloudnorm.Meter(rate).integrated_loudness(audio)
+  np.testing.assert_allclose(
+    metrics.loudness_lufs(audio, rate), expected, atol=1e-9
+  )
+  meter = metrics.LoudnessMeter(rate, n_channels)
+  for start in range(0, len(audio), 997):
+    meter.add(audio[start : start + 997])
+  np.testing.assert_allclose(meter.lufs(), expected, atol=1e-9)
+
+
+def test_what_is_shorter_than_a_block_is_a_block():
+  sine = np.sin(2 * np.pi * 997 * np.arange(4800) / 48000)
+  np.testing.assert_allclose(
+    metrics.loudness_lufs(sine, 48000), -3.01, atol=0.2
+  )
+  with pytest.raises(ValueError, match='no audio to measure'):
+    metrics.LoudnessMeter(48000, 1).lufs()
+
+
 def test_silence_counts_as_70_below():
   target = noise(8000)
   for silence in (0 * target, 1e-6 * target):
@@ -237,8 +263,7 @@ def test_silence_counts_as_70_below():
 @pytest.mark.parametrize(
   'audio,sample_rate,message',
   [
-    (noise(6399), SAMPLE_RATE, r'6399 samples at 16000 Hz, 0\.400 s'),
-    (noise(8000, 6), SAMPLE_RATE, r'\(8000, 6\).*5 channels'),
+    (noise(8000, 6), SAMPLE_RATE, '6 channels.*at most 5'),
     (noise(8000), 0, 'sample_rate=0'),
   ],
 )

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from dafx import lv2
-from dafx.training import augmentation, labels, preprocessing
+from dafx import lv2, metrics
+from dafx.training import augmentation, chunks, labels, preprocessing
 
 RATE = 22050
 
@@ -20,14 +20,14 @@ def noise(n_samples=RATE, n_channels=1, seed=0):
 def test_loudness_of_a_sine_at_full_scale_is_minus_3_lufs(rate):
   # EBU Tech 3341: a sine of 997 Hz at 0 dB full scale on one channel.
   sine = np.sin(2 * np.pi * 997 * np.arange(2 * rate) / rate)[:, None]
-  assert abs(preprocessing.loudness_lufs(sine, rate) + 3.01) < 0.2
+  assert abs(metrics.loudness_lufs(sine, rate) + 3.01) < 0.2
 
 
 def test_input_is_brought_to_a_loudness_and_the_target_is_not():
   prepare = preprocessing.Preprocessor(input_lufs=-25.0)
   audio = 0.01 * noise(n_channels=2)
   out = prepare.process_input(audio, RATE)
-  assert abs(preprocessing.loudness_lufs(out, RATE) + 25.0) < 0.01
+  assert abs(metrics.loudness_lufs(out, RATE) + 25.0) < 0.01
   np.testing.assert_allclose(prepare.process_target(audio, RATE), audio, 1e-6)
 
 
@@ -37,6 +37,24 @@ def test_level_of_short_and_of_silent_files(n_samples):
   gain = prepare.input_gain(0.1 * noise(n_samples), RATE)
   assert np.isfinite(gain) and 0.05 < gain < 10
   assert prepare.input_gain(np.zeros([n_samples, 1]), RATE) == 1.0
+
+
+@pytest.mark.parametrize('input_lufs', [None, -25.0])
+@pytest.mark.parametrize('high_pass_hz', [None, 100])
+@pytest.mark.parametrize('n_samples', [1, 500, 30000])
+def test_chunks_are_processed_as_the_whole(
+  monkeypatch, input_lufs, high_pass_hz, n_samples
+):
+  monkeypatch.setattr(chunks, '_BLOCK', 777)
+  monkeypatch.setattr(preprocessing, '_CHUNK', 1000)
+  prepare = preprocessing.Preprocessor(input_lufs, high_pass_hz)
+  audio = noise(n_samples, 2) + 0.2
+  source = prepare.process_source(chunks.from_array(audio, RATE))
+  parts = list(source.blocks())
+  assert len(parts) >= n_samples // 10000 and source.n_samples == n_samples
+  np.testing.assert_allclose(
+    np.concatenate(parts), prepare.process_input(audio, RATE), atol=1e-6
+  )
 
 
 # ------------------------------------------------------------- High-pass ----

@@ -139,6 +139,8 @@ class Streamer:
     latency_step: Latency of each node is made a multiple of it, by a delay, so
       that frames, and blocks in which plugins run, lie behind it as in the
       whole audio. With `control_step`, a multiple of that.
+    is_compiled: Whether to compile. Not to pays for few or unequal chunks, and
+      where plugins take most of the time.
 
   Attributes:
     latency: Samples that stay inside: the first `latency` samples that come in
@@ -158,6 +160,7 @@ class Streamer:
     audio_inputs: Collection[str] = ('audio', 'sidechain'),
     control_step: int | None = None,
     latency_step: int = 1,
+    is_compiled: bool = True,
   ):
     self.group = group
     self.batch_size = batch_size
@@ -177,6 +180,7 @@ class Streamer:
     self._frame_sizes = {_frame_size(m) for m in self._modules.values()}
     self._plan_latency()
     self._run = splitting.SplitFunction(self._run_split)
+    self._is_compiled = is_compiled
     self.reset()
 
   def _plan_latency(self):
@@ -377,9 +381,12 @@ class Streamer:
     reached = max(m for m in self._marks if m <= self.position)
     controls = {k: x for k, x in piece.items() if k not in self.audio_inputs}
     audio = {k: x for k, x in piece.items() if k in self.audio_inputs}
-    signal, self.states = self._run(
-      (audio, self.states), controls, reached, ended
-    )
+    if self._is_compiled:
+      signal, self.states = self._run(
+        (audio, self.states), controls, reached, ended
+      )
+    else:
+      signal, self.states = self._run_piece(piece, self.states, reached, ended)
     is_out = self.position >= self.latency
     self.position += size
     return [signal] if is_out else []

@@ -16,7 +16,7 @@ from absl import logging
 
 from dafx import metrics, neural, processors
 from dafx.neural import nam
-from dafx.training import inference, plotting, train_util
+from dafx.training import audio_files, plotting, train_util
 
 # Samples that are streamed at once; whole frames, so that nothing is compiled
 # but for the last chunk.
@@ -98,7 +98,7 @@ def process(model, input_path: str, output_path: str, knobs=None):
     FileNotFoundError: No such file, or no audio in the folder.
     ValueError: A file that is no audio, or one that would replace its input.
   """
-  jobs = inference.plan_outputs(input_path, output_path)
+  jobs = audio_files.plan_outputs(input_path, output_path)
   progress = train_util.Progress(len(jobs), label='Processing')
   for path, output in jobs:
     audio, sample_rate = soundfile.read(path, dtype='float32', always_2d=True)
@@ -106,7 +106,7 @@ def process(model, input_path: str, output_path: str, knobs=None):
       out = process_audio(model, audio, sample_rate, knobs)
     except ValueError as error:
       raise ValueError(f'{path}: {error}') from error
-    inference.write_audio(output, out, sample_rate)
+    audio_files.write(output, out, sample_rate)
     figure = plotting.spectrograms({'before': audio, 'after': out}, sample_rate)
     image = plotting.figure_to_array(figure)
     matplotlib.image.imsave(output.with_suffix('.png'), image)
@@ -148,7 +148,7 @@ def evaluate_effect(
     if output_dir and len(rows) <= n_audio:
       for kind, audio in (('input', dry), ('target', target), ('output', out)):
         path = folder / 'audio' / f'{len(rows) - 1}_{kind}.wav'
-        inference.write_audio(path, audio[:, None], provider.sample_rate)
+        audio_files.write(path, audio[:, None], provider.sample_rate)
     progress.update(f'{name}: ESR {row["esr"]:.4f}')
   progress.close()
   if output_dir:

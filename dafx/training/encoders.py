@@ -71,6 +71,15 @@ class LogMelEncoder(tfkl.Layer):
     # The features' sum of magnitudes is about 2 at a gain of 1.
     self.gain = gain * 3.0 / (width + n_mels)
 
+  @property
+  def context(self) -> int:
+    """Samples around a frame's own that it depends on; whole frames."""
+    # Half the mean's window, a spectrum for each convolution, and the last
+    # spectra, which reach over their time.
+    n_spectra = self.n_context // 2 + 1 + len(self.convolutions)
+    n_samples = n_spectra * self.fft_size // 4 + self.fft_size
+    return n_frames_for(n_samples, self.hop_size) * self.hop_size
+
   def standardized_log_mel(self, audio: tf.Tensor) -> tf.Tensor:
     """Returns log-mel spectra, about 0 +- 1 for music at -25 LUFS.
 
@@ -177,6 +186,16 @@ class _SpectrogramEncoder(tfkl.Layer):
   def margin(self) -> int:
     """Samples before and after the audio of its frames that it hears too."""
     return 0 if self.is_static else (self.context_size - self.hop_size) // 2
+
+  @property
+  def context_step(self) -> int:
+    """Samples from one context to the next."""
+    return self._step * self.spectra_hop
+
+  def n_contexts(self, n_samples: int) -> int:
+    """Returns how many whole contexts audio has."""
+    n_spectra = 1 + (n_samples - self.fft_size) // self.spectra_hop
+    return max(0, 1 + (n_spectra - self.n_spectra) // self._step)
 
   def log_mel(self, audio: tf.Tensor) -> tf.Tensor:
     """Returns log-mel power spectra, without padding at the ends.

@@ -14,7 +14,14 @@ import soundfile
 from absl import logging
 
 from dafx import metrics
-from dafx.training import data, inference, labels, plotting, train_util
+from dafx.training import (
+  audio_files,
+  data,
+  inference,
+  labels,
+  plotting,
+  train_util,
+)
 
 # Losses of long files are means over pieces, which bounds their memory.
 _LOSS_PIECE_S = 10.0
@@ -216,7 +223,7 @@ def _write_audio(model, base, versions, result, sample_rate):
   """Writes the sound and the automation of one file."""
   for side, audio in versions.items():
     file = base.with_name(f'{base.name}.{side}.wav')
-    inference.write_audio(file, audio, sample_rate)
+    audio_files.write(file, audio, sample_rate)
   for suffix, raw in (('controls', False), ('controls_raw', True)):
     file = base.with_name(f'{base.name}.{suffix}.csv')
     inference.write_controls(model, result, file, raw)

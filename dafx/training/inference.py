@@ -10,39 +10,46 @@ import librosa
 import matplotlib.image
 import numpy as np
 import scipy.signal
-import soundfile
 import tensorflow as tf
 from absl import logging
 
-from dafx import lv2, processors
+from dafx import lv2
 from dafx.training import (
-  data,
+  audio_files,
+  band_powers,
+  chunks,
   encoders,
+  listening,
   models,
   plotting,
+  rendering,
   train_util,
   trainers,
 )
 
-# Samples between values of the controls, which move in straight lines between
-# the frames that the network gives, so that nothing is heard of the frames.
-_CONTROL_STEP = 64
 # What is faster than half the highest rate that frames can show is taken out of
 # the controls first, by a filter of order 4 without shift of phase (DeepAFx).
 _SMOOTHING = scipy.signal.butter(4, 0.5, output='sos')
-# Frames that a network for images hears at a time, to bound its memory.
-_FRAMES_AT_ONCE = 256
-# WAV and AIFF keep floats: what exceeds full scale is not lost.
-_SUBTYPES = {
-  '.wav': 'FLOAT',
-  '.flac': 'PCM_24',
-  '.aif': 'FLOAT',
-  '.aiff': 'FLOAT',
-}
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
+class Plan:
+  """What a model does to one piece of audio.
+
+  Attributes:
+    points: What trajectories are drawn through, smoothed, in port units, by
+      processor, [n_points, n_controls].
+    raw_points: The same as the network gave them.
+    point_times_s: When the points are, [n_points].
+  """
+
+  points: dict[str, np.ndarray]
+  raw_points: dict[str, np.ndarray]
+  point_times_s: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Result(Plan):
   """What a model made of one piece of audio.
 
   Attributes:
@@ -51,19 +58,12 @@ class Result:
     controls: Trajectories as they were rendered, in port units, by processor,
       [n_frames, n_controls]; one frame if the setting does not move.
     frame_times_s: When each frame of the controls begins, [n_frames].
-    points: What the trajectories are drawn through, smoothed, in port units, by
-      processor, [n_points, n_controls].
-    raw_points: The same as the network gave them.
-    point_times_s: When the points are, [n_points].
   """
 
   audio: np.ndarray
   sample_rate: int
   controls: dict[str, np.ndarray]
   frame_times_s: np.ndarray
-  points: dict[str, np.ndarray]
-  raw_points: dict[str, np.ndarray]
-  point_times_s: np.ndarray
 
 
 def load_model(save_dir: str | os.PathLike, gin_params=()):
@@ -144,21 +144,6 @@ def resample(audio: np.ndarray, source_hz: int, target_hz: int) -> np.ndarray:
   return librosa.resample(audio, orig_sr=source_hz, target_sr=target_hz, axis=0)
 
 
-def _change_rate(group, sample_rate: int) -> bool:
-  """Sets the rate of a DAG's plugins; returns whether all of it can follow."""
-  found = processors.nodes(group).values()
-  rated = [p for p in found if hasattr(p, 'sample_rate')]
-  if any(
-    not hasattr(p, 'set_sample_rate') and p.sample_rate != sample_rate
-    for p in rated
-  ):
-    return False
-  for processor in rated:
-    if processor.sample_rate != sample_rate:
-      processor.set_sample_rate(sample_rate)
-  return True
-
-
 def _smooth(frames):
   """Takes what is fast out of controls in [0, 1]; [n, n_controls] both."""
   if len(frames) < 2:
@@ -166,35 +151,6 @@ def _smooth(frames):
   padding = min(15, len(frames) - 1)
   smooth = scipy.signal.sosfiltfilt(_SMOOTHING, frames, axis=0, padlen=padding)
   return np.clip(smooth, 0.0, 1.0).astype(np.float32)
-
-
-def _interpolate(controls, point_times_s, times_s):
-  """Draws lines between points; [n, n_controls] both."""
-  return np.stack(
-    [np.interp(times_s, point_times_s, c) for c in controls.T], axis=-1
-  ).astype(np.float32)
-
-
-def _listen(model, heard: np.ndarray) -> dict[str, np.ndarray]:
-  """Returns the controls in [0, 1] for mono audio, [n_frames, n_controls]."""
-  margin = getattr(model.encoder, 'margin', 0)
-  if not margin:
-    predicted = model.predict_controls(heard[np.newaxis])
-    return {key: value[0].numpy() for key, value in predicted.items()}
-  # A frame hears its context alone: so many at a time give the same.
-  hop_size = model.encoder.hop_size
-  step = _FRAMES_AT_ONCE * hop_size
-  fill = -len(heard) % hop_size
-  padded = np.pad(heard, (margin, margin + fill))
-  parts = [
-    model.predict_controls(
-      padded[np.newaxis, start : start + step + 2 * margin], has_margins=True
-    )
-    for start in range(0, len(heard), step)
-  ]
-  return {
-    key: np.concatenate([part[key][0] for part in parts]) for key in parts[0]
-  }
 
 
 def prepare(model, audio: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -211,6 +167,43 @@ def prepare(model, audio: np.ndarray, sample_rate: int) -> np.ndarray:
   if model.preprocessor is None:
     return audio
   return model.preprocessor.process_input(audio, sample_rate)
+
+
+def _point_times(model, n_points):
+  """Returns when points of the network's controls are, in s, [n_points]."""
+  hop_s = (model.encoder.hop_size or 1) / model.sample_rate
+  return (np.arange(n_points) + 0.5) * hop_s
+
+
+def _in_port_units(model, by_key):
+  """Maps controls in [0, 1] to port units, by processor that runs."""
+  audio = np.zeros([1, 1], np.float32)
+  return {
+    p.name: np.asarray(p.get_controls(audio, by_key[key][None])['controls'][0])
+    for key, p in model.driven.items()
+    if p in model.running
+  }
+
+
+def plan(model, source: chunks.Source, setting=None):
+  """Listens to audio and says how it is to be rendered.
+
+  Args:
+    model: A `models.ControlModel`.
+    source: The audio.
+    setting: As for `process_audio`.
+
+  Returns:
+    (what renders it, a `rendering.Rendering`; `Plan`).
+  """
+  raw = listening.listen(model, source) if setting is None else setting
+  smooth = {key: _smooth(frames) for key, frames in raw.items()}
+  n_points = max(len(frames) for frames in raw.values())
+  times_s = _point_times(model, n_points)
+  moves = model.encoder.hop_size and setting is None
+  return rendering.Rendering(
+    model, source, smooth, times_s if moves else None
+  ), Plan(_in_port_units(model, smooth), _in_port_units(model, raw), times_s)
 
 
 def process_audio(
@@ -236,72 +229,21 @@ def process_audio(
     ValueError: No samples, or some that are not finite, or a number of channels
       that the plugins do not take.
   """
-  audio = np.asarray(audio, np.float32)
-  if audio.ndim != 2 or not audio.size:
-    raise ValueError(
-      f'audio has shape {audio.shape}; it must be [n_samples, n_channels] with '
-      'at least one of each.'
-    )
-  if not np.isfinite(audio).all():
-    raise ValueError('audio holds values that are NaN or infinite.')
-  n_samples = len(audio)
-  predicted = setting
-  if setting is None:
-    heard = resample(audio.mean(axis=1), sample_rate, model.sample_rate)
-    predicted = _listen(model, heard)
-
-  own_rate = _change_rate(model.processor_group, sample_rate)
-  rate = sample_rate if own_rate else model.sample_rate
-  if not own_rate:
-    _change_rate(model.processor_group, rate)
-    audio = resample(audio, sample_rate, rate)
-  n_frames = -(-len(audio) // _CONTROL_STEP)
-  frame_times_s = np.arange(n_frames) * _CONTROL_STEP / rate
-  padding = n_frames * _CONTROL_STEP - len(audio)
-  for processor in processors.nodes(model.processor_group).values():
-    if hasattr(processor, 'n_samples'):  # DDSP's synths have a fixed length
-      processor.n_samples = n_frames * _CONTROL_STEP
-  features = {'audio': np.pad(audio, ((0, padding), (0, 0)))[np.newaxis]}
-  if audio.shape[1] == 1:
-    features['audio'] = features['audio'][..., 0]
-  hop_s = (model.encoder.hop_size or 1) / model.sample_rate
-  n_points = max(len(frames) for frames in predicted.values())
-  point_times_s = (np.arange(n_points) + 0.5) * hop_s
-  smooth = {key: _smooth(frames) for key, frames in predicted.items()}
-  for key, frames in smooth.items():
-    if model.encoder.hop_size and setting is None:
-      middles_s = frame_times_s + 0.5 * _CONTROL_STEP / rate
-      frames = _interpolate(frames, point_times_s, middles_s)
-    features[key] = frames[np.newaxis]
-  group = model.active_group
-  outputs = group.get_controls(features)
-  out = group.get_signal(outputs)[0].numpy()
-  out = out.reshape(len(out), -1)[: len(audio)]
-  if not own_rate:
-    out = librosa.util.fix_length(
-      resample(out, rate, sample_rate), size=n_samples, axis=0
-    )
-  values = model.port_values(outputs)
-  running = {k: p for k, p in model.driven.items() if p in model.running}
-
-  def in_port_units(by_key):
-    return {
-      p.name: np.asarray(p.to_port_units(by_key[key]))
-      for key, p in running.items()
-    }
-
+  source = chunks.from_array(audio, sample_rate)
+  renders, planned = plan(model, source, setting)
+  out = np.concatenate(list(renders.blocks()))
   return Result(
+    planned.points,
+    planned.raw_points,
+    planned.point_times_s,
     out,
     sample_rate,
-    {name: value[0].numpy() for name, value in values.items()},
-    frame_times_s,
-    in_port_units(smooth),
-    in_port_units(predicted),
-    point_times_s,
+    _in_port_units(model, renders.controls()),
+    renders.frame_times_s,
   )
 
 
-def write_controls(model, result: Result, path: str | os.PathLike, raw=False):
+def write_controls(model, result: Plan, path: str | os.PathLike, raw=False):
   """Writes controls as CSV: a column per control, with its unit.
 
   A row is a point of the trajectories, in the middle of one of the network's
@@ -329,7 +271,7 @@ def write_controls(model, result: Result, path: str | os.PathLike, raw=False):
       writer.writerow([f'{value:.6g}' for value in row])
 
 
-def write_presets(model, result: Result, folder: str | os.PathLike, label: str):
+def write_presets(model, result: Plan, folder: str | os.PathLike, label: str):
   """Writes the setting of a model that does not move as presets of its plugins.
 
   Args:
@@ -356,7 +298,7 @@ def write_presets(model, result: Result, folder: str | os.PathLike, label: str):
   return paths
 
 
-def plot_controls(model, result: Result, raw: bool = False) -> list:
+def plot_controls(model, result: Plan, raw: bool = False) -> list:
   """Returns figures of the controls of all plugins that run.
 
   Args:
@@ -374,80 +316,6 @@ def plot_controls(model, result: Result, raw: bool = False) -> list:
   ]
 
 
-def write_audio(path: str | os.PathLike, audio: np.ndarray, sample_rate: int):
-  """Writes audio in the format of the file's suffix.
-
-  Args:
-    path: The file; WAV and AIFF are written as floats, FLAC as 24 bits.
-    audio: Shape [n_samples, n_channels].
-    sample_rate: In Hz.
-
-  Raises:
-    ValueError: A format that cannot be written.
-  """
-  path = pathlib.Path(path)
-  suffix = path.suffix.lower()
-  if suffix not in data.AUDIO_SUFFIXES:
-    raise ValueError(
-      f'{path}: audio is written as one of {", ".join(data.AUDIO_SUFFIXES)}.'
-    )
-  peak = float(np.abs(audio).max())
-  if peak > 1.0 and _SUBTYPES.get(suffix) != 'FLOAT':
-    logging.warning(
-      '%s: peaks of %.1f dB full scale are clipped; WAV would keep them.',
-      path,
-      20 * np.log10(peak),
-    )
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{path.stem}.partial{path.suffix}')
-  soundfile.write(
-    temporary,
-    audio,
-    sample_rate,
-    _SUBTYPES.get(suffix),
-    format='AIFF' if suffix == '.aif' else None,  # not known by this suffix
-  )
-  os.replace(temporary, path)
-
-
-def plan_outputs(
-  input_path: str | os.PathLike, output_path: str | os.PathLike
-) -> list[tuple[pathlib.Path, pathlib.Path]]:
-  """Says which file is made of which, and looks at all of them first.
-
-  Args:
-    input_path: An audio file, or a folder of them.
-    output_path: The file, or the folder that gets files of the same names.
-
-  Returns:
-    (input, output) of each file.
-
-  Raises:
-    FileNotFoundError: No such file, or no audio in the folder.
-    ValueError: A file that is no audio, or one that would replace its input.
-  """
-  source = pathlib.Path(input_path).expanduser()
-  target = pathlib.Path(output_path).expanduser()
-  if source.is_dir():
-    inputs = data.find_audio(source)
-    outputs = [target / path.relative_to(source) for path in inputs]
-  else:
-    inputs, outputs = [source], [target]
-    if target.is_dir():
-      outputs = [target / source.name]
-  # Each is looked at before the first is worked on.
-  for path, output in zip(inputs, outputs, strict=True):
-    data.read_info(path)
-    if output.exists() and output.samefile(path):
-      raise ValueError(f'{output} would replace its input; choose another.')
-    if output.suffix.lower() not in data.AUDIO_SUFFIXES:
-      raise ValueError(
-        f'--output={output} must end in one of '
-        f'{", ".join(data.AUDIO_SUFFIXES)} (or be a folder, if --input is).'
-      )
-  return list(zip(inputs, outputs, strict=True))
-
-
 def process(model, input_path: str, output_path: str) -> list[pathlib.Path]:
   """Runs a model over a file or a folder and writes what it makes.
 
@@ -460,6 +328,10 @@ def process(model, input_path: str, output_path: str) -> list[pathlib.Path]:
     input_path: An audio file, or a folder of them.
     output_path: The file, or the folder that gets files of the same names.
 
+  Files are read, rendered and written in chunks, so that their length costs
+  time and no memory but for the points of the controls; unless a processor of
+  the model cannot stream, which is logged.
+
   Returns:
     The audio files that were written.
 
@@ -467,29 +339,44 @@ def process(model, input_path: str, output_path: str) -> list[pathlib.Path]:
     FileNotFoundError: No such file, or no audio in the folder.
     ValueError: A file that is no audio, or one that would replace its input.
   """
-  jobs = plan_outputs(input_path, output_path)
+  jobs = audio_files.plan_outputs(input_path, output_path)
   progress = train_util.Progress(len(jobs), label='Processing')
   for path, output in jobs:
-    audio, sample_rate = soundfile.read(path, dtype='float32', always_2d=True)
     try:
-      prepared = prepare(model, audio, sample_rate)
-      result = process_audio(model, prepared, sample_rate)
+      planned, meters, seconds = _process_file(model, path, output)
     except ValueError as error:
       raise ValueError(f'{path}: {error}') from error
-    write_audio(output, result.audio, sample_rate)
     if model.encoder.hop_size is None:
       folder = output.with_suffix('.presets')
-      write_presets(model, result, folder, output.stem)
+      write_presets(model, planned, folder, output.stem)
     else:
-      write_controls(model, result, output.with_suffix('.controls.csv'))
+      write_controls(model, planned, output.with_suffix('.controls.csv'))
     figures = [
-      plotting.spectrograms(
-        {'before': audio, 'after': result.audio}, sample_rate
-      ),
-      *plot_controls(model, result),
+      plotting.draw_band_powers(meters, seconds),
+      *plot_controls(model, planned),
     ]
     image = plotting.stack_figures(figures)
     matplotlib.image.imsave(output.with_suffix('.png'), image)
     progress.update(str(output))
   progress.close()
   return [output for _, output in jobs]
+
+
+def _process_file(model, path, output):
+  """Writes a file chunk by chunk; returns what was planned and heard."""
+  source = chunks.from_file(path)
+  heard = source
+  if model.preprocessor is not None:
+    heard = model.preprocessor.process_source(source)
+  renders, planned = plan(model, heard)
+  meters = {
+    name: band_powers.BandPowers(source.sample_rate, source.n_samples)
+    for name in ('before', 'after')
+  }
+  with audio_files.Writer(output, source.sample_rate) as writer:
+    for block in renders.blocks():
+      writer.write(block)
+      meters['after'].add(block)
+  for block in source.blocks():
+    meters['before'].add(block)
+  return planned, meters, source.n_samples / source.sample_rate

@@ -241,7 +241,14 @@ class ControlModel(tf.keras.Model):
       fill = -tf.shape(audio)[1] % hop_size
       channels = [[0, 0]] * (audio.shape.rank - 2)
       audio = tf.pad(audio, [[0, 0], [margin, margin + fill], *channels])
-    embedding = self.encoder(audio)
+    return self.controls_of(self.encoder(audio))
+
+  def controls_of(self, embedding: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns what the heads make of an embedding; see `predict_controls`.
+
+    Args:
+      embedding: Shape [batch, n_frames, width], as the encoder gives it.
+    """
     return {key: head(embedding) for key, head in self.heads.items()}
 
   def port_values(self, outputs) -> dict[str, tf.Tensor]:

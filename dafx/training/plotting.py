@@ -12,12 +12,13 @@ import io
 import math
 import re
 
-import librosa
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from scipy import ndimage
+
+from dafx.training import band_powers
 
 COLORS = {
   'before': '#868e96',
@@ -36,9 +37,6 @@ _TEXT = 9  # points
 _SMALL = 8  # points
 
 _FLOOR_DB = -80.0  # of a spectrogram, below its loudest cell
-_WINDOW_S = 0.093  # of the STFT: 4,096 samples at 44.1 kHz
-_LOWEST_HZ = 40.0  # of a spectrogram
-_N_BANDS = 160  # of a spectrogram
 _FREQUENCY_TICKS_HZ = (100, 300, 1000, 3000, 10000)
 _MAX_POINTS = 4000  # a longer waveform is drawn as its envelope
 _STILL = 1e-3  # of its range: a control that moves less is static
@@ -144,20 +142,28 @@ def spectrograms(audio_by_name, sample_rate):
       not positive.
   """
   audio_by_name = _checked_audio(audio_by_name, sample_rate)
-  n_fft = max(16, 2 ** round(math.log2(_WINDOW_S * sample_rate)))
   longest = max(len(audio) for audio in audio_by_name.values())
-  # Frames of a long recording get sparser: there are no pixels for more.
-  hop = int(np.clip(longest // 2000, n_fft // 8, n_fft // 2))
-  edges_hz = np.geomspace(
-    min(_LOWEST_HZ, sample_rate / 32), sample_rate / 2, _N_BANDS + 1
-  )
-  bands = _band_means(edges_hz, n_fft, sample_rate)  # [n_bands, n_bins]
-  powers = {}
+  meters = {}
   for name, audio in audio_by_name.items():
-    padded = np.pad(audio.T, [(0, 0), (0, max(0, n_fft - len(audio)))])
-    stft = librosa.stft(padded, n_fft=n_fft, hop_length=hop)
-    # [n_channels, n_bins, n_frames] -> [n_bands, n_frames]
-    powers[name] = bands @ np.mean(np.abs(stft) ** 2, axis=0)
+    meters[name] = band_powers.BandPowers(sample_rate, longest)
+    meters[name].add(audio)
+  return draw_band_powers(meters, longest / sample_rate)
+
+
+def draw_band_powers(meters, seconds):
+  """Draws spectrograms as `spectrograms` does, of audio that came in chunks.
+
+  Args:
+    meters: dict of name to the `band_powers.BandPowers` that took the audio in,
+      all of one rate and made for one length.
+    seconds: How long the longest audio is.
+
+  Returns:
+    matplotlib Figure as of `spectrograms`.
+  """
+  powers = {name: meter.powers() for name, meter in meters.items()}
+  meter = next(iter(meters.values()))
+  edges_hz, column_s = meter.edges_hz, meter.column_s
   loudest = max(power.max() for power in powers.values()) or 1.0
 
   n = len(powers)
@@ -165,7 +171,7 @@ def spectrograms(audio_by_name, sample_rate):
   ticks_hz = [f for f in _FREQUENCY_TICKS_HZ if edges_hz[0] < f < edges_hz[-1]]
   for ax, (name, power) in zip(axes, powers.items()):
     floor = 10.0 ** (_FLOOR_DB / 10.0)
-    # Frame k is centred on sample k * hop.
+    # A column stands for the time around its middle.
     image = ax.imshow(
       10.0 * np.log10(np.maximum(power / loudest, floor)),
       origin='lower',
@@ -174,8 +180,8 @@ def spectrograms(audio_by_name, sample_rate):
       vmin=_FLOOR_DB,
       vmax=0.0,
       extent=(
-        -0.5 * hop / sample_rate,
-        (power.shape[1] - 0.5) * hop / sample_rate,
+        -0.5 * column_s,
+        (power.shape[1] - 0.5) * column_s,
         *np.log2(edges_hz[[0, -1]]),
       ),
     )
@@ -189,24 +195,10 @@ def spectrograms(audio_by_name, sample_rate):
     )
     ax.set_yticks(np.log2(ticks_hz), [_number(f) for f in ticks_hz])
     _label(ax, y='Frequency (Hz)')
-  axes[-1].set_xlim(0.0, longest / sample_rate)
+  axes[-1].set_xlim(0.0, seconds)
   _label(axes[-1], x='Time (s)')
   _color_bar(fig, image, axes, 'Level (dB re loudest)')
   return fig
-
-
-def _band_means(edges_hz, n_fft, sample_rate):
-  """Gives the matrix [n_bands, n_bins] that averages STFT bins within bands.
-
-  A bin counts as far as it overlaps the band, so that bands narrower than a bin
-  are not empty.
-  """
-  centres_hz = np.fft.rfftfreq(n_fft, 1.0 / sample_rate)  # [n_bins]
-  half_hz = 0.5 * sample_rate / n_fft
-  highest = np.minimum(edges_hz[1:, np.newaxis], centres_hz + half_hz)
-  lowest = np.maximum(edges_hz[:-1, np.newaxis], centres_hz - half_hz)
-  overlaps_hz = np.maximum(0.0, highest - lowest)
-  return overlaps_hz / overlaps_hz.sum(axis=1, keepdims=True)
 
 
 def waveforms(audio_by_name, sample_rate):

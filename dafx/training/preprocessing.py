@@ -4,33 +4,19 @@ One object serves the data pipeline, evaluation and inference, so that a model
 never meets other audio than it was trained on.
 """
 
+import dataclasses
+
 import gin
 import numpy as np
-import pyloudnorm
 import scipy.signal
 
-# Loudness is measured in blocks of 0.4 s (ITU-R BS.1770); shorter audio is one
-# block.
-_BLOCK_S = 0.4
+from dafx import metrics
+from dafx.training import chunks
+
 # After so many times 1 / (2 pi f) a high-pass has forgotten what was before.
 _MEMORY = 32
-
-
-def loudness_lufs(audio: np.ndarray, sample_rate: int) -> float:
-  """Measures integrated loudness (ITU-R BS.1770).
-
-  Args:
-    audio: Shape [n_samples, n_channels].
-    sample_rate: In Hz.
-
-  Returns:
-    In LUFS; -inf for silence.
-  """
-  seconds = len(audio) / sample_rate
-  block_s = min(_BLOCK_S, seconds * (1 - 1e-9))
-  meter = pyloudnorm.Meter(sample_rate, block_size=block_s)
-  with np.errstate(divide='ignore'):
-    return float(meter.integrated_loudness(np.asarray(audio, np.float64)))
+# Samples that are processed at a time.
+_CHUNK = 2**16
 
 
 def high_pass(
@@ -128,8 +114,11 @@ class Preprocessor:
     """
     if self.input_lufs is None:
       return 1.0
-    lufs = loudness_lufs(self._filtered(audio, sample_rate), sample_rate)
-    if not np.isfinite(lufs):
+    filtered = self._filtered(audio, sample_rate)
+    return self._gain(metrics.loudness_lufs(filtered, sample_rate))
+
+  def _gain(self, lufs):
+    if lufs <= metrics.SILENCE_LUFS:
       return 1.0
     return float(10 ** ((self.input_lufs - lufs) / 20))
 
@@ -163,3 +152,34 @@ class Preprocessor:
   def process_target(self, audio: np.ndarray, sample_rate: int) -> np.ndarray:
     """Processes a whole target, [n_samples, n_channels]."""
     return self.apply(audio, sample_rate)
+
+  def process_source(self, source: chunks.Source) -> chunks.Source:
+    """Processes a whole input in chunks; what comes out is `process_input`'s.
+
+    Args:
+      source: The input. For its level it is gone through once.
+
+    Returns:
+      What a model hears.
+    """
+    rate = source.sample_rate
+    margin = 2 * self.margin(rate)  # so that seams are below -200 dB
+
+    def filtered():
+      size = max(_CHUNK, 4 * margin)
+      pieces = chunks.windows(source.blocks(), size, margin, margin)
+      for piece, n_before in pieces:
+        whole = self._filtered(piece.astype(np.float64), rate)
+        yield whole[n_before : n_before + size]
+
+    gain = 1.0
+    if self.input_lufs is not None:
+      meter = metrics.LoudnessMeter(rate, source.n_channels)
+      for block in filtered():
+        meter.add(block)
+      gain = self._gain(meter.lufs())
+
+    def blocks():
+      return ((gain * block).astype(np.float32) for block in filtered())
+
+    return dataclasses.replace(source, blocks=blocks)

@@ -17,7 +17,8 @@ import numpy as np
 import scipy.signal
 import soundfile
 
-from dafx.training import data, preprocessing, train_util
+from dafx import metrics
+from dafx.training import data, train_util
 from dafx.training.data_preparation import files
 
 # The music that comes with dafx; see LICENSE.md in it.
@@ -44,7 +45,7 @@ _SECTIONS = (
 
 
 def _to_loudness(audio, sample_rate, lufs):
-  gain_db = lufs - preprocessing.loudness_lufs(audio, sample_rate)
+  gain_db = lufs - metrics.loudness_lufs(audio, sample_rate)
   return audio * np.float32(10 ** (gain_db / 20))
 
 
@@ -115,7 +116,7 @@ def make_target(mix: np.ndarray, sample_rate: int, seed: int) -> np.ndarray:
     settings[f'att{band}'] = 20.0
     settings[f'rel{band}'] = 150.0
   audio = files.render(_COMPRESSOR, audio, sample_rate, settings)
-  gain_db = TARGET_LUFS - preprocessing.loudness_lufs(audio, sample_rate)
+  gain_db = TARGET_LUFS - metrics.loudness_lufs(audio, sample_rate)
   settings = dict(gain=np.clip(gain_db, -10.0, 30.0), threshold=-1.0)
   return files.render(
     _LIMITER, audio, sample_rate, {**settings, 'release': 0.05}
@@ -197,7 +198,7 @@ def prepare_from_mixes(
     song_seed = [seed, zlib.crc32(path.stem.encode())]
     if missing:
       mix, rate = soundfile.read(path, dtype='float32', always_2d=True)
-      if not np.isfinite(preprocessing.loudness_lufs(mix, rate)):
+      if metrics.loudness_lufs(mix, rate) <= metrics.SILENCE_LUFS:
         raise ValueError(f'{path} is silent (below -70 LUFS). Remove it.')
       if any(side == 'target' for side, _, _ in missing):
         target = make_target(mix, rate, song_seed)

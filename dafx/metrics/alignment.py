@@ -1,0 +1,94 @@
+"""How late audio is, and what it then shares with its target."""
+
+import numpy as np
+import scipy.signal
+
+from dafx.metrics import checks
+
+# As in `dafx.losses`: scores this close are tied, and an overlap of less than
+# this share of the energy does not normalise its own score.
+_SCORE_TOLERANCE = 1e-6
+_MIN_OVERLAP_ENERGY = 1e-3
+
+
+def find_lag(target, audio, max_lag, ignore_polarity=False):
+  """Finds how late `audio` is: `dafx.losses.find_lag` for one file.
+
+  A positive lag says that `audio` is late: `audio[n + lag]` matches
+  `target[n]`. The lag is that of the largest normalised cross-correlation of
+  the overlapping parts, channels together; of equally good ones (to 1e-6) it is
+  the shortest, and of +l and -l, -l.
+
+  Args:
+    target: Target audio. Shape [n_samples] or [n_samples, n_channels].
+    audio: Audio of the same shape.
+    max_lag: Longest lag that is tried, in samples; 0 <= max_lag < n_samples.
+    ignore_polarity: Whether an inverted match counts as a match.
+
+  Returns:
+    Lag in samples, an int in [-max_lag, max_lag].
+
+  Raises:
+    ValueError: If the audio is empty, not finite or of unequal shapes, or
+      `max_lag` is not allowed.
+  """
+  target, audio = checks.check_pair(target, audio)
+  n_samples = len(target)
+  if max_lag != int(max_lag) or not 0 <= max_lag < n_samples:
+    raise ValueError(
+      f'max_lag={max_lag} samples must be an integer from 0 to '
+      f'{n_samples - 1}, one less than n_samples.'
+    )
+  # Shortest first, since argmax takes the first of equals.
+  lags = np.arange(-max_lag, max_lag + 1)
+  lags = lags[np.argsort(np.abs(lags), kind='stable')]
+  late, early = np.maximum(lags, 0), np.maximum(-lags, 0)
+
+  # Index n_samples - 1 of the full correlation is lag 0.
+  correlation = sum(
+    scipy.signal.correlate(a, t, mode='full', method='fft')
+    for t, a in zip(checks.channels_first(target), checks.channels_first(audio))
+  )[lags + n_samples - 1]
+
+  def overlap_energy(signal, start, stop):
+    energy = np.cumsum(np.sum(checks.channels_first(signal) ** 2, axis=0))
+    energy = np.concatenate([[0.0], energy])
+    return energy[stop] - energy[start], energy[-1]
+
+  target_energy, target_total = overlap_energy(target, early, n_samples - late)
+  energy, total = overlap_energy(audio, late, n_samples - early)
+  norm = np.maximum(
+    np.sqrt(target_energy * energy),
+    _MIN_OVERLAP_ENERGY * np.sqrt(target_total * total),
+  )
+  scores = correlation / np.where(norm > 0, norm, 1.0)
+  if ignore_polarity:
+    scores = np.abs(scores)
+  return int(lags[np.argmax(scores >= np.max(scores) - _SCORE_TOLERANCE)])
+
+
+def align(target, audio, lag):
+  """Cuts from both the part that they share at a lag.
+
+  Args:
+    target: Target audio. Shape [n_samples] or [n_samples, n_channels].
+    audio: Audio of the same shape.
+    lag: How late `audio` is, in samples, as `find_lag` gives it.
+
+  Returns:
+    Target and audio. Shape [n_samples - abs(lag)] or [n_samples - abs(lag),
+    n_channels].
+
+  Raises:
+    ValueError: If the audio is empty, not finite or of unequal shapes, or the
+      lag leaves no overlap.
+  """
+  target, audio = checks.check_pair(target, audio)
+  n_shared = len(target) - abs(lag)
+  if n_shared <= 0:
+    raise ValueError(
+      f'lag={lag} leaves nothing of {len(target)} samples; abs(lag) must be '
+      'less than n_samples.'
+    )
+  early, late = max(-lag, 0), max(lag, 0)
+  return target[early : early + n_shared], audio[late : late + n_shared]

@@ -1,0 +1,68 @@
+"""What all metrics ask of audio."""
+
+import numpy as np
+
+
+def check_signal(name, signal):
+  """Returns the signal in float64, or raises ValueError."""
+  signal = np.asarray(signal)
+  if not np.issubdtype(signal.dtype, np.floating):
+    raise ValueError(
+      f'{name} has dtype {signal.dtype}; it must be floating point, with full '
+      'scale at +-1. Convert it first.'
+    )
+  if signal.ndim not in (1, 2) or signal.size == 0:
+    raise ValueError(
+      f'{name} has shape {signal.shape}; it must be [n_samples] or [n_samples, '
+      'n_channels], and not empty. Pass one file at a time.'
+    )
+  n_bad = np.count_nonzero(~np.isfinite(signal))
+  if n_bad:
+    raise ValueError(
+      f'{name} has {n_bad} of {signal.size} samples that are NaN or infinite; '
+      'all must be finite.'
+    )
+  return signal.astype(np.float64)
+
+
+def check_pair(target, audio):
+  """Returns both in float64, or raises ValueError."""
+  target = check_signal('target', target)
+  audio = check_signal('audio', audio)
+  if target.shape != audio.shape:
+    raise ValueError(
+      f'target has shape {target.shape} and audio {audio.shape}; they must be '
+      'equal. Crop both to one length and give both the same channels.'
+    )
+  return target, audio
+
+
+def check_sample_rate(sample_rate):
+  """Raises ValueError unless a sample rate, in Hz, is positive."""
+  if not (np.isfinite(sample_rate) and sample_rate > 0):
+    raise ValueError(f'sample_rate={sample_rate} Hz must be > 0.')
+
+
+def check_length(signal, min_samples, metric):
+  """Raises ValueError for a signal of less than so many samples."""
+  if len(signal) < min_samples:
+    raise ValueError(
+      f'The audio has {len(signal)} samples; {metric} needs at least '
+      f'{min_samples}, one frame. Use a longer clip.'
+    )
+
+
+def channels_first(signal):
+  """[n_samples] or [n_samples, n_channels] -> [n_channels, n_samples]."""
+  return np.atleast_2d(signal.T)
+
+
+def target_energy(target, metric):
+  """Returns the energy of a target, or raises ValueError for silence."""
+  energy = np.sum(target**2)
+  if not energy > 0:
+    raise ValueError(
+      f'The target (or a channel of it) is silent: {metric} is relative to its '
+      'energy. Leave out silent files.'
+    )
+  return energy

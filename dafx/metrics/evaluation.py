@@ -1,0 +1,36 @@
+"""The metrics of a file, all together."""
+
+from dafx.metrics import alignment, distances, levels
+
+
+def evaluate(target, audio, sample_rate, max_lag=None):
+  """Gives all metrics of one file.
+
+  Args:
+    target: Target audio. Shape [n_samples] or [n_samples, n_channels], of at
+      least 2,048 samples, after alignment.
+    audio: Audio of the same shape.
+    sample_rate: Sample rate in Hz, > 0.
+    max_lag: Longest lag in samples, 0 <= max_lag < n_samples, within which to
+      align first, so that latency does not dominate; None: compare as they are.
+
+  Returns:
+    Dictionary of floats: 'mr_stft', 'mae', 'mfcc_cosine' (over frames),
+    'loudness_difference' (LU), and, when aligned, 'lag_samples' (positive:
+    audio is late).
+
+  Raises:
+    ValueError: As the metrics and `find_lag`.
+  """
+  values = {}
+  if max_lag is not None:
+    lag = alignment.find_lag(target, audio, max_lag)
+    target, audio = alignment.align(target, audio, lag)
+    values['lag_samples'] = float(lag)
+  values['mr_stft'] = distances.mr_stft(target, audio)
+  values['mae'] = distances.mae(target, audio)
+  values['mfcc_cosine'] = distances.mfcc_cosine(target, audio, sample_rate)
+  values['loudness_difference'] = levels.loudness_difference(
+    target, audio, sample_rate
+  )
+  return values

@@ -1,0 +1,199 @@
+"""Levels: RMS, crest factor, loudness."""
+
+import numpy as np
+import pyloudnorm
+import scipy.signal
+
+from dafx.metrics import checks
+
+# Absolute gate of ITU-R BS.1770-4; nothing quieter has a loudness.
+SILENCE_LUFS = -70.0
+# Of the standard: blocks, their overlap, weights of channels, the filters (gain
+# in dB, quality, corner in Hz), and what makes a sine of 997 Hz -3.01.
+_BLOCK_S = 0.4
+_BLOCK_OVERLAP = 0.75
+_CHANNEL_GAINS = (1.0, 1.0, 1.0, 1.41, 1.41)
+_K_WEIGHTING = (
+  ((4.0, 2**-0.5, 1500.0), 'high_shelf'),
+  ((0.0, 0.5, 38.0), 'high_pass'),
+)
+_OFFSET_LUFS = -0.691
+
+
+def rms_db(audio):
+  """Root mean square, in dB relative to full scale.
+
+  Args:
+    audio: Audio. Shape [n_samples] or [n_samples, n_channels].
+
+  Returns:
+    Level in dBFS, over all channels: 0 for a square wave at full scale, -3.01
+    for a sine, -infinite for silence.
+
+  Raises:
+    ValueError: If the audio is empty or not finite.
+  """
+  audio = checks.check_signal('audio', audio)
+  with np.errstate(divide='ignore'):
+    return float(10.0 * np.log10(np.mean(audio**2)))
+
+
+def crest_factor_db(audio):
+  """Peak over root mean square, in dB.
+
+  Args:
+    audio: Audio, not silent. Shape [n_samples] or [n_samples, n_channels].
+
+  Returns:
+    Crest factor in dB, >= 0, over all channels: 0 for a square wave, 3.01 for a
+    sine.
+
+  Raises:
+    ValueError: If the audio is empty, not finite or silent.
+  """
+  audio = checks.check_signal('audio', audio)
+  checks.target_energy(audio, 'crest_factor_db')
+  peak = np.max(np.abs(audio))
+  return float(20.0 * np.log10(peak / np.sqrt(np.mean(audio**2))))
+
+
+class LoudnessMeter:
+  """Integrated loudness by ITU-R BS.1770-4 of audio that comes in chunks.
+
+  It is pyloudnorm's value, whose filters it runs; but audio shorter than a
+  gating block of 0.4 s has a loudness here, that of one block of its length.
+
+  Args:
+    sample_rate: Sample rate in Hz, > 0.
+    n_channels: At most 5, in the order left, right, centre, left surround,
+      right surround.
+
+  Raises:
+    ValueError: More channels, or a `sample_rate` that is not allowed.
+  """
+
+  def __init__(self, sample_rate, n_channels):
+    checks.check_sample_rate(sample_rate)
+    if not 1 <= n_channels <= len(_CHANNEL_GAINS):
+      raise ValueError(
+        f'audio has {n_channels} channels; loudness is defined for at most '
+        f'{len(_CHANNEL_GAINS)}, [n_samples, n_channels]. Transpose or select '
+        'channels.'
+      )
+    self._sample_rate = sample_rate
+    self._gains = np.array(_CHANNEL_GAINS[:n_channels])
+    self._filters = [
+      pyloudnorm.IIRfilter(*design, sample_rate, kind)
+      for design, kind in _K_WEIGHTING
+    ]
+    self._states = [np.zeros([2, n_channels]) for _ in self._filters]
+    self._n_samples = 0
+    self._energy = 0.0  # of all channels, weighted, so far
+    # The energy up to where each block begins and ends, as far as known.
+    self._at_starts, self._at_ends = [], []
+
+  def _bounds(self, block: np.ndarray):
+    """Returns the samples from and up to which blocks go."""
+    place = block * (1.0 - _BLOCK_OVERLAP)
+    bounds = (_BLOCK_S * place, _BLOCK_S * (place + 1.0))
+    return [(bound * self._sample_rate).astype(int) for bound in bounds]
+
+  def add(self, audio):
+    """Takes the next chunk in.
+
+    Args:
+      audio: Shape [n_samples, n_channels].
+    """
+    weighted = np.asarray(audio, np.float64)
+    for i, design in enumerate(self._filters):
+      weighted, self._states[i] = scipy.signal.lfilter(
+        design.b, design.a, weighted, axis=0, zi=self._states[i]
+      )
+      weighted = weighted * design.passband_gain
+    energies = np.cumsum(weighted**2 @ self._gains)
+    energies = self._energy + np.concatenate([[0.0], energies])
+    first, self._n_samples = self._n_samples, self._n_samples + len(audio)
+    self._energy = energies[-1]
+    hop = _BLOCK_S * (1.0 - _BLOCK_OVERLAP) * self._sample_rate
+    for side, found in enumerate((self._at_starts, self._at_ends)):
+      blocks = np.arange(len(found), int(self._n_samples / hop) + 2)
+      at = self._bounds(blocks)[side]
+      found += list(energies[at[at <= self._n_samples] - first])
+
+  def lufs(self):
+    """Returns the loudness of all that was taken in.
+
+    Returns:
+      In LUFS, at least -70, the standard's absolute gate; silence and audio
+      that never passes the gate give -70.
+
+    Raises:
+      ValueError: There was nothing.
+    """
+    n, rate = self._n_samples, self._sample_rate
+    if not n:
+      raise ValueError('There is no audio to measure the loudness of.')
+    if n < _BLOCK_S * rate:
+      powers = np.array([self._energy / n])
+    else:
+      hop_s = _BLOCK_S * (1.0 - _BLOCK_OVERLAP)
+      n_blocks = int(np.round((n / rate - _BLOCK_S) / hop_s)) + 1
+      ends = self._at_ends[:n_blocks]
+      # The last block may reach over the end.
+      ends = ends + [self._energy] * (n_blocks - len(ends))
+      starts = self._at_starts[:n_blocks]
+      powers = (np.array(ends) - np.array(starts)) / (_BLOCK_S * rate)
+    with np.errstate(divide='ignore'):
+      levels = _OFFSET_LUFS + 10.0 * np.log10(np.maximum(powers, 0.0))
+    loud = powers[levels >= SILENCE_LUFS]
+    if not len(loud):
+      return SILENCE_LUFS
+    gate = _OFFSET_LUFS + 10.0 * np.log10(loud.mean()) - 10.0
+    heard = powers[(levels > gate) & (levels > SILENCE_LUFS)]
+    if not len(heard):
+      return SILENCE_LUFS
+    loudness = _OFFSET_LUFS + 10.0 * np.log10(heard.mean())
+    return float(max(loudness, SILENCE_LUFS))
+
+
+def loudness_lufs(audio, sample_rate):
+  """Integrated loudness by ITU-R BS.1770-4; see `LoudnessMeter`.
+
+  Args:
+    audio: Audio. Shape [n_samples] or [n_samples, n_channels], of at most 5
+      channels, in the order left, right, centre, left surround, right surround.
+    sample_rate: Sample rate in Hz, > 0.
+
+  Returns:
+    Loudness in LUFS, at least -70, the standard's absolute gate; silence and
+    audio that never passes the gate give -70.
+
+  Raises:
+    ValueError: If the audio is empty, not finite or of more than 5 channels, or
+      `sample_rate` is not allowed.
+  """
+  audio = checks.channels_first(checks.check_signal('audio', audio)).T
+  meter = LoudnessMeter(sample_rate, audio.shape[1])
+  meter.add(audio)
+  return meter.lufs()
+
+
+def loudness_difference(target, audio, sample_rate):
+  """Absolute difference of the integrated loudness.
+
+  Args:
+    target: Target audio. Shape [n_samples] or [n_samples, n_channels], of at
+      most 5 channels.
+    audio: Audio of the same shape.
+    sample_rate: Sample rate in Hz, > 0.
+
+  Returns:
+    Difference in LU (dB), >= 0. Silence counts as -70 LUFS.
+
+  Raises:
+    ValueError: As `loudness_lufs`, or if the shapes are unequal.
+  """
+  target, audio = checks.check_pair(target, audio)
+  return abs(
+    loudness_lufs(target, sample_rate) - loudness_lufs(audio, sample_rate)
+  )

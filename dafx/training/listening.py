@@ -1,0 +1,93 @@
+"""What a model's network says of a whole piece of audio, heard in chunks."""
+
+import numpy as np
+import tensorflow as tf
+
+from dafx.training import chunks, encoders, models
+
+# Frames that a network hears at a time, to bound its memory.
+_FRAMES_AT_ONCE = 256
+
+
+def listen(
+  model: models.ControlModel, source: chunks.Source
+) -> dict[str, np.ndarray]:
+  """Returns the controls that a model's network gives for audio.
+
+  Args:
+    model: The model.
+    source: Audio of any rate and channels; the network hears a mono mix at its
+      own rate.
+
+  Returns:
+    Controls in [0, 1], {input of the DAG: [n_frames, n_controls]}, with one
+    frame for an encoder that gives one setting for all.
+  """
+  encoder = model.encoder
+  if isinstance(encoder, encoders.Constant):  # hears nothing
+    return _rows([model.predict_controls(tf.zeros([1, 1]))])
+  heard = chunks.resampled(chunks.mixed(source), model.sample_rate)
+  if getattr(encoder, 'is_static', False):
+    return _listen_for_one_setting(model, heard)
+  if getattr(encoder, 'margin', 0):
+    return _listen_with_margins(model, heard)
+  if hasattr(encoder, 'context'):
+    return _listen_in_context(model, heard)
+  audio = np.concatenate(list(heard.blocks()))[:, 0]
+  return _rows([model.predict_controls(audio[np.newaxis])])
+
+
+def _rows(parts):
+  """Joins outputs of `predict_controls` in time; [n_frames, n_controls]."""
+  return {
+    key: np.concatenate([part[key][0] for part in parts]) for key in parts[0]
+  }
+
+
+def _listen_in_context(model, heard):
+  """Hears stretches of audio with so much around them as frames depend on."""
+  encoder = model.encoder
+  hop_size = encoder.hop_size
+  size, context = _FRAMES_AT_ONCE * hop_size, encoder.context
+  # All pieces end at the same place in a hop, as the audio does: where an
+  # encoder pools frames depends on it.
+  after = context + heard.n_samples % hop_size
+  parts = []
+  for piece, n_before in chunks.windows(heard.blocks(), size, context, after):
+    controls = model.predict_controls(piece[np.newaxis, :, 0])
+    first = n_before // hop_size
+    frames = slice(first, first + _FRAMES_AT_ONCE)
+    parts.append({key: value[:, frames] for key, value in controls.items()})
+  return _rows(parts)
+
+
+def _listen_with_margins(model, heard):
+  """Hears audio as crops that have their margins; silence at the ends."""
+  hop_size, margin = model.encoder.hop_size, model.encoder.margin
+  size = _FRAMES_AT_ONCE * hop_size
+  parts, start = [], 0
+  for piece, n_before in chunks.windows(heard.blocks(), size, margin, margin):
+    n_samples = min(size, heard.n_samples - start)
+    n_after = len(piece) - n_before - n_samples
+    fill = -n_samples % hop_size  # whole frames
+    silence = (margin - n_before, margin + fill - n_after)
+    crop = np.pad(piece[:, 0], silence)[np.newaxis]
+    parts.append(model.predict_controls(crop, has_margins=True))
+    start += size
+  return _rows(parts)
+
+
+def _listen_for_one_setting(model, heard):
+  """Takes the mean of the embeddings of all contexts."""
+  encoder = model.encoder
+  size = _FRAMES_AT_ONCE * encoder.context_step
+  after = encoder.context_size - encoder.context_step
+  total, n_contexts = 0.0, 0
+  for piece, _ in chunks.windows(heard.blocks(), size, 0, after):
+    count = encoder.n_contexts(len(piece))
+    if n_contexts and not count:
+      break  # what is left fills no context
+    embedding = encoder(piece[np.newaxis, :, 0])
+    total += max(count, 1) * embedding
+    n_contexts += max(count, 1)
+  return _rows([model.controls_of(total / n_contexts)])

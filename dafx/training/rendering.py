@@ -1,0 +1,175 @@
+"""A model's plugins at work on audio in chunks, under controls that move."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from absl import logging
+
+from dafx import processors
+from dafx.training import chunks, models
+
+# Samples between values of the controls, which move in straight lines between
+# the frames that the network gives, so that nothing is heard of the frames.
+CONTROL_STEP = 64
+# Samples that are rendered at a time, about.
+_CHUNK = 2**16
+
+
+class _AtOnce:
+  """Stands for a `Streamer` where a group cannot be streamed: keeps it all."""
+
+  def __init__(self, group):
+    self._group = group
+    self._parts = []
+
+  def process(self, audio, **controls):
+    self._parts.append({'audio': audio, **controls})
+    return np.zeros([1, 0], np.float32)
+
+  def finish(self):
+    inputs = {}
+    for key in self._parts[0]:
+      values = [part[key] for part in self._parts]
+      is_static = key != 'audio' and values[0].shape[1] == 1
+      inputs[key] = values[0] if is_static else np.concatenate(values, axis=1)
+    for processor in processors.nodes(self._group).values():
+      if hasattr(processor, 'n_samples'):  # DDSP's synths have a fixed length
+        processor.n_samples = inputs['audio'].shape[1]
+    return self._group.get_signal(self._group.get_controls(inputs))
+
+
+def _make_streamer(group, control_step):
+  modules = processors.nodes(group).values()
+  plugins = [p for m in modules for p in getattr(m, 'plugins', [m])]
+  # Blocks lie as in the whole audio.
+  unit = math.lcm(
+    CONTROL_STEP, *(getattr(plugin, 'block_size', 1) for plugin in plugins)
+  )
+  try:
+    streamer = processors.Streamer(
+      group,
+      control_step=control_step,
+      latency_step=unit,
+      is_compiled=False,
+    )
+  except ValueError as error:
+    logging.info('The audio is held in memory as a whole: %s', error)
+    streamer = _AtOnce(group)
+  return streamer, unit
+
+
+def change_rate(group, sample_rate: int) -> bool:
+  """Sets the rate of a DAG's plugins; returns whether all of it can follow."""
+  rated = [
+    p for p in processors.nodes(group).values() if hasattr(p, 'sample_rate')
+  ]
+  if any(
+    not hasattr(p, 'set_sample_rate') and p.sample_rate != sample_rate
+    for p in rated
+  ):
+    return False
+  for processor in rated:
+    if processor.sample_rate != sample_rate:
+      processor.set_sample_rate(sample_rate)
+  return True
+
+
+def interpolate(controls, point_times_s, times_s):
+  """Draws lines between points; [n, n_controls] both."""
+  return np.stack(
+    [np.interp(times_s, point_times_s, c) for c in controls.T], axis=-1
+  ).astype(np.float32)
+
+
+class Rendering:
+  """Audio under controls, rendered chunk by chunk.
+
+  Args:
+    model: A `models.ControlModel`.
+    source: The audio.
+    points: Controls in [0, 1], {input of the DAG: [n_points, n_controls]}.
+    point_times_s: When the points are, [n_points]; None for a setting that does
+      not move.
+
+  Attributes:
+    frame_times_s: When each frame of the controls begins, [n_frames].
+  """
+
+  def __init__(
+    self,
+    model: models.ControlModel,
+    source: chunks.Source,
+    points: Mapping[str, np.ndarray],
+    point_times_s: np.ndarray | None,
+  ):
+    group = model.processor_group
+    own_rate = change_rate(group, source.sample_rate)
+    self._rate = source.sample_rate if own_rate else model.sample_rate
+    if not own_rate:
+      change_rate(group, self._rate)
+    self._group = model.active_group
+    self._source = source
+    self._points = points
+    self._point_times_s = point_times_s
+    self._heard = chunks.resampled(source, self._rate)
+    n_frames = -(-self._heard.n_samples // CONTROL_STEP)
+    self.frame_times_s = np.arange(n_frames) * CONTROL_STEP / self._rate
+
+  def controls(self, start: int = 0, stop: int | None = None):
+    """Returns frames of the controls, {input of the DAG: [n, n_controls]}."""
+    if self._point_times_s is None:
+      return dict(self._points)
+    middles_s = self.frame_times_s[start:stop] + 0.5 * CONTROL_STEP / self._rate
+    return {
+      key: interpolate(frames, self._point_times_s, middles_s)
+      for key, frames in self._points.items()
+    }
+
+  def blocks(self) -> Iterator[np.ndarray]:
+    """Yields what comes out, [n, n_channels], as many samples as went in."""
+    rendered = self._rendered()
+    if self._rate == self._source.sample_rate:
+      yield from rendered
+      return
+    first = next(rendered)
+
+    def again():
+      yield first
+      yield from rendered
+
+    out = chunks.Source(
+      self._rate, self._heard.n_samples, first.shape[1], again
+    )
+    yield from chunks.resample_blocks(
+      out, self._source.sample_rate, self._source.n_samples
+    )
+
+  def _rendered(self):
+    """Yields blocks at the rate of the plugins, without what was filled up."""
+    moves = self._point_times_s is not None
+    streamer, unit = _make_streamer(
+      self._group, CONTROL_STEP if moves else None
+    )
+
+    def parts():
+      frame, size = 0, max(_CHUNK // unit, 1) * unit
+      for block, _ in chunks.windows(self._heard.blocks(), size):
+        fill = -len(block) % CONTROL_STEP
+        audio = np.pad(block, ((0, fill), (0, 0)))[np.newaxis]
+        if audio.shape[-1] == 1:
+          audio = audio[..., 0]
+        end = frame + audio.shape[1] // CONTROL_STEP
+        controls = self.controls(frame, end)
+        frame = end
+        yield streamer.process(
+          audio, **{key: value[np.newaxis] for key, value in controls.items()}
+        )
+      yield streamer.finish()
+
+    signals = (np.asarray(part)[0] for part in parts() if part.shape[1])
+    blocks = (signal.reshape(len(signal), -1) for signal in signals)
+    left = self._heard.n_samples
+    for block in blocks:
+      yield block[:left]
+      left -= len(block[:left])
