@@ -96,6 +96,31 @@ def test_file_parses_by_itself(file):
   gin.parse_config(text)
 
 
+def test_a_macro_that_nothing_refers_to_is_named(tmp_path):
+  with pytest.raises(
+    ValueError, match=r"'learnig_rate' is given.*Did you mean learning_rate"
+  ):
+    train_util.parse_gin(['mastering.gin'], ['learnig_rate = 1'])
+  gin.clear_config()
+  own = tmp_path / 'own.gin'
+  own.write_text("include 'mastering.gin'\nbatchsize = 4\nfor_another = 1\n")
+  with pytest.raises(ValueError, match=r"'batchsize'.*Did you mean batch_size"):
+    train_util.parse_gin([str(own)])
+  gin.clear_config()
+  # What another file of the folder refers to is no fault, nor is a macro of
+  # the command line that another there refers to.
+  own.write_text("include 'mastering.gin'\nfor_another = 1\n")
+  (tmp_path / 'other.gin').write_text('dafx.training.train.seed = %for_another')
+  train_util.parse_gin([str(own)])
+  gin.clear_config()
+  train_util.parse_gin(
+    ['mastering.gin'], ['steps = 7', 'dafx.training.train.num_steps = %steps']
+  )
+  gin.clear_config()
+  with pytest.raises(ValueError, match=r"'n_blocks' is given a value, but"):
+    train_util.parse_gin(['mastering.gin'], ['n_blocks = 7'])
+
+
 @pytest.mark.parametrize('file', TASKS)
 def test_task_is_found_by_its_bare_name(file):
   assert not needed_macros(file)

@@ -1,6 +1,7 @@
 """What train, eval and process share: folders, gin files, progress, signals."""
 
 import contextlib
+import difflib
 import os
 import pathlib
 import re
@@ -63,7 +64,9 @@ def parse_gin(files=(), params=()):
 
   Raises:
     FileNotFoundError: A file that is nowhere; those that are there are named.
-    ValueError: A name that gin does not know, or text that it cannot parse.
+    ValueError: A name that gin does not know, a macro that nothing refers to
+      (gin takes `learnig_rate = 1` without a word), or text that it cannot
+      parse.
   """
   for file in files:
     try:
@@ -78,10 +81,50 @@ def parse_gin(files=(), params=()):
       ) from error
     except SyntaxError as error:
       raise ValueError(f'--gin_file={file}: {error}') from error
+  bound, _ = _macros()
   try:
     gin.parse_config(list(params))
   except (ValueError, SyntaxError) as error:
     raise ValueError(f'--gin_param={list(params)}: {error}') from error
+  _check_macros(files, bound)
+
+
+def _macros() -> tuple[set[str], set[str]]:
+  """Returns the macros that gin has values for, and those referred to."""
+  config = gin.config._CONFIG
+  bound = {scope for scope, selector in config if selector == 'gin.macro'}
+  keys = [r.config_key for r in gin.config.iterate_references(config)]
+  return bound, {scope for scope, selector in keys if selector == 'gin.macro'}
+
+
+def _check_macros(files, bound_by_files):
+  """Raises ValueError for a macro that has a value and no use.
+
+  One of a file may be meant for another that is not part of this run; one of
+  --gin_param may not.
+  """
+  bound, used = _macros()
+  for name in sorted(bound - used):
+    if name in bound_by_files and name in _macros_elsewhere(files):
+      continue
+    known = sorted((bound_by_files | used) - {name})
+    near = difflib.get_close_matches(name, known, n=3)
+    advice = 'Did you mean ' if near else 'There are '
+    raise ValueError(
+      f'{name!r} is given a value, but nothing in this run refers to '
+      f'%{name}. {advice}{", ".join(near or known) or "none"}? An argument is '
+      'bound as <function>.<argument>.'
+    )
+
+
+def _macros_elsewhere(files) -> set[str]:
+  """Returns what .gin files refer to: dafx's, and those beside the user's."""
+  folders = [pathlib.Path(prefix) for prefix in gin.config._LOCATION_PREFIXES]
+  folders += [pathlib.Path(file).parent for file in files]
+  found = {path for root in gin_roots() for path in root.rglob('*.gin')}
+  found |= {path for folder in folders for path in folder.glob('*.gin')}
+  text = '\n'.join(path.read_text(encoding='utf-8') for path in found)
+  return set(re.findall(r'%([\w./]+)', re.sub(r'#.*', '', text)))
 
 
 def newest_operative_config(folder) -> pathlib.Path:
