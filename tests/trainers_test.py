@@ -267,14 +267,14 @@ train_util.prepare_tensorflow(seed=0)
 import trainers_test
 from dafx.training import summaries, trainers
 summaries.write_examples = lambda *args: None
-take_step = trainers._Run.take_step
+take_step = trainers.Run.take_step
 
 def noted(self):
   loss = take_step(self)
   print(self.trainer.step, loss.hex(), flush=True)
   return loss
 
-trainers._Run.take_step = noted
+trainers.Run.take_step = noted
 history = trainers_test.train(
     trainers_test.make_trainer(), sys.argv[2], 0, sys.argv[3], valid=True,
     stages=trainers_test.STAGES, steps_per_validation=3, steps_per_save=2)
@@ -367,9 +367,9 @@ def test_stages_train_the_first_plugins_first(tmp_path, folder, monkeypatch):
       for a, b in zip(start, head.variables, strict=True):
         np.testing.assert_array_equal(a, b)
 
-  summarize = trainers._Run.summarize
+  summarize = trainers.Run.summarize
   monkeypatch.setattr(
-    trainers._Run, 'summarize', lambda run: (note(run), summarize(run))
+    trainers.Run, 'summarize', lambda run: (note(run), summarize(run))
   )
   stages = ((1, 4), (2, 3))
   kwargs = dict(valid=True, stages=stages, steps_per_summary=1)

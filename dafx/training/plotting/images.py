@@ -1,0 +1,62 @@
+"""Figures as images."""
+
+import io
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+
+def figure_to_png(fig):
+  """Encodes a figure as PNG, fig.get_size_inches() * fig.dpi pixels large.
+
+  Args:
+    fig: matplotlib Figure.
+
+  Returns:
+    The file's content, bytes. Equal figures give equal bytes.
+  """
+  buffer = io.BytesIO()
+  fig.savefig(buffer, format='png', dpi=fig.dpi, metadata={'Software': None})
+  return buffer.getvalue()
+
+
+def figure_to_array(fig):
+  """Renders a figure, e.g. for `tf.summary.image`.
+
+  Args:
+    fig: matplotlib Figure.
+
+  Returns:
+    RGB image, uint8 [height, width, 3], fig.get_size_inches() * fig.dpi pixels.
+  """
+  canvas = FigureCanvasAgg(fig)
+  canvas.draw()
+  return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def stack_figures(figures):
+  """Draws figures below each other in one image.
+
+  Args:
+    figures: matplotlib Figures.
+
+  Returns:
+    RGB image, uint8 [height, width, 3].
+
+  Raises:
+    ValueError: If there is no figure.
+  """
+  if not figures:
+    raise ValueError('There is no figure to stack; give at least one.')
+  images = [figure_to_array(fig) for fig in figures]
+  width = max(image.shape[1] for image in images)
+  return np.concatenate(
+    [
+      np.pad(
+        image,
+        ((0, 0), (0, width - image.shape[1]), (0, 0)),
+        constant_values=255,
+      )
+      for image in images
+    ]
+  )

@@ -1,0 +1,155 @@
+"""The loop around the trainer."""
+
+import pathlib
+from collections.abc import Sequence
+
+import gin
+import tensorflow as tf
+from absl import logging
+
+from dafx.training import data, train_util
+from dafx.training.trainers import run as runs
+
+
+def _log_sizes(model):
+  """Says how many parameters the parts of a model have."""
+  parts = {'model': model, 'encoder': getattr(model, 'encoder', None)}
+  for name, part in parts.items():
+    if part is not None:
+      count = sum(int(tf.size(v)) for v in part.trainable_variables)
+      logging.info('The %s has %s trainable parameters.', name, f'{count:,}')
+
+
+@gin.configurable(module='dafx.training')
+def train(
+  data_provider=gin.REQUIRED,
+  valid_provider=None,
+  trainer=gin.REQUIRED,
+  batch_size: int = 8,
+  num_steps: int = 1000,
+  stages: Sequence[tuple[int, int]] = (),
+  steps_per_summary: int = 20,
+  steps_per_validation: int = 100,
+  steps_per_save: int = 100,
+  early_stop_loss_value: float | None = None,
+  seed: int = 0,
+  save_dir: str = '',
+  restore_dir: str = '',
+):
+  """Trains until the last step, or until the validation loss says stop.
+
+  A run that is interrupted is saved at its last step; the same call goes on
+  from there, with the same result as if it had not been interrupted.
+
+  Args:
+    data_provider: Gives the batches to train on; see `data`.
+    valid_provider: Gives those to validate on; None for no validation.
+    trainer: The Trainer.
+    batch_size: Items per step.
+    num_steps: Steps in all, those before a resume included.
+    stages: (number of plugins, number of steps) of each stage, in place of
+      num_steps: the first plugins of the DAG are trained first, then more. A
+      stage ends after its steps, or when its validation loss says stop. What it
+      ends with is kept in <save_dir>/stage_<number of plugins>.
+    steps_per_summary: Steps between entries in TensorBoard.
+    steps_per_validation: Steps between validations.
+    steps_per_save: Steps between checkpoints.
+    early_stop_loss_value: Training loss below which to stop.
+    seed: Seed of the data's order.
+    save_dir: Where checkpoints, gin configuration and summaries go; '' writes
+      nothing. A run that is there is resumed.
+    restore_dir: Where to take a trained model from, if save_dir holds none.
+
+  Returns:
+    {'step': [...], name of loss: [...], 'valid_step': [...], 'valid_' + name of
+    loss: [...]}, from the start or resume on.
+
+  Raises:
+    ValueError: save_dir holds another model, or restore_dir no model.
+    DivergedError: The loss is not finite; the last checkpoint is good.
+    KeyboardInterrupt: Ctrl-C, after the step was ended and saved.
+    OSError: A checkpoint could not be written.
+  """
+  trainer.build(next(iter(data_provider.get_batch(batch_size, seed=seed))))
+  _log_sizes(trainer.model)
+  folder = pathlib.Path(save_dir).expanduser() if save_dir else None
+  if folder is not None and trainer.restore(folder):
+    logging.info('Resuming %s at step %d.', folder, trainer.step)
+  elif restore_dir:
+    if not trainer.restore(pathlib.Path(restore_dir).expanduser()):
+      raise ValueError(f'--restore_dir={restore_dir} holds no checkpoint.')
+    logging.info('Starting from %s, step %d.', restore_dir, trainer.step)
+  elif hasattr(trainer.model, 'fit_starts'):
+    trainer.model.fit_starts()
+  valid_batches = []
+  if valid_provider is not None:
+    valid_batches = list(
+      valid_provider.get_batch(batch_size, shuffle=False, repeats=1)
+    )
+  batches = data.TimedIterator(
+    data_provider.get_batch(batch_size, first_step=trainer.step, seed=seed)
+  )
+  run = runs.Run(trainer, folder, batches, valid_batches)
+  stages = [tuple(stage) for stage in stages]
+  total = sum(n_steps for _, n_steps in stages) if stages else num_steps
+  if stages and not trainer.step:
+    trainer.begin_stage(0, stages[0][0])
+  if stages and (
+    trainer.stage >= len(stages)
+    or trainer.model.n_plugins != stages[trainer.stage][0]
+  ):
+    raise ValueError(
+      f'The run in {folder or restore_dir} is at stage {trainer.stage}, with '
+      f'{trainer.model.n_plugins} plugins, and train.stages is {stages} now. '
+      'Choose another --save_dir, or the stages that it was begun with.'
+    )
+  progress = train_util.Progress(total, trainer.step, 'Training')
+
+  def is_over():
+    """Whether the stage is, which need not be the last."""
+    n_steps = stages[trainer.stage][1] if stages else num_steps
+    return trainer.stage_step >= n_steps or trainer.monitor.should_stop
+
+  try:
+    with train_util.deferred_interrupts() as interrupted:
+      # A run that stopped early and is called again stays where it is.
+      while True:
+        if is_over():
+          if trainer.stage + 1 >= len(stages):
+            break
+          run.save(f'stage_{trainer.model.n_plugins}')
+          trainer.begin_stage(trainer.stage + 1, stages[trainer.stage + 1][0])
+          logging.info(
+            'Step %d: from now on %d plugins.',
+            trainer.step,
+            trainer.model.n_plugins,
+          )
+          continue
+        loss = run.take_step()
+        progress.update(f'loss {loss:.4f}')
+        step = trainer.step
+        if step % steps_per_summary == 0:
+          run.summarize()
+        if step % steps_per_validation == 0 or is_over():
+          run.validate()
+        if step % steps_per_save == 0 or is_over():
+          run.save()
+        if interrupted.is_set():
+          run.save()
+          logging.info(
+            'Interrupted at step %d%s.',
+            step,
+            f'; the same command goes on from {folder}' if folder else '',
+          )
+          raise KeyboardInterrupt
+        stop_value = early_stop_loss_value
+        if stop_value is not None and loss <= stop_value:
+          logging.info('Stopping early at step %d.', step)
+          run.save()
+          break
+        if trainer.monitor.should_stop:
+          logging.info('Stopping early at step %d.', step)
+  finally:
+    progress.close()
+    run.close()
+  return run.history

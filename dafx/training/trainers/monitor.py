@@ -1,0 +1,57 @@
+"""When to lower the learning rate, and when to stop."""
+
+import numpy as np
+import tensorflow as tf
+
+
+class Monitor(tf.Module):
+  """Follows the validation loss: when to lower the rate, when to stop.
+
+  Its state is in variables, so that a resumed run decides as if it had not been
+  interrupted.
+
+  Args:
+    plateau_patience: Validations without a new best until the learning rate is
+      lowered; None never lowers it.
+    stop_patience: Validations without a new best until training stops; None
+      never stops it.
+  """
+
+  def __init__(self, plateau_patience=None, stop_patience=None):
+    super().__init__(name='monitor')
+    self.plateau_patience = plateau_patience
+    self.stop_patience = stop_patience
+    self.best = tf.Variable(np.inf, trainable=False, dtype=tf.float32)
+    self.since_best = tf.Variable(0, trainable=False, dtype=tf.int32)
+    self.since_lowered = tf.Variable(0, trainable=False, dtype=tf.int32)
+
+  def update(self, loss: float) -> bool:
+    """Takes a validation loss in; returns whether it is the best so far."""
+    if loss < float(self.best):
+      self.best.assign(loss)
+      self.since_best.assign(0)
+      self.since_lowered.assign(0)
+      return True
+    self.since_best.assign_add(1)
+    self.since_lowered.assign_add(1)
+    return False
+
+  def lower_rate(self) -> bool:
+    """Returns whether to lower the learning rate now."""
+    patience = self.plateau_patience
+    if patience is None or int(self.since_lowered) < patience:
+      return False
+    self.since_lowered.assign(0)
+    return True
+
+  @property
+  def should_stop(self) -> bool:
+    """Whether there has been no new best for too long."""
+    patience = self.stop_patience
+    return patience is not None and int(self.since_best) >= patience
+
+  def reset(self):
+    """Forgets all validations."""
+    self.best.assign(np.inf)
+    self.since_best.assign(0)
+    self.since_lowered.assign(0)

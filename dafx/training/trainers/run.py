@@ -1,0 +1,117 @@
+"""A run under way."""
+
+import time
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from dafx.training import summaries, train_util
+
+
+class DivergedError(ArithmeticError):
+  """The loss is not a number any more."""
+
+
+class Run:
+  """A run under way: its steps and what is noted, shown and saved of them."""
+
+  def __init__(self, trainer, folder, batches, valid_batches):
+    self.trainer = trainer
+    self.folder = folder
+    self.batches = batches
+    self.valid_batches = valid_batches
+    self.history = {}
+    self._saved = {}  # step of the newest checkpoint, by subfolder
+    self._recent, self._since = [], time.monotonic()  # the last summary
+    self.writers = {}
+    if folder is not None:
+      folder.mkdir(parents=True, exist_ok=True)
+      for name in ('train', 'valid'):
+        self.writers[name] = tf.summary.create_file_writer(
+          str(folder / 'summaries' / name)
+        )
+
+  def _note(self, prefix, losses):
+    for name, value in {'step': self.trainer.step, **losses}.items():
+      self.history.setdefault(prefix + name, []).append(value)
+
+  def take_step(self) -> float:
+    """Takes a step; returns its loss."""
+    losses = self.trainer.train_step(next(self.batches))
+    losses = {name: float(value) for name, value in losses.items()}
+    self._recent.append(losses)
+    self._note('', losses)
+    if len(self.history['step']) == 1:
+      self.batches.reset()  # the first step is traced, the first batch awaited
+    step = self.trainer.step
+    if not np.isfinite([*losses.values()]).all():
+      raise DivergedError(
+        f'The loss at step {step} is {losses}. '
+        + (
+          f'The checkpoints in {self.folder} are from before. '
+          if self.folder
+          else ''
+        )
+        + 'Lower dafx.training.Trainer.learning_rate or .grad_clip_norm.'
+      )
+    if self.folder is not None and len(self.history['step']) == 1:
+      train_util.write_operative_config(self.folder, step - 1)
+    return losses['total_loss']
+
+  def summarize(self):
+    """Writes the means since the last time."""
+    if not self.writers:
+      return
+    recent, self._recent = self._recent, []
+    seconds = (time.monotonic() - self._since) / len(recent)
+    self._since = time.monotonic()
+    means = {k: np.mean([row[k] for row in recent]) for k in recent[0]}
+    summaries.write_steps(
+      self.writers['train'],
+      self.trainer,
+      means,
+      seconds,
+      self.batches.wait_fraction,
+    )
+
+  def validate(self):
+    """Validates, and keeps the best so far."""
+    if not self.valid_batches:
+      return
+    losses = self.trainer.validate(self.valid_batches)
+    self._note('valid_', losses)
+    is_best = self.trainer.end_validation(losses['total_loss'])
+    logging.info(
+      'Step %d: validation loss %.4f%s',
+      self.trainer.step,
+      losses['total_loss'],
+      ', the best so far' if is_best else '',
+    )
+    if self.writers:
+      summaries.write_examples(
+        self.writers['valid'],
+        self.trainer,
+        self.valid_batches[0],
+        losses,
+        self.folder,
+      )
+    if is_best:
+      self.save('best')
+
+  def save(self, subfolder=''):
+    """Saves a checkpoint, if there is a folder for it."""
+    step = self.trainer.step
+    if self.folder is not None and self._saved.get(subfolder) != step:
+      self.trainer.save(self.folder / subfolder)
+      self._saved[subfolder] = step
+
+  def close(self):
+    """Says how long steps waited for data, and closes the summaries."""
+    if self.batches.n_items:
+      logging.info(
+        'Steps waited %.1f %% of the time for data.',
+        100 * self.batches.wait_fraction,
+      )
+    for writer in self.writers.values():
+      writer.close()
