@@ -99,6 +99,7 @@ def render_by_hand(audio, rate, controls):
     (22050, 1103),
     (44100, 1),
     (16000, 257),
+    (192000, 4001),
   ],
 )
 def test_length_rate_and_channels_are_kept(model, rate, n_samples, n_channels):
@@ -372,9 +373,9 @@ def test_a_file_gets_audio_controls_and_a_plot(model, tmp_path):
 def test_a_folder_gives_a_folder_of_the_same_names(model, tmp_path):
   source = tmp_path / 'mixes'
   write(source / 'a.wav', noise(2400), 48000)
-  write(source / 'b' / 'c.flac', noise(1200, 2), 22050)
+  write(source / 'b ä' / '歌 c.flac', noise(1200, 2), 22050)
   written = inference.process(model, str(source), str(tmp_path / 'out'))
-  assert written == [tmp_path / 'out/a.wav', tmp_path / 'out/b/c.flac']
+  assert written == [tmp_path / 'out/a.wav', tmp_path / 'out/b ä/歌 c.flac']
   infos = [soundfile.info(p) for p in written]
   assert [i.samplerate for i in infos] == [48000, 22050]
   assert [i.frames for i in infos] == [2400, 1200]

@@ -372,25 +372,13 @@ def crop_start(rng, n_available: int, n_samples: int) -> int:
   return int(rng.integers(n_available - n_samples + 1))
 
 
-@gin.register
-class FolderProvider(Provider):
-  """Crops of pairs of audio files.
+class PairProvider(Provider):
+  """A provider of pairs that lie in a folder, by split.
+
+  A subclass opens them (`_open`).
 
   Args:
-    path: Folder with the splits.
-    split: Which of them: 'train', 'valid' or 'test'.
-    sample_rate: Rate that the files must have, in Hz.
-    n_samples: Length of a crop; silence follows a file that is shorter.
-    n_channels: Channels that the files must have.
-    preprocessor: What is done to both sides first, a
-      `preprocessing.Preprocessor`; None for nothing.
-    augmentation: How crops are varied where they are drawn at random; see
-      `augmentation`. None for not at all.
-    fade_samples: Length of the fades at both ends of a crop.
-
-  Raises:
-    FileNotFoundError: A folder is missing or empty.
-    ValueError: Pairs that do not fit together, or not these settings.
+    As of `FolderProvider`.
   """
 
   def __init__(
@@ -412,7 +400,36 @@ class FolderProvider(Provider):
       augmentation,
       fade_samples,
     )
-    self.folder = pathlib.Path(path).expanduser() / split
+    self._open(pathlib.Path(path).expanduser(), split)
+
+  def _open(self, path: pathlib.Path, split: str):
+    """Finds the pairs of a split, and checks them."""
+    raise NotImplementedError  # abstract
+
+
+@gin.register
+class FolderProvider(PairProvider):
+  """Crops of pairs of audio files.
+
+  Args:
+    path: Folder with the splits.
+    split: Which of them: 'train', 'valid' or 'test'.
+    sample_rate: Rate that the files must have, in Hz.
+    n_samples: Length of a crop; silence follows a file that is shorter.
+    n_channels: Channels that the files must have.
+    preprocessor: What is done to both sides first, a
+      `preprocessing.Preprocessor`; None for nothing.
+    augmentation: How crops are varied where they are drawn at random; see
+      `augmentation`. None for not at all.
+    fade_samples: Length of the fades at both ends of a crop.
+
+  Raises:
+    FileNotFoundError: A folder is missing or empty.
+    ValueError: Pairs that do not fit together, or not these settings.
+  """
+
+  def _open(self, path, split):
+    self.folder = path / split
     try:
       self.pairs = find_pairs(self.folder)
     except FileNotFoundError as error:
@@ -423,8 +440,8 @@ class FolderProvider(Provider):
     faults = []
     for pair in self.pairs:
       for what, value, wanted in (
-        ('Hz', pair.sample_rate, sample_rate),
-        ('channels', pair.n_channels, n_channels),
+        ('Hz', pair.sample_rate, self.sample_rate),
+        ('channels', pair.n_channels, self.n_channels),
       ):
         if value != wanted:
           faults.append(f'{pair.input_path}: {value} {what}, not {wanted}')
@@ -433,8 +450,8 @@ class FolderProvider(Provider):
         f'{len(faults)} files of {self.folder} do not fit the settings:\n  '
         + '\n  '.join(faults)
         + '\nPrepare them again (dafx_prepare mastering --source=folder '
-        f'--sample_rate={sample_rate} --n_channels={n_channels}), or change '
-        f'{type(self).__name__}.sample_rate or .n_channels.'
+        f'--sample_rate={self.sample_rate} --n_channels={self.n_channels}), or '
+        f'change {type(self).__name__}.sample_rate or .n_channels.'
       )
 
   @property

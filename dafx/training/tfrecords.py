@@ -56,7 +56,7 @@ class _Item:
 
 
 @gin.register
-class TFRecordProvider(data.Provider):
+class TFRecordProvider(data.PairProvider):
   """Crops of pairs stored in TFRecord files; see `write_tfrecord`.
 
   Only what a crop needs is read, so that a file may be larger than memory.
@@ -76,26 +76,8 @@ class TFRecordProvider(data.Provider):
     ValueError: Records that do not fit these settings, or cannot be read.
   """
 
-  def __init__(
-    self,
-    path: str = gin.REQUIRED,
-    split: str = 'train',
-    sample_rate: int = 16000,
-    n_samples: int = 32000,
-    n_channels: int = 1,
-    preprocessor=None,
-    augmentation=None,
-    fade_samples: int = 0,
-  ):
-    super().__init__(
-      sample_rate,
-      n_samples,
-      n_channels,
-      preprocessor,
-      augmentation,
-      fade_samples,
-    )
-    file = pathlib.Path(path).expanduser() / f'{split}.tfrecord'
+  def _open(self, path, split):
+    file = path / f'{split}.tfrecord'
     if not file.exists():
       raise FileNotFoundError(
         f'{file}: there is no such file; dafx_prepare --tfrecord writes it.'
@@ -113,11 +95,14 @@ class TFRecordProvider(data.Provider):
         f'{file} is empty; write it again (dafx_prepare --tfrecord).'
       )
     for item in self.items:
-      if (item.sample_rate, item.n_channels) != (sample_rate, n_channels):
+      if (item.sample_rate, item.n_channels) != (
+        self.sample_rate,
+        self.n_channels,
+      ):
         raise ValueError(
           f'{item.name!r} of {file} has {item.sample_rate} Hz and '
-          f'{item.n_channels} channels; wanted are {sample_rate} Hz and '
-          f'{n_channels} channels.'
+          f'{item.n_channels} channels; wanted are {self.sample_rate} Hz '
+          f'and {self.n_channels} channels.'
         )
 
   @property
