@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
+from absl import logging
 
 from dafx import effects, losses
 from dafx.training import (
@@ -433,7 +434,7 @@ def test_it_is_told_how_long_steps_waited_for_data(folder, monkeypatch):
 
   monkeypatch.setattr(data, 'TimedIterator', Noted)
   monkeypatch.setattr(
-    trainers.logging, 'info', lambda text, *args: said.append(text % args)
+    logging, 'info', lambda text, *args: said.append(text % args)
   )
   train(make_trainer(), folder, 4)
   assert made[0].n_items == 3  # all but the first, which is traced
