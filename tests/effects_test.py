@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dafx import core, effects, lv2, processors
+from dafx import core, effects, gradients, lv2, processors
 
 RATE = 16000
 TEST = 'urn:dafx-test:'
@@ -284,6 +284,14 @@ def test_adjoint_chooses_by_a_check_and_keeps_its_choice(caplog):
   # The hundredth call is checked again.
   hard.input_choice.assign([0, 100])
   assert settle(hard, audio, unit) == 'gain_filter'
+
+
+def test_a_factor_beyond_reason_is_not_taken(monkeypatch):
+  wild = {'straight_through': gradients.Agreement(0.1, 1e39)}
+  monkeypatch.setattr(gradients, 'choose_adjoint', lambda *_, **__: wild)
+  audio, unit = noise(1, 400), tf.fill([1, 1, 1], 0.5)
+  d_audio, _ = gradients_of(plugin('onepole'), audio, unit)
+  np.testing.assert_array_equal(d_audio, noise(1, 400, seed=9))
 
 
 def test_choice_and_step_are_in_the_checkpoint(tmp_path):

@@ -29,6 +29,8 @@ _INPUT_EPSILONS = (0.1, 0.01, 1.0)
 # 'adjoint' checks itself at these calls, and at every so many.
 _CHECKED_CALLS = (0, 100)
 _CALLS_PER_CHECK = 1000
+# A gradient that has to be multiplied by more, or less, is none.
+_MAX_FACTOR = 1e3
 # The response to a change of the controls is looked for in this time.
 _RESPONSE_S = 0.25
 # Samples, at least, for which a static setting is perturbed in one direction.
@@ -768,7 +770,9 @@ class LV2Plugin(ddsp.processors.Processor):
       return -1
     best, agreement = next(iter(found.items()))
     listed = ', '.join(f'{n} {a.cosine:.3f}' for n, a in found.items())
-    if agreement.cosine <= 0.0:
+    # A wire of a plugin that blows up agrees a little, times 10 to the 39.
+    is_sane = 1.0 / _MAX_FACTOR < agreement.factor < _MAX_FACTOR
+    if agreement.cosine <= 0.0 or not is_sane:
       best = 'straight_through' if 'straight_through' in ways else best
       agreement = gradients.Agreement(0.0, 1.0)
       _log.warning(
