@@ -21,6 +21,7 @@ _MODULES = (
   'metrics',
   'neural',
   'processors',
+  'synths',
   'training',
 )
 

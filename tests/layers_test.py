@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1] / 'dafx'
 # A module may import those of the levels before its own, and none of its own.
 LEVELS = (
   ('core', 'lv2', 'gradients', 'processors'),
-  ('neural', 'losses', 'metrics'),
+  ('neural', 'losses', 'metrics', 'synths'),
   ('effects',),
   ('training',),
   ('colab',),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dafx import effects, processors
+from dafx import effects, processors, synths
 
 
 def add(name):
@@ -104,3 +104,38 @@ def test_a_bypassed_node_has_no_controls_to_give():
   dag = [*DAG[:1], ('b', ['audio', 'a/controls/controls'])]
   with pytest.raises(ValueError, match="'b' takes 'a/controls/controls'"):
     processors.bypass_nodes(dag, ['a'])
+
+
+# ---------------------------------------------------------------- Synths ----
+def test_noise_from_a_seed_goes_on_after_a_checkpoint(tmp_path):
+  magnitudes = tf.random.stateless_uniform([2, 5, 9], [0, 1], -1.0, 3.0)
+
+  def make(seed=3):
+    return synths.SeededFilteredNoise(n_samples=400, seed=seed)
+
+  noise = make()
+  play = tf.function(noise)
+  first, second = play(magnitudes), play(magnitudes)
+  assert first.shape == (2, 400)
+  assert (first != second).numpy().any() and (
+    first[0] != first[1]
+  ).numpy().any()
+  path = tf.train.Checkpoint(noise=noise).save(str(tmp_path / 'ckpt'))
+  third = play(magnitudes)
+  again = make()
+  tf.train.Checkpoint(noise=again).restore(path).assert_consumed()
+  np.testing.assert_array_equal(again(magnitudes), third)
+  np.testing.assert_array_equal(make()(magnitudes), first)
+  assert (make(seed=4)(magnitudes) != first).numpy().any()
+
+
+def test_noise_from_a_seed_is_ddsps_but_for_the_draw():
+  noise = synths.SeededFilteredNoise(n_samples=400, seed=3)
+  controls = noise.get_controls(tf.zeros([1, 5, 9]))
+  own = ddsp.synths.FilteredNoise(n_samples=400).get_controls(
+    tf.zeros([1, 5, 9])
+  )
+  np.testing.assert_array_equal(controls['magnitudes'], own['magnitudes'])
+  drawn = tf.random.stateless_uniform([1, 400], [noise.seed, 0], -1.0, 1.0)
+  expected = ddsp.core.frequency_filter(drawn, controls['magnitudes'])
+  np.testing.assert_array_equal(noise.get_signal(**controls), expected)
