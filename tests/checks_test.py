@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import pytest
 
@@ -220,14 +221,17 @@ def fake_check(monkeypatch):
   def check(uri):
     asked.append(uri)
     if uri == stop_at:
+      # What the other thread has made is kept by then.
+      while not is_kept():
+        time.sleep(0.01)
       raise KeyboardInterrupt
     return dict(uri=uri, version='1.2', name='new')
 
-  def set_stop(uri):
-    nonlocal stop_at
-    stop_at = uri
+  def set_stop(uri, when=None):
+    nonlocal stop_at, is_kept
+    stop_at, is_kept = uri, when
 
-  stop_at = None
+  stop_at = is_kept = None
   check.asked, check.set_stop = asked, set_stop
   monkeypatch.setattr(checks, 'check', check)
   return check
@@ -236,11 +240,14 @@ def fake_check(monkeypatch):
 def test_an_interrupted_run_goes_on(fake_check, tmp_path, monkeypatch):
   monkeypatch.setattr(checks, '_N_PROCESSES', 1)
   path = tmp_path / 'cards.json'
-  fake_check.set_stop(URIS[2])
+  partial = tmp_path / 'cards.json.partial'
+  fake_check.set_stop(
+    URIS[2],
+    when=lambda: partial.exists() and partial.read_text().count('\n') == 2,
+  )
   with pytest.raises(KeyboardInterrupt):
     checks.check_all(URIS, str(path))
   assert not path.exists()
-  partial = tmp_path / 'cards.json.partial'
   kept = [json.loads(line) for line in partial.read_text().splitlines()]
   assert sorted(card['uri'] for card in kept) == sorted(URIS[:2])
 

@@ -344,9 +344,10 @@ def test_ctrl_c_without_a_folder_ends_without_a_word_of_one(
   folder, monkeypatch
 ):
   at_step(monkeypatch, 2, press_ctrl_c)
+  before = signal.getsignal(signal.SIGINT)
   with pytest.raises(KeyboardInterrupt):
     train(make_trainer(), folder, 4)
-  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+  assert signal.getsignal(signal.SIGINT) is before
 
 
 # ---------------------------------------------------------------- Stages ----
