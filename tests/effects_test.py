@@ -286,6 +286,17 @@ def test_adjoint_chooses_by_a_check_and_keeps_its_choice(caplog):
   assert settle(hard, audio, unit) == 'gain_filter'
 
 
+def test_other_ways_choose_nothing_for_the_adjoint():
+  audio, unit = noise(1, 400), tf.fill([1, 1, 1], 0.5)
+  wire = plugin('onepole', input_gradient='straight_through')
+  gradients_of(wire, audio, unit)
+  # Calls are counted; where 'adjoint' follows from a checkpoint, it checks.
+  np.testing.assert_array_equal(wire.input_choice, [-1, 1])
+  wire.input_gradient = 'adjoint'
+  gradients_of(wire, audio, unit)
+  assert wire.input_choice.numpy()[0] >= 0
+
+
 def test_a_factor_beyond_reason_is_not_taken(monkeypatch):
   wild = {'straight_through': gradients.Agreement(0.1, 1e39)}
   monkeypatch.setattr(gradients, 'choose_adjoint', lambda *_, **__: wild)

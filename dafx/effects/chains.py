@@ -220,15 +220,7 @@ class LV2Chain(ddsp.processors.Processor):
     Raises:
       ValueError: A number of channels that a plugin does not take.
     """
-    audio = tf.cast(audio, tf.float32)
-    is_mono = audio.shape.rank == 2
-    if is_mono:
-      audio = audio[..., tf.newaxis]
-    if audio.shape.rank != 3:
-      raise ValueError(
-        f'audio has shape {audio.shape}; it must be [batch, n_samples] or '
-        '[batch, n_samples, n_channels].'
-      )
+    audio, is_mono = estimated.with_channels(audio)
     n_out = self._n_channels_out(audio.shape[-1])
 
     def to_controls(*arrays):

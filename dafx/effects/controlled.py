@@ -200,7 +200,7 @@ class Controlled(ddsp.processors.Processor):
     Returns:
       (audio, state).
     """
-    raise NotImplementedError
+    raise NotImplementedError  # abstract
 
 
 def _check(control, value, name):

@@ -87,7 +87,7 @@ class Controller(tf.keras.layers.Layer):
 
   def stream(self, state, *inputs):
     """Takes the next chunk; returns ({'controls': ...}, state)."""
-    raise NotImplementedError
+    raise NotImplementedError  # abstract
 
 
 def _logit(unit):

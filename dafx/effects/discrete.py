@@ -227,10 +227,7 @@ class DiscreteLV2Plugin(ddsp.processors.Processor):
     Raises:
       ValueError: A number of channels that the plugin does not take.
     """
-    audio = tf.cast(audio, tf.float32)
-    is_mono = audio.shape.rank == 2
-    if is_mono:
-      audio = audio[..., tf.newaxis]
+    audio, is_mono = estimated.with_channels(audio)
     self.variants[0].check_channels(audio.shape[-1])
     n_out = self.variants[0].n_channels_out(audio.shape[-1])
     ranged = controls[..., : self.variants[0].n_controls]

@@ -8,6 +8,30 @@ import tensorflow as tf
 from dafx import gradients
 
 
+def with_channels(audio: tf.Tensor) -> tuple[tf.Tensor, bool]:
+  """Returns audio with an axis of channels, and whether it had none.
+
+  Args:
+    audio: Shape [batch, n_samples] or [batch, n_samples, n_channels].
+
+  Returns:
+    (float32 audio of shape [batch, n_samples, n_channels], is mono).
+
+  Raises:
+    ValueError: Another shape.
+  """
+  audio = tf.cast(audio, tf.float32)
+  is_mono = audio.shape.rank == 2
+  if is_mono:
+    audio = audio[..., tf.newaxis]
+  if audio.shape.rank != 3:
+    raise ValueError(
+      f'audio has shape {audio.shape}; it must be [batch, n_samples] or '
+      '[batch, n_samples, n_channels].'
+    )
+  return audio, is_mono
+
+
 def render_with_gradient(
   render: Callable,
   gradient: Callable,

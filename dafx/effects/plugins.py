@@ -395,15 +395,7 @@ class LV2Plugin(ddsp.processors.Processor):
     Raises:
       ValueError: A number of channels that the plugin does not take.
     """
-    audio = tf.cast(audio, tf.float32)
-    is_mono = audio.shape.rank == 2
-    if is_mono:
-      audio = audio[..., tf.newaxis]
-    if audio.shape.rank != 3:
-      raise ValueError(
-        f'audio has shape {audio.shape}; it must be [batch, n_samples] or '
-        '[batch, n_samples, n_channels].'
-      )
+    audio, is_mono = estimated.with_channels(audio)
     self.check_channels(audio.shape[-1])
     n_out = self.n_channels_out(audio.shape[-1])
 
@@ -698,11 +690,12 @@ class LV2Plugin(ddsp.processors.Processor):
       if is_due or choice < 0:
         choice = self._choose_adjoint(ways, render, audio, upstream, n_calls)
       factor = float(self.input_factor.numpy())
+      # -1: no cotangent to tell them apart by, so nothing to go wrong with.
+      way = list(ways.values())[max(choice, 0)]
     else:
-      choice, factor = 0, 1.0
+      # What 'adjoint' has chosen, or not yet, stays as it is.
+      factor, way = 1.0, next(iter(ways.values()))
     self.input_choice.assign([choice, n_calls + 1])
-    # -1: no cotangent to tell them apart by, so nothing to go wrong with.
-    way = list(ways.values())[max(choice, 0)]
     gradient = factor * way(render, audio, upstream)
     return gradient[:, :n_samples].astype(np.float32)
 

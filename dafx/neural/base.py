@@ -115,11 +115,11 @@ class Network(ddsp.processors.Processor):
 
   def initial_state(self, batch_size):
     """Returns the state before the first sample."""
-    raise NotImplementedError
+    raise NotImplementedError  # abstract
 
   def process(self, state, x, knobs):
     """Processes [batch, n_samples, 1], knobs [batch, n_frames, n_knobs]."""
-    raise NotImplementedError
+    raise NotImplementedError  # abstract
 
   @property
   def n_parameters(self):
@@ -129,7 +129,7 @@ class Network(ddsp.processors.Processor):
   @property
   def macs_per_sample(self):
     """Multiply-accumulates per sample of audio, without activations."""
-    raise NotImplementedError
+    raise NotImplementedError  # abstract
 
 
 def hold(frames, n_samples):
