@@ -251,7 +251,7 @@ def test_a_file_without_samples(tmp_path):
 def test_a_file_that_is_no_audio(tmp_path):
   bad = make_pairs(tmp_path) / 'train/target/song_1.wav'
   bad.write_text('These are words. ' * 50)
-  expect(ValueError, tmp_path, str(bad), 'no audio file', 'remove or convert')
+  expect(ValueError, tmp_path, str(bad), 'no audio file', 'or convert')
 
 
 def test_partners_of_other_rate_channels_and_length_are_all_named(tmp_path):
@@ -326,6 +326,23 @@ def test_a_file_cut_short_is_found_at_construction(tmp_path):
   content = (folder / 'cut.flac').read_bytes()
   (folder / 'cut.flac').write_bytes(content[: len(content) // 2])
   expect(ValueError, tmp_path, 'cut.flac')
+
+
+def test_a_file_that_is_damaged_in_the_middle_is_named_in_training(tmp_path):
+  make_pairs(tmp_path, 1)
+  rng = np.random.default_rng(0)
+  for side in ('input', 'target'):
+    noise = 0.1 * rng.standard_normal([20000, 1])
+    path = tmp_path / 'train' / side / 'song_0.flac'
+    path.with_suffix('.wav').unlink()
+    soundfile.write(path, noise, RATE)
+  content = bytearray(path.read_bytes())
+  middle = len(content) // 2
+  content[middle : middle + 200] = bytes(200)
+  path.write_bytes(content)
+  with pytest.raises(tf.errors.OpError) as error:
+    batches(provider(tmp_path, 20000), 1)
+  assert f'FileError: {path} is damaged' in error.value.message.splitlines()[0]
 
 
 # --------------------------------------------------------- Preprocessing ----

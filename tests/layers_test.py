@@ -15,7 +15,8 @@ LEVELS = (
   ('colab',),
 )
 TRAINING_LEVELS = (
-  ('band_powers', 'chunks'),
+  ('audio_files', 'band_powers'),
+  ('chunks',),
   (
     'plotting',
     'profiling',
@@ -29,7 +30,7 @@ TRAINING_LEVELS = (
   ),
   ('data', 'report', 'block_plots'),
   ('summaries',),
-  ('audio_files', 'tfrecords', 'effect_pairs'),
+  ('tfrecords', 'effect_pairs'),
   ('effect_data',),
   ('models', 'effect_models'),
   ('listening', 'rendering'),

@@ -340,14 +340,21 @@ def test_bad_files_are_listed_and_the_good_ones_are_made(tmp_path):
   fast = music(1.0, 5)
   write(own / 'input/fast.wav', soxr.resample(fast, RATE, 8000), 8000)
   write(own / 'target/fast.wav', soxr.resample(fast, RATE, 192000), 192000)
-  make_own(own, ['silent', 'other', 'short', 'nan', 'cut', 'words', 'alone'])
+  bad = ['silent', 'other', 'short', 'nan', 'cut', 'words', 'alone', 'flipped']
+  make_own(own, bad)
   write(own / 'target/silent.wav', np.zeros([RATE, 1]))
   write(own / 'target/other.wav', music(1.0, seed=99))
   write(own / 'target/short.wav', music(0.2))
   write(own / 'input/nan.wav', np.full([RATE, 1], np.nan))
   content = (own / 'target/cut.wav').read_bytes()
-  (own / 'target/cut.wav').write_bytes(b'')
-  assert content
+  (own / 'target/cut.wav').write_bytes(content[: len(content) // 2])
+  (own / 'target/flipped.wav').unlink()
+  flipped = own / 'target/flipped.flac'
+  soundfile.write(flipped, music(0.5), RATE)
+  content = bytearray(flipped.read_bytes())
+  middle = len(content) // 2
+  content[middle : middle + 100] = bytes(100)
+  flipped.write_bytes(content)
   (own / 'input/words.wav').write_text('no audio ' * 99)
   (own / 'target/alone.wav').unlink()
   prepare(own, tmp_path / 'out')
@@ -359,7 +366,8 @@ def test_bad_files_are_listed_and_the_good_ones_are_made(tmp_path):
     'other': 'do not sound alike',
     'short': '0.20 s long',
     'nan': 'NaN',
-    'cut': 'empty file',
+    'cut': 'is cut short',
+    'flipped': f'{flipped} is damaged',
     'words': 'no audio file',
     'alone': 'no partner',
   }.items():

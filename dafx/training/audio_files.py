@@ -1,14 +1,16 @@
-"""Audio files that are written: which, and how."""
+"""Audio files: which there are, and how they are read and written."""
 
+import contextlib
 import os
 import pathlib
+import struct
+from collections.abc import Iterator
 
 import numpy as np
 import soundfile
 from absl import logging
 
-from dafx.training import data
-
+AUDIO_SUFFIXES = ('.wav', '.flac', '.ogg', '.mp3', '.aif', '.aiff')
 # WAV and AIFF keep floats: what exceeds full scale is not lost.
 _SUBTYPES = {
   '.wav': 'FLOAT',
@@ -16,8 +18,230 @@ _SUBTYPES = {
   '.aif': 'FLOAT',
   '.aiff': 'FLOAT',
 }
+# Sizes that a program writes where it does not know how much will come.
+_UNKNOWN_SIZES = (0, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+_OGG_PAGE_BYTES = 65307  # of the longest page
+_OGG_LAST = 4  # the flag of a stream's last page
+_COUNTED = 2**16  # samples at a time
 
 
+# ---------------------- Reading -----------------------------------------------
+class FileError(ValueError):
+  """Something is wrong with a file; the message begins with its name."""
+
+
+@contextlib.contextmanager
+def named(name: str | os.PathLike):
+  """Names a file in what is raised about it.
+
+  Args:
+    name: Its path, or what else it is called.
+
+  Raises:
+    FileError: In place of a ValueError or an error of soundfile. One that names
+      its file already stays as it is.
+  """
+  try:
+    yield
+  except FileError:
+    raise
+  except ValueError as error:
+    raise FileError(f'{name}: {error}') from error
+  except soundfile.SoundFileError as error:
+    raise FileError(
+      f'{name} is damaged or no audio file ({error}). Readable are '
+      f'{", ".join(AUDIO_SUFFIXES)}; remove, replace or convert it.'
+    ) from error
+
+
+def read_info(path: str | os.PathLike):
+  """Returns soundfile's info of an audio file that holds sound.
+
+  Looks at both ends of the file, not at what lies between, but for MP3 that
+  does not say its length: libsndfile estimates it, so its samples are counted.
+
+  Args:
+    path: The file.
+
+  Raises:
+    FileError: The file is no audio, is empty, or is cut short.
+    FileNotFoundError: There is no such file.
+  """
+  path = pathlib.Path(path)
+  if not path.exists():
+    raise FileNotFoundError(f'{path}: there is no such file.')
+  if path.is_dir():
+    raise FileError(f'{path} is a folder, not an audio file.')
+  if not path.stat().st_size:
+    raise FileError(f'{path} is an empty file; remove or replace it.')
+  if path.suffix.lower() == '.raw':  # soundfile would ask for its rate
+    raise FileError(f'{path} has no header that tells its rate; convert it.')
+  with named(path):
+    info = soundfile.info(path)
+    if _is_estimate(path, info):
+      info.frames = sum(map(len, read_blocks(path, _COUNTED)))
+      info.duration = info.frames / info.samplerate
+    if not info.frames and not _is_cut(path, info):
+      raise FileError(f'{path} holds no samples; remove or replace it.')
+    with soundfile.SoundFile(path) as file:
+      file.seek(max(info.frames - 1, 0))  # FLAC and MP3 fail here
+      n_last = len(file.read(1))
+    if not n_last or _is_cut(path, info):
+      raise FileError(
+        f'{path} is cut short: it ends before its header says; remove or '
+        'replace it.'
+      )
+  return info
+
+
+def _is_estimate(path: str | os.PathLike, info) -> bool:
+  """Returns whether this is MP3 whose first frame does not tell its length."""
+  if info.format != 'MP3':
+    return False
+  with open(path, 'rb') as file:
+    head = file.read(10)
+    start = 0
+    if head[:3] == b'ID3':  # a tag, whose size has seven bits in each byte
+      start = 10 + sum(byte << (21 - 7 * i) for i, byte in enumerate(head[6:]))
+    file.seek(start)
+    first = file.read(256)
+  return not any(word in first for word in (b'Xing', b'Info', b'VBRI'))
+
+
+def _is_cut(path: pathlib.Path, info) -> bool:
+  """Returns whether a file ends early; libsndfile takes it for a shorter one.
+
+  WAV (RIFF and RF64) and AIFF say how long their samples are. The last page of
+  Ogg has a flag, and says how many samples come to its end.
+  """
+  n_bytes = path.stat().st_size
+  with open(path, 'rb') as file:
+    kind, _, form = struct.unpack('4sI4s', file.read(12).ljust(12, b'\0'))
+    if kind in (b'RIFF', b'RIFX', b'RF64', b'FORM'):
+      if form not in (b'WAVE', b'AIFF', b'AIFC'):
+        return False
+      number = '>I' if kind in (b'RIFX', b'FORM') else '<I'
+      size_of_64 = 0
+      while len(header := file.read(8)) == 8:
+        name, size = header[:4], struct.unpack(number, header[4:])[0]
+        if name in (b'data', b'SSND'):
+          size = size_of_64 if kind == b'RF64' else size
+          return size not in _UNKNOWN_SIZES and file.tell() + size > n_bytes
+        start = file.tell()
+        if name == b'ds64':
+          size_of_64 = struct.unpack('<QQ', file.read(16).ljust(16, b'\0'))[1]
+        file.seek(start + size + size % 2)
+      return True
+    if kind == b'OggS':
+      first = file.read(64)
+      file.seek(max(0, n_bytes - 2 * _OGG_PAGE_BYTES))
+      end = file.read()
+  return kind == b'OggS' and _is_ogg_cut(end, b'vorbis' in first, info.frames)
+
+
+def _is_ogg_cut(end: bytes, is_vorbis: bool, n_samples: int) -> bool:
+  """Returns whether the last bytes of an Ogg file are not those of a whole."""
+  start = end.rfind(b'OggS')
+  header = end[start : start + 27].ljust(27, b'\0')
+  flags, n_before, n_segments = header[5], header[6:14], header[26]
+  segments = end[start + 27 : start + 27 + n_segments]
+  if len(segments) < n_segments or not flags & _OGG_LAST:
+    return True
+  if len(end) < start + 27 + n_segments + sum(segments):
+    return True
+  # Where pages between are damaged, fewer samples come out.
+  return is_vorbis and struct.unpack('<q', n_before)[0] > n_samples
+
+
+def read(
+  path: str | os.PathLike,
+  start: int = 0,
+  n_samples: int | None = None,
+  dtype: str = 'float32',
+) -> tuple[np.ndarray, int]:
+  """Reads audio, or a part of it.
+
+  Args:
+    path: The file.
+    start: First sample.
+    n_samples: How many; by default all to the end.
+    dtype: 'float32' or 'float64'.
+
+  Returns:
+    Audio [n_samples, n_channels], and its rate in Hz.
+
+  Raises:
+    FileError: The file is damaged, or ends before that.
+  """
+  with named(path), soundfile.SoundFile(path) as file:
+    if n_samples is None:
+      n_samples = file.frames - start
+    file.seek(start)
+    audio = file.read(n_samples, dtype, always_2d=True)
+    if len(audio) != n_samples and not _is_estimate(path, file):
+      raise _too_short(path, len(audio), n_samples)
+    return audio, file.samplerate
+
+
+def read_blocks(
+  path: str | os.PathLike, block_size: int
+) -> Iterator[np.ndarray]:
+  """Yields the audio of a file in blocks, float32 [n, n_channels].
+
+  Args:
+    path: The file.
+    block_size: Samples of a block; the last one may be shorter.
+
+  Raises:
+    FileError: The file is damaged.
+  """
+  with named(path), soundfile.SoundFile(path) as file:
+    n_read = 0
+    while n_read < file.frames:
+      n_wanted = min(block_size, file.frames - n_read)
+      block = file.read(n_wanted, 'float32', always_2d=True)
+      n_read += len(block)
+      if len(block) < n_wanted and not _is_estimate(path, file):
+        raise _too_short(path, n_read, file.frames)
+      if not len(block):
+        return
+      yield block
+
+
+def _too_short(path, n_read, n_wanted):
+  return FileError(
+    f'{path} is damaged: of {n_wanted} samples only {n_read} can be read; '
+    'replace it.'
+  )
+
+
+def find_audio(folder: str | os.PathLike) -> list[pathlib.Path]:
+  """Returns the audio files below a folder, sorted.
+
+  Names that begin with a dot are passed over: what an interrupted write leaves.
+
+  Args:
+    folder: Where to look, subfolders included.
+
+  Raises:
+    FileNotFoundError: There is no such folder, or no audio in it.
+  """
+  folder = pathlib.Path(folder)
+  if not folder.is_dir():
+    raise FileNotFoundError(f'{folder}: there is no such folder.')
+  paths = sorted(
+    p
+    for p in folder.rglob('*')
+    if p.suffix.lower() in AUDIO_SUFFIXES and not p.name.startswith('.')
+  )
+  if not paths:
+    raise FileNotFoundError(
+      f'{folder} holds no audio files ({", ".join(AUDIO_SUFFIXES)}).'
+    )
+  return paths
+
+
+# ---------------------- Writing -----------------------------------------------
 class Writer:
   """Writes audio block by block; the file is there when it is whole.
 
@@ -34,9 +258,9 @@ class Writer:
   def __init__(self, path: str | os.PathLike, sample_rate: int):
     self._path = pathlib.Path(path)
     self._suffix = self._path.suffix.lower()
-    if self._suffix not in data.AUDIO_SUFFIXES:
+    if self._suffix not in AUDIO_SUFFIXES:
       raise ValueError(
-        f'{path}: audio is written as one of {", ".join(data.AUDIO_SUFFIXES)}.'
+        f'{path}: audio is written as one of {", ".join(AUDIO_SUFFIXES)}.'
       )
     self._sample_rate = sample_rate
     self._temporary = self._path.with_name(
@@ -115,7 +339,7 @@ def plan_outputs(
   source = pathlib.Path(input_path).expanduser()
   target = pathlib.Path(output_path).expanduser()
   if source.is_dir():
-    inputs = data.find_audio(source)
+    inputs = find_audio(source)
     outputs = [target / path.relative_to(source) for path in inputs]
   else:
     inputs, outputs = [source], [target]
@@ -123,12 +347,12 @@ def plan_outputs(
       outputs = [target / source.name]
   # Each is looked at before the first is worked on.
   for path, output in zip(inputs, outputs, strict=True):
-    data.read_info(path)
+    read_info(path)
     if output.exists() and output.samefile(path):
       raise ValueError(f'{output} would replace its input; choose another.')
-    if output.suffix.lower() not in data.AUDIO_SUFFIXES:
+    if output.suffix.lower() not in AUDIO_SUFFIXES:
       raise ValueError(
         f'--output={output} must end in one of '
-        f'{", ".join(data.AUDIO_SUFFIXES)} (or be a folder, if --input is).'
+        f'{", ".join(AUDIO_SUFFIXES)} (or be a folder, if --input is).'
       )
   return list(zip(inputs, outputs, strict=True))

@@ -10,8 +10,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
-import soundfile
 import soxr
+
+from dafx.training import audio_files
 
 # Samples that are read at a time.
 _BLOCK = 2**16
@@ -75,23 +76,15 @@ def from_file(path: str | os.PathLike) -> Source:
     path: A file that soundfile reads.
 
   Raises:
-    ValueError: As blocks are read, values that are not finite, or a file that
-      ends before its header says.
+    FileNotFoundError: There is no such file.
+    ValueError: The file is no audio; as blocks are read, values that are not
+      finite, or a file that is damaged. The message names the file.
   """
-  info = soundfile.info(path)
+  info = audio_files.read_info(path)
 
   def blocks():
-    count = 0
-    with soundfile.SoundFile(path) as file:
-      parts = file.blocks(_BLOCK, dtype='float32', always_2d=True)
-      for part in _checked(parts):
-        count += len(part)
-        yield part
-    if count != info.frames:
-      raise ValueError(
-        f'the file says that it holds {info.frames} samples, but only {count} '
-        'can be read: it is damaged.'
-      )
+    with audio_files.named(path):
+      yield from _checked(audio_files.read_blocks(path, _BLOCK))
 
   return Source(info.samplerate, info.frames, info.channels, blocks)
 

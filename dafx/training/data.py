@@ -20,15 +20,13 @@ import time
 
 import gin
 import numpy as np
-import soundfile
 import tensorflow as tf
 
-from dafx.training import labels, preprocessing
+from dafx.training import audio_files, labels, preprocessing
 
 # Batches made ahead of the step: a slow one, with files not read before, does
 # not make the next step wait.
 _N_AHEAD = 4
-AUDIO_SUFFIXES = ('.wav', '.flac', '.ogg', '.mp3', '.aif', '.aiff')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,67 +52,6 @@ class Pair:
   events: tuple[labels.Event, ...] = ()
 
 
-def read_info(path: str | os.PathLike):
-  """Returns soundfile's info of an audio file that holds sound.
-
-  Args:
-    path: The file.
-
-  Raises:
-    ValueError: The file is no audio, or is empty.
-    FileNotFoundError: There is no such file.
-  """
-  path = pathlib.Path(path)
-  if not path.exists():
-    raise FileNotFoundError(f'{path}: there is no such file.')
-  if not path.stat().st_size:
-    raise ValueError(f'{path} is an empty file; remove or replace it.')
-  try:
-    info = soundfile.info(path)
-    with soundfile.SoundFile(path) as file:
-      file.seek(max(info.frames - 1, 0))  # a file that is cut short fails here
-      n_last = len(file.read(1))
-  except soundfile.LibsndfileError as error:
-    raise ValueError(
-      f'{path} is no audio file that can be read ({error}). Readable are '
-      f'{", ".join(AUDIO_SUFFIXES)}; remove or convert it.'
-    ) from error
-  if not info.frames:
-    raise ValueError(f'{path} holds no samples; remove or replace it.')
-  if not n_last:
-    raise ValueError(
-      f'{path} is cut short: it ends before its {info.frames} samples do; '
-      'remove or replace it.'
-    )
-  return info
-
-
-def find_audio(folder: str | os.PathLike) -> list[pathlib.Path]:
-  """Returns the audio files below a folder, sorted.
-
-  Names that begin with a dot are passed over: what an interrupted write leaves.
-
-  Args:
-    folder: Where to look, subfolders included.
-
-  Raises:
-    FileNotFoundError: There is no such folder, or no audio in it.
-  """
-  folder = pathlib.Path(folder)
-  if not folder.is_dir():
-    raise FileNotFoundError(f'{folder}: there is no such folder.')
-  paths = sorted(
-    p
-    for p in folder.rglob('*')
-    if p.suffix.lower() in AUDIO_SUFFIXES and not p.name.startswith('.')
-  )
-  if not paths:
-    raise FileNotFoundError(
-      f'{folder} holds no audio files ({", ".join(AUDIO_SUFFIXES)}).'
-    )
-  return paths
-
-
 def find_pairs(folder: str | os.PathLike) -> list[Pair]:
   """Returns the pairs below `folder`/input and `folder`/target, by name.
 
@@ -129,7 +66,7 @@ def find_pairs(folder: str | os.PathLike) -> list[Pair]:
   folder = pathlib.Path(folder)
   files, faults = {'input': {}, 'target': {}}, []
   for side, by_name in files.items():
-    for path in find_audio(folder / side):
+    for path in audio_files.find_audio(folder / side):
       name = path.relative_to(folder / side).with_suffix('').as_posix()
       if name in by_name:
         faults.append(f'{path} has the name of {by_name[name]}')
@@ -140,7 +77,7 @@ def find_pairs(folder: str | os.PathLike) -> list[Pair]:
   pairs = []
   for name in sorted(set(files['input']) & set(files['target'])):
     paths = files['input'][name], files['target'][name]
-    ours, theirs = map(read_info, paths)
+    ours, theirs = map(audio_files.read_info, paths)
     for what, unit in (
       ('samplerate', 'Hz'),
       ('channels', 'channels'),
@@ -465,7 +402,7 @@ class FolderProvider(PairProvider):
   def _read(self, index, start, n_samples):
     pair = self.pairs[index]
     sides = [
-      soundfile.read(path, n_samples, start, dtype='float32', always_2d=True)[0]
+      audio_files.read(path, start, n_samples)[0]
       for path in (pair.input_path, pair.target_path)
     ]
     return np.stack(sides)

@@ -12,11 +12,11 @@ import pathlib
 import time
 
 import gin
-import soundfile
 import tensorflow as tf
 from absl import app, flags, logging
 
 from dafx.training import (
+  audio_files,
   data,
   evaluators,
   inference,
@@ -69,9 +69,9 @@ def _train(gin_file, params, save_dir):
 
 def _make_clip(pair, model, single):
   """Returns a clip of the page: all versions, spectrograms, controls."""
-  source, rate = soundfile.read(pair.input_path, always_2d=True)
+  source, rate = audio_files.read(pair.input_path, dtype='float64')
   source = inference.prepare(model, source, rate)
-  target, _ = soundfile.read(pair.target_path, always_2d=True)
+  target, _ = audio_files.read(pair.target_path, dtype='float64')
   result = inference.process_audio(model, source, rate)
   versions = {
     'before': source,

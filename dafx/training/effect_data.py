@@ -15,7 +15,7 @@ import numpy as np
 from absl import logging
 
 from dafx import effects, metrics
-from dafx.training import data, effect_pairs
+from dafx.training import audio_files, data, effect_pairs
 
 _DEMO_AUDIO = 'data_preparation/demo_audio'
 # Correlation below which a target counts as upside down.
@@ -257,13 +257,16 @@ def _dry_audio(path, split, sample_rate, valid_fraction, test_fraction):
     )
   is_split = (path / split).is_dir()
   if path.is_dir():
-    files = data.find_audio(path / split if is_split else path)
+    files = audio_files.find_audio(path / split if is_split else path)
   else:
-    data.read_info(path)
+    audio_files.read_info(path)
     files = [path]
   parts = []
   for file in files:
-    audio = librosa.load(file, sr=sample_rate, mono=True)[0]
+    audio, rate = audio_files.read(file)
+    audio = librosa.resample(
+      audio.mean(axis=1), orig_sr=rate, target_sr=sample_rate
+    )
     start, stop = (0, len(audio))
     if not is_split:
       start, stop = effect_pairs.contiguous_part(

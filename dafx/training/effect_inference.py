@@ -9,7 +9,6 @@ from collections.abc import Mapping
 import gin
 import matplotlib.image
 import numpy as np
-import soundfile
 import soxr
 import tensorflow as tf
 from absl import logging
@@ -101,11 +100,9 @@ def process(model, input_path: str, output_path: str, knobs=None):
   jobs = audio_files.plan_outputs(input_path, output_path)
   progress = train_util.Progress(len(jobs), label='Processing')
   for path, output in jobs:
-    audio, sample_rate = soundfile.read(path, dtype='float32', always_2d=True)
-    try:
+    audio, sample_rate = audio_files.read(path)
+    with audio_files.named(path):
       out = process_audio(model, audio, sample_rate, knobs)
-    except ValueError as error:
-      raise ValueError(f'{path}: {error}') from error
     audio_files.write(output, out, sample_rate)
     figure = plotting.spectrograms({'before': audio, 'after': out}, sample_rate)
     image = plotting.figure_to_array(figure)

@@ -18,10 +18,9 @@ import pathlib
 import re
 
 import numpy as np
-import soundfile
 
 from dafx import metrics
-from dafx.training import data
+from dafx.training import audio_files
 
 _KNOB = re.compile(r'^([A-Z])(\d{3})$')
 _SWITCH = re.compile(r'^([A-Z])([A-Z][A-Za-z]*)$')
@@ -114,14 +113,14 @@ def find_effect_pairs(
     pathlib.Path(target_folder or input_folder),
   )
   dry, faults = {}, []
-  for path in data.find_audio(folders[0]):
+  for path in audio_files.find_audio(folders[0]):
     name, kind = _split_name(path)
     if kind == 'input':
       if name in dry:
         faults.append(f'{path} has the name of {dry[name]}')
       dry[name] = path
   pairs, used = [], set()
-  for path in data.find_audio(folders[1]):
+  for path in audio_files.find_audio(folders[1]):
     name, kind = _split_name(path)
     if kind != 'target':
       continue
@@ -244,13 +243,13 @@ def read_pair(
   """
   sides = []
   for path in (pair.input_path, pair.target_path):
-    info = data.read_info(path)
+    info = audio_files.read_info(path)
     if info.samplerate != sample_rate or info.channels != 1:
       raise ValueError(
         f'{path} has {info.samplerate} Hz and {info.channels} channels; '
         f'{sample_rate} Hz and one are wanted. Convert it, or set sample_rate.'
       )
-    audio = soundfile.read(path, dtype='float32')[0]
+    audio = audio_files.read(path)[0][:, 0]
     n_bad = np.count_nonzero(~np.isfinite(audio))
     if n_bad:
       raise ValueError(

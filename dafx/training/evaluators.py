@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 import gin
 import matplotlib.image
 import numpy as np
-import soundfile
 from absl import logging
 
 from dafx import metrics
@@ -285,8 +284,8 @@ def evaluate(
   rows = []
   progress = train_util.Progress(len(pairs), label='Evaluating')
   for position, pair in enumerate(pairs):
-    source, rate = soundfile.read(pair.input_path, always_2d=True)
-    target, _ = soundfile.read(pair.target_path, always_2d=True)
+    source, rate = audio_files.read(pair.input_path, dtype='float64')
+    target, _ = audio_files.read(pair.target_path, dtype='float64')
     source = inference.prepare(model, source, rate)
     if model.preprocessor is not None:
       target = model.preprocessor.process_target(target, rate)

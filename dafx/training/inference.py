@@ -342,10 +342,8 @@ def process(model, input_path: str, output_path: str) -> list[pathlib.Path]:
   jobs = audio_files.plan_outputs(input_path, output_path)
   progress = train_util.Progress(len(jobs), label='Processing')
   for path, output in jobs:
-    try:
+    with audio_files.named(path):
       planned, meters, seconds = _process_file(model, path, output)
-    except ValueError as error:
-      raise ValueError(f'{path}: {error}') from error
     if model.encoder.hop_size is None:
       folder = output.with_suffix('.presets')
       write_presets(model, planned, folder, output.stem)

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 
 import ddsp
 import numpy as np
-import soundfile
 import tensorflow as tf
 
 from dafx import effects, processors
+from dafx.training import audio_files
 
 _CURVES = {'tanh': tf.tanh, 'linear': tf.identity}
 _NETWORKS = ('mlp', 'siren')
@@ -118,13 +118,13 @@ def read_ir(path, sample_rate: int) -> np.ndarray:
     raise FileNotFoundError(
       f"{path}: no such file. Give an impulse response, or 'impulse'."
     )
-  ir, rate = soundfile.read(path, dtype='float32')
-  if rate != sample_rate or ir.ndim != 1 or not ir.any():
+  ir, rate = audio_files.read(path)
+  if rate != sample_rate or ir.shape[1] != 1 or not ir.any():
     raise ValueError(
       f'{path} has a rate of {rate} Hz and shape {ir.shape}; it must be at '
       f'{sample_rate} Hz, mono, and not silent.'
     )
-  return ir / np.sqrt(np.sum(ir**2))
+  return ir[:, 0] / np.sqrt(np.sum(ir**2))
 
 
 def check_starts(

@@ -7,11 +7,10 @@ import struct
 
 import gin
 import numpy as np
-import soundfile
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from dafx.training import data
+from dafx.training import audio_files, data
 
 # A record lies between the length with its checksum and its own checksum.
 _HEADER_BYTES = struct.calcsize('<QI')
@@ -147,8 +146,8 @@ def write_tfrecord(pairs: list[data.Pair], path: str | os.PathLike):
   with tf.io.TFRecordWriter(temporary) as writer:
     for pair in pairs:
       sides = [
-        soundfile.read(p, dtype='float32', always_2d=True)[0]
-        for p in (pair.input_path, pair.target_path)
+        audio_files.read(path)[0]
+        for path in (pair.input_path, pair.target_path)
       ]
       values = dict(
         name=pair.name.encode(),

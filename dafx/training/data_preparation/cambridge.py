@@ -19,7 +19,7 @@ import urllib.parse
 
 from absl import logging
 
-from dafx.training import data
+from dafx.training import audio_files
 from dafx.training.data_preparation import download
 
 INDEX_URL = 'https://multitracksearch.cambridge-mt.com/ms-mtk-search.htm'
@@ -141,9 +141,9 @@ def read_index(place: str) -> list[Song]:
 
 def _remote(song, side, url, downloads):
   suffix = pathlib.PurePosixPath(download.file_name_of(url)).suffix.lower()
-  if suffix not in data.AUDIO_SUFFIXES:
+  if suffix not in audio_files.AUDIO_SUFFIXES:
     raise ValueError(
-      f'{url} is no audio file ({", ".join(data.AUDIO_SUFFIXES)})'
+      f'{url} is no audio file ({", ".join(audio_files.AUDIO_SUFFIXES)})'
     )
   remote = download.RemoteFile(url, f'{side}/{song.name}{suffix}')
   if downloads.has(remote):
@@ -185,7 +185,7 @@ def fetch_songs(songs: list[Song], folder: pathlib.Path) -> dict[str, str]:
     for remote in pair:
       try:
         path = downloads.fetch(remote)
-        data.read_info(path)
+        audio_files.read_info(path)
       except (OSError, ValueError) as error:
         faults[name] = str(error)
         logging.warning('%s: %s', name, error)

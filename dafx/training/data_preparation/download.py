@@ -16,7 +16,7 @@ import pooch
 import requests
 import tqdm
 
-from dafx.training import data
+from dafx.training import audio_files
 from dafx.training.data_preparation import files
 
 ZENODO_URL = 'https://zenodo.org'
@@ -401,4 +401,5 @@ def file_name_of(url: str) -> str:
 
 def is_audio(name: str) -> bool:
   """Returns whether a name is that of an audio file."""
-  return pathlib.PurePosixPath(name).suffix.lower() in data.AUDIO_SUFFIXES
+  suffix = pathlib.PurePosixPath(name).suffix.lower()
+  return suffix in audio_files.AUDIO_SUFFIXES

@@ -11,7 +11,7 @@ import soundfile
 import soxr
 
 from dafx import lv2
-from dafx.training import data, labels
+from dafx.training import audio_files, labels
 
 _CHUNK_BYTES = 2**20
 
@@ -119,7 +119,7 @@ def is_there(stem: pathlib.Path, sample_rate: int, n_channels: int) -> bool:
   path = find_written(stem)
   if path is None:
     return False
-  info = data.read_info(path)
+  info = audio_files.read_info(path)
   if (info.samplerate, info.channels) != (sample_rate, n_channels):
     raise ValueError(
       f'{path} is there already, with {info.samplerate} Hz and '
@@ -195,7 +195,7 @@ class Manifest:
 
   def describe(self, path: pathlib.Path) -> dict:
     """Returns what the manifest says of one file of a pair."""
-    info = data.read_info(path)
+    info = audio_files.read_info(path)
     return {
       'file': path.relative_to(self.folder).as_posix(),
       'sha256': sha256(path),

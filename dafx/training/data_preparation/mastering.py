@@ -15,10 +15,9 @@ import zlib
 
 import numpy as np
 import scipy.signal
-import soundfile
 
 from dafx import metrics
-from dafx.training import data, train_util
+from dafx.training import audio_files, train_util
 from dafx.training.data_preparation import files
 
 # The music that comes with dafx; see LICENSE.md in it.
@@ -172,8 +171,8 @@ def prepare_from_mixes(
   """
   jobs = []
   for split, count in n_variants.items():
-    for path in data.find_audio(mixes_dir / split):
-      info = data.read_info(path)
+    for path in audio_files.find_audio(mixes_dir / split):
+      info = audio_files.read_info(path)
       if info.channels != 2:
         raise ValueError(f'{path} has {info.channels} channels; mixes have 2.')
       if info.duration < 0.5:
@@ -197,7 +196,7 @@ def prepare_from_mixes(
   for path, split, form, missing in jobs:
     song_seed = [seed, zlib.crc32(path.stem.encode())]
     if missing:
-      mix, rate = soundfile.read(path, dtype='float32', always_2d=True)
+      mix, rate = audio_files.read(path)
       if metrics.loudness_lufs(mix, rate) <= metrics.SILENCE_LUFS:
         raise ValueError(f'{path} is silent (below -70 LUFS). Remove it.')
       if any(side == 'target' for side, _, _ in missing):

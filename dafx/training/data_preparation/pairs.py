@@ -14,10 +14,9 @@ import zlib
 from collections.abc import Callable
 
 import numpy as np
-import soundfile
 from absl import logging
 
-from dafx.training import data, train_util
+from dafx.training import audio_files, train_util
 from dafx.training.data_preparation import align, files
 
 # A pair shorter than this cannot be aligned.
@@ -60,7 +59,7 @@ def _parse_pattern(pattern: str):
       f'The pattern {pattern!r} must hold {{name}} once, such as '
       "'dry/{name}' or '{name}-in'."
     )
-  for suffix in data.AUDIO_SUFFIXES:
+  for suffix in audio_files.AUDIO_SUFFIXES:
     pattern = pattern.removesuffix(suffix)
   before, after = pattern.split('{name}')
   text = re.escape(before) + '(.+)' + re.escape(after)
@@ -92,7 +91,7 @@ def find_candidates(
   """
   found, left_out = {}, {}
   patterns = {'input': input_pattern, 'target': target_pattern}
-  paths = data.find_audio(folder)
+  paths = audio_files.find_audio(folder)
   for side, pattern in patterns.items():
     expression = _parse_pattern(pattern)
     found[side] = by_name = {}
@@ -125,8 +124,8 @@ def find_candidates(
 
 
 def _read(path):
-  data.read_info(path)
-  audio, rate = soundfile.read(path, dtype='float32', always_2d=True)
+  audio_files.read_info(path)
+  audio, rate = audio_files.read(path)
   if not np.isfinite(audio).all():
     raise ValueError(f'{path} holds values that are NaN or infinite.')
   if len(audio) < MIN_SECONDS * rate:
@@ -326,7 +325,7 @@ def _write(manifest, candidate, split, found, sample_rate, n_channels):
   name = candidate.name
   if split == 'test':
     infos = [
-      data.read_info(path)
+      audio_files.read_info(path)
       for path in (candidate.input_path, candidate.target_path)
     ]
     form = max(i.samplerate for i in infos), max(i.channels for i in infos)
