@@ -636,6 +636,25 @@ def test_dag_of_synth_plugin_and_reverb_trains(gin_group):
     np.testing.assert_allclose((gradient * direction).sum(), slope, rtol=0.1)
 
 
+def test_frequencies_stay_below_half_of_the_rate():
+  """Above it Calf's crossovers blow up to 1e38."""
+  ranges = {'freq1': (300, 3000), 'freq2': (3000, 10000)}
+  fixed = {f'bypass{band}': 0 for band in range(4)}
+  highs = {}
+  for rate in (16000, 22050):
+    calf = effects.LV2Plugin(
+      CALF, tuple(ranges), fixed, ranges, sample_rate=rate, strict=True
+    )
+    highs[rate] = tuple(calf.high)
+    ends = calf.get_controls(0, tf.ones([1, 2]))['controls']
+    out = calf.get_signal(noise(1, rate // 2), ends)
+    assert np.abs(out).max() < 10
+  assert highs == {16000: (3000, 7840), 22050: (3000, 10000)}
+  # At another rate the controls mean what they did.
+  calf.set_sample_rate(16000)
+  assert tuple(calf.high) == (3000, 10000)
+
+
 # ---------------------------------------------------------------- Faults ----
 @pytest.mark.parametrize(
   'kwargs, message',

@@ -6,13 +6,15 @@ import re
 import gin
 import numpy as np
 import pytest
+import scipy.signal
 import soundfile
 
 import dafx.training.evaluators
 import dafx.training.inference
 import dafx.training.models
 import dafx.training.trainers
-from dafx.training import models, train_util, trainers
+from dafx import metrics
+from dafx.training import inference, models, train_util, trainers
 
 ROOT = pathlib.Path(__file__).parents[1] / 'gin'
 FILES = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob('*.gin'))
@@ -250,3 +252,35 @@ def test_task_takes_a_step_and_can_be_used(file, noise_pairs, tmp_path):
   ]
   assert outputs[0].shape == audio.shape
   np.testing.assert_array_equal(*outputs)
+
+
+@pytest.mark.parametrize('task', ['distortion', 'nonspeech', 'mastering'])
+def test_plugins_of_a_task_at_other_rates(task):
+  """Of one sound, the same is made at each rate that files have."""
+  train_util.parse_gin([f'{task}.gin', 'single_setting.gin'])
+  model = models.get_model()
+  settings = {'moving': None}  # as the network has it
+  for name, value in (('default', None), ('low', 0.0), ('high', 1.0)):
+    settings[name] = {
+      key: np.full_like(p.default_controls, value)[np.newaxis]
+      if value is not None
+      else p.default_controls[np.newaxis]
+      for key, p in model.driven.items()
+    }
+  rng = np.random.default_rng(0)
+  source = 0.05 * rng.standard_normal([1000, 1]).astype('f')
+  source = inference.resample(source, 4000, 8000)  # nothing above 2 kHz
+  audible = scipy.signal.butter(4, 100, 'highpass', fs=8000, output='sos')
+  for name, setting in settings.items():
+    levels = {}
+    for rate in (8000, 16000, 22050, 192000):
+      audio = inference.resample(source, 8000, rate)
+      out = inference.process_audio(model, audio, rate, setting).audio
+      assert np.isfinite(out).all() and np.abs(out).max() < 100
+      heard = inference.resample(out, rate, 8000)
+      # LSP's equaliser makes noise below 50 Hz where the rate is high.
+      heard = scipy.signal.sosfilt(audible, heard, axis=0)
+      levels[rate] = metrics.rms_db(heard)
+    np.testing.assert_allclose(
+      list(levels.values()), levels[22050], atol=1.0, err_msg=name
+    )

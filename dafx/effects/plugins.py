@@ -24,6 +24,8 @@ _INPUT_GRADIENTS = (
   'none',
 )
 _CHANNELS = ('mono', 'stereo')
+# Controls in Hz are moved up to this part of the sample rate.
+_HIGHEST_FREQUENCY = 0.49
 # Sizes of the perturbation that 'adjoint' tries for time reversal.
 _INPUT_EPSILONS = (0.1, 0.01, 1.0)
 # 'adjoint' checks itself at these calls, and at every so many.
@@ -97,7 +99,8 @@ class LV2Plugin(ddsp.processors.Processor):
     fixed: Values of other controls by symbol, in port units. All else stays at
       the plugin's defaults.
     ranges: (low, high) in port units, by symbol, where a trainable control is
-      to move in less than the plugin's range.
+      to move in less than the plugin's range. What is in Hz stays below half
+      of the sample rate.
     scales: 'log' or 'linear' by symbol, where not what the port suggests.
     sample_rate: Rate of the audio, in Hz.
     block_size: Largest number of samples per run of the plugin.
@@ -289,6 +292,7 @@ class LV2Plugin(ddsp.processors.Processor):
         )
       for bound in bounds:
         lv2.check_value(plugin, symbol, bound)
+      bounds = self._below_nyquist(port, bounds)
       scale = scales.get(symbol)
       if scale is None:
         # A narrower range may start above 0 where the port's does not.
@@ -305,6 +309,19 @@ class LV2Plugin(ddsp.processors.Processor):
     self.low = np.array(lows, np.float32)
     self.high = np.array(highs, np.float32)
     self.is_log = np.array(is_log, bool)
+
+  def _below_nyquist(self, port, bounds):
+    """Cuts the range of a frequency where filters blow up (Calf's, to 1e38)."""
+    low, high = bounds
+    limit = _HIGHEST_FREQUENCY * self.sample_rate
+    # One that is higher as a whole is no filter's.
+    if port.unit != 'Hz' or high <= limit or low >= limit:
+      return bounds
+    _log.info(
+      '%s of %s moves from %g to %g Hz, not to %g: the rate is %g Hz.',
+      port.symbol, self.name, low, limit, high, self.sample_rate,
+    )  # fmt: skip
+    return low, limit
 
   def _set_epsilons(self, epsilons):
     """Sets the size of the perturbation of each control."""

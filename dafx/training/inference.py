@@ -57,7 +57,8 @@ class Result(Plan):
     sample_rate: Rate of the audio, in Hz.
     controls: Trajectories as they were rendered, in port units, by processor,
       [n_frames, n_controls]; one frame if the setting does not move.
-    frame_times_s: When each frame of the controls begins, [n_frames].
+    frame_times_s: When each frame of the controls begins, [n_frames]; one per
+      64 samples at the rate that the plugins ran at.
   """
 
   audio: np.ndarray
@@ -212,8 +213,9 @@ def process_audio(
   """Runs a model over a whole piece of audio.
 
   The encoder hears a mono mix at the rate that it was trained at. Its controls
-  are smoothed. Plugins render all channels, under the same controls, at the
-  audio's own rate, in steps of 64 samples, and without their latency.
+  are smoothed. Plugins render all channels, under the same controls, in steps
+  of 64 samples, and without their latency: at the audio's own rate, or at the
+  model's if that is higher.
 
   Args:
     model: A `models.ControlModel`.

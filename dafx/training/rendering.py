@@ -85,6 +85,10 @@ def interpolate(controls, point_times_s, times_s):
 class Rendering:
   """Audio under controls, rendered chunk by chunk.
 
+  Plugins run at the rate of the audio, so that nothing of it is lost, but not
+  below the model's: controls in Hz may lie above half of a lower rate, where
+  filters blow up.
+
   Args:
     model: A `models.ControlModel`.
     source: The audio.
@@ -104,9 +108,9 @@ class Rendering:
     point_times_s: np.ndarray | None,
   ):
     group = model.processor_group
-    own_rate = change_rate(group, source.sample_rate)
-    self._rate = source.sample_rate if own_rate else model.sample_rate
-    if not own_rate:
+    self._rate = max(source.sample_rate, model.sample_rate)
+    if not change_rate(group, self._rate):
+      self._rate = model.sample_rate
       change_rate(group, self._rate)
     self._group = model.active_group
     self._source = source
