@@ -148,18 +148,121 @@ def test_without_shuffling_files_come_in_order_from_their_start(tmp_path):
   np.testing.assert_array_equal(batch['audio'], expected)
 
 
-def test_few_files_make_one_smaller_batch(tmp_path):
+def test_what_fills_no_batch_makes_a_smaller_one(tmp_path):
   songs = provider(make_pairs(tmp_path, n_pairs=3))
   (batch,) = batches(songs, -1, batch_size=8, shuffle=False, repeats=1)
   assert batch['audio'].shape == (3, 100)
-  (batch,) = batches(songs, -1, batch_size=2, shuffle=False, repeats=1)
-  assert batch['audio'].shape == (2, 100)
+  both = batches(songs, -1, batch_size=2, shuffle=False, repeats=1)
+  assert [file_of(b['audio']) for b in both] == [[0, 1], [2]]
+
+
+def test_fixed_crops_are_spread_over_each_file(tmp_path):
+  for name, n_samples in (('a', 60), ('b', 100), ('c', 250), ('d', 901)):
+    for side in ('input', 'target'):
+      write(tmp_path / 'train' / side / f'{name}.wav', ramp(n_samples))
+  songs = provider(tmp_path, crops_per_file=4)
+  fixed = dict(batch_size=5, shuffle=False, repeats=1)
+  starts = []
+  for batch in batches(songs, -1, **fixed):
+    starts += (batch['audio'][:, 0] * 2**16).tolist()
+  # No more than cover a file: of 250 samples three crops of 100 do.
+  assert starts == [0, 0, 0, 75, 150, 0, 267, 534, 801]
+  assert_equal(batches(songs, -1, **fixed), batches(songs, -1, **fixed, seed=5))
+  rest = batches(songs, -1, **fixed, first_step=1)
+  assert_equal(rest, batches(songs, -1, **fixed)[1:])
+  with pytest.raises(ValueError, match='crops_per_file=0'):
+    provider(tmp_path, crops_per_file=0)
 
 
 def test_a_batch_larger_than_the_data_repeats_it(tmp_path):
   (batch,) = batches(provider(make_pairs(tmp_path, 2)), 1, batch_size=5)
   counts = np.bincount(file_of(batch['audio']), minlength=2)
   assert sorted(counts) == [2, 3]
+
+
+# --------------------------------------------------------------- Margins ----
+KINDS = [data.FolderProvider, tfrecords.TFRecordProvider]
+
+
+def of_kind(kind, folder, **kwargs):
+  pairs = data.find_pairs(folder / 'train')
+  tfrecords.write_tfrecord(pairs, folder / 'train.tfrecord')
+  return provider(folder, kind=kind, **kwargs)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('n_channels', [1, 2])
+@pytest.mark.parametrize('n_samples', [60, 400])
+def test_margins_are_the_audio_around_a_crop_or_silence(
+  tmp_path, kind, n_channels, n_samples
+):
+  margin = 130
+  make_pairs(tmp_path, n_samples=n_samples, n_channels=n_channels)
+  songs = of_kind(kind, tmp_path, n_channels=n_channels)
+  with_margins = batches(songs, 12, batch_size=3, margin=margin)
+  # A margin changes neither what is drawn nor where a crop begins.
+  assert_equal(with_margins, batches(songs, 12, batch_size=3))
+  places = set()
+  for batch in with_margins:
+    for item, audio in enumerate(batch['audio']):
+      first = float(audio.flat[0])
+      index = int(first * 10 + 1e-3)
+      place = round((first - 0.1 * index) * 2**16)
+      places.add(place)
+      whole = ramp(n_samples, n_channels, 0.1 * index)
+      filled = max(margin + n_samples, place + 100 + 2 * margin)
+      expected = np.zeros([filled + margin, n_channels], np.float32)
+      expected[margin : margin + n_samples] = whole
+      heard = batch['heard'][item].reshape(-1, n_channels)
+      np.testing.assert_array_equal(
+        heard, expected[place : place + 100 + 2 * margin]
+      )
+  # Crops reach both ends: what is rendered has no margins of its own.
+  assert min(places) < 30 and max(places) >= max(0, n_samples - 130)
+
+
+def test_each_sample_of_a_file_shorter_than_a_context_is_rendered(tmp_path):
+  songs = provider(make_pairs(tmp_path, n_pairs=1, n_samples=140))
+  rendered = np.zeros(140, bool)
+  for batch in batches(songs, 200, batch_size=1, margin=2000):
+    start = round(float(batch['audio'][0, 0]) * 2**16)
+    rendered[start : start + 100] = True
+    assert np.count_nonzero(batch['audio']) >= 99
+  assert rendered.all()
+
+
+def test_margins_are_prepared_as_the_whole_file_and_not_faded(tmp_path):
+  noise_pairs(tmp_path)
+  prepare = preprocessing.Preprocessor(input_lufs=-20.0, high_pass_hz=200)
+  songs = provider(
+    tmp_path,
+    n_samples=500,
+    preprocessor=prepare,
+    fade_samples=20,
+    crops_per_file=3,
+  )
+  fixed = dict(batch_size=3, shuffle=False, repeats=1, margin=1800)
+  for pair, batch in zip(songs.pairs, batches(songs, -1, **fixed), strict=True):
+    audio = soundfile.read(pair.input_path, always_2d=True)[0]
+    whole = prepare.process_input(audio, RATE)[:, 0]
+    whole = np.pad(whole, 1800)
+    for start, heard, crop in zip(
+      (0, 1750, 3500), batch['heard'], batch['audio'], strict=True
+    ):
+      expected = whole[start : start + 500 + 2 * 1800]
+      np.testing.assert_allclose(heard, expected, atol=1e-4)
+      inside = slice(1800 + 20, 1800 + 480)
+      np.testing.assert_array_equal(crop[20:-20], heard[inside])
+      assert np.abs(crop[[0, -1]]).max() < 0.01
+
+
+def test_an_encoder_hears_what_is_rendered_varied_alike(tmp_path):
+  noise_pairs(tmp_path)
+  songs = provider(tmp_path, augmentation=augmentation.NoiseAndGain())
+  first = batches(songs, 4, seed=2, margin=50)
+  for batch in first:
+    np.testing.assert_array_equal(batch['heard'][:, 50:-50], batch['audio'])
+  assert_equal(batches(songs, 2, seed=2, margin=50, first_step=2), first[2:])
 
 
 # -------------------------------------------------------------- TFRecord ----
@@ -402,16 +505,11 @@ def test_crops_are_faded_at_both_ends(tmp_path):
     assert np.abs(a['target'][:, [0, -1]]).max() < 0.01
 
 
-@pytest.mark.parametrize(
-  'kind', [data.FolderProvider, tfrecords.TFRecordProvider]
-)
+@pytest.mark.parametrize('kind', KINDS)
 def test_silence_follows_short_files(tmp_path, kind):
   make_pairs(tmp_path, n_samples=60)
-  pairs = data.find_pairs(tmp_path / 'train')
-  tfrecords.write_tfrecord(pairs, tmp_path / 'train.tfrecord')
-  (batch,) = batches(
-    provider(tmp_path, kind=kind), -1, 5, shuffle=False, repeats=1
-  )
+  songs = of_kind(kind, tmp_path)
+  (batch,) = batches(songs, -1, 5, shuffle=False, repeats=1)
   assert batch['audio'].shape == (5, 100)
   np.testing.assert_array_equal(batch['audio'][0, :60], ramp(60)[:, 0])
   assert not batch['audio'][:, 60:].any()

@@ -25,7 +25,7 @@ CONTROL_TASKS = [
 ]
 # Small enough for a test; the rate stays, since plugins' ranges depend on it.
 SMALL = [
-  'n_samples = 12288',
+  'n_samples = 8192',
   'batch_size = 1',
   'LogMelEncoder.width = 4',
   'LogMelEncoder.n_mels = 8',
@@ -233,6 +233,12 @@ def test_task_takes_a_step_and_can_be_used(file, noise_pairs, tmp_path):
   before = {}
 
   def note(batch):
+    # What is heard around a crop comes on top of what is rendered.
+    n_samples = 8192
+    assert batch['audio'].shape == batch['target'].shape == (1, n_samples)
+    assert ('heard' in batch) == ('demo' not in file) == bool(model.margin)
+    if model.margin:
+      assert batch['heard'].shape == (1, n_samples + 2 * model.margin)
     trainers.Trainer.build(trainer, batch)
     before.update({v.ref(): v.numpy() for v in model.trainable_variables})
 

@@ -4,10 +4,11 @@ import ddsp
 import librosa
 import numpy as np
 import pytest
+import soundfile
 import tensorflow as tf
 
 from dafx import effects, losses, processors
-from dafx.training import encoders, models
+from dafx.training import chunks, data, encoders, listening, models
 
 RATE = 16000
 HOP = 512
@@ -387,46 +388,59 @@ def test_sizes_that_do_not_fit_together():
       image_encoder('inception', **settings)
 
 
-def test_crops_with_context_are_rendered_in_their_middle():
+def test_a_crop_is_heard_with_its_margins_and_rendered_without():
   own = image_encoder('inception')
-  model = model_of(
-    [(plugin('gain', 'loud'), ['audio', 'c'])], own, crops_have_context=True
-  )
-  n_samples = own.context_size + 2 * own.hop_size
-  batch = {'audio': noise(2, n_samples), 'target': noise(2, n_samples, seed=1)}
+  model = model_of([(plugin('gain', 'loud'), ['audio', 'c'])], own)
+  n_samples = 3 * own.hop_size
+  heard = noise(2, n_samples + 2 * model.margin)
+  batch = {
+    'audio': heard[:, model.margin : -model.margin],
+    'heard': heard,
+    'target': noise(2, n_samples, seed=1),
+  }
   outputs, values = model(batch, return_losses=True)
-  middle = model.without_margins(batch['audio'])
-  assert outputs['audio_synth'].shape == (2, 3 * own.hop_size) == middle.shape
+  assert outputs['audio_synth'].shape == (2, n_samples)
   gains = outputs['loud']['controls']['controls'].numpy()
+  for t in range(3):  # each frame by its context alone
+    context = heard[:, t * own.hop_size : t * own.hop_size + own.context_size]
+    alone = model.controls_of(own(context))['c'].numpy()
+    np.testing.assert_allclose(gains[:, t], 4.0 * alone[:, 0], atol=1e-4)
   np.testing.assert_allclose(
     outputs['audio_synth'],
-    middle * np.repeat(gains[..., 0], own.hop_size, axis=1),
+    batch['audio'] * np.repeat(gains[..., 0], own.hop_size, axis=1),
     rtol=1e-5,
   )
-  expected = np.mean(
-    (outputs['audio_synth'] - model.without_margins(batch['target'])) ** 2
-  )
+  expected = np.mean((outputs['audio_synth'] - batch['target']) ** 2)
   np.testing.assert_allclose(values['total_loss'], expected, rtol=1e-5)
-  # In use there is a frame per hop, with silence around it all.
-  alone = model.predict_controls(batch['audio'])['c']
-  assert alone.shape[1] == n_samples // own.hop_size
-  first = own.margin // own.hop_size
-  if own.margin % own.hop_size == 0:
-    inside = alone[:, first : first + 3]
-    np.testing.assert_allclose(inside, _unit_gains(gains), atol=1e-4)
+  with pytest.raises(ValueError, match="'heard' has 768 .* 4608"):
+    model({**batch, 'heard': batch['audio']})
 
 
-def _unit_gains(gains):
-  return gains / 4.0
+def test_a_crop_is_heard_as_it_is_in_the_whole_file(tmp_path):
+  own = image_encoder('inception')
+  model = model_of([(plugin('gain', 'loud'), ['audio', 'c'])], own)
+  audio = np.random.default_rng(0).standard_normal([5100, 1])
+  for side in ('input', 'target'):
+    (tmp_path / 'train' / side).mkdir(parents=True)
+    path = tmp_path / 'train' / side / 'a.wav'
+    soundfile.write(path, 0.1 * audio, RATE, 'FLOAT')
+  crops = data.FolderProvider(
+    str(tmp_path), sample_rate=RATE, n_samples=4 * own.hop_size
+  )
+  whole = listening.listen(model, chunks.from_file(path))['c']
+  order = dict(shuffle=False, repeats=1, margin=model.margin)
+  (batch,) = crops.get_batch(1, **order)
+  ours = model(batch)['loud']['controls']['controls'][0]
+  np.testing.assert_allclose(ours, 4.0 * whole[:4], rtol=1e-4)
+  assert np.ptp(whole[:4]) > 1e-4 * np.mean(whole)
 
 
 def test_batch_statistics_are_followed_in_training_alone():
   model = model_of(
     [(plugin('gain', 'loud'), ['audio', 'c'])],
     image_encoder('inception'),
-    crops_have_context=True,
   )
-  batch = {'audio': noise(2, 4096), 'target': noise(2, 4096)}
+  batch = {'audio': noise(2, 256), 'target': noise(2, 256)}
   model(batch)
 
   def statistics():

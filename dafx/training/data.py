@@ -100,11 +100,9 @@ def find_pairs(folder: str | os.PathLike) -> list[Pair]:
   return pairs
 
 
-def _permuted(position: int, n_items: int, seed: int, shuffle: bool) -> int:
+def _permuted(position: int, n_items: int, seed: int) -> int:
   """Returns which item comes at a position of an endless, shuffled list."""
   epoch, slot = divmod(position, n_items)
-  if not shuffle:
-    return slot
   return int(np.random.default_rng([seed, epoch]).permutation(n_items)[slot])
 
 
@@ -165,13 +163,17 @@ class Provider:
     preprocessor=None,
     augmentation=None,
     fade_samples: int = 0,
+    crops_per_file: int = 1,
   ):
+    if crops_per_file < 1:
+      raise ValueError(f'crops_per_file={crops_per_file} must be at least 1.')
     self.sample_rate = sample_rate
     self.n_samples = n_samples
     self.n_channels = n_channels
     self.preprocessor = preprocessor
     self.augmentation = augmentation
     self.fade_samples = fade_samples
+    self.crops_per_file = crops_per_file
     self._gains = {}  # of the input, by index
     self._lock = threading.Lock()
 
@@ -183,6 +185,10 @@ class Provider:
   def _length(self, index: int) -> int:
     """Returns the samples of an item."""
     raise NotImplementedError  # abstract
+
+  def _span(self, index: int) -> tuple[int, int]:
+    """Returns from where to where there is audio around an item's start."""
+    return 0, self._length(index)
 
   def _read(self, index: int, start: int, n_samples: int) -> np.ndarray:
     """Returns a part of input and target, [2, n_samples, n_channels]."""
@@ -209,36 +215,57 @@ class Provider:
         self._gains[index] = gain
     return gain
 
-  def _load(self, index: int, rng: np.random.Generator | None) -> np.ndarray:
-    """Returns a crop of input and target, [2, n_samples, n_channels].
+  def _load(self, index: int, start: int, rng, margin: int):
+    """Returns a crop, and what is heard of its input.
 
     Args:
       index: Of the item.
-      rng: Draws where the crop begins, and how it is varied; None takes the
-        beginning as it is.
+      start: Where the crop begins.
+      rng: Draws how it is varied; None leaves it as it is.
+      margin: Samples before and after the crop that are heard too.
+
+    Returns:
+      (input and target [2, n_samples, n_channels], input with its margins
+      [margin + n_samples + margin, n_channels]); silence lies where the item
+      has ended or not begun.
     """
-    length = self._length(index)
-    start = crop_start(rng, length, self.n_samples)
-    stop = min(start + self.n_samples, length)
+    low, high = self._span(index)
+    stop = start + self.n_samples
+    first, last = max(start - margin, low), min(stop + margin, high)
     if self.preprocessor is None:
-      crop = self._read(index, start, stop - start)
-    else:
-      margin = self.preprocessor.margin(self.sample_rate)
-      first, last = max(start - margin, 0), min(stop + margin, length)
-      gains = (self._input_gain(index), 1.0)
       wide = self._read(index, first, last - first)
-      crop = np.stack(
+    else:
+      around = self.preprocessor.margin(self.sample_rate)
+      before, after = max(first - around, low), min(last + around, high)
+      gains = (self._input_gain(index), 1.0)
+      wide = np.stack(
         [
           self.preprocessor.apply(side, self.sample_rate, gain)
-          for side, gain in zip(wide, gains, strict=True)
+          for side, gain in zip(
+            self._read(index, before, after - before), gains, strict=True
+          )
         ]
       )
-      crop = crop[:, start - first : stop - first]
+      wide = wide[:, first - before : last - before]
     if self.augmentation is not None and rng is not None:
-      crop = np.stack(self.augmentation(*crop, self.sample_rate, rng))
+      wide = np.stack(self.augmentation(*wide, self.sample_rate, rng))
+    crop = wide[:, start - first : stop - first]
     crop = preprocessing.fade(crop, self.fade_samples)
     missing = self.n_samples - crop.shape[1]
-    return np.pad(crop, ((0, 0), (0, missing), (0, 0)))
+    crop = np.pad(crop, ((0, 0), (0, missing), (0, 0)))
+    silence = (first - (start - margin), stop + margin - last)
+    return crop, np.pad(wide[0], (silence, (0, 0)))
+
+  def fixed_crops(self) -> list[tuple[int, int]]:
+    """Returns (item, where it begins) of the crops of an unshuffled epoch."""
+    crops = []
+    for index in range(self.n_items):
+      length = self._length(index)
+      n_crops = min(self.crops_per_file, -(-length // self.n_samples))
+      last_start = max(length - self.n_samples, 0)
+      starts = np.linspace(0, last_start, n_crops).astype(int)
+      crops += [(index, int(start)) for start in starts]
+    return crops
 
   def get_batch(
     self,
@@ -247,6 +274,7 @@ class Provider:
     repeats: int = -1,
     first_step: int = 0,
     seed: int = 0,
+    margin: int = 0,
   ) -> tf.data.Dataset:
     """Returns batches {'audio', 'target'} from a step on.
 
@@ -255,56 +283,75 @@ class Provider:
     Args:
       batch_size: Items per batch.
       shuffle: Whether each epoch has an order of its own, and crops begin at
-        random and are augmented; otherwise items come in order, from their
-        beginning and as they are.
+        random and are augmented; otherwise they come in order, from fixed
+        places and as they are.
       repeats: Epochs; -1 for ever. What does not fill a batch at the end of the
-        last one is left out, unless it is all there is.
+        last one makes a smaller one.
       first_step: Batches to leave out at the beginning.
       seed: Seed of order and crops.
+      margin: Samples around a crop that an encoder hears too; the model's
+        `margin`.
 
     Returns:
       Dataset of {'audio': ..., 'target': ...}, each float32 of shape
-      [batch_size, n_samples] for one channel, else [..., n_channels]; with
-      'knobs', [batch_size, n_knobs], where the data has some.
+      [batch_size, n_samples] for one channel, else [..., n_channels]; with a
+      margin also 'heard', [batch_size, margin + n_samples + margin, ...], the
+      input with what lies around it in its file, or silence; with 'knobs',
+      [batch_size, n_knobs], where the data has some.
     """
-    batch_size = batch_size if repeats < 0 else min(batch_size, self.n_items)
+    fixed = [] if shuffle else self.fixed_crops()
+    shapes = {'audio': [self.n_samples], 'target': [self.n_samples]}
+    if margin:
+      shapes['heard'] = [margin + self.n_samples + margin]
+    if self.n_channels > 1:
+      shapes = {key: [*shape, self.n_channels] for key, shape in shapes.items()}
+    if self.knob_names:
+      shapes['knobs'] = [len(self.knob_names)]
 
     def load(position):
-      index = _permuted(int(position), self.n_items, seed, shuffle)
-      rng = np.random.default_rng([seed, int(position)]) if shuffle else None
-      pair = self._load(index, rng).astype(np.float32)
-      return pair, self._knobs(index).astype(np.float32)
+      position = int(position)
+      if shuffle:
+        rng = np.random.default_rng([seed, position])
+        index = _permuted(position, self.n_items, seed)
+        start = crop_start(rng, self._length(index), self.n_samples)
+      else:
+        rng, (index, start) = None, fixed[position % len(fixed)]
+      pair, heard = self._load(index, start, rng, margin)
+      values = {'audio': pair[0], 'target': pair[1], 'heard': heard}
+      values['knobs'] = self._knobs(index)
+      return [
+        np.reshape(values[key], shape).astype(np.float32)
+        for key, shape in shapes.items()
+      ]
 
     def to_features(position):
-      pair, knobs = tf.numpy_function(
-        load, [position], [tf.float32, tf.float32], stateful=False
+      values = tf.numpy_function(
+        load, [position], [tf.float32] * len(shapes), stateful=False
       )
-      pair.set_shape([2, self.n_samples, self.n_channels])
-      if self.n_channels == 1:
-        pair = pair[..., 0]
-      features = {'audio': pair[0], 'target': pair[1]}
-      if self.knob_names:
-        features['knobs'] = tf.ensure_shape(knobs, [len(self.knob_names)])
-      return features
+      return {
+        key: tf.ensure_shape(value, shape)
+        for value, (key, shape) in zip(values, shapes.items(), strict=True)
+      }
 
+    first = first_step * batch_size
     if repeats < 0:
-      positions = tf.data.Dataset.counter(first_step * batch_size)
+      positions = tf.data.Dataset.counter(first)
     else:
-      n_batches = repeats * self.n_items // batch_size
-      positions = tf.data.Dataset.range(
-        first_step * batch_size, n_batches * batch_size
-      )
+      n_items = self.n_items if shuffle else len(fixed)
+      positions = tf.data.Dataset.range(first, repeats * n_items)
     n_threads = len(os.sched_getaffinity(0))
     dataset = positions.map(to_features, num_parallel_calls=n_threads)
-    dataset = dataset.batch(batch_size, drop_remainder=True)
+    dataset = dataset.batch(batch_size, drop_remainder=repeats < 0)
     options = tf.data.Options()
     options.deterministic = True
     return dataset.prefetch(_N_AHEAD).with_options(options)
 
 
-def crop_start(rng, n_available: int, n_samples: int) -> int:
-  """Returns where a crop begins: at random, or at 0 if `rng` is None."""
-  if rng is None or n_available <= n_samples:
+def crop_start(
+  rng: np.random.Generator, n_available: int, n_samples: int
+) -> int:
+  """Returns where a crop begins: at random, or at 0 if there is no choice."""
+  if n_available <= n_samples:
     return 0
   return int(rng.integers(n_available - n_samples + 1))
 
@@ -328,6 +375,7 @@ class PairProvider(Provider):
     preprocessor=None,
     augmentation=None,
     fade_samples: int = 0,
+    crops_per_file: int = 1,
   ):
     super().__init__(
       sample_rate,
@@ -336,6 +384,7 @@ class PairProvider(Provider):
       preprocessor,
       augmentation,
       fade_samples,
+      crops_per_file,
     )
     self._open(pathlib.Path(path).expanduser(), split)
 
@@ -359,6 +408,9 @@ class FolderProvider(PairProvider):
     augmentation: How crops are varied where they are drawn at random; see
       `augmentation`. None for not at all.
     fade_samples: Length of the fades at both ends of a crop.
+    crops_per_file: Without shuffling, as in validation, so many crops are taken
+      of each file, spread evenly from its first sample to its last; fewer where
+      fewer cover it, and the beginning alone if it is 1.
 
   Raises:
     FileNotFoundError: A folder is missing or empty.

@@ -70,6 +70,10 @@ class Recordings(data.Provider):
     n_left = len(self.recordings[recording][1]) - start
     return min(n_left, 2 * self.n_samples - 1)
 
+  def _span(self, index):
+    recording, start = self._segments[index]
+    return -start, len(self.recordings[recording][1]) - start
+
   def _read(self, index, start, n_samples):
     recording, first = self._segments[index]
     _, dry, wet, _ = self.recordings[recording]

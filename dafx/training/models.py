@@ -70,9 +70,6 @@ class ControlModel(tf.keras.Model):
     align_margin: If given, losses compare audio after alignment, blind to
       polarity; the window is the latency that the plugins report or were
       measured to have, all together, and so many samples more.
-    crops_have_context: Whether the audio of `call` has the encoder's margins
-      at both ends, which are heard and not rendered. Otherwise, and in
-      `predict_controls`, silence stands for them.
     preprocessor: What was done to the audio that it is trained on, a
       `preprocessing.Preprocessor`: evaluation and inference do the same. The
       model itself does nothing with it.
@@ -90,7 +87,6 @@ class ControlModel(tf.keras.Model):
     sample_rate: int = 16000,
     output_splits: Sequence[tuple[str, int]] = (),
     align_margin: int | None = None,
-    crops_have_context: bool = False,
     preprocessor=None,
     name: str = 'control_model',
   ):
@@ -98,7 +94,6 @@ class ControlModel(tf.keras.Model):
     self.encoder = encoder
     self.processor_group = effects.join_runs(processor_group)
     self.sample_rate = sample_rate
-    self.crops_have_context = crops_have_context
     self.preprocessor = preprocessor
     self.driven = self._find_driven()  # {input of the DAG: processor}
     self._n_plugins = len(self.driven)
@@ -207,12 +202,8 @@ class ControlModel(tf.keras.Model):
 
   @property
   def margin(self) -> int:
-    """Samples at both ends of a crop that are heard and not rendered."""
-    return getattr(self.encoder, 'margin', 0) if self.crops_have_context else 0
-
-  def without_margins(self, audio: tf.Tensor) -> tf.Tensor:
-    """Returns what of a crop is rendered; [batch, n_samples(, n_channels)]."""
-    return audio[:, self.margin : audio.shape[1] - self.margin]
+    """Samples around the audio of its frames that the encoder hears too."""
+    return getattr(self.encoder, 'margin', 0)
 
   def make_variables(self):
     """Makes all variables, so that a checkpoint can be restored into them."""
@@ -235,12 +226,11 @@ class ControlModel(tf.keras.Model):
       Inputs of the DAG by name, each [batch, n_frames, size]; in [0, 1] for
       plugins.
     """
-    margin = getattr(self.encoder, 'margin', 0)
-    if margin and not has_margins:
-      hop_size = self.encoder.hop_size
-      fill = -tf.shape(audio)[1] % hop_size
+    if self.margin and not has_margins:
+      fill = -tf.shape(audio)[1] % self.encoder.hop_size
       channels = [[0, 0]] * (audio.shape.rank - 2)
-      audio = tf.pad(audio, [[0, 0], [margin, margin + fill], *channels])
+      silence = [self.margin, self.margin + fill]
+      audio = tf.pad(audio, [[0, 0], silence, *channels])
     return self.controls_of(self.encoder(audio))
 
   def controls_of(self, embedding: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -275,7 +265,9 @@ class ControlModel(tf.keras.Model):
 
     Args:
       features: {'audio': [batch, n_samples(, n_channels)]}, and 'target' of
-        the same shape if losses are wanted; what else is there the DAG may use.
+        the same shape if losses are wanted; 'heard', [batch, margin + n_samples
+        + margin(, n_channels)], is what the encoder hears in place of the audio
+        and silence around it; what else is there the DAG may use.
       return_losses: Whether to return (outputs, losses).
       training: Whether the encoder's batch statistics are used and followed.
 
@@ -284,13 +276,10 @@ class ControlModel(tf.keras.Model):
       return_losses also {name of loss: value, 'total_loss': their sum}.
     """
     del training  # Keras hands it on to the encoder.
-    heard = features['audio']
-    features = {
-      key: self.without_margins(value) if key in ('audio', 'target') else value
-      for key, value in features.items()
-    }
-    self._check_length(features['audio'])
-    controls = self.predict_controls(heard, self.crops_have_context)
+    self._check_length(features)
+    has_margins = 'heard' in features
+    heard = features['heard' if has_margins else 'audio']
+    controls = self.predict_controls(heard, has_margins)
     group = self.active_group
     outputs = group.get_controls({**features, **controls})
     audio = group.get_signal(outputs)
@@ -305,14 +294,23 @@ class ControlModel(tf.keras.Model):
     losses['total_loss'] = tf.add_n(list(losses.values()))
     return outputs, losses
 
-  def _check_length(self, audio):
-    hop_size, n_samples = self.encoder.hop_size, audio.shape[1]
+  def _check_length(self, features):
+    hop_size, n_samples = self.encoder.hop_size, features['audio'].shape[1]
     if hop_size and n_samples is not None and n_samples % hop_size:
       raise ValueError(
         f"The audio has {n_samples} samples, no multiple of the encoder's "
         f'hop_size={hop_size}: its controls would be stretched. Take '
         f'{n_samples // hop_size * hop_size} samples, or pad it to '
         f'{-(-n_samples // hop_size) * hop_size}.'
+      )
+    n_heard = features['heard'].shape[1] if 'heard' in features else None
+    if None not in (n_heard, n_samples) and (
+      n_heard != n_samples + 2 * self.margin
+    ):
+      raise ValueError(
+        f"'heard' has {n_heard} samples; it must be the {n_samples} of 'audio' "
+        f'and the margin of {self.margin} at both ends, so '
+        f'{n_samples + 2 * self.margin}.'
       )
 
   @staticmethod

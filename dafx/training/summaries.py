@@ -44,11 +44,9 @@ def write_examples(writer, trainer, batch, losses, folder, n_examples=2):
   model = trainer.model
   outputs = model(batch)
   audio = model.get_audio_from_outputs(outputs).numpy()
-  # Of a ControlModel; other models have neither margins nor idle plugins.
-  crop = getattr(model, 'without_margins', tf.identity)
   versions = {
-    'before': crop(batch['audio']).numpy(),
-    'target': crop(batch['target']).numpy(),
+    'before': batch['audio'].numpy(),
+    'target': batch['target'].numpy(),
     'after': audio,
   }
   with writer.as_default(step=trainer.step):

@@ -69,6 +69,7 @@ class TFRecordProvider(data.PairProvider):
     preprocessor: As of `FolderProvider`.
     augmentation: As of `FolderProvider`.
     fade_samples: As of `FolderProvider`.
+    crops_per_file: As of `FolderProvider`.
 
   Raises:
     FileNotFoundError: There is no such file.

@@ -70,7 +70,9 @@ def train(
     KeyboardInterrupt: Ctrl-C, after the step was ended and saved.
     OSError: A checkpoint could not be written.
   """
-  trainer.build(next(iter(data_provider.get_batch(batch_size, seed=seed))))
+  margin = getattr(trainer.model, 'margin', 0)
+  batches = data_provider.get_batch(batch_size, seed=seed, margin=margin)
+  trainer.build(next(iter(batches)))
   _log_sizes(trainer.model)
   folder = pathlib.Path(save_dir).expanduser() if save_dir else None
   if folder is not None and trainer.restore(folder):
@@ -81,13 +83,17 @@ def train(
     logging.info('Starting from %s, step %d.', restore_dir, trainer.step)
   elif hasattr(trainer.model, 'fit_starts'):
     trainer.model.fit_starts()
-  valid_batches = []
+  valid_batches = None
   if valid_provider is not None:
-    valid_batches = list(
-      valid_provider.get_batch(batch_size, shuffle=False, repeats=1)
+    valid_batches = valid_provider.get_batch(
+      batch_size, shuffle=False, repeats=1, margin=margin
     )
+    for _ in valid_batches:  # what cannot be read is known before training
+      pass
   batches = data.TimedIterator(
-    data_provider.get_batch(batch_size, first_step=trainer.step, seed=seed)
+    data_provider.get_batch(
+      batch_size, first_step=trainer.step, seed=seed, margin=margin
+    )
   )
   run = runs.Run(trainer, folder, batches, valid_batches)
   stages = [tuple(stage) for stage in stages]

@@ -77,7 +77,7 @@ class Run:
 
   def validate(self):
     """Validates, and keeps the best so far."""
-    if not self.valid_batches:
+    if self.valid_batches is None:
       return
     losses = self.trainer.validate(self.valid_batches)
     self._note('valid_', losses)
@@ -92,7 +92,7 @@ class Run:
       summaries.write_examples(
         self.writers['valid'],
         self.trainer,
-        self.valid_batches[0],
+        next(iter(self.valid_batches)),
         losses,
         self.folder,
       )

@@ -268,9 +268,15 @@ class Trainer:
     return losses
 
   def validate(self, batches) -> dict[str, float]:
-    """Returns the mean of each loss over batches of one size."""
-    rows = [self.validation_step(batch) for batch in batches]
-    return {k: float(np.mean([float(r[k]) for r in rows])) for k in rows[0]}
+    """Returns the mean of each loss over the items of all batches."""
+    rows, sizes = [], []
+    for batch in batches:
+      rows.append(self.validation_step(batch))
+      sizes.append(batch['audio'].shape[0])
+    return {
+      key: float(np.average([float(row[key]) for row in rows], weights=sizes))
+      for key in rows[0]
+    }
 
   def end_validation(self, loss: float) -> bool:
     """Takes a validation loss in; returns whether it is the best so far."""
