@@ -157,12 +157,22 @@ def test_files_of_other_settings_are_not_taken_for_these(mixes, tmp_path):
   prepare(mixes, tmp_path, count=1)
   before = contents(tmp_path)
   for settings, found in (
-    ({'sample_rate': 16000}, '22050 Hz'),
-    ({'n_channels': 2}, '1 channels'),
+    ({'sample_rate': 16000}, 'sample_rate=22050, not 16000'),
+    ({'n_channels': 2}, 'n_channels=1, not 2'),
+    ({'seed': 5}, 'seed=0, not 5'),
   ):
-    with pytest.raises(ValueError, match=rf'train_song_0.*{found}.*output_dir'):
+    with pytest.raises(ValueError, match=rf'{found}.*output_dir'):
       prepare(mixes, tmp_path, count=1, **settings)
   assert contents(tmp_path) == before
+
+
+def test_what_is_no_longer_wanted_goes(mixes, tmp_path):
+  prepare(mixes, tmp_path, count=2)
+  before = contents(tmp_path)
+  prepare(mixes, tmp_path, count=1)
+  gone = {f'train/{side}/train_song_1.flac' for side in ('input', 'target')}
+  assert contents(tmp_path).keys() == before.keys() - gone
+  assert 'train/train_song_1' not in files.Manifest(tmp_path).pairs
 
 
 def test_mixes_that_cannot_be_mastered_are_named(tmp_path):
@@ -293,8 +303,22 @@ def test_demo_pairs(module, tmp_path, monkeypatch):
   assert contents(tmp_path) == before
   changed = {p for p, s in stamps.items() if p.stat().st_mtime_ns != s}
   assert changed <= {lost, found['train'][0].input_path}
-  with pytest.raises(ValueError, match='22050 Hz.*not 16000'):
+  with pytest.raises(ValueError, match='sample_rate=22050, not 16000'):
     module.prepare_demo(tmp_path, 16000, 1, n_variants=1)
+  with pytest.raises(ValueError, match='seed=0, not 5'):
+    module.prepare_demo(tmp_path, 22050, 1, n_variants=1, seed=5)
+  assert contents(tmp_path) == before
+  # What is no longer wanted goes, labels too.
+  module.prepare_demo(tmp_path, 22050, 1, n_variants=0)
+  assert not [p for p in (tmp_path / 'train').rglob('*') if p.is_file()]
+  assert all(
+    key.split('/')[0] != 'train' for key in files.Manifest(tmp_path).pairs
+  )
+  assert contents(tmp_path) == {
+    name: content
+    for name, content in before.items()
+    if not name.startswith('train/')
+  }
 
 
 def test_what_exceeds_full_scale_is_kept(tmp_path):

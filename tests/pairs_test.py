@@ -10,7 +10,13 @@ import soundfile
 import soxr
 
 from dafx.training import data
-from dafx.training.data_preparation import align, files, pairs
+from dafx.training.data_preparation import (
+  align,
+  files,
+  nonspeech,
+  pairs,
+  published,
+)
 
 RATE = 22050
 
@@ -327,6 +333,125 @@ def test_an_interrupted_preparation_goes_on(tmp_path, monkeypatch):
   assert ours == theirs
 
 
+def places(folder):
+  """Splits by name: of the files, which the manifest agrees with."""
+  found = {}
+  for split in ('train', 'valid', 'test'):
+    for side in ('input', 'target'):
+      for path in (folder / split / side).glob('*'):
+        found.setdefault(path.stem, set()).add(f'{split}/{side}')
+  assert all(
+    sides in ({f'{s}/input', f'{s}/target'} for s in ('train', 'valid', 'test'))
+    for sides in found.values()
+  ), found
+  splits_of = {
+    name: min(sides)[: -len('/input')] for name, sides in found.items()
+  }
+  manifest = files.Manifest(folder)
+  assert set(manifest.pairs) == {f'{s}/{n}' for n, s in splits_of.items()}
+  assert not manifest.left_out.keys() & splits_of.keys()
+  return splits_of
+
+
+def test_what_is_left_out_later_is_taken_out(tmp_path):
+  own, out = tmp_path / 'own', tmp_path / 'out'
+  make_own(own, 'abcdef')
+  prepare(own, out)
+  before = places(out)
+  bad, gone, same = sorted(n for n, s in before.items() if s == 'train')[:3]
+  (out / 'train.tfrecord').write_text('records')
+  (out / 'valid.tfrecord').write_text('records')
+  write(own / f'target/{bad}.wav', np.zeros([RATE // 2, 1]))
+  for side in ('input', 'target'):
+    (own / side / f'{gone}.wav').unlink()
+  prepare(own, out)
+  assert places(out) == {
+    n: s for n, s in before.items() if n not in (bad, gone)
+  }
+  assert 'silent' in files.Manifest(out).left_out[bad]
+  assert not (out / 'train.tfrecord').exists()  # it held what is gone
+  assert (out / 'valid.tfrecord').exists()
+  # Under another name, and so perhaps in another split.
+  for side in ('input', 'target'):
+    (own / side / f'{same}.wav').rename(own / side / 'new.wav')
+  prepare(own, out)
+  after = places(out)
+  assert same not in after and after['new'] == 'train'
+
+
+def test_pairs_of_another_folder_stay(tmp_path):
+  make_own(tmp_path / 'one', 'abc')
+  make_own(tmp_path / 'two', 'defg')
+  prepare(tmp_path / 'one', tmp_path / 'out')
+  before = places(tmp_path / 'out')
+  prepare(tmp_path / 'two', tmp_path / 'out')
+  after = places(tmp_path / 'out')
+  assert after.keys() == set('abcdefg')
+  assert {name: after[name] for name in before} == before
+
+
+def test_a_pair_is_in_one_split_when_the_way_to_split_changes(tmp_path):
+  own, out = tmp_path / 'own', tmp_path / 'out'
+  names = [f'{s}_{i}' for s in ('f1', 'f9', 'f10', 'm2', 'm3') for i in (0, 1)]
+  make_own(own, names)
+
+  def prepare_speech():
+    found = pairs.find_candidates(own)
+    split_of = published.split_of('nonspeech', [c.name for c in found[0]])
+    pairs.prepare_from_candidates(*found, out, 16000, 1, split_of)
+    return places(out)
+
+  write(own / 'input/talk.wav', music(0.5))
+  write(own / 'target/talk.wav', music(0.5))
+  by_file = prepare_speech()
+  for side in ('input', 'target'):
+    (own / side / 'talk.wav').unlink()
+  by_speaker = prepare_speech()
+  assert by_speaker == {n: nonspeech.split_of(n) for n in names}
+  assert any(by_file[name] != by_speaker[name] for name in names)
+
+
+def test_a_seed_splits_a_folder_once(tmp_path):
+  make_own(tmp_path / 'own', 'abcde')
+  prepare(tmp_path / 'own', tmp_path / 'out')
+  before = places(tmp_path / 'out')
+  with pytest.raises(ValueError, match='seed=0, not 5.*output_dir'):
+    prepare(tmp_path / 'own', tmp_path / 'out', seed=5)
+  assert places(tmp_path / 'out') == before
+
+
+def test_pairs_are_written_again_when_they_are_aligned_otherwise(tmp_path):
+  own, out = tmp_path / 'own', tmp_path / 'out'
+  make_own(own, 'abc')
+  audio = music(1.0, 3)
+  write(own / 'input/b.wav', audio)
+  write(own / 'target/b.wav', late(audio, 50)[: len(audio)])
+  prepare(own, out, is_aligned=True)
+  prepare(own, out)
+  note = next(v for k, v in files.Manifest(out).pairs.items() if k[-1] == 'b')
+  assert abs(note['lag_samples'] - 50) < 0.05
+  assert note['kept_samples'][1] <= len(audio) - 50
+
+
+def test_what_an_interrupted_write_leaves_goes(tmp_path, monkeypatch):
+  own, out = tmp_path / 'own', tmp_path / 'out'
+  make_own(own, 'abcde')
+  real = files.Manifest.add
+
+  def interrupted(manifest, split, name, **notes):
+    if name == 'c':  # both of its files are written
+      raise KeyboardInterrupt
+    real(manifest, split, name, **notes)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(files.Manifest, 'add', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+      prepare(own, out)
+  write(own / 'target/c.wav', np.zeros([RATE // 2, 1]))
+  prepare(own, out)
+  assert places(out).keys() == set('abde')
+
+
 def test_bad_files_are_listed_and_the_good_ones_are_made(tmp_path):
   own = tmp_path / 'own folder ä'
   good = ['one', 'two', 'naïve song', '三', 'clipped', 'wide', 'fast']
@@ -427,7 +552,9 @@ def test_own_pairs_that_cannot_be_taken(tmp_path):
       split_of={'a': 'train', 'b': 'train', 'c': 'test', 'd': 'test'}.get,
     )
   prepare(tmp_path / 'own', tmp_path / 'out')
-  with pytest.raises(ValueError, match='16000 Hz.*not 8000 Hz.*output_dir'):
+  with pytest.raises(
+    ValueError, match='sample_rate=16000, not 8000.*output_dir'
+  ):
     prepare(tmp_path / 'own', tmp_path / 'out', sample_rate=8000)
   (tmp_path / 'out/manifest.json').write_text('{"pairs": {')
   with pytest.raises(ValueError, match=r'manifest\.json is damaged.*delete it'):

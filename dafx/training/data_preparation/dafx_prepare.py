@@ -141,8 +141,9 @@ def prepare(task: str, output_dir: pathlib.Path, download_dir: pathlib.Path):
     module = importlib.import_module(f'dafx.training.data_preparation.{task}')
     module.prepare_demo(output_dir, *form, FLAGS.n_variants, FLAGS.seed)
   else:
-    from dafx.training.data_preparation import pairs, published
+    from dafx.training.data_preparation import files, pairs, published
 
+    pairs.settle(files.Manifest(output_dir), *form, FLAGS.seed)
     candidates, left_out = _find_candidates(task, download_dir)
     if FLAGS.until == 'download':
       return

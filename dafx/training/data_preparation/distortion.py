@@ -76,6 +76,8 @@ def prepare_demo(
     for i in range(count)
   ]
   manifest = files.Manifest(output_dir)
+  manifest.settle('guitar', sample_rate, n_channels, seed)
+  manifest.keep(f'{split}/{name}' for split, name, *_ in jobs)
   progress = train_util.Progress(len(jobs), label='Preparing')
   for split, name, style, take_seed in jobs:
     form = (guitar.SAMPLE_RATE, 1)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Iterable
 
 import numpy as np
 import soundfile
@@ -167,11 +168,12 @@ def sha256(path: pathlib.Path) -> str:
 class Manifest:
   """What was made of what: manifest.json of a folder of pairs.
 
-  Written whole after each pair, so that an interrupted preparation goes on.
-  `pairs` holds, by '<split>/<name>', how the pair came about: 'split', 'input'
-  and 'target' (each 'file', 'sha256', 'n_samples', 'sample_rate',
+  Written whole before and after each pair, so that an interrupted preparation
+  goes on. `pairs` holds, by '<split>/<name>', how the pair came about: 'split',
+  'input' and 'target' (each 'file', 'sha256', 'n_samples', 'sample_rate',
   'n_channels'), 'source', and what else its maker notes; `left_out` the reason
-  by name for what did not become a pair.
+  by name for what did not become a pair; `settings` what all pairs were made
+  by; `unfinished` the pair that was being written.
 
   Args:
     folder: Folder with the splits.
@@ -184,14 +186,88 @@ class Manifest:
     content = read_json(folder / self.NAME, {})
     self.pairs = content.get('pairs', {})
     self.left_out = content.get('left_out', {})
+    self.settings = content.get('settings', {})
+    self.unfinished = content.get('unfinished')
 
   def save(self):
     """Writes the file."""
     content = {
+      'settings': self.settings,
       'pairs': dict(sorted(self.pairs.items())),
       'left_out': dict(sorted(self.left_out.items())),
     }
+    if self.unfinished is not None:
+      content['unfinished'] = self.unfinished
     write_json(self.folder / self.NAME, content)
+
+  def settle(self, source: str, sample_rate: int, n_channels: int, seed: int):
+    """Says how all pairs are made; it is saved with the next one.
+
+    Args:
+      source: Of what.
+      sample_rate: Of train and valid, in Hz.
+      n_channels: Of train and valid.
+      seed: Of what is drawn.
+
+    Raises:
+      ValueError: The folder holds pairs that were made in another way.
+    """
+    settings = {
+      'source': source,
+      'sample_rate': sample_rate,
+      'n_channels': n_channels,
+      'seed': seed,
+    }
+    if self.settings not in ({}, settings):
+      others = [
+        f'{key}={self.settings.get(key)!r}, not {value!r}'
+        for key, value in settings.items()
+        if self.settings.get(key) != value
+      ]
+      raise ValueError(
+        f'{self.folder} holds pairs that were made with {"; ".join(others)}. '
+        'Choose another output_dir, or delete this one.'
+      )
+    self.settings = settings
+
+  def begin(self, split: str, name: str):
+    """Notes that the files of a pair are about to change.
+
+    Args:
+      split: Its split, whose TFRecord goes.
+      name: Its name.
+    """
+    self.unfinished = f'{split}/{name}'
+    self.pairs.pop(self.unfinished, None)
+    self.save()
+    self._drop_record(split)
+
+  def drop(self, keys: Iterable[str]):
+    """Takes pairs out, with their files and labels and the TFRecords of them.
+
+    Args:
+      keys: Of `pairs`, or `unfinished`.
+    """
+    for key in keys:
+      split, name = key.split('/', 1)
+      folder = self.folder / split
+      self._drop_record(split)
+      for side in ('input', 'target'):
+        while (path := find_written(folder / side / name)) is not None:
+          path.unlink()
+      labels.events_path(folder, name).unlink(missing_ok=True)
+      self.pairs.pop(key, None)
+      if key == self.unfinished:
+        self.unfinished = None
+      self.save()
+
+  def _drop_record(self, split):
+    (self.folder / f'{split}.tfrecord').unlink(missing_ok=True)
+
+  def keep(self, keys: Iterable[str]):
+    """Takes out all pairs but these."""
+    known = {*self.pairs, self.unfinished} - {None}
+    self.drop(sorted(known - set(keys)))
 
   def describe(self, path: pathlib.Path) -> dict:
     """Returns what the manifest says of one file of a pair."""
@@ -216,7 +292,9 @@ class Manifest:
       side: self.describe(find_written(self.folder / split / side / name))
       for side in ('input', 'target')
     }
+    self._drop_record(split)
     self.pairs[f'{split}/{name}'] = {'split': split, **sides, **notes}
+    self.unfinished = None
     self.save()
 
   def has(
@@ -244,10 +322,13 @@ class Manifest:
       **notes: What else is known of it, as JSON can hold it.
     """
     sample_rate, n_channels = form
+    self.begin(split, name)
     for side, audio in zip(('input', 'target'), sides, strict=True):
       audio = conform(audio, source_hz, sample_rate, n_channels)
       write_audio(self.folder / split / side / name, audio, sample_rate)
+    labels_path = labels.events_path(self.folder / split, name)
+    labels_path.unlink(missing_ok=True)
     if events:
       scaled = [event.at_rate(source_hz, sample_rate) for event in events]
-      labels.write_events(scaled, labels.events_path(self.folder / split, name))
+      labels.write_events(scaled, labels_path)
     self.add(split, name, **notes)

@@ -169,6 +169,8 @@ def prepare_from_mixes(
     ValueError: A file that is no stereo audio, is silent or too short, or files
       in output_dir that other settings made.
   """
+  manifest = files.Manifest(output_dir)
+  manifest.settle('mixes', sample_rate, n_channels, seed)
   jobs = []
   for split, count in n_variants.items():
     for path in audio_files.find_audio(mixes_dir / split):
@@ -191,7 +193,12 @@ def prepare_from_mixes(
         if not files.is_there(file, *form)
       ]
       jobs.append((path, split, form, missing))
-  manifest = files.Manifest(output_dir)
+  manifest.keep(
+    f'{split}/{path.stem}_{i}'
+    for path, split, *_ in jobs
+    for i in range(n_variants[split])
+  )
+  manifest.save()
   progress = train_util.Progress(len(jobs), label='Preparing')
   for path, split, form, missing in jobs:
     song_seed = [seed, zlib.crc32(path.stem.encode())]

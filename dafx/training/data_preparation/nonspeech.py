@@ -120,6 +120,8 @@ def prepare_demo(
     for i in range(counts[split]):
       jobs.append((split, f'{speaker}_demo{i}', speaker, [seed, k, i]))
   manifest = files.Manifest(output_dir)
+  manifest.settle('speech', sample_rate, n_channels, seed)
+  manifest.keep(f'{split}/{name}' for split, name, *_ in jobs)
   progress = train_util.Progress(len(jobs), label='Preparing')
   for split, name, speaker, pair_seed in jobs:
     form = (speech.SAMPLE_RATE, 1)

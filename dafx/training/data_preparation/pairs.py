@@ -21,6 +21,7 @@ from dafx.training.data_preparation import align, files
 
 # A pair shorter than this cannot be aligned.
 MIN_SECONDS = 0.25
+_SIDES = ('input', 'target')
 _SPLITS = ('train', 'valid', 'test')
 # So many samples in a row at full scale are clipped.
 _CLIPPED_RUN = 3
@@ -278,6 +279,8 @@ def prepare_from_candidates(
     ValueError: Not one pair for each split, or files in output_dir that other
       settings made.
   """
+  manifest = files.Manifest(output_dir)
+  settle(manifest, sample_rate, n_channels, seed)
   found = align_all(candidates, output_dir, is_aligned)
   left_out = dict(left_out)
   good = []
@@ -287,9 +290,6 @@ def prepare_from_candidates(
       left_out[candidate.name] = reason
     else:
       good.append(candidate)
-  manifest = files.Manifest(output_dir)
-  manifest.left_out = left_out
-  manifest.save()
   for name, reason in left_out.items():
     logging.warning('Left out: %s: %s', name, reason)
   names = [candidate.name for candidate in good]
@@ -310,6 +310,9 @@ def prepare_from_candidates(
       f'Left out were {len(left_out)}'
       + ''.join('\n  ' + reason for reason in reasons[:20])
     )
+  manifest.left_out = left_out
+  manifest.drop(_stale(manifest, candidates, splits))
+  manifest.save()
   progress = train_util.Progress(len(good), label='Writing')
   for candidate in good:
     name = candidate.name
@@ -318,6 +321,37 @@ def prepare_from_candidates(
     )
     progress.update(name)
   progress.close()
+
+
+def settle(manifest: files.Manifest, *form_and_seed):
+  """Says how pairs of files are made; see `files.Manifest.settle`."""
+  manifest.settle('files', *form_and_seed)
+
+
+def _stale(manifest, candidates, splits):
+  """Returns keys of the manifest that no longer stand for what is there.
+
+  A pair that lies in another split now, is left out, or is of files that are
+  gone or have become part of another pair. What was made of another folder
+  stays.
+  """
+  keys = {f'{split}/{name}' for name, split in splits.items()}
+  names = {candidate.name for candidate in candidates}
+  used = {
+    path
+    for candidate in candidates
+    for path in (candidate.input_path, candidate.target_path)
+  }
+  stale = [] if manifest.unfinished is None else [manifest.unfinished]
+  for key, note in manifest.pairs.items():
+    sources = [pathlib.Path(note['source'][side][0]) for side in _SIDES]
+    if key not in keys and (
+      key.split('/', 1)[1] in names | manifest.left_out.keys()
+      or not used.isdisjoint(sources)
+      or not all(path.exists() for path in sources)
+    ):
+      stale.append(key)
+  return stale
 
 
 def _write(manifest, candidate, split, found, sample_rate, n_channels):
@@ -331,17 +365,26 @@ def _write(manifest, candidate, split, found, sample_rate, n_channels):
     form = max(i.samplerate for i in infos), max(i.channels for i in infos)
   else:
     form = sample_rate, n_channels
-  note = manifest.pairs.get(f'{split}/{name}', {})
-  if note.get('source') == candidate.source and manifest.has(
-    split, name, *form
-  ):
-    return
-  for side in ('input', 'target'):
-    files.is_there(manifest.folder / split / side / name, *form)
-  audio, target, rate = read_sides(candidate)
   alignment = align.Alignment(
     *(found[field.name] for field in dataclasses.fields(align.Alignment))
   )
+  notes = dict(
+    source=candidate.source,
+    matched_by=candidate.matched_by,
+    lag_samples=alignment.lag_samples,
+    lag_sample_rate=found['sample_rate'],
+    confidence=alignment.confidence,
+    polarity=alignment.polarity,
+    clipped_samples=found['clipped_samples'],
+  )
+  known = manifest.pairs.get(f'{split}/{name}', {})
+  is_same = all(known.get(key) == value for key, value in notes.items())
+  if is_same and manifest.has(split, name, *form):
+    return
+  if not known:
+    for side in _SIDES:
+      files.is_there(manifest.folder / split / side / name, *form)
+  audio, target, rate = read_sides(candidate)
   aligned = align.apply(audio, target, alignment)
   first = max(alignment.first_sample, -round(alignment.lag_samples))
   if alignment.polarity < 0:
@@ -356,13 +399,7 @@ def _write(manifest, candidate, split, found, sample_rate, n_channels):
       aligned,
       rate,
       form,
-      source=candidate.source,
-      matched_by=candidate.matched_by,
-      lag_samples=alignment.lag_samples,
-      lag_sample_rate=rate,
-      confidence=alignment.confidence,
-      polarity=alignment.polarity,
-      clipped_samples=clipped,
+      **notes,
       kept_samples=[first, first + len(aligned[0])],
     )
   except ValueError as error:
