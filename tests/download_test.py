@@ -1,5 +1,6 @@
 """Downloads, archives, the index of the multitracks: against a local server."""
 
+import errno
 import hashlib
 import http.server
 import io
@@ -34,11 +35,12 @@ class Server:
     requests: (method, path, Range header) of what was asked.
     break_after: Bytes after which the connection ends, by path; once.
     with_ranges: Whether parts of files are given.
+    with_head: Whether HEAD is answered.
   """
 
   def __init__(self):
     self.files, self.requests, self.break_after = {}, [], {}
-    self.with_ranges = True
+    self.with_ranges = self.with_head = True
     outer = self
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -51,6 +53,9 @@ class Server:
       def answer(self, with_body):
         wanted = self.headers.get('Range')
         outer.requests.append((self.command, self.path, wanted))
+        if not with_body and not outer.with_head:
+          self.send_error(405)
+          return
         content = outer.files.get(self.path)
         if content is None:
           self.send_error(404)
@@ -544,6 +549,47 @@ def test_mastering_from_the_index(server, tmp_path, monkeypatch):
     '/s4_Full.wav',
     '/s4_Unmastered.wav',
   }
+
+
+def songs_of(server, count):
+  songs = []
+  for i in range(count):
+    urls = [f'/{side} {i}.wav' for side in ('mix', 'master')]
+    for url in urls:
+      server.files[url.replace(' ', '%20')] = wav(sound(i))
+    urls = [server.url + url.replace(' ', '%20') for url in urls]
+    songs.append(cambridge.Song(f'Naïve {i}', *urls))
+  return songs
+
+
+def test_a_server_that_does_not_tell_sizes_gives_the_songs(server, tmp_path):
+  songs = songs_of(server, 3)
+  server.with_head = False
+  assert cambridge.fetch_songs(songs, tmp_path) == {}
+  names = sorted(p.name for p in tmp_path.rglob('*.wav'))
+  assert names == sorted(2 * [f'{song.name}.wav' for song in songs])
+  heads = [r for r in server.requests if r[0] == 'HEAD']
+  assert len(heads) == 3  # and then no more
+  asked = len(server.requests)
+  assert cambridge.fetch_songs(songs, tmp_path) == {}
+  assert len(server.requests) == asked
+
+
+def test_reasons_are_told_when_not_one_song_can_be_had(server, tmp_path):
+  songs = songs_of(server, 3)
+  server.files.clear()
+  with pytest.raises(OSError, match='(?s)one of 3 songs.*Naïve 0: .*404') as e:
+    cambridge.fetch_songs(songs, tmp_path)
+  assert 'Naïve 2: ' in str(e.value)
+
+
+def test_a_full_disk_is_no_fault_of_a_song(server, tmp_path):
+  songs = songs_of(server, 2)
+  (tmp_path / 'target').mkdir()
+  (tmp_path / 'target/.Naïve 0.wav.partial').symlink_to('/dev/full')
+  with pytest.raises(OSError, match='No space left') as error:
+    cambridge.fetch_songs(songs, tmp_path)
+  assert error.value.errno == errno.ENOSPC
 
 
 def test_a_wrong_checksum_is_an_error_of_the_command(

@@ -10,6 +10,7 @@ pairs.
 """
 
 import dataclasses
+import errno
 import html
 import json
 import pathlib
@@ -27,6 +28,8 @@ INDEX_URL = 'https://multitracksearch.cambridge-mt.com/ms-mtk-search.htm'
 _STRING = r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\''
 _TOKEN = re.compile(_STRING + r'|[{}\[\]]', re.DOTALL)
 _FIELD = re.compile(rf'["\']?(\w+)["\']?\s*:\s*({_STRING})', re.DOTALL)
+# So many times in a row a server may not say how large a file is.
+_MAX_FAILED = 3
 _FORBIDDEN = re.compile(r'[\x00-\x1f/\\:*?"<>|]+')
 
 
@@ -139,16 +142,36 @@ def read_index(place: str) -> list[Song]:
   return songs
 
 
-def _remote(song, side, url, downloads):
+def _remote(song, side, url):
   suffix = pathlib.PurePosixPath(download.file_name_of(url)).suffix.lower()
   if suffix not in audio_files.AUDIO_SUFFIXES:
     raise ValueError(
       f'{url} is no audio file ({", ".join(audio_files.AUDIO_SUFFIXES)})'
     )
-  remote = download.RemoteFile(url, f'{side}/{song.name}{suffix}')
-  if downloads.has(remote):
-    return remote
-  return dataclasses.replace(remote, n_bytes=download.find_size(url))
+  return download.RemoteFile(url, f'{side}/{song.name}{suffix}')
+
+
+def _with_sizes(remotes):
+  """Asks for the sizes of files, until the server has failed to say thrice.
+
+  It need not answer such a question to give the files.
+  """
+  sized, failed = [], 0
+  for remote in remotes:
+    if failed < _MAX_FAILED:
+      try:
+        n_bytes = download.find_size(remote.url)
+        remote, failed = dataclasses.replace(remote, n_bytes=n_bytes), 0
+      except OSError:
+        failed += 1
+    sized.append(remote)
+  return sized
+
+
+def _is_of_machine(error):
+  """Returns whether an error tells of the disk here, not of a song."""
+  number = getattr(error, 'errno', None)
+  return number not in (None, errno.ENAMETOOLONG)
 
 
 def fetch_songs(songs: list[Song], folder: pathlib.Path) -> dict[str, str]:
@@ -165,32 +188,41 @@ def fetch_songs(songs: list[Song], folder: pathlib.Path) -> dict[str, str]:
     What went wrong, by song.
 
   Raises:
-    OSError: No room on the disk.
+    OSError: No room on the disk, or not one song can be had.
   """
   downloads = download.Downloads(folder)
   faults, remotes = {}, {}
   for song in songs:
     sides = {'input': song.input_url, 'target': song.target_url}
     try:
-      remotes[song.name] = [
-        _remote(song, *side, downloads) for side in sides.items()
-      ]
-    except (OSError, ValueError) as error:
+      remotes[song.name] = [_remote(song, *side) for side in sides.items()]
+    except ValueError as error:
       faults[song.name] = str(error)
-  listed = [remote for pair in remotes.values() for remote in pair]
-  download.check_space(
-    folder, downloads.missing_bytes(listed), f'{len(songs)} songs'
-  )
+  missing = [
+    remote
+    for pair in remotes.values()
+    for remote in pair
+    if not downloads.has(remote)
+  ]
+  n_bytes = downloads.missing_bytes(_with_sizes(missing))
+  download.check_space(folder, n_bytes, f'{len(songs)} songs')
   for name, pair in remotes.items():
     for remote in pair:
       try:
         path = downloads.fetch(remote)
         audio_files.read_info(path)
       except (OSError, ValueError) as error:
+        if _is_of_machine(error):
+          raise
         faults[name] = str(error)
         logging.warning('%s: %s', name, error)
         if isinstance(error, ValueError):
           downloads.state.pop(remote.name, None)
           downloads.save()
           (folder / remote.name).unlink(missing_ok=True)
+  if len(faults) == len(songs):
+    reasons = [f'\n  {name}: {text}' for name, text in faults.items()]
+    raise OSError(
+      f'Not one of {len(songs)} songs can be had:{"".join(reasons[:5])}'
+    )
   return faults
