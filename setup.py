@@ -20,6 +20,7 @@ _INSTALL_REQUIRES = [
   'pooch',
   'pyloudnorm',
   'requests',
+  'scikit-learn',  # librosa brings it too.
   'scipy',
   'setuptools<81',  # tensorboard 2.20 imports pkg_resources.
   'soundfile',

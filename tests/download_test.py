@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import io
 import json
+import pathlib
 import re
 import tarfile
 import threading
@@ -21,6 +22,7 @@ from dafx.training.data_preparation import (
   dafx_prepare,
   download,
   files,
+  pairs,
   published,
 )
 
@@ -214,7 +216,7 @@ def test_what_is_not_there(server, tmp_path):
 
 def test_room_is_asked_for_first(server, tmp_path):
   with pytest.raises(OSError, match=r'1000000000\.00 GB in .*where .* GB are'):
-    download.check_space(tmp_path / 'not/yet', 10**18, 'All of it')
+    files.check_space(tmp_path / 'not/yet', 10**18, 'All of it')
   wanted = remote(server)
   huge = download.RemoteFile(wanted.url, wanted.name, 10**17, wanted.checksum)
   with pytest.raises(OSError, match='data.bin, unpacked needs 300000000'):
@@ -458,13 +460,19 @@ def test_distortion_from_download_to_records(
   command(monkeypatch, 'distortion', **where)
   assert str(tmp_path) in capsys.readouterr().out
   found = splits(tmp_path)
-  assert tuple(map(len, found.values())) == (10, 1, 1)
+  names = {f'gtr {i}_dry' for i in range(12)}
+  assert set.union(*found.values()) == names
+  assert {s: len(n) for s, n in found.items()} == {
+    'train': 8,
+    'valid': 2,
+    'test': 2,
+  }
   for note in files.Manifest(tmp_path).pairs.values():
     assert note['matched_by'] == 'order' and note['polarity'] == 1
     number = int(re.search(r'gtr (\d+)', note['source']['input'][0])[1])
     assert abs(note['lag_samples'] - 30 - number) < 0.1
-  (test,) = data.find_pairs(tmp_path / 'test')
-  assert test.sample_rate == RATE
+  rates = {pair.sample_rate for pair in data.find_pairs(tmp_path / 'test')}
+  assert rates == {RATE}
   # Given again, the command does nothing.
   asked = len(server.downloads(path))
   stamps = {
@@ -507,10 +515,35 @@ def test_nonspeech_is_split_by_speaker(server, tmp_path, monkeypatch):
   assert not list((tmp_path / 'raw').rglob('*ipad*'))
 
 
+def candidates(*names):
+  folder = pathlib.Path('set')
+  return [
+    pairs.Candidate(n, folder / f'x/{n}.wav', folder / f'y/{n}.wav')
+    for n in names
+  ]
+
+
 def test_a_split_needs_speakers():
-  assert published.split_of('nonspeech', ['f1_a', 'talk']) is None
-  assert published.split_of('nonspeech', ['f1_a'])('f10_b') == 'valid'
-  assert published.split_of('mastering', ['f1_a']) is None
+  def split_of(task, *names):
+    return published.split_of(task, candidates(*names))
+
+  assert split_of('nonspeech', 'f1_a', 'talk') is None
+  assert split_of('nonspeech', 'f1_a')('f10_b') == 'valid'
+  assert split_of('mastering', 'f1_a') is None
+  assert split_of('distortion', 'a', 'b', 'c') is None  # one's own
+
+
+def test_distortion_is_split_as_published():
+  # scikit-learn's ShuffleSplit: a permutation, of which the first are taken.
+  names = np.array([f'take {i:03}' for i in range(57)])
+  order = np.random.RandomState(0).permutation(57)
+  rest = names[order[6:]]  # a tenth, rounded up
+  valid = rest[np.random.RandomState(0).permutation(51)[:6]]  # a ninth
+  found = candidates(*np.random.default_rng(1).permutation(names))
+  split_of = published.split_of('distortion', found, True)
+  assert {n for n in names if split_of(n) == 'test'} == set(names[order[:6]])
+  assert {n for n in names if split_of(n) == 'valid'} == set(valid)
+  assert {split_of(n) for n in rest} == {'train', 'valid'}
 
 
 def test_mastering_from_the_index(server, tmp_path, monkeypatch):
@@ -612,6 +645,7 @@ def test_tasks_and_sources_that_do_not_go_together(monkeypatch):
     ('mastering', {'input_dir': 'x'}, '--source=folder'),
     ('mastering', {'source': 'folder'}, '--input_dir'),
     ('all', {'source': 'folder', 'input_dir': 'x'}, 'not for all'),
+    ('mastering', {'source': 'demo', 'until': 'align'}, '--until=align'),
   ):
     with pytest.raises(dafx_prepare.app.UsageError, match=message):
       command(monkeypatch, task, **changes)
@@ -624,3 +658,25 @@ def test_all_tasks_get_a_folder_each(tmp_path, monkeypatch):
   assert [(task, out.name) for task, out, _ in done] == [
     (task, task) for task in ('distortion', 'nonspeech', 'mastering')
   ]
+
+
+def test_a_task_that_fails_does_not_end_the_others(
+  server, tmp_path, monkeypatch, capsys
+):
+  put_distortion(server, checksum='md5:' + 32 * '0')
+  prepared = []
+  real = dafx_prepare.prepare
+
+  def prepare(task, *args):
+    prepared.append(task)
+    if task != 'mastering':  # which comes last
+      real(task, *args)
+
+  monkeypatch.setattr(dafx_prepare, 'prepare', prepare)
+  with pytest.raises(
+    RuntimeError,
+    match=r'(?s)2 tasks.*distortion: .*not what was.*nonspeech: .*404',
+  ):
+    command(monkeypatch, 'all', output_dir=str(tmp_path), zenodo_url=server.url)
+  assert prepared == ['distortion', 'nonspeech', 'mastering']
+  assert capsys.readouterr().out.splitlines() == [str(tmp_path / 'mastering')]

@@ -1,6 +1,7 @@
 """Aligning pairs of files, and bringing them into the layout of training."""
 
 import pathlib
+import shutil
 import unicodedata
 
 import numpy as np
@@ -12,6 +13,7 @@ import soxr
 from dafx.training import data
 from dafx.training.data_preparation import (
   align,
+  dafx_prepare,
   files,
   nonspeech,
   pairs,
@@ -397,7 +399,7 @@ def test_a_pair_is_in_one_split_when_the_way_to_split_changes(tmp_path):
 
   def prepare_speech():
     found = pairs.find_candidates(own)
-    split_of = published.split_of('nonspeech', [c.name for c in found[0]])
+    split_of = published.split_of('nonspeech', found[0])
     pairs.prepare_from_candidates(*found, out, 16000, 1, split_of)
     return places(out)
 
@@ -450,6 +452,50 @@ def test_what_an_interrupted_write_leaves_goes(tmp_path, monkeypatch):
   write(own / 'target/c.wav', np.zeros([RATE // 2, 1]))
   prepare(own, out)
   assert places(out).keys() == set('abde')
+
+
+def test_room_for_pairs_is_asked_for_before_they_are_written(
+  tmp_path, monkeypatch
+):
+  own, out = tmp_path / 'own', tmp_path / 'out'
+  make_own(own, 'abcd', n_channels=2)
+  usage = shutil.disk_usage(tmp_path)
+  # Three pairs of 0.5 s at 16 kHz, and one that keeps rate and channels.
+  needed = 2 * 4 * (3 * 8000 + 2 * (RATE // 2))
+
+  def prepare_with(n_bytes):
+    with monkeypatch.context() as patch:
+      patch.setattr(
+        shutil, 'disk_usage', lambda _: usage._replace(free=n_bytes)
+      )
+      prepare(own, out)
+
+  with pytest.raises(OSError, match=r'4 pairs needs 0\.00 GB.*output_dir'):
+    prepare_with(needed - 1)
+  assert not places(out)
+  prepare_with(needed)
+  assert places(out).keys() == set('abcd')
+  prepare_with(0)  # there is nothing to write
+  made = sum(p.stat().st_size for p in out.rglob('*.flac'))
+  assert 0.2 * needed < made <= needed
+
+
+def test_room_for_records_is_asked_for(tmp_path, monkeypatch):
+  make_own(tmp_path / 'own', 'abc')
+  prepare(tmp_path / 'own', tmp_path)
+  usage = shutil.disk_usage(tmp_path)
+  n_bytes = 2 * 4 * 8000  # float32
+  free = [n_bytes - 1]
+  monkeypatch.setattr(
+    shutil, 'disk_usage', lambda _: usage._replace(free=free[0])
+  )
+  with pytest.raises(OSError, match='train.tfrecord needs'):
+    dafx_prepare.write_tfrecords(tmp_path)
+  assert not list(tmp_path.glob('*tfrecord*'))
+  free[0] = n_bytes
+  dafx_prepare.write_tfrecords(tmp_path)
+  size = (tmp_path / 'train.tfrecord').stat().st_size
+  assert n_bytes < size < 1.02 * n_bytes
 
 
 def test_bad_files_are_listed_and_the_good_ones_are_made(tmp_path):

@@ -21,7 +21,7 @@ import urllib.parse
 from absl import logging
 
 from dafx.training import audio_files
-from dafx.training.data_preparation import download
+from dafx.training.data_preparation import download, files
 
 INDEX_URL = 'https://multitracksearch.cambridge-mt.com/ms-mtk-search.htm'
 
@@ -205,7 +205,7 @@ def fetch_songs(songs: list[Song], folder: pathlib.Path) -> dict[str, str]:
     if not downloads.has(remote)
   ]
   n_bytes = downloads.missing_bytes(_with_sizes(missing))
-  download.check_space(folder, n_bytes, f'{len(songs)} songs')
+  files.check_space(folder, n_bytes, f'{len(songs)} songs')
   for name, pair in remotes.items():
     for remote in pair:
       try:

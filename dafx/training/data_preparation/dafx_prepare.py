@@ -91,6 +91,9 @@ def write_tfrecords(output_dir: pathlib.Path):
 
   Args:
     output_dir: Where the pairs are; gets <split>.tfrecord and tfrecords.json.
+
+  Raises:
+    OSError: No room on the disk.
   """
   from dafx.training import data, tfrecords
   from dafx.training.data_preparation import files
@@ -107,7 +110,10 @@ def write_tfrecords(output_dir: pathlib.Path):
     ]
     size = path.stat().st_size if path.exists() else None
     if size is None or state.get(split) != {'pairs': content, 'n_bytes': size}:
-      tfrecords.write_tfrecord(data.find_pairs(output_dir / split), path)
+      found = data.find_pairs(output_dir / split)
+      n_bytes = sum(8 * pair.n_samples * pair.n_channels for pair in found)
+      files.check_space(output_dir, n_bytes, path.name)
+      tfrecords.write_tfrecord(found, path)
       state[split] = {'pairs': content, 'n_bytes': path.stat().st_size}
       files.write_json(state_path, state)
 
@@ -156,7 +162,7 @@ def prepare(task: str, output_dir: pathlib.Path, download_dir: pathlib.Path):
       left_out,
       output_dir,
       *form,
-      published.split_of(task, [c.name for c in candidates]),
+      published.split_of(task, candidates, FLAGS.source == 'download'),
       is_aligned,
       FLAGS.seed,
     )
@@ -176,6 +182,12 @@ def main(argv):
     )
   if argv[1] == 'all' and FLAGS.source == 'folder':
     raise app.UsageError('--source=folder is for one task, not for all.')
+  if FLAGS.source == 'demo' and FLAGS.until != 'all':
+    raise app.UsageError(
+      f'--until={FLAGS.until} is for what is downloaded or aligned; '
+      '--source=demo is not.'
+    )
+  faults = {}
   for task in _TASKS if argv[1] == 'all' else argv[1:]:
     output_dir = pathlib.Path(FLAGS.output_dir or f'~/dafx/data/{task}')
     if FLAGS.output_dir and argv[1] == 'all':
@@ -184,8 +196,17 @@ def main(argv):
     download_dir = output_dir / 'download'
     if FLAGS.download_dir:
       download_dir = pathlib.Path(FLAGS.download_dir).expanduser() / task
-    prepare(task, output_dir, download_dir)
-    print(output_dir)
+    try:
+      prepare(task, output_dir, download_dir)
+      print(output_dir)
+    except (ValueError, KeyError, OSError, RuntimeError) as error:
+      if argv[1] != 'all':
+        raise
+      logging.error('%s: %s', task, error)
+      faults[task] = error
+  if faults:
+    texts = [f'\n  {task}: {error}' for task, error in faults.items()]
+    raise RuntimeError(f'{len(faults)} tasks failed:{"".join(texts)}')
 
 
 def console_entry_point():

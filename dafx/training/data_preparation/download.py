@@ -93,29 +93,6 @@ def find_size(url: str) -> int:
   return int(response.headers.get('Content-Length', 0))
 
 
-def check_space(folder: pathlib.Path, n_bytes: int, purpose: str):
-  """Asks for room on a disk before it is needed.
-
-  Args:
-    folder: Where; it need not exist.
-    n_bytes: How much.
-    purpose: What for, for the message.
-
-  Raises:
-    OSError: There is less.
-  """
-  there = folder.absolute()
-  while not there.exists():
-    there = there.parent
-  free = shutil.disk_usage(there).free
-  if free < n_bytes:
-    raise OSError(
-      f'{purpose} needs {n_bytes / 1e9:.2f} GB in {folder}, where '
-      f'{free / 1e9:.2f} GB are free. Free some, or choose another '
-      '--output_dir or --download_dir.'
-    )
-
-
 def _partial(path: pathlib.Path) -> pathlib.Path:
   return path.with_name(f'.{path.name}.partial')
 
@@ -291,7 +268,7 @@ def fetch_archive(
   downloads = Downloads(folder)
   missing = downloads.missing_bytes([remote])
   if missing:
-    check_space(
+    files.check_space(
       folder, missing + (_ROOM - 1) * remote.n_bytes, f'{remote.name}, unpacked'
     )
   archive = downloads.fetch(remote)
@@ -363,7 +340,7 @@ def unpack(
       path = folder / name
       if is_same and path.exists() and path.stat().st_size == size:
         continue
-      check_space(folder, size, f'{name} of {archive.name}')
+      files.check_space(folder, size, f'{name} of {archive.name}')
       path.parent.mkdir(parents=True, exist_ok=True)
       temporary = path.with_name(f'.{path.name}.partial')
       with open_member() as source, open(temporary, 'wb') as target:

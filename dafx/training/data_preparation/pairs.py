@@ -26,6 +26,7 @@ _SPLITS = ('train', 'valid', 'test')
 # So many samples in a row at full scale are clipped.
 _CLIPPED_RUN = 3
 _FULL_SCALE = 0.9999
+_BYTES_PER_SAMPLE = 4  # of what is not written as FLAC, which takes less
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,6 +279,7 @@ def prepare_from_candidates(
   Raises:
     ValueError: Not one pair for each split, or files in output_dir that other
       settings made.
+    OSError: No room on the disk.
   """
   manifest = files.Manifest(output_dir)
   settle(manifest, sample_rate, n_channels, seed)
@@ -313,13 +315,19 @@ def prepare_from_candidates(
   manifest.left_out = left_out
   manifest.drop(_stale(manifest, candidates, splits))
   manifest.save()
-  progress = train_util.Progress(len(good), label='Writing')
+  jobs = []
   for candidate in good:
     name = candidate.name
-    _write(
-      manifest, candidate, splits[name], found[name], sample_rate, n_channels
-    )
-    progress.update(name)
+    form = _form(candidate, splits[name], (sample_rate, n_channels))
+    job = manifest, candidate, splits[name], form, found[name]
+    if not _is_written(*job):
+      jobs.append(job)
+  n_bytes = sum(_expected_bytes(*job[3:]) for job in jobs)
+  files.check_space(output_dir, n_bytes, f'{len(jobs)} pairs')
+  progress = train_util.Progress(len(jobs), label='Writing')
+  for job in jobs:
+    _write(*job)
+    progress.update(job[1].name)
   progress.close()
 
 
@@ -354,55 +362,78 @@ def _stale(manifest, candidates, splits):
   return stale
 
 
-def _write(manifest, candidate, split, found, sample_rate, n_channels):
-  """Writes a pair, unless it is there and of the same files."""
+def _form(candidate, split, form):
+  """Returns rate and channels of a pair's files; test keeps the source's."""
+  if split != 'test':
+    return form
+  paths = candidate.input_path, candidate.target_path
+  infos = [audio_files.read_info(path) for path in paths]
+  return max(i.samplerate for i in infos), max(i.channels for i in infos)
+
+
+def _notes(candidate, found):
+  """Returns what is noted of a pair before it is written."""
+  return dict(
+    source=candidate.source,
+    matched_by=candidate.matched_by,
+    lag_samples=found['lag_samples'],
+    lag_sample_rate=found['sample_rate'],
+    confidence=found['confidence'],
+    polarity=found['polarity'],
+    clipped_samples=found['clipped_samples'],
+  )
+
+
+def _is_written(manifest, candidate, split, form, found):
+  """Returns whether a pair is there and of the same files.
+
+  Raises:
+    ValueError: Other files are there.
+  """
   name = candidate.name
-  if split == 'test':
-    infos = [
-      audio_files.read_info(path)
-      for path in (candidate.input_path, candidate.target_path)
-    ]
-    form = max(i.samplerate for i in infos), max(i.channels for i in infos)
-  else:
-    form = sample_rate, n_channels
+  known = manifest.pairs.get(f'{split}/{name}')
+  if known is None:
+    for side in _SIDES:
+      files.is_there(manifest.folder / split / side / name, *form)
+    return False
+  notes = _notes(candidate, found)
+  is_same = all(known.get(key) == value for key, value in notes.items())
+  return is_same and manifest.has(split, name, *form)
+
+
+def _expected_bytes(form, found):
+  """Returns what both files of a pair take at most."""
+  sample_rate, n_channels = form
+  seconds = (found['last_sample'] - found['first_sample']) / found[
+    'sample_rate'
+  ]
+  return int(2 * seconds * sample_rate * n_channels * _BYTES_PER_SAMPLE)
+
+
+def _write(manifest, candidate, split, form, found):
+  """Writes a pair, or leaves it out."""
+  name = candidate.name
   alignment = align.Alignment(
     *(found[field.name] for field in dataclasses.fields(align.Alignment))
   )
-  notes = dict(
-    source=candidate.source,
-    matched_by=candidate.matched_by,
-    lag_samples=alignment.lag_samples,
-    lag_sample_rate=found['sample_rate'],
-    confidence=alignment.confidence,
-    polarity=alignment.polarity,
-    clipped_samples=found['clipped_samples'],
-  )
-  known = manifest.pairs.get(f'{split}/{name}', {})
-  is_same = all(known.get(key) == value for key, value in notes.items())
-  if is_same and manifest.has(split, name, *form):
-    return
-  if not known:
-    for side in _SIDES:
-      files.is_there(manifest.folder / split / side / name, *form)
-  audio, target, rate = read_sides(candidate)
-  aligned = align.apply(audio, target, alignment)
-  first = max(alignment.first_sample, -round(alignment.lag_samples))
   if alignment.polarity < 0:
     logging.warning('%s: the target is upside down; it is left so.', name)
-  clipped = found['clipped_samples']
-  if any(clipped.values()):
-    logging.warning('%s: clipped samples: %s.', name, clipped)
+  if any(found['clipped_samples'].values()):
+    logging.warning('%s: clipped samples: %s.', name, found['clipped_samples'])
   try:
+    audio, target, rate = read_sides(candidate)
+    aligned = align.apply(audio, target, alignment)
+    first = max(alignment.first_sample, -round(alignment.lag_samples))
     manifest.write_pair(
       split,
       name,
       aligned,
       rate,
       form,
-      **notes,
+      **_notes(candidate, found),
       kept_samples=[first, first + len(aligned[0])],
     )
   except ValueError as error:
     manifest.left_out[name] = str(error)
-    manifest.save()
+    manifest.drop([f'{split}/{name}'])
     logging.warning('Left out: %s: %s', name, error)

@@ -13,6 +13,7 @@
 
 import pathlib
 
+import sklearn.model_selection
 from absl import logging
 
 from dafx.training.data_preparation import (
@@ -90,23 +91,45 @@ def fetch_mastering(folder: pathlib.Path, index: str):
   return candidates, {**left_out, **faults}
 
 
-def split_of(task: str, names: list[str]):
+def _split_at_random(candidates):
+  """Splits files as DeepAFx does those of distortion, by their sorted paths."""
+  ordered = sorted(candidates, key=lambda c: c.input_path.as_posix())
+  rest, test = sklearn.model_selection.train_test_split(
+    [candidate.name for candidate in ordered], test_size=0.1, random_state=0
+  )
+  _, valid = sklearn.model_selection.train_test_split(
+    rest, test_size=0.11111111111, random_state=0
+  )
+  return {
+    **dict.fromkeys(rest, 'train'),
+    **dict.fromkeys(valid, 'valid'),
+    **dict.fromkeys(test, 'test'),
+  }
+
+
+def split_of(
+  task: str, candidates: list[pairs.Candidate], is_published: bool = False
+):
   """Returns the published way to split a task.
 
   Args:
     task: Its name.
-    names: The pairs.
+    candidates: All of its pairs, good or not.
+    is_published: Whether these are the published files.
 
   Returns:
-    A function from name to split, for nonspeech by speaker; None for a tenth
-    of the files each to test and valid, as for all others, and for nonspeech
-    where names do not begin with a speaker.
+    A function from name to split: for nonspeech by speaker, for the published
+    files of distortion as DeepAFx drew them. None for a tenth of the files each
+    to test and valid, as for all others, and for nonspeech where names do not
+    begin with a speaker.
   """
+  if task == 'distortion' and is_published and len(candidates) > 2:
+    return _split_at_random(candidates).get
   if task != 'nonspeech':
     return None
   try:
-    for name in names:
-      nonspeech.split_of(name)
+    for candidate in candidates:
+      nonspeech.split_of(candidate.name)
   except ValueError as error:
     logging.warning('%s The split is by file.', error)
     return None
