@@ -636,6 +636,19 @@ def test_dag_of_synth_plugin_and_reverb_trains(gin_group):
     np.testing.assert_allclose((gradient * direction).sum(), slope, rtol=0.1)
 
 
+def test_the_mean_of_large_outputs_is_finite():
+  """Between plugins the host looks at each output, not at their mean."""
+  cross = plugin('cross', name='cross')
+  gain = plugin('gain', name='gain')
+  loud = tf.constant([[3e38, -3e38, 1e-30, 0.1]])
+  mean = cross.get_signal(loud, tf.constant([[[0.0]]]))
+  np.testing.assert_array_equal(mean, loud)
+  chain = effects.LV2Chain([cross, gain])
+  doubled = chain.get_signal(loud, tf.constant([[[0.0, 2.0]]]))
+  np.testing.assert_allclose(doubled, [[0.0, 0.0, 2e-30, 0.2]], rtol=1e-6)
+  assert gain.renderer.n_nonfinite == 2
+
+
 def test_frequencies_stay_below_half_of_the_rate():
   """Above it Calf's crossovers blow up to 1e38."""
   ranges = {'freq1': (300, 3000), 'freq2': (3000, 10000)}

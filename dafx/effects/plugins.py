@@ -547,7 +547,10 @@ class LV2Plugin(ddsp.processors.Processor):
       return np.moveaxis(signal.reshape(n_items, n_channels, n_samples), 1, -1)
     signal = renderer.render(audio, controls, hop_size)
     if signal.shape[-1] != self.n_channels_out(n_channels):
-      signal = signal.mean(axis=-1, keepdims=True)
+      # Divided first: the sum of samples near the largest float is infinite,
+      # and the host has looked at what the plugin gave already.
+      share = np.float32(1.0 / signal.shape[-1])
+      signal = (share * signal).sum(axis=-1, keepdims=True)
     return signal
 
   def control_gradient(

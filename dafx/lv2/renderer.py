@@ -239,6 +239,7 @@ class Renderer:
     noise = noise.astype(np.float32)
     controls = self.default_controls()
     out = self.run(instance, noise[np.newaxis], controls, n)[0][0]
+    out = out.astype(np.float64)  # of a plugin that blows up, the sum too
     n_fft = 2 * n
     spectrum = np.fft.rfft(out, n_fft) * np.conj(np.fft.rfft(noise, n_fft))
     correlation = np.fft.irfft(spectrum, n_fft)[: int(0.02 * self.sample_rate)]
