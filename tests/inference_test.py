@@ -663,6 +663,83 @@ def test_silence_and_files_shorter_than_a_piece(model):
     assert np.isnan(values[metric])
 
 
+@pytest.mark.parametrize('n_samples, gone', [(2000, 1), (1000, 3), (1, 3)])
+def test_a_file_shorter_than_a_frame(model, n_samples, gone):
+  audio = noise(n_samples)
+  values = evaluators.measure(model, audio, 0.5 * audio, 8000)
+  frames = ['mr_stft', 'mfcc_cosine', 'mfcc_cosine_rows'][:gone]
+  assert [k for k, v in values.items() if np.isnan(v)] == frames
+  assert values['esr'] == pytest.approx(0.25)
+  with pytest.raises(ValueError, match='NaN'):
+    evaluators.measure(model, audio, np.nan * audio, 8000)
+
+
+def test_an_evaluation_goes_on_where_it_was_interrupted(
+  model, tmp_path, monkeypatch
+):
+  own = tmp_path / 'pairs'
+  for i in range(3):
+    for side in ('input', 'target'):
+      write(own / f'test/{side}' / f'{i}.wav', noise(2000, seed=i), RATE)
+  measured, out = [], tmp_path / 'out'
+
+  def evaluate(n_calls=100, output_dir=out, **kwargs):
+    def measure(model, target, audio, *args):
+      if len(measured) == n_calls:
+        raise KeyboardInterrupt
+      measured.append(args)
+      return {'mae': metrics.mae(target, audio)}
+
+    measured.clear()
+    monkeypatch.setattr(evaluators, 'measure', measure)
+    kwargs = {'seed': 3, 'n_audio': 0, **kwargs}
+    return evaluators.evaluate(
+      model, str(own), output_dir=str(output_dir), **kwargs
+    )
+
+  fresh = evaluate(output_dir='')
+  partial = out / 'metrics.partial.jsonl'
+  with pytest.raises(KeyboardInterrupt):
+    evaluate(n_calls=9)  # in the third file, of four systems each
+  assert len(partial.read_text().splitlines()) == 2
+  with open(partial, 'a') as file:
+    file.write('["cut sho')
+  assert evaluate() == fresh and len(measured) == 4
+  assert len(json.loads((out / 'metrics.json').read_text())) == 12
+  assert not partial.exists()
+  assert evaluate() == fresh and len(measured) == 12  # all anew
+
+  # What is another model, another question or another file is measured anew.
+  bias = model.heads['gain_controls'].bias
+
+  def interrupt():
+    with pytest.raises(KeyboardInterrupt):
+      evaluate(n_calls=9)
+
+  interrupt()
+  bias.assign_add([0.5])
+  try:
+    assert evaluate() != fresh and len(measured) == 12
+  finally:
+    bias.assign_sub([0.5])
+  interrupt()
+  assert len(evaluate(with_baselines=False)) == len(measured) == 6
+  interrupt()
+  write(own / 'test/target/0.wav', noise(2000, seed=7), RATE)
+  evaluate()
+  assert len(measured) == 8
+
+
+def test_a_file_that_cannot_be_evaluated_is_named(model, pairs, tmp_path):
+  own = tmp_path / 'pairs'
+  shutil.copytree(pairs, own)
+  write(own / 'test/input/1.wav', np.full([22050, 2], np.nan), 22050)
+  out = tmp_path / 'out'
+  with pytest.raises(ValueError, match=r'input/1\.wav: audio holds values'):
+    evaluators.evaluate(model, str(own), output_dir=str(out))
+  assert len((out / 'metrics.partial.jsonl').read_text().splitlines()) == 1
+
+
 def test_loss_of_a_long_file_is_the_mean_over_pieces(model, monkeypatch):
   audio = noise(RATE)
   whole = evaluators.model_loss(model, 0 * audio, audio, RATE)
@@ -683,6 +760,39 @@ def test_pesq_is_high_for_speech_that_is_as_it_was():
   ]
   assert scores[0] == pytest.approx(4.644, abs=0.01)
   assert scores[1] < 3.0
+
+
+def test_pesq_of_long_speech_is_the_mean_over_pieces():
+  """More utterances than the package has room for, which ended the process."""
+  import pesq
+
+  rng = np.random.default_rng(0)
+  burst = [np.zeros(3200), 0.1 * rng.standard_normal(3600)]
+  target = np.concatenate(burst * 60)  # 25.5 s
+  noisy = target + 0.01 * rng.standard_normal(len(target))
+  by_hand = [
+    pesq.pesq(16000, target[start:stop], noisy[start:stop], 'wb')
+    for start, stop in ((0, 160000), (160000, 320000), (320000, len(target)))
+  ]
+  expected = np.average(by_hand, weights=[10, 10, 5.5])
+  assert metrics.pesq(target, noisy, 16000) == pytest.approx(expected)
+  # Without its first piece, where the target is silent.
+  target[:160000] = 0
+  expected = np.average(by_hand[1:], weights=[10, 5.5])
+  assert metrics.pesq(target, noisy, 16000) == pytest.approx(expected)
+
+
+def test_pesq_of_silence():
+  from dafx.training.data_preparation import speech
+
+  phrase = speech.say_phrase(speech.voice_of('f1'), np.random.default_rng(0))
+  silence = np.zeros_like(phrase)
+  assert metrics.pesq(phrase, silence, speech.SAMPLE_RATE) == 1.0
+  assert metrics.pesq(phrase, 1e-30 * phrase, speech.SAMPLE_RATE) == 1.0
+  for target in (silence, phrase):  # no speech; less than a quarter second
+    values = target[:3000], phrase[:3000]
+    assert np.isnan(metrics.pesq(*values, speech.SAMPLE_RATE))
+  assert np.isnan(metrics.pesq(silence, silence, speech.SAMPLE_RATE))
 
 
 def test_without_the_package_pesq_says_how_to_get_it(model, pairs, monkeypatch):

@@ -15,7 +15,7 @@ LEVELS = (
   ('colab',),
 )
 TRAINING_LEVELS = (
-  ('audio_files', 'band_powers'),
+  ('audio_files', 'band_powers', 'ledger'),
   ('chunks',),
   (
     'plotting',

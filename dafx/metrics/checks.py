@@ -52,6 +52,15 @@ def check_length(signal, min_samples, metric):
     )
 
 
+def pieces(n_samples, size):
+  """Returns (start, stop) of pieces of `size` samples; the last takes the rest.
+
+  The last is as long as half to one and a half of the others, or is all.
+  """
+  starts = range(0, max(1, n_samples - size // 2), size)
+  return list(zip(starts, [*starts[1:], n_samples]))
+
+
 def channels_first(signal):
   """[n_samples] or [n_samples, n_channels] -> [n_channels, n_samples]."""
   return np.atleast_2d(signal.T)

@@ -13,17 +13,23 @@ import numpy as np
 from absl import logging
 
 from dafx import metrics
+from dafx.metrics import checks
 from dafx.training import (
   audio_files,
   data,
   inference,
   labels,
+  ledger,
   plotting,
   train_util,
 )
 
 # Losses of long files are means over pieces, which bounds their memory.
 _LOSS_PIECE_S = 10.0
+# Of a processor, what its controls do.
+_SAYS_WHAT_IT_IS = ('name', 'uri', 'symbols', 'low', 'high', 'is_log')
+# Rows as they come, until all are there.
+_LEDGER = 'metrics.partial.jsonl'
 
 
 def write_table(rows: list[Mapping], folder: str | os.PathLike, name: str):
@@ -63,11 +69,8 @@ def model_loss(model, target, audio, sample_rate: int) -> float:
     for x in (target, audio)
   )
   size = int(_LOSS_PIECE_S * model.sample_rate)
-  starts = range(0, max(1, len(target) - size // 2), size)
   values, weights = [], []
-  for start in starts:
-    # What is left over is part of the last piece.
-    stop = len(target) if start == starts[-1] else start + size
+  for start, stop in checks.pieces(len(target), size):
     pair = target[np.newaxis, start:stop], audio[np.newaxis, start:stop]
     losses = [loss.get_losses_dict(*pair) for loss in model.loss_objs]
     values.append(sum(float(v) for d in losses for v in d.values()))
@@ -128,26 +131,38 @@ def measure(
   Returns:
     Those of `metrics.evaluate`; 'mfcc_cosine_rows', as DeepAFx computes it;
     'rms_difference_db' and 'crest_difference_db', both absolute; 'esr'; 'loss',
-    the model's own. NaN where silence has no value.
+    the model's own. NaN where silence, or less than a frame, has no value.
+
+  Raises:
+    ValueError: Audio of another shape, or that is not finite.
   """
-  values = metrics.evaluate(target, audio, sample_rate)
-  values['mfcc_cosine_rows'] = metrics.mfcc_cosine(
-    target, audio, sample_rate, over='rows'
-  )
+  checks.check_pair(target, audio)
 
   def difference(metric):
-    try:
-      value = abs(metric(target) - metric(audio))
-    except ValueError:  # silence
-      return math.nan
-    return value if math.isfinite(value) else math.nan
+    return lambda: abs(metric(target) - metric(audio))
 
-  values['rms_difference_db'] = difference(metrics.rms_db)
-  values['crest_difference_db'] = difference(metrics.crest_factor_db)
-  values['esr'] = metrics.esr(target, audio) if np.any(target) else math.nan
-  values['loss'] = model_loss(model, target, audio, sample_rate)
+  pair, rated = (target, audio), (target, audio, sample_rate)
+  wanted = {
+    'mr_stft': lambda: metrics.mr_stft(*pair),
+    'mae': lambda: metrics.mae(*pair),
+    'mfcc_cosine': lambda: metrics.mfcc_cosine(*rated),
+    'loudness_difference': lambda: metrics.loudness_difference(*rated),
+    'mfcc_cosine_rows': lambda: metrics.mfcc_cosine(*rated, over='rows'),
+    'rms_difference_db': difference(metrics.rms_db),
+    'crest_difference_db': difference(metrics.crest_factor_db),
+    'esr': lambda: metrics.esr(*pair),
+    'loss': lambda: model_loss(model, *rated),
+  }
   if with_pesq:
-    values['pesq'] = metrics.pesq(target, audio, sample_rate)
+    wanted['pesq'] = lambda: metrics.pesq(*rated)
+  values = {}
+  for name, metric in wanted.items():
+    try:
+      value = metric()
+    except ValueError as error:  # silence, or shorter than a frame
+      logging.info('No %s: %s', name, error)
+      value = math.nan
+    values[name] = value if math.isfinite(value) else math.nan
   return values
 
 
@@ -255,7 +270,9 @@ def evaluate(
     output_dir: Gets metrics.json and metrics.csv with a row for each file and
       system, summary.json and summary.csv (see `summarize`), and below `audio`
       the first files as input, target and output, with the automation as it was
-      rendered and as the network gave it; '' writes nothing.
+      rendered and as the network gave it; '' writes nothing. An evaluation
+      that was interrupted goes on behind the files that it has measured, if
+      the model, what is asked for and the files are as they were.
     n_audio: Number of files to write the audio of.
     with_metrics: Whether to compare; otherwise only the audio is written.
     with_baselines: Whether to measure the plugins at their default and at
@@ -273,7 +290,8 @@ def evaluate(
 
   Raises:
     FileNotFoundError: No such folder, or no pairs in it.
-    ValueError: Pairs that do not fit together.
+    ValueError: Pairs that do not fit together, or a file that cannot be
+      processed; the message begins with its name.
     ImportError: The package pesq is not installed.
   """
   if with_pesq:
@@ -281,38 +299,35 @@ def evaluate(
   pairs = data.find_pairs(pathlib.Path(path).expanduser() / split)
   if not with_metrics:
     pairs = pairs[:n_audio]
+  settings = dict(settings or {})
+  known = None
+  if output_dir and with_metrics:
+    key = _fingerprint(model, settings, with_baselines, with_pesq, seed)
+    known = ledger.Ledger(pathlib.Path(output_dir) / _LEDGER, key)
+    if len(known):
+      logging.info('Going on after %d files that were measured.', len(known))
   rows = []
   progress = train_util.Progress(len(pairs), label='Evaluating')
   for position, pair in enumerate(pairs):
-    source, rate = audio_files.read(pair.input_path, dtype='float64')
-    target, _ = audio_files.read(pair.target_path, dtype='float64')
-    source = inference.prepare(model, source, rate)
-    if model.preprocessor is not None:
-      target = model.preprocessor.process_target(target, rate)
-    result = inference.process_audio(model, source, rate)
-    if with_metrics:
-      systems = {'untreated': source}
-      tried = dict(settings or {})
+    base = None
+    if output_dir and position < n_audio:
+      base = pathlib.Path(output_dir) / 'audio' / pair.name
+    noted = known and known.get(_note_name(position, pair, base))
+    if not noted:
+      tried = dict(settings)
       if with_baselines:
         tried = {
           'default setting': _default_setting(model),
           **tried,
           'random setting': _random_setting(model, [seed, position]),
         }
-      for name, setting in tried.items():
-        systems[name] = inference.process_audio(
-          model, source, rate, setting
-        ).audio
-      systems['dafx'] = result.audio
-      for name, audio in systems.items():
-        row = {'name': pair.name, 'system': name}
-        row.update(measure(model, target, audio, rate, with_pesq))
-        row.update(event_changes(source, audio, pair.events))
-        rows.append(_without_nan(row))
-    if output_dir and position < n_audio:
-      base = pathlib.Path(output_dir) / 'audio' / pair.name
-      versions = {'input': source, 'target': target, 'output': result.audio}
-      _write_audio(model, base, versions, result, rate)
+      with audio_files.named(pair.input_path):
+        noted = _evaluate_pair(
+          model, pair, tried, base, with_metrics, with_pesq
+        )
+      if known is not None:
+        known.add(_note_name(position, pair, base), noted)
+    rows += noted
     progress.update(pair.name)
   progress.close()
   if with_metrics:
@@ -324,9 +339,63 @@ def evaluate(
           split,
           *(entry[k] for k in ('system', 'metric', 'mean', 'low', 'high')),
         )
+    columns = dict.fromkeys(key for row in rows for key in row)
+    rows = [{key: row.get(key) for key in columns} for row in rows]
     if output_dir:
-      columns = dict.fromkeys(key for row in rows for key in row)
-      rows = [{key: row.get(key) for key in columns} for row in rows]
       write_table(rows, output_dir, 'metrics')
       write_table(table, output_dir, 'summary')
+      known.remove()
+  return rows
+
+
+def _fingerprint(model, settings, *options):
+  """Names all that rows depend on but for the files."""
+  plugins = [
+    [np.asarray(getattr(p, key, '')).tolist() for key in _SAYS_WHAT_IT_IS]
+    for p in model.driven.values()
+  ]
+  values = [
+    (name, key, np.asarray(value, np.float32).tolist())
+    for name, setting in settings.items()
+    for key, value in setting.items()
+  ]
+  weights = (variable.numpy().tobytes() for variable in model.variables)
+  return ledger.fingerprint(
+    model.n_plugins, plugins, values, gin.config_str(), *options, *weights
+  )
+
+
+def _note_name(position, pair, base):
+  """Names a pair and what is made of it, as its files are now."""
+  files = [pair.input_path.stat(), pair.target_path.stat()]
+  times = [(file.st_size, file.st_mtime_ns) for file in files]
+  return repr((position, pair.name, times, pair.events, base and str(base)))
+
+
+def _evaluate_pair(model, pair, tried, base, with_metrics, with_pesq):
+  """Returns the rows of a pair; writes its sound below `base`, if given."""
+  source, rate = audio_files.read(pair.input_path, dtype='float64')
+  target, _ = audio_files.read(pair.target_path, dtype='float64')
+  source = inference.prepare(model, source, rate)
+  if model.preprocessor is not None:
+    target = model.preprocessor.process_target(target, rate)
+  result = inference.process_audio(model, source, rate)
+  if base is not None:
+    versions = {'input': source, 'target': target, 'output': result.audio}
+    _write_audio(model, base, versions, result, rate)
+  if not with_metrics:
+    return []
+
+  def systems():
+    yield 'untreated', source
+    for name, setting in tried.items():
+      yield name, inference.process_audio(model, source, rate, setting).audio
+    yield 'dafx', result.audio
+
+  rows = []
+  for name, audio in systems():
+    row = {'name': pair.name, 'system': name}
+    row.update(measure(model, target, audio, rate, with_pesq))
+    row.update(event_changes(source, audio, pair.events))
+    rows.append(_without_nan(row))
   return rows
