@@ -27,8 +27,25 @@ def test_input_is_brought_to_a_loudness_and_the_target_is_not():
   prepare = preprocessing.Preprocessor(input_lufs=-25.0)
   audio = 0.01 * noise(n_channels=2)
   out = prepare.process_input(audio, RATE)
-  assert abs(metrics.loudness_lufs(out, RATE) + 25.0) < 0.01
+  mix = out.mean(axis=1, keepdims=True)
+  assert abs(metrics.loudness_lufs(mix, RATE) + 25.0) < 0.01
   np.testing.assert_allclose(prepare.process_target(audio, RATE), audio, 1e-6)
+
+
+@pytest.mark.parametrize('high_pass_hz', [None, 100])
+def test_channels_get_the_gain_of_their_mono_mix(high_pass_hz):
+  # Training hears mono files, use the stereo ones.
+  prepare = preprocessing.Preprocessor(-25.0, high_pass_hz)
+  mono = 0.05 * noise()
+  gain = prepare.input_gain(mono, RATE)
+  dual = np.repeat(mono, 2, axis=1)
+  apart = mono + 0.03 * noise(seed=1) * [1, -1]
+  for audio in (dual, apart):
+    np.testing.assert_allclose(prepare.input_gain(audio, RATE), gain)
+    source = prepare.process_source(chunks.from_array(audio, RATE))
+    out = np.concatenate(list(source.blocks())).mean(axis=1, keepdims=True)
+    expected = prepare.process_input(mono, RATE)
+    np.testing.assert_allclose(out, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize('n_samples', [100, 4000, RATE])

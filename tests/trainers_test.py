@@ -1,6 +1,8 @@
 """Training: repeatable to the bit, resumed as if never interrupted."""
 
+import csv
 import hashlib
+import json
 import math
 import os
 import pathlib
@@ -122,6 +124,23 @@ def hashes(folder):
   }
 
 
+def column(folder, name):
+  """Returns a column of history.csv."""
+  with open(folder / 'history.csv', newline='') as file:
+    return [float(row[name]) for row in csv.DictReader(file)]
+
+
+def test_history_of_steps_that_were_lost_is_replaced(tmp_path):
+  for step, more in ((2, {}), (4, {}), (6, {}), (4, {'new': 7.0})):
+    summaries.append_history(
+      tmp_path, {'step': step, 'loss': 0.1 * step, **more}
+    )
+  assert column(tmp_path, 'step') == [2, 4]
+  assert column(tmp_path, 'loss') == [0.2, 0.4]
+  assert (tmp_path / 'history.csv').read_text().splitlines()[1] == '2,0.2,'
+  assert [p.name for p in tmp_path.iterdir()] == ['history.csv']
+
+
 def at_step(monkeypatch, step, action):
   """Has `action` called while the given step is under way."""
   original = train_util.Progress.update
@@ -229,6 +248,10 @@ def test_a_run_goes_on_after_ctrl_c_as_if_there_had_been_none(
     assert history[name] == expected[name][step:]
   n_before = step // 2
   assert history['valid_total_loss'] == expected['valid_total_loss'][n_before:]
+  # What lies in the folder is of the whole run.
+  for ours, theirs in (('step', 'valid_step'), ('valid_total_loss',) * 2):
+    assert column(tmp_path, ours) == expected[theirs]
+  assert column(tmp_path, 'total_loss') == expected['total_loss'][1::2]
   assert_same_state(second, whole)
   if schedule == 'plateau':
     assert second.learning_rate <= 1.5  # the plateau was seen
@@ -425,7 +448,9 @@ def test_a_stage_ends_when_validation_gets_no_better(folder):
 
 
 # ------------------------------------------- Learning rate, early stopping ----
-def test_it_is_told_how_long_steps_waited_for_data(folder, monkeypatch):
+def test_it_is_told_of_what_size_the_model_is_and_how_long_steps_waited(
+  folder, monkeypatch
+):
   made, said = [], []
 
   class Noted(data.TimedIterator):
@@ -439,6 +464,11 @@ def test_it_is_told_how_long_steps_waited_for_data(folder, monkeypatch):
   )
   train(make_trainer(), folder, 4)
   assert made[0].n_items == 3  # all but the first, which is traced
+  # Convolutions of 8 and 4 bands to 4, twice 4 mixed to 4; heads on 8 + 4.
+  n_encoder = (3 * 8 * 4 + 4) + (3 * 4 * 4 + 4) + (8 * 4 + 4)
+  n_model = n_encoder + 2 * (12 + 1)
+  assert f'The encoder has {n_encoder} trainable parameters.' in said
+  assert f'The model has {n_model} trainable parameters.' in said
   (line,) = [text for text in said if 'waited' in text]
   assert re.fullmatch(r'Steps waited \d+\.\d % of the time for data\.', line)
 
@@ -458,6 +488,28 @@ def test_plateau_lowers_the_rate_down_to_the_least(folder):
   expected = [1e-9, 1e-9, 1e-10, 1e-10, 1e-10, 5e-11, 5e-11, 5e-11]
   np.testing.assert_allclose(rates, expected, rtol=1e-5)
   assert trainer.monitor.best == 2.0
+
+
+def test_plateaus_are_those_of_keras_with_the_cooldown_of_deepafx():
+  # Its callback ends a cooldown of 1 as the next epoch begins: no epoch is
+  # left out.
+  model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+  model.compile(tf.keras.optimizers.Adam(1.0))
+  callback = tf.keras.callbacks.ReduceLROnPlateau(
+    'val_loss', 0.2, patience=3, cooldown=1, min_delta=0, min_lr=0
+  )
+  callback.set_model(model)
+  callback.on_train_begin()
+  ours, rate = trainers.Monitor(plateau_patience=3), 1.0
+  losses_seen = np.random.default_rng(0).uniform(0, 1, 60).astype(np.float32)
+  rates = []
+  for epoch, loss in enumerate(losses_seen):
+    callback.on_epoch_end(epoch, {'val_loss': loss})
+    ours.update(loss)
+    rate *= 0.2 if ours.lower_rate() else 1.0
+    rates.append(rate)
+    np.testing.assert_allclose(rate, float(model.optimizer.lr), rtol=1e-5)
+  assert len(set(rates)) > 10
 
 
 def test_two_ways_to_change_the_rate_are_one_too_many():
@@ -505,7 +557,54 @@ def test_large_gradients_are_scaled_to_the_norm_allowed(folder):
   )
 
 
+def test_gradients_are_taken_as_they_are_where_no_norm_is_given(folder):
+  batch = next(iter(provider(folder).get_batch(2)))
+  moments = []
+  for norm in (None, 1e6):
+    trainer = make_trainer(grad_clip_norm=norm)
+    trainer.build(batch)
+    reported = float(trainer.train_step(batch)['gradient_norm'])
+    first = [v for v in trainer.optimizer.variables if v.name.startswith('m/')]
+    moments.append([v.numpy() for v in first])
+    np.testing.assert_allclose(
+      0.1 * reported, float(tf.linalg.global_norm(first)), rtol=1e-4
+    )
+  for ours, theirs in zip(*moments, strict=True):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-9)
+
+
 # ----------------------------------------------------------- Checkpoints ----
+def tags_in(folder):
+  """Returns the steps of what TensorBoard shows, by writer and tag."""
+  tags = {}
+  for path in (folder / 'summaries').iterdir():
+    (events,) = path.iterdir()
+    for event in tf.compat.v1.train.summary_iterator(str(events)):
+      for value in event.summary.value:
+        tags.setdefault(f'{path.name}:{value.tag}', []).append(event.step)
+  return tags
+
+
+def test_figures_of_a_chain_are_written(tmp_path, folder):
+  members = [
+    effects.LV2Plugin(f'urn:dafx-test:{kind}', name=kind, warm_up=0)
+    for kind in ('gain', 'onepole')
+  ]
+  chain = effects.LV2Chain(members, log_gradients=True, name='both')
+  keys = ['audio', 'gain_controls', 'onepole_controls']
+  model = models.ControlModel(
+    make_model().encoder,
+    ddsp.processors.ProcessorGroup(dag=[(chain, keys)]),
+    [losses.TimeDomainLoss()],
+    RATE,
+  )
+  trainer = make_trainer(model=model)
+  train(trainer, folder, 2, tmp_path, steps_per_summary=1)
+  tags = tags_in(tmp_path)
+  for figure in ('norm/gain/amount', 'norm/onepole/amount', 'n_renders'):
+    assert tags[f'train:gradients/both/{figure}'] == [1, 2]
+
+
 def test_what_lies_in_the_folder(tmp_path, folder):
   trainer = make_trainer(checkpoints_to_keep=2)
   for processor in trainer.model.driven.values():
@@ -526,12 +625,11 @@ def test_what_lies_in_the_folder(tmp_path, folder):
   newest = tf.train.latest_checkpoint(str(tmp_path / 'best'))
   assert pathlib.Path(newest).name == f'ckpt-{best_step}'
   assert (tmp_path / 'operative_config-0.gin').exists()
-  tags = {}
-  for name in ('train', 'valid'):
-    (events,) = (tmp_path / 'summaries' / name).iterdir()
-    for event in tf.compat.v1.train.summary_iterator(str(events)):
-      for value in event.summary.value:
-        tags.setdefault(f'{name}:{value.tag}', []).append(event.step)
+  for name in ('total_loss', 'gradient_norm'):
+    assert column(tmp_path, name) == [history[name][3], history[name][6]]
+  assert column(tmp_path, 'valid_total_loss') == history['valid_total_loss']
+  np.testing.assert_allclose(column(tmp_path, 'learning_rate'), 1e-2)
+  tags = tags_in(tmp_path)
   assert tags['train:losses/total_loss'] == [3, 6]
   assert tags['train:learning_rate'] == [3, 6]
   assert tags['train:gradients/gain/norm/amount'] == [3, 6]
@@ -563,6 +661,63 @@ def test_another_models_folder_is_left_alone(tmp_path, folder, other):
   with pytest.raises(ValueError, match=r'another model.*--save_dir'):
     train(trainer, folder, 4, tmp_path)
   assert hashes(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+  'other, said',
+  [
+    (
+      dict(ranges={'amount': (0.5, 2.0)}),
+      r'gain/amount: from 0 to 4; now from 0\.5 to 2',
+    ),
+    (dict(scales={'amount': 'log'}, ranges={'amount': (1, 4)}), 'logarithmic'),
+  ],
+)
+def test_controls_that_mean_something_else_are_of_another_model(
+  tmp_path, folder, other, said
+):
+  def model(**kwargs):
+    own = make_model(kinds=('onepole',))
+    gain = effects.LV2Plugin(
+      'urn:dafx-test:gain', name='gain', warm_up=0, **kwargs
+    )
+    dag = [
+      (own.driven['onepole_controls'], ['audio', 'onepole_controls']),
+      (gain, ['onepole/signal', 'gain_controls']),
+    ]
+    return models.ControlModel(
+      own.encoder, ddsp.processors.ProcessorGroup(dag=dag), own.loss_objs, RATE
+    )
+
+  built(folder, model=model()).save(tmp_path)
+  assert built(folder, model=model(), seed=9).restore(tmp_path)
+  before = hashes(tmp_path)
+  with pytest.raises(ValueError, match=said + r'.*--save_dir'):
+    built(folder, model=model(**other)).restore(tmp_path)
+  assert hashes(tmp_path) == before
+
+
+def test_a_checkpoint_says_what_the_controls_are():
+  uri = 'http://calf.sourceforge.net/plugins/MultibandCompressor'
+  calf = effects.LV2Plugin(
+    uri,
+    ['freq0', 'knee0'],
+    {'attack0': 0.01},
+    {'freq0': (10, 400)},
+    name='calf',
+  )
+  model = models.ControlModel(
+    make_model().encoder,
+    ddsp.processors.ProcessorGroup(dag=[(calf, ['audio', 'calf_controls'])]),
+    [losses.TimeDomainLoss()],
+    RATE,
+  )
+  assert json.loads(make_trainer(model=model).description.numpy()) == {
+    'calf': uri,
+    'calf/freq0': 'from 10 to 400, logarithmic',
+    'calf/knee0': 'from 1 to 8',
+    'calf/attack0': 'fixed at 0.01',
+  }
 
 
 def test_restore_dir_starts_from_a_trained_model(tmp_path, folder):

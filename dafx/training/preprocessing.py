@@ -79,8 +79,9 @@ class Preprocessor:
   the same as the file does in evaluation.
 
   Args:
-    input_lufs: Loudness that the input is brought to (mastering: -25); None
-      leaves it. The target keeps its own: it is what is to be reached.
+    input_lufs: Loudness that the input's mono mix is brought to (mastering:
+      -25); None leaves it. The target keeps its own: it is what is to be
+      reached.
     high_pass_hz: Cutoff of a zero-phase high-pass of input and target
       (nonspeech: 100); None for none.
     high_pass_order: Its order in one direction.
@@ -105,17 +106,21 @@ class Preprocessor:
   def input_gain(self, audio: np.ndarray, sample_rate: int) -> float:
     """Returns what the input is multiplied by.
 
+    The loudness is that of the mono mix, which is what an encoder hears: the
+    powers of two channels add up (ITU-R BS.1770), so that one sound on both
+    would be 3 dB louder than on one, and so softer than in mono training.
+
     Args:
       audio: All of it, [n_samples, n_channels].
       sample_rate: In Hz.
 
     Returns:
-      A factor; 1 for silence.
+      A factor; 1 for a mix that is silent.
     """
     if self.input_lufs is None:
       return 1.0
-    filtered = self._filtered(audio, sample_rate)
-    return self._gain(metrics.loudness_lufs(filtered, sample_rate))
+    mix = self._filtered(audio, sample_rate).mean(axis=1, keepdims=True)
+    return self._gain(metrics.loudness_lufs(mix, sample_rate))
 
   def _gain(self, lufs):
     if lufs <= metrics.SILENCE_LUFS:
@@ -174,9 +179,9 @@ class Preprocessor:
 
     gain = 1.0
     if self.input_lufs is not None:
-      meter = metrics.LoudnessMeter(rate, source.n_channels)
+      meter = metrics.LoudnessMeter(rate, n_channels=1)
       for block in filtered():
-        meter.add(block)
+        meter.add(block.mean(axis=1, keepdims=True))
       gain = self._gain(meter.lufs())
 
     def blocks():

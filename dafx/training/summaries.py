@@ -1,10 +1,12 @@
 """What a training run writes for TensorBoard."""
 
+import csv
 import pathlib
 
 import numpy as np
 import tensorflow as tf
 
+from dafx import processors
 from dafx.training import block_plots, plotting
 
 
@@ -24,10 +26,37 @@ def write_steps(writer, trainer, losses, seconds_per_step, wait_fraction):
     tf.summary.scalar('seconds_per_step', seconds_per_step)
     tf.summary.scalar('data_wait_fraction', wait_fraction)
     tf.summary.scalar('learning_rate', trainer.learning_rate)
-    for processor in getattr(trainer.model, 'running', ()):
+    # A chain of plugins has figures, and its members have none.
+    for processor in processors.nodes(trainer.model.processor_group).values():
       # Empty unless the processor has log_gradients.
       for name, value in getattr(processor, 'gradient_stats', {}).items():
         tf.summary.scalar(f'gradients/{processor.name}/{name}', value)
+
+
+def append_history(folder, row):
+  """Adds a validation to history.csv, which is written whole or not at all.
+
+  What is there of this step and later ones is of a run that was interrupted
+  after its last checkpoint, and is replaced.
+
+  Args:
+    folder: Where the run is saved.
+    row: Values by column; one is 'step'.
+  """
+  path = pathlib.Path(folder) / 'history.csv'
+  rows = []
+  if path.exists():
+    with open(path, newline='', encoding='utf-8') as file:
+      rows = [r for r in csv.DictReader(file) if int(r['step']) < row['step']]
+  rows.append(row)
+  temporary = path.with_suffix('.partial')
+  with open(temporary, 'w', newline='', encoding='utf-8') as file:
+    writer = csv.DictWriter(
+      file, list(dict.fromkeys(k for r in rows for k in r))
+    )
+    writer.writeheader()
+    writer.writerows(rows)
+  temporary.replace(path)
 
 
 def write_examples(writer, trainer, batch, losses, folder, n_examples=2):

@@ -81,6 +81,12 @@ class Run:
       return
     losses = self.trainer.validate(self.valid_batches)
     self._note('valid_', losses)
+    if self.folder is not None:
+      row = {name: values[-1] for name, values in self.history.items()}
+      del row['valid_step']
+      row['learning_rate'] = self.trainer.learning_rate
+      row['stage'] = self.trainer.stage
+      summaries.append_history(self.folder, row)
     is_best = self.trainer.end_validation(losses['total_loss'])
     logging.info(
       'Step %d: validation loss %.4f%s',

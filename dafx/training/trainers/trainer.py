@@ -43,6 +43,7 @@ class Trainer:
       nothing, as half a cosine; None keeps it. A step is one update, but for
       `tbptt_samples`.
     grad_clip_norm: Largest global norm of a gradient; larger ones are scaled.
+      None takes them as they are.
     weight_decay: Share of the learning rate by which weights shrink in each
       update (Loshchilov and Hutter, 2019); None for none.
     rate_multipliers: Factor on the learning rate by node of the model's graph,
@@ -64,7 +65,7 @@ class Trainer:
     model: tf.keras.Model,
     learning_rate: float = 1e-3,
     decay_steps: int | None = None,
-    grad_clip_norm: float = 3.0,
+    grad_clip_norm: float | None = 3.0,
     weight_decay: float | None = None,
     rate_multipliers: Mapping[str, float] | None = None,
     tbptt_samples: int | None = None,
@@ -241,9 +242,12 @@ class Trainer:
     gradients = tape.gradient(losses['total_loss'], variables)
     # The heads of plugins that do not run have none.
     pairs = [(g, v) for g, v in zip(gradients, variables) if g is not None]
-    gradients, norm = tf.clip_by_global_norm(
-      [gradient for gradient, _ in pairs], self.grad_clip_norm
-    )
+    gradients = [gradient for gradient, _ in pairs]
+    norm = tf.linalg.global_norm(gradients)
+    if self.grad_clip_norm is not None:
+      gradients, _ = tf.clip_by_global_norm(
+        gradients, self.grad_clip_norm, use_norm=norm
+      )
     # Adam is deaf to the size of a gradient: what is scaled is the update.
     scaled = [
       (factor, variable, tf.identity(variable))
@@ -318,8 +322,8 @@ class Trainer:
       Whether there was one.
 
     Raises:
-      ValueError: It is of another model, or all are damaged; nothing was
-        written.
+      ValueError: It is of another model, or of one whose controls had other
+        ranges, scales or fixed values; or all are damaged. Nothing was written.
     """
     intact = checkpoints.newest_intact(folder)
     if intact is None:
@@ -342,17 +346,50 @@ class Trainer:
   def _check_description(self, path):
     reader = tf.train.load_checkpoint(path)
     key = 'description/.ATTRIBUTES/VARIABLE_VALUE'
-    saved = reader.get_tensor(key) if reader.has_tensor(key) else b'not said'
+    saved = reader.get_tensor(key) if reader.has_tensor(key) else b'{}'
     saved, ours = saved.decode(), self.description.numpy().decode()
     if saved != ours:
-      raise ValueError(f'its plugins are {saved}; those set up are {ours}')
+      raise ValueError(_difference(json.loads(saved), json.loads(ours)))
 
 
 def _describe(model) -> str:
-  """Says which plugins and controls a model's variables belong to."""
-  plugins = {
-    p.name: {'uri': p.uri, 'trainable': list(p.symbols)}
-    for p in getattr(model, 'driven', {}).values()
-    if hasattr(p, 'uri')
+  """Says what a model's heads drive and what their values mean, as JSON."""
+  driven = getattr(model, 'driven', {}).values()
+  lines = {}
+  for processor in driven:
+    if not hasattr(processor, 'uri'):
+      continue
+    lines[processor.name] = processor.uri
+    for symbol, meaning in _meanings(processor).items():
+      lines[f'{processor.name}/{symbol}'] = meaning
+  return json.dumps(lines)
+
+
+def _meanings(processor) -> dict[str, str]:
+  """Says what a plugin's trained and fixed controls stand for, by symbol."""
+  choices = getattr(processor, 'choices', {})  # of a DiscreteLV2Plugin
+  plugin = processor.variants[0] if choices else processor
+  plugin = getattr(plugin, 'processor', plugin)  # of a ProxyLV2Plugin
+  rows = zip(plugin.symbols, plugin.low, plugin.high, plugin.is_log)
+  meanings = {
+    symbol: f'from {low:.6g} to {high:.6g}' + (', logarithmic' * bool(is_log))
+    for symbol, low, high, is_log in rows
   }
-  return json.dumps(plugins)
+  for symbol, values in choices.items():
+    meanings[symbol] = 'one of ' + ', '.join(f'{v:.6g}' for v in values)
+  for symbol, value in plugin.renderer.fixed.items():
+    meanings.setdefault(symbol, f'fixed at {value:.6g}')
+  return meanings
+
+
+def _difference(saved: dict[str, str], ours: dict[str, str]) -> str:
+  """Says in which of their lines two descriptions differ."""
+  keys = [k for k in {**saved, **ours} if saved.get(k) != ours.get(k)]
+  if not keys:
+    return f'its controls are in another order: {", ".join(saved)}'
+  parts = [
+    f'{key}: {saved.get(key, "not there")}; now {ours.get(key, "not there")}'
+    for key in keys[:3]
+  ]
+  more = f'; and {len(keys) - 3} more' if len(keys) > 3 else ''
+  return '. '.join(parts) + more
