@@ -14,7 +14,14 @@ import dafx.training.inference
 import dafx.training.models
 import dafx.training.trainers
 from dafx import metrics
-from dafx.training import inference, models, train_util, trainers
+from dafx.training import (
+  data,
+  inference,
+  models,
+  tfrecords,
+  train_util,
+  trainers,
+)
 
 ROOT = pathlib.Path(__file__).parents[1] / 'gin'
 FILES = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob('*.gin'))
@@ -223,6 +230,31 @@ def test_other_plugins_do_something_at_all_their_controls(file, node, source):
     if np.abs(out - reference).max() < 1e-6:
       dead.append(symbol)
   assert not dead
+
+
+@pytest.mark.parametrize('task', ['nonspeech', 'mastering_demo'])
+def test_records_give_a_task_what_its_files_give(task, noise_pairs):
+  for split in ('train', 'valid'):
+    found = data.find_pairs(noise_pairs / split)
+    tfrecords.write_tfrecord(found, noise_pairs / f'{split}.tfrecord')
+  train_util.parse_gin(
+    [f'{task}.gin', 'tfrecords.gin'],
+    [*SMALL, f'data_path = {str(noise_pairs)!r}', 'valid_crops_per_file = 3'],
+  )
+  model = models.get_model()
+  for use, scope in (('data_provider', ''), ('valid_provider', 'valid/')):
+    chosen = gin.query_parameter(f'dafx.training.train.{use}')
+    assert str(chosen) == f'@{scope}tfrecords.TFRecordProvider()'
+    batches = []
+    for kind in ('data.FolderProvider', 'tfrecords.TFRecordProvider'):
+      with gin.config_scope(scope.rstrip('/') or None):
+        provider = gin.get_configurable(kind)()
+      is_same = type(provider.preprocessor) is type(model.preprocessor)
+      assert is_same and provider.crops_per_file == (3 if scope else 1)
+      dataset = provider.get_batch(2, shuffle=not scope, seed=3)
+      batches.append(next(dataset.as_numpy_iterator()))
+    for key, expected in batches[0].items():
+      np.testing.assert_array_equal(batches[1][key], expected)
 
 
 @pytest.mark.parametrize('file', CONTROL_TASKS)
