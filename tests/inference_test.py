@@ -507,10 +507,47 @@ def test_an_output_never_replaces_an_input(model, tmp_path):
     (path, tmp_path / 'link' / 'a.wav'),
     (path.parent, path.parent),
   ):
-    with pytest.raises(ValueError, match='would replace its input'):
+    with pytest.raises(ValueError, match='would replace an input'):
       inference.process(model, str(source), str(out))
   assert path.read_bytes() == before
   assert [p.name for p in path.parent.iterdir()] == ['a.wav']
+
+
+def test_nor_does_it_replace_that_of_another_file(model, tmp_path):
+  source = tmp_path / 'in'
+  write(source / 'b.wav', noise(800), 8000)
+  write(source / 'in' / 'b.wav', noise(800), 8000)  # would come to in/b.wav
+  with pytest.raises(ValueError, match=r'in/b\.wav would replace an input'):
+    inference.process(model, str(source), str(tmp_path))
+
+
+def test_outputs_below_the_input_are_no_inputs(model, tmp_path):
+  source, out = tmp_path / 'mixes', tmp_path / 'mixes' / 'new'
+  write(source / 'a.wav', noise(800), 8000)
+  for _ in range(2):
+    assert inference.process(model, str(source), str(out)) == [out / 'a.wav']
+  assert not (out / 'new').exists()
+  (source / 'a.wav').unlink()
+  with pytest.raises(FileNotFoundError, match='no audio outside of .*new'):
+    inference.process(model, str(source), str(out))
+
+
+def test_files_that_differ_in_their_format_alone(model, tmp_path):
+  source, out = tmp_path / 'in', tmp_path / 'out'
+  write(source / 'a.wav', noise(8000), 8000)
+  write(source / 'a.flac', 3.0 * noise(8000), 8000)
+  write(source / 'b.wav', noise(8000), 8000)
+  inference.process(model, str(source), str(out))
+  assert {p.name for p in out.iterdir()} == {
+    f'{name}{end}'
+    for name in ('a.wav', 'a.flac', 'b')
+    for end in ('.controls.csv', '.png')
+  } | {'a.wav', 'a.flac', 'b.wav'}
+  same, other = (
+    read_csv(out / f'a{s}.controls.csv')[1] for s in ('.wav', '.flac')
+  )
+  np.testing.assert_array_equal(same, read_csv(out / 'b.controls.csv')[1])
+  assert not np.array_equal(same, other)
 
 
 @pytest.mark.parametrize('name', ['a', 'a.txt', 'a.png'])

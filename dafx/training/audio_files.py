@@ -4,7 +4,7 @@ import contextlib
 import os
 import pathlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import soundfile
@@ -327,32 +327,58 @@ def plan_outputs(
 
   Args:
     input_path: An audio file, or a folder of them.
-    output_path: The file, or the folder that gets files of the same names.
+    output_path: The file, or the folder that gets files of the same names. If
+      it is below the input's, what lies in it is no input.
 
   Returns:
     (input, output) of each file.
 
   Raises:
     FileNotFoundError: No such file, or no audio in the folder.
-    ValueError: A file that is no audio, or one that would replace its input.
+    ValueError: A file that is no audio, or one that would replace an input.
   """
   source = pathlib.Path(input_path).expanduser()
   target = pathlib.Path(output_path).expanduser()
   if source.is_dir():
     inputs = find_audio(source)
+    out = target.resolve()
+    if out != source.resolve() and out.is_relative_to(source.resolve()):
+      inputs = [p for p in inputs if not p.resolve().is_relative_to(out)]
+      if not inputs:
+        raise FileNotFoundError(f'{source} holds no audio outside of {target}.')
     outputs = [target / path.relative_to(source) for path in inputs]
   else:
     inputs, outputs = [source], [target]
     if target.is_dir():
       outputs = [target / source.name]
   # Each is looked at before the first is worked on.
+  places = {path.resolve() for path in inputs}
   for path, output in zip(inputs, outputs, strict=True):
     read_info(path)
-    if output.exists() and output.samefile(path):
-      raise ValueError(f'{output} would replace its input; choose another.')
+    if output.resolve() in places or (
+      output.exists() and output.samefile(path)
+    ):
+      raise ValueError(f'{output} would replace an input; choose another.')
     if output.suffix.lower() not in AUDIO_SUFFIXES:
       raise ValueError(
         f'--output={output} must end in one of '
         f'{", ".join(AUDIO_SUFFIXES)} (or be a folder, if --input is).'
       )
   return list(zip(inputs, outputs, strict=True))
+
+
+def without_suffixes(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
+  """Returns what names of files that belong to audio files begin with.
+
+  Args:
+    paths: Audio files.
+
+  Returns:
+    The path of each without its suffix; with it where that is another's too,
+    as for a.wav and a.flac.
+  """
+  bare = [path.with_suffix('') for path in paths]
+  return [
+    path if bare.count(name) > 1 else name
+    for path, name in zip(paths, bare, strict=True)
+  ]

@@ -95,18 +95,19 @@ def process(model, input_path: str, output_path: str, knobs=None):
 
   Raises:
     FileNotFoundError: No such file, or no audio in the folder.
-    ValueError: A file that is no audio, or one that would replace its input.
+    ValueError: A file that is no audio, or one that would replace an input.
   """
   jobs = audio_files.plan_outputs(input_path, output_path)
   progress = train_util.Progress(len(jobs), label='Processing')
-  for path, output in jobs:
+  bases = audio_files.without_suffixes([output for _, output in jobs])
+  for (path, output), base in zip(jobs, bases, strict=True):
     audio, sample_rate = audio_files.read(path)
     with audio_files.named(path):
       out = process_audio(model, audio, sample_rate, knobs)
     audio_files.write(output, out, sample_rate)
     figure = plotting.spectrograms({'before': audio, 'after': out}, sample_rate)
     image = plotting.figure_to_array(figure)
-    matplotlib.image.imsave(output.with_suffix('.png'), image)
+    matplotlib.image.imsave(base.with_name(f'{base.name}.png'), image)
     progress.update(str(output))
   progress.close()
   return [output for _, output in jobs]

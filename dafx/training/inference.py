@@ -323,7 +323,8 @@ def process(model, input_path: str, output_path: str) -> list[pathlib.Path]:
 
   Beside each output lie a plot of its controls and of the sound before and
   after (.png), and the controls themselves: as trajectories (.controls.csv), or
-  as LV2 presets (.presets/) where they do not move.
+  as LV2 presets (.presets/) where they do not move. Beside a.wav and a.flac
+  they are a.wav.png, a.flac.png and so on.
 
   Args:
     model: A `models.ControlModel`.
@@ -339,24 +340,26 @@ def process(model, input_path: str, output_path: str) -> list[pathlib.Path]:
 
   Raises:
     FileNotFoundError: No such file, or no audio in the folder.
-    ValueError: A file that is no audio, or one that would replace its input.
+    ValueError: A file that is no audio, or one that would replace an input.
   """
   jobs = audio_files.plan_outputs(input_path, output_path)
   progress = train_util.Progress(len(jobs), label='Processing')
-  for path, output in jobs:
+  bases = audio_files.without_suffixes([output for _, output in jobs])
+  for (path, output), base in zip(jobs, bases, strict=True):
     with audio_files.named(path):
       planned, meters, seconds = _process_file(model, path, output)
     if model.encoder.hop_size is None:
-      folder = output.with_suffix('.presets')
-      write_presets(model, planned, folder, output.stem)
+      folder = base.with_name(f'{base.name}.presets')
+      write_presets(model, planned, folder, base.name)
     else:
-      write_controls(model, planned, output.with_suffix('.controls.csv'))
+      file = base.with_name(f'{base.name}.controls.csv')
+      write_controls(model, planned, file)
     figures = [
       plotting.draw_band_powers(meters, seconds),
       *plot_controls(model, planned),
     ]
     image = plotting.stack_figures(figures)
-    matplotlib.image.imsave(output.with_suffix('.png'), image)
+    matplotlib.image.imsave(base.with_name(f'{base.name}.png'), image)
     progress.update(str(output))
   progress.close()
   return [output for _, output in jobs]
