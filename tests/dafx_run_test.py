@@ -16,6 +16,7 @@ import soundfile
 from absl import app
 from absl.testing import flagsaver
 
+from dafx import lv2
 from dafx.training import dafx_run, train_util, trainers
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -125,6 +126,16 @@ def flags_for(home, save_dir, *more):
     (['--mode=process', '--input=a.wav'], 'needs --output'),
     (['--mode=export'], '--mode=export needs --output'),
     (['--gin_file=mastering.gin', 'more'], 'Not a flag: more'),
+    (
+      ['--gin_file=mastering.gin', '--n_plugins=1'],
+      'for --mode=eval and sample',
+    ),
+    (['--mode=export', '--output=b', '--n_plugins=1'], 'n_plugins is for'),
+    (['--mode=eval', '--gin_file=a.gin', '--knobs=1'], 'for --mode=process'),
+    (
+      ['--mode=sample', '--gin_file=a.gin', '--single_dir=b'],
+      'for --mode=eval',
+    ),
   ],
 )
 def test_flags_that_do_not_fit_together(words, message):
@@ -239,11 +250,12 @@ def test_the_users_folder_comes_before_dafxs(home, tmp_path, capsys):
 # -------------------------------------------------------------- All of it ----
 def test_train_eval_sample_process(home, tmp_path, capsys):
   save_dir = tmp_path / 'run'
-  flags = flags_for(home, save_dir, '--seed=1')
+  late = "gain/effects.LV2Plugin.uri = 'urn:dafx-test:late'"
+  flags = flags_for(home, save_dir, '--seed=1', f'--gin_param={late}')
   run(*flags)
   assert (save_dir / 'ckpt-4.index').exists()
   config = (save_dir / 'operative_config-0.gin').read_text()
-  assert "gain/LV2Plugin.uri = 'urn:dafx-test:gain'" in config
+  assert "gain/LV2Plugin.uri = 'urn:dafx-test:late'" in config
 
   gin.clear_config()
   run(*flags, '--mode=eval')
@@ -296,6 +308,58 @@ def test_train_eval_sample_process(home, tmp_path, capsys):
     soundfile.read(save_dir / 'evaluation' / 'audio' / '0.output.wav')[0],
     atol=1e-6,
   )
+
+  # The first plugin alone: what is left is neither late nor smooth.
+  first, source = tmp_path / 'first.wav', home / 'data/test/input/0.wav'
+  gin.clear_config()
+  run(
+    '--mode=process',
+    '--n_plugins=1',
+    f'--save_dir={save_dir}',
+    f'--input={source}',
+    f'--output={first}',
+  )
+  with open(tmp_path / 'first.controls.csv', newline='') as file:
+    header, *points = csv.reader(file)
+  assert [h.split(' ')[0] for h in header] == ['time_s', 'gain/amount']
+  points = np.array(points, float)
+  values = np.interp((np.arange(250) + 0.5) * 64 / RATE, *points.T)
+  renderer = lv2.Renderer('urn:dafx-test:late', RATE, ['amount'])
+  assert renderer.latency == 37
+  audio = soundfile.read(source)[0]
+  expected = renderer.render(
+    audio[np.newaxis, :, np.newaxis].astype('f'),
+    values[np.newaxis, :, np.newaxis].astype('f'),
+    hop_size=64,
+  )
+  out = soundfile.read(first)[0]
+  np.testing.assert_allclose(out, expected[0, :, 0], atol=1e-5)
+  assert np.corrcoef(out, audio)[0, 1] > 0.99
+  gin.clear_config()
+  run(*flags, '--mode=eval', '--n_plugins=1')
+  text = (save_dir / 'evaluation' / 'metrics.json').read_text()
+  errors = {row['system']: row['mae'] for row in json.loads(text)}
+  wanted = soundfile.read(home / 'data/test/target/0.wav')[0]
+  assert errors['dafx'] == pytest.approx(np.abs(out - wanted).mean(), rel=1e-4)
+  assert errors['dafx'] != pytest.approx(rows[3]['mae'], rel=0.01)
+
+
+def test_flags_that_a_model_does_not_take():
+  class EffectModel:
+    stream = None
+
+  with flagsaver.flagsaver(n_plugins=1):
+    with pytest.raises(
+      ValueError, match='n_plugins is for .*set plugins; this'
+    ):
+      dafx_run._check_flags_of_model(EffectModel())
+    dafx_run._check_flags_of_model(object())
+  with flagsaver.flagsaver(knobs=['0.5']):
+    dafx_run._check_flags_of_model(EffectModel())
+    with pytest.raises(
+      ValueError, match='knobs is for models that are effects'
+    ):
+      dafx_run._check_flags_of_model(object())
 
 
 def test_process_and_eval_without_a_run(home, tmp_path, capsys):

@@ -20,6 +20,14 @@ FLAGS = flags.FLAGS
 
 # Modes that take all they need from a saved run, and the flags they need.
 _SAVED_MODES = {'process': ('input', 'output'), 'export': ('output',)}
+# Flags that other modes would pass over.
+_MODES_OF_FLAGS = {
+  'input': ('process',),
+  'output': ('process', 'export'),
+  'knobs': ('process',),
+  'n_plugins': ('eval', 'sample', 'process'),
+  'single_dir': ('eval',),
+}
 
 flags.DEFINE_enum(
   'mode',
@@ -99,11 +107,43 @@ def _profile(save_dir):
   print(profiling.write(measured, save_dir))
 
 
+def _check_flags():
+  """Raises UsageError for flags that do not fit together."""
+  mode = FLAGS.mode
+  for flag, modes in _MODES_OF_FLAGS.items():
+    if FLAGS[flag].value and mode not in modes:
+      raise app.UsageError(
+        f'--{flag} is for --mode={" and ".join(modes)}; --mode={mode} does not '
+        'take it.'
+      )
+  for flag in _SAVED_MODES.get(mode, ()):
+    if not FLAGS[flag].value:
+      raise app.UsageError(f'--mode={mode} needs --{flag}.')
+  if mode not in _SAVED_MODES and not FLAGS.gin_file:
+    raise app.UsageError(
+      f'--mode={mode} needs --gin_file, such as --gin_file=mastering.gin.'
+    )
+
+
+def _check_flags_of_model(model):
+  """Raises ValueError for flags that a model has no use for."""
+  is_effect = hasattr(model, 'stream')
+  others = ('n_plugins', 'single_dir') if is_effect else ('knobs',)
+  for flag in others:
+    if FLAGS[flag].value:
+      raise ValueError(
+        f'--{flag} is for models that '
+        + ('set plugins' if is_effect else 'are effects themselves')
+        + f'; this one, {type(model).__name__}, does not take it.'
+      )
+
+
 def _use_saved(folder):
   """Processes files by a trained model, or exports it."""
   from dafx.training import effect_inference, inference
 
   model = inference.load_model(folder, FLAGS.gin_param)
+  _check_flags_of_model(model)
   is_effect = hasattr(model, 'stream')
   if FLAGS.mode == 'export':
     if not is_effect:
@@ -134,6 +174,7 @@ def _use(save_dir, settings):
     _use_saved(folder)
     return
   model = models.get_model()
+  _check_flags_of_model(model)
   inference.restore_model(model, folder)
   if FLAGS.n_plugins:
     model.n_plugins = FLAGS.n_plugins
@@ -158,14 +199,7 @@ def main(argv):
   """Does what the flags say."""
   if len(argv) > 1:
     raise app.UsageError(f'Not a flag: {" ".join(argv[1:])}')
-  if FLAGS.mode in _SAVED_MODES:
-    for flag in _SAVED_MODES[FLAGS.mode]:
-      if not FLAGS[flag].value:
-        raise app.UsageError(f'--mode={FLAGS.mode} needs --{flag}.')
-  elif not FLAGS.gin_file:
-    raise app.UsageError(
-      f'--mode={FLAGS.mode} needs --gin_file, such as --gin_file=mastering.gin.'
-    )
+  _check_flags()
   train_util.prepare_tensorflow(FLAGS.seed, FLAGS.allow_memory_growth)
   train_util.add_gin_search_paths(FLAGS.gin_search_path)
   settings = {}
