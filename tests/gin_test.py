@@ -199,6 +199,18 @@ def test_task_trains_as_many_controls_as_published(task):
   assert [part.weight for part in loss.wrapped_losses] == [1.0, 10.0]
 
 
+@pytest.mark.parametrize('task', ['mastering', 'nonspeech', 'distortion_demo'])
+def test_any_task_can_have_one_setting_per_file(task):
+  train_util.parse_gin([f'{task}.gin', 'static.gin'])
+  with gin.unlock_config():
+    gin.parse_config(SMALL)
+  model = models.get_model()
+  assert model.encoder.hop_size is None and model.margin == 0
+  controls_by_key = model.predict_controls(np.zeros([2, 20000], np.float32))
+  for key, controls in controls_by_key.items():
+    assert controls.shape == (2, 1, model.driven[key].n_controls)
+
+
 ALTERNATIVES = [
   ('invada_tube', 'tube', 'audio'),
   ('calf_limiter', 'limiter', 'audio'),

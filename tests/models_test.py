@@ -378,6 +378,29 @@ def test_static_embedding_is_the_mean_over_windows_of_any_audio():
     assert own(noise(2, n_samples)).shape == (2, 1, 6)
 
 
+def test_static_log_mel_is_the_mean_over_frames():
+  own, static = encoder(), encoder(is_static=True)
+  audio = noise(2, 9 * HOP + 100)
+  own(audio), static(audio)
+  static.set_weights(own.get_weights())
+  assert static.hop_size is None and static(audio).shape == (2, 1, 24)
+  expected = own(audio).numpy().mean(axis=1, keepdims=True)
+  np.testing.assert_allclose(static(audio), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('n_samples', [100, 5 * HOP, 40 * HOP + 77])
+def test_static_log_mel_hears_a_file_in_chunks(monkeypatch, n_samples):
+  own = encoder(is_static=True, context_s=0.1)
+  model = model_of([(plugin('gain', 'loud'), ['audio', 'c'])], own)
+  audio = noise(1, n_samples) * np.linspace(0.1, 2.0, n_samples, dtype='f')
+  monkeypatch.setattr(listening, '_FRAMES_AT_ONCE', 4)
+  source = chunks.from_array(audio.numpy().T, RATE)
+  heard = listening.listen(model, source)['c']
+  assert heard.shape == (1, 1)
+  expected = model.predict_controls(audio)['c'][0]
+  np.testing.assert_allclose(heard, expected, rtol=1e-5)
+
+
 def test_sizes_that_do_not_fit_together():
   for settings, message in (
     (dict(context_size=256), 'context_size=256 must be at least'),

@@ -35,6 +35,7 @@ class LogMelEncoder(tfkl.Layer):
       moves all weights alike: at 1 a step on all weights of a head moves a
       control not much further than a step on its bias. Larger ones are for
       controls that have to follow what is heard, rather than settle.
+    is_static: Whether to give one embedding for all, the mean over the frames.
     name: Name of the layer.
 
   Raises:
@@ -50,6 +51,7 @@ class LogMelEncoder(tfkl.Layer):
     fft_size: int = 2048,
     context_s: float = 4.0,
     gain: float = 1.0,
+    is_static: bool = False,
     name: str = 'log_mel_encoder',
   ):
     super().__init__(name=name, autocast=False)
@@ -59,7 +61,9 @@ class LogMelEncoder(tfkl.Layer):
         f'{fft_size // 4}.'
       )
     self.sample_rate = sample_rate
-    self.hop_size = hop_size
+    self.is_static = is_static
+    self.hop_size = None if is_static else hop_size
+    self.frame_size = hop_size
     self.n_mels = n_mels
     self.fft_size = fft_size
     self.spectra_per_frame = hop_size // (fft_size // 4)
@@ -78,7 +82,7 @@ class LogMelEncoder(tfkl.Layer):
     # spectra, which reach over their time.
     n_spectra = self.n_context // 2 + 1 + len(self.convolutions)
     n_samples = n_spectra * self.fft_size // 4 + self.fft_size
-    return n_frames_for(n_samples, self.hop_size) * self.hop_size
+    return n_frames_for(n_samples, self.frame_size) * self.frame_size
 
   def standardized_log_mel(self, audio: tf.Tensor) -> tf.Tensor:
     """Returns log-mel spectra, about 0 +- 1 for music at -25 LUFS.
@@ -111,6 +115,21 @@ class LogMelEncoder(tfkl.Layer):
 
     Returns:
       Embedding of shape [batch, n_samples / hop_size rounded up, n_mels +
+      width], or [batch, 1, n_mels + width] if it is static.
+    """
+    embedding = self.embed_frames(audio)
+    if self.is_static:
+      return tf.reduce_mean(embedding, axis=1, keepdims=True)
+    return embedding
+
+  def embed_frames(self, audio: tf.Tensor) -> tf.Tensor:
+    """Embeds audio frame by frame, also if the encoder is static.
+
+    Args:
+      audio: As of `call`.
+
+    Returns:
+      Embedding of shape [batch, n_samples / frame_size rounded up, n_mels +
       width].
     """
     if audio.shape.rank == 3:
@@ -121,7 +140,7 @@ class LogMelEncoder(tfkl.Layer):
       x = convolution(x)
     # [B, T, n] -> [B, n_frames, n], now and around
     step = self.spectra_per_frame
-    n_frames = n_frames_for(tf.shape(audio)[1], self.hop_size)
+    n_frames = n_frames_for(tf.shape(audio)[1], self.frame_size)
 
     def around(x):
       x = tf.nn.avg_pool1d(x, self.n_context, 1, 'SAME')
@@ -131,7 +150,7 @@ class LogMelEncoder(tfkl.Layer):
     mixed = self.mix(tf.concat([now, around(x)], axis=-1))
     embedding = self.gain * tf.concat([around(spectra), mixed], axis=-1)
     if audio.shape[1] is not None:
-      n_frames = n_frames_for(audio.shape[1], self.hop_size)
+      n_frames = n_frames_for(audio.shape[1], self.frame_size)
       embedding.set_shape([None, n_frames, None])
     return embedding
 

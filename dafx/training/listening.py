@@ -28,7 +28,8 @@ def listen(
     return _rows([model.predict_controls(tf.zeros([1, 1]))])
   heard = chunks.resampled(chunks.mixed(source), model.sample_rate)
   if getattr(encoder, 'is_static', False):
-    return _listen_for_one_setting(model, heard)
+    embedding = _mean_embedding(encoder, heard)
+    return _rows([model.controls_of(embedding)])
   if getattr(encoder, 'margin', 0):
     return _listen_with_margins(model, heard)
   if hasattr(encoder, 'context'):
@@ -45,20 +46,22 @@ def _rows(parts):
 
 
 def _listen_in_context(model, heard):
-  """Hears stretches of audio with so much around them as frames depend on."""
+  """Hears audio frame by frame."""
   encoder = model.encoder
-  hop_size = encoder.hop_size
-  size, context = _FRAMES_AT_ONCE * hop_size, encoder.context
+  embeddings = _in_context(encoder, encoder.hop_size, encoder.context, heard)
+  return _rows([model.controls_of(embedding) for embedding in embeddings])
+
+
+def _in_context(embed, hop_size, context, heard):
+  """Yields embeddings of stretches of audio, each heard in its context."""
+  size = _FRAMES_AT_ONCE * hop_size
   # All pieces end at the same place in a hop, as the audio does: where an
   # encoder pools frames depends on it.
   after = context + heard.n_samples % hop_size
-  parts = []
   for piece, n_before in chunks.windows(heard.blocks(), size, context, after):
-    controls = model.predict_controls(piece[np.newaxis, :, 0])
     first = n_before // hop_size
-    frames = slice(first, first + _FRAMES_AT_ONCE)
-    parts.append({key: value[:, frames] for key, value in controls.items()})
-  return _rows(parts)
+    embedding = embed(tf.constant(piece[np.newaxis, :, 0]))
+    yield embedding[:, first : first + _FRAMES_AT_ONCE]
 
 
 def _listen_with_margins(model, heard):
@@ -77,9 +80,16 @@ def _listen_with_margins(model, heard):
   return _rows(parts)
 
 
-def _listen_for_one_setting(model, heard):
-  """Takes the mean of the embeddings of all contexts."""
-  encoder = model.encoder
+def _mean_embedding(encoder, heard):
+  """Returns the mean of the embeddings of all frames, or of all contexts."""
+  if hasattr(encoder, 'context'):
+    total, n_frames = 0.0, 0
+    for frames in _in_context(
+      encoder.embed_frames, encoder.frame_size, encoder.context, heard
+    ):
+      total += tf.reduce_sum(frames, axis=1, keepdims=True)
+      n_frames += frames.shape[1]
+    return total / n_frames
   size = _FRAMES_AT_ONCE * encoder.context_step
   after = encoder.context_size - encoder.context_step
   total, n_contexts = 0.0, 0
@@ -90,4 +100,4 @@ def _listen_for_one_setting(model, heard):
     embedding = encoder(piece[np.newaxis, :, 0])
     total += max(count, 1) * embedding
     n_contexts += max(count, 1)
-  return _rows([model.controls_of(total / n_contexts)])
+  return total / n_contexts
