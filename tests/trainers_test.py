@@ -699,24 +699,29 @@ def test_controls_that_mean_something_else_are_of_another_model(
 
 def test_a_checkpoint_says_what_the_controls_are():
   uri = 'http://calf.sourceforge.net/plugins/MultibandCompressor'
-  calf = effects.LV2Plugin(
-    uri,
-    ['freq0', 'knee0'],
-    {'attack0': 0.01},
-    {'freq0': (10, 400)},
-    name='calf',
-  )
-  model = models.ControlModel(
-    make_model().encoder,
-    ddsp.processors.ProcessorGroup(dag=[(calf, ['audio', 'calf_controls'])]),
-    [losses.TimeDomainLoss()],
-    RATE,
-  )
-  assert json.loads(make_trainer(model=model).description.numpy()) == {
+  descriptions = []
+  # As written, and as gin writes it to the operative config.
+  for fixed in (
+    {'release0': 5.0, 'attack0': 0.01},
+    {'attack0': 0.01, 'release0': 5.0},
+  ):
+    calf = effects.LV2Plugin(
+      uri, ['freq0', 'knee0'], fixed, {'freq0': (10, 400)}, name='calf'
+    )
+    model = models.ControlModel(
+      make_model().encoder,
+      ddsp.processors.ProcessorGroup(dag=[(calf, ['audio', 'calf_controls'])]),
+      [losses.TimeDomainLoss()],
+      RATE,
+    )
+    descriptions.append(make_trainer(model=model).description.numpy())
+  assert descriptions[0] == descriptions[1]
+  assert json.loads(descriptions[0]) == {
     'calf': uri,
     'calf/freq0': 'from 10 to 400, logarithmic',
     'calf/knee0': 'from 1 to 8',
     'calf/attack0': 'fixed at 0.01',
+    'calf/release0': 'fixed at 5',
   }
 
 

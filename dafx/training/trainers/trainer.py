@@ -377,7 +377,9 @@ def _meanings(processor) -> dict[str, str]:
   }
   for symbol, values in choices.items():
     meanings[symbol] = 'one of ' + ', '.join(f'{v:.6g}' for v in values)
-  for symbol, value in plugin.renderer.fixed.items():
+  # Trained controls lie in the order of the heads; of the fixed ones the order
+  # says nothing, and gin changes it.
+  for symbol, value in sorted(plugin.renderer.fixed.items()):
     meanings.setdefault(symbol, f'fixed at {value:.6g}')
   return meanings
 
