@@ -15,6 +15,7 @@ from dafx.training.data_preparation import (
   align,
   dafx_prepare,
   files,
+  guitar,
   nonspeech,
   pairs,
   published,
@@ -128,6 +129,49 @@ def test_what_is_no_pair_is_refused():
     align.align(audio, np.zeros_like(audio), RATE)
   with pytest.raises(align.AlignmentError, match='the input is silent'):
     align.align(1e-6 * audio, audio, RATE)
+
+
+def tone(f0_hz, seconds, n_harmonics, rng):
+  """Harmonics of phases that are drawn."""
+  t = np.arange(int(seconds * RATE))[:, None] / RATE
+  phases = rng.uniform(0, 2 * np.pi, n_harmonics)
+  waves = [
+    np.sin(2 * np.pi * k * f0_hz * t + phase) / k
+    for k, phase in enumerate(phases, 1)
+  ]
+  return 0.1 * sum(waves)
+
+
+def test_tones_of_one_pitch_are_no_pair():
+  rng = np.random.default_rng(0)
+  for i in range(30):
+    f0_hz, seconds = rng.uniform(110, 880), rng.uniform(0.3, 1.0)
+    n_harmonics = (1, 6)[i % 2]
+    sides = [tone(f0_hz, seconds, n_harmonics, rng) for _ in range(2)]
+    if i % 3 == 0:
+      sides = [s + 1e-3 * rng.standard_normal(s.shape) for s in sides]
+    with pytest.raises(align.AlignmentError, match='a tone|alike|one lag'):
+      align.align(*sides, RATE)
+
+
+@pytest.mark.parametrize('rest', [0, 2000])  # or cut at its onset
+def test_single_notes_are_aligned_to_the_right_period(rest):
+  rng = np.random.default_rng(5)
+  for f0_hz, seconds in (
+    (110.0, 0.5),
+    (290.0, 1.7),
+    (364.0, 2.2),
+    (650.0, 2.3),
+  ):
+    note = 0.3 * guitar.pluck(f0_hz, seconds, 0.6, rng)[:, None]
+    note = np.concatenate([np.zeros([rest, 1]), note])
+    found = align.align(note, late(np.tanh(4 * note), 60), guitar.SAMPLE_RATE)
+    assert abs(found.lag_samples - 60) < 1
+
+
+def test_steady_noise_is_a_pair():
+  audio = 0.1 * np.random.default_rng(0).standard_normal([RATE, 1])
+  assert abs(align.align(audio, late(audio, 9), RATE).lag_samples - 9) < 0.1
 
 
 def test_a_clock_that_runs_differently_is_refused():
