@@ -392,7 +392,8 @@ def test_files_that_do_not_fit_the_settings_are_all_named(tmp_path):
     'song_0.wav: 44100 Hz, not 8000',
     'song_1.wav: 2 channels, not 1',
     'dafx_prepare',
-    'FolderProvider.sample_rate',
+    'macro sample_rate',
+    'FolderProvider.n_channels',
   )
 
 

@@ -537,6 +537,19 @@ def test_stops_when_validation_gets_no_better_and_stays_stopped(
   assert history['step'] == [7, 8]
 
 
+@pytest.mark.parametrize('split', ['train', 'valid'])
+def test_data_of_another_rate_than_the_models(tmp_path, split):
+  for side in ('input', 'target'):
+    (tmp_path / split / side).mkdir(parents=True)
+    path = tmp_path / split / side / 'a.wav'
+    soundfile.write(path, np.ones(3 * N_SAMPLES), 44100, 'FLOAT')
+  other = data.FolderProvider(str(tmp_path), split, 44100, N_SAMPLES)
+  with pytest.raises(
+    ValueError, match=r'44100 Hz.*16000 Hz.*macro sample_rate'
+  ):
+    trainers.train(other, other, trainer=make_trainer(), num_steps=1)
+
+
 def test_stops_below_a_training_loss(folder):
   trainer = make_trainer()
   history = train(trainer, folder, 20, early_stop_loss_value=1e9)

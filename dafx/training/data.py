@@ -440,7 +440,8 @@ class FolderProvider(PairProvider):
         + '\n  '.join(faults)
         + '\nPrepare them again (dafx_prepare mastering --source=folder '
         f'--sample_rate={self.sample_rate} --n_channels={self.n_channels}), or '
-        f'change {type(self).__name__}.sample_rate or .n_channels.'
+        'set the macro sample_rate, which the model shares, or '
+        f'{type(self).__name__}.n_channels.'
       )
 
   @property

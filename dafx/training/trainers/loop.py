@@ -20,6 +20,18 @@ def _log_sizes(model):
       logging.info('The %s has %s trainable parameters.', name, f'{count:,}')
 
 
+def _check_rates(model, providers):
+  """Raises ValueError for data of another rate than the model's."""
+  for provider in providers:
+    rate = getattr(provider, 'sample_rate', model.sample_rate)
+    if rate != model.sample_rate:
+      raise ValueError(
+        f'{type(provider).__name__} gives audio of {rate} Hz, and '
+        f'{type(model).__name__} is set up for {model.sample_rate} Hz. Set the '
+        'macro sample_rate, which data, encoder and plugins share.'
+      )
+
+
 @gin.configurable(module='dafx.training')
 def train(
   data_provider=gin.REQUIRED,
@@ -65,11 +77,13 @@ def train(
     loss: [...]}, from the start or resume on.
 
   Raises:
-    ValueError: save_dir holds another model, or restore_dir no model.
+    ValueError: save_dir holds another model, or restore_dir no model; or the
+      data has another rate than the model.
     DivergedError: The loss is not finite; the last checkpoint is good.
     KeyboardInterrupt: Ctrl-C, after the step was ended and saved.
     OSError: A checkpoint could not be written.
   """
+  _check_rates(trainer.model, (data_provider, valid_provider))
   margin = getattr(trainer.model, 'margin', 0)
   batches = data_provider.get_batch(batch_size, seed=seed, margin=margin)
   trainer.build(next(iter(batches)))
