@@ -22,6 +22,10 @@ _ROOM_DB = -72.0
 # RMS of a breath, and peak of a pop, relative to the RMS of the speech.
 _BREATH_DB = (-22.0, -12.0)
 _POP_DB = (-4.0, 6.0)
+# How many pauses have one. Pops are short: at every other pause whether they
+# are learned at all was a matter of the seed.
+_BREATH_SHARE = 0.85
+_POP_SHARE = 0.9
 
 
 def split_of(name: str) -> str:
@@ -76,13 +80,13 @@ def make_pair(speaker: str, seed):
     if begin + len(phrase) + margin > n_samples:
       break
     free = position + margin  # the first free sample of the pause
-    if rng.random() < 0.85:
+    if rng.random() < _BREATH_SHARE:
       seconds = rng.uniform(0.2, (pause - 2 * margin) / rate - 0.1)
       breath = speech.breathe(seconds, voice, rng)
       breath *= level * 10 ** (rng.uniform(*_BREATH_DB) / 20)
       put('breath', free, breath)
       free += len(breath)
-    if rng.random() < 0.5:
+    if rng.random() < _POP_SHARE:
       sound = speech.pop(rng.uniform(0.05, 0.08), rng)
       sound *= level * 10 ** (rng.uniform(*_POP_DB) / 20)
       put('pop', begin - len(sound) - int(0.01 * rate), sound)
