@@ -34,12 +34,19 @@ def gradient(loss_fn, audio):
 
 
 def spectral_loss_np(
-  target, audio, fft_sizes, loss_type, mag_weight, logmag_weight, mag_floor
+  target,
+  audio,
+  fft_sizes,
+  loss_type,
+  mag_weight,
+  logmag_weight,
+  mag_floor,
+  overlap=0.75,
 ):
   """The spectral loss of mono audio, written out in float64."""
   loss = 0.0
   for size in fft_sizes:
-    hop = size // 4
+    hop = round(size * (1 - overlap))
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
     n_frames = -(-target.shape[1] // hop)
 
@@ -214,14 +221,17 @@ def test_spectral_loss_equals_ddsp_on_mono(weights, loss_type):
   )
 
 
-@pytest.mark.parametrize('loss_type', ['L1', 'L2'])
-def test_spectral_loss_and_gradient_against_float64(loss_type):
+@pytest.mark.parametrize(
+  'loss_type, overlap', [('L1', 0.75), ('L2', 0.75), ('L2', 0.0)]
+)
+def test_spectral_loss_and_gradient_against_float64(loss_type, overlap):
   kwargs = {
     'fft_sizes': (64, 32),
     'loss_type': loss_type,
     'mag_weight': 1.0,
     'logmag_weight': 0.5,
     'mag_floor': 0.5,
+    'overlap': overlap,
   }
   target, audio = noise(2, 200), noise(2, 200, seed=1)
   audio[1, 100:] *= 1e-3  # Frames below the floor.
@@ -271,10 +281,11 @@ def test_delta_time_needs_two_frames():
     losses.multi_scale_spectral_loss(audio, audio, delta_time_weight=1.0)
 
 
-def test_mag_floor_must_be_positive():
+@pytest.mark.parametrize('name, value', [('mag_floor', 0), ('overlap', 1.0)])
+def test_values_that_are_not_allowed(name, value):
   audio = noise(1, 400)
-  with pytest.raises(ValueError, match='mag_floor=0'):
-    losses.multi_scale_spectral_loss(audio, audio, mag_floor=0)
+  with pytest.raises(ValueError, match=f'{name}={value}'):
+    losses.multi_scale_spectral_loss(audio, audio, **{name: value})
 
 
 # ---------------------- Alignment ---------------------------------------------

@@ -18,6 +18,7 @@ def multi_scale_spectral_loss(
   cumsum_freq_weight=0.0,
   logmag_weight=0.0,
   mag_floor=1e-5,
+  overlap=0.75,
 ):
   """Multi-scale spectrogram loss of DDSP, for audio with channels.
 
@@ -33,8 +34,7 @@ def multi_scale_spectral_loss(
     target: Target audio. Shape [batch, n_samples] or [batch, n_samples,
       n_channels].
     audio: Audio of the same shape.
-    fft_sizes: Frame lengths in samples, one spectrogram each; the hop is a
-      quarter of it.
+    fft_sizes: Frame lengths in samples, one spectrogram each.
     loss_type: 'L1' or 'L2'.
     mag_weight: Weight of the magnitudes.
     delta_time_weight: Weight of their differences along time.
@@ -43,19 +43,23 @@ def multi_scale_spectral_loss(
     logmag_weight: Weight of the natural logarithm of the magnitudes.
     mag_floor: Least magnitude in the logarithm, > 0, where a full-scale sine
       has about `fft_size / 4`.
+    overlap: Part of a frame that the next one shares, in [0, 1); DDSP's by
+      default.
 
   Returns:
     Loss, >= 0, summed over sizes and terms. Float32 scalar.
 
   Raises:
-    ValueError: If the shapes, dtypes, `loss_type` or `mag_floor` are not
-      allowed, or the audio has too few samples for `delta_time_weight`.
+    ValueError: If the shapes, dtypes, `loss_type`, `mag_floor` or `overlap` are
+      not allowed, or the audio has too few samples for `delta_time_weight`.
   """
   check_loss_type(loss_type)
   if mag_floor <= 0:
     raise ValueError(f'mag_floor={mag_floor} must be > 0.')
+  if not 0 <= overlap < 1:
+    raise ValueError(f'overlap={overlap} must be in [0, 1).')
   target, audio = check_audio(target, audio)
-  longest_hop = max(fft_sizes) // 4
+  longest_hop = int(max(fft_sizes) * (1.0 - overlap))
   n_samples = audio.shape[1]
   if delta_time_weight and n_samples is not None and n_samples <= longest_hop:
     raise ValueError(
@@ -75,8 +79,8 @@ def multi_scale_spectral_loss(
   loss = tf.zeros([])
   for size in fft_sizes:
     # [batch * n_channels, n_frames, size // 2 + 1].
-    target_mag = ddsp.spectral_ops.compute_mag(target, size=size)
-    mag = ddsp.spectral_ops.compute_mag(audio, size=size)
+    target_mag = ddsp.spectral_ops.compute_mag(target, size, overlap)
+    mag = ddsp.spectral_ops.compute_mag(audio, size, overlap)
     for weight, transform in terms:
       if weight:
         loss += weight * ddsp.losses.mean_difference(
@@ -101,6 +105,7 @@ class MultiScaleSpectralLoss(ddsp.losses.Loss):
     cumsum_freq_weight=0.0,
     logmag_weight=0.0,
     mag_floor=1e-5,
+    overlap=0.75,
     weight=1.0,
     name='spectral_loss',
   ):
@@ -115,6 +120,7 @@ class MultiScaleSpectralLoss(ddsp.losses.Loss):
       cumsum_freq_weight: Weight of their cumulative sum along frequency.
       logmag_weight: Weight of the natural logarithm of the magnitudes.
       mag_floor: Least magnitude in the logarithm, > 0.
+      overlap: Part of a frame that the next one shares, in [0, 1).
       weight: Factor on the loss.
       name: Name of the layer, and key of the loss; DDSP's by default.
 
@@ -131,6 +137,7 @@ class MultiScaleSpectralLoss(ddsp.losses.Loss):
     self.cumsum_freq_weight = cumsum_freq_weight
     self.logmag_weight = logmag_weight
     self.mag_floor = mag_floor
+    self.overlap = overlap
     self.weight = weight
 
   def call(self, target_audio, audio):
@@ -146,4 +153,5 @@ class MultiScaleSpectralLoss(ddsp.losses.Loss):
       cumsum_freq_weight=self.cumsum_freq_weight,
       logmag_weight=self.logmag_weight,
       mag_floor=self.mag_floor,
+      overlap=self.overlap,
     )
