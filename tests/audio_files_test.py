@@ -2,12 +2,14 @@
 
 import io
 import pathlib
+import resource
 
 import numpy as np
 import pytest
 import soundfile
 
 from dafx.training import audio_files, chunks
+from dafx.training.data_preparation import files
 
 RATE = 22050
 FORMATS = {
@@ -180,3 +182,27 @@ def test_a_file_is_named_once():
     with audio_files.named('song'), audio_files.named(path):
       raise ValueError('it is wrong.')
   assert str(error.value) == 'song.wav: it is wrong.'
+
+
+@pytest.mark.parametrize('suffix', ['.flac', '.wav'])
+def test_what_cannot_be_written_is_named_and_leaves_nothing(tmp_path, suffix):
+  former = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (20000, former[1]))  # a full disk
+  try:
+    for path, write in (
+      (tmp_path / f'one{suffix}', audio_files.write),
+      (tmp_path / f'two{suffix}', lambda p, *a: files.write_audio(p, *a)),
+    ):
+      with pytest.raises(OSError, match='room on the disk') as error:
+        write(path, noise(4.0), RATE)
+      assert path.stem in str(error.value)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, former)
+  assert not list(tmp_path.iterdir())
+
+
+def test_folders_with_the_names_of_files_are_passed_over(tmp_path):
+  (tmp_path / 'session.wav').mkdir()
+  path = tmp_path / 'session.wav/take.wav'
+  audio_files.write(path, noise(), RATE)
+  assert audio_files.find_audio(tmp_path) == [path]

@@ -1,5 +1,6 @@
 """Pairs, crops and their order; and what is said of files that do not fit."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -313,6 +314,27 @@ def test_tfrecords_that_cannot_be_read(tmp_path, kind):
   damage(kind, path)
   with pytest.raises(ValueError, match=r'train\.tfrecord.*dafx_prepare'):
     provider(folder, kind=tfrecords.TFRecordProvider)
+
+
+def test_records_that_are_replaced_meanwhile(tmp_path):
+  make_pairs(tmp_path)
+  path = tmp_path / 'train.tfrecord'
+  tfrecords.write_tfrecord(data.find_pairs(tmp_path / 'train'), path)
+  ours = provider(tmp_path, kind=tfrecords.TFRecordProvider)
+  before = batches(ours, 2)
+  found = data.find_pairs(tmp_path / 'train')
+  tfrecords.write_tfrecord(found[3:], path)
+  assert_equal(batches(ours, 2), before)
+  # One that is too long, or damaged, leaves what is there.
+  content = path.read_bytes()
+  long = dataclasses.replace(found[0], n_samples=2**30)
+  with pytest.raises(ValueError, match='song_0.*1073741824 samples'):
+    tfrecords.write_tfrecord([*found, long], path)
+  found[4].input_path.write_bytes(b'')
+  with pytest.raises(ValueError, match='song_4'):
+    tfrecords.write_tfrecord(found, path)
+  assert path.read_bytes() == content
+  assert [p.name for p in tmp_path.glob('*tfrecord*')] == [path.name]
 
 
 def test_tfrecords_that_do_not_fit(tmp_path):

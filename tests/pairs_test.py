@@ -269,6 +269,24 @@ def test_names_written_in_two_ways_of_unicode_are_one(tmp_path):
   assert [c.name for c in found] == [composed] and not left_out
 
 
+def test_names_that_would_be_hidden_files_are_listed(tmp_path):
+  touch(tmp_path, 'dry.one.wav', 'wet.one.wav', 'dry two.wav', 'wet two.wav')
+  found, left_out = pairs.find_candidates(tmp_path, 'dry{name}', 'wet{name}')
+  assert [candidate.name for candidate in found] == [' two']
+  assert 'hidden' in left_out['dry.one.wav']
+
+
+def test_two_preparations_of_one_folder_do_not_meet(tmp_path):
+  with files.locked(tmp_path / 'new'):
+    with files.locked(tmp_path / 'other'):
+      pass
+    with pytest.raises(OSError, match='is at work in .*new'):
+      with files.locked(tmp_path / 'new'):
+        pass
+  with files.locked(tmp_path / 'new'):
+    pass
+
+
 def test_order_matches_only_where_it_is_asked_for(tmp_path):
   touch(tmp_path, *(f'input/d{i}.wav' for i in range(3)))
   touch(tmp_path, *(f'target/p{i}.wav' for i in range(3)))

@@ -232,7 +232,9 @@ def find_audio(folder: str | os.PathLike) -> list[pathlib.Path]:
   paths = sorted(
     p
     for p in folder.rglob('*')
-    if p.suffix.lower() in AUDIO_SUFFIXES and not p.name.startswith('.')
+    if p.suffix.lower() in AUDIO_SUFFIXES
+    and not p.name.startswith('.')
+    and p.is_file()
   )
   if not paths:
     raise FileNotFoundError(
@@ -242,6 +244,25 @@ def find_audio(folder: str | os.PathLike) -> list[pathlib.Path]:
 
 
 # ---------------------- Writing -----------------------------------------------
+@contextlib.contextmanager
+def writing(path: str | os.PathLike):
+  """Names a file in what goes wrong while it is written.
+
+  Args:
+    path: The file.
+
+  Raises:
+    OSError: In place of an error of soundfile, which names no file.
+  """
+  try:
+    yield
+  except soundfile.SoundFileError as error:
+    raise OSError(
+      f'{path} cannot be written ({error}). Is there room on the disk, and may '
+      'files be written there?'
+    ) from error
+
+
 class Writer:
   """Writes audio block by block; the file is there when it is whole.
 
@@ -253,6 +274,7 @@ class Writer:
 
   Raises:
     ValueError: A format that cannot be written.
+    OSError: No room on the disk.
   """
 
   def __init__(self, path: str | os.PathLike, sample_rate: int):
@@ -277,22 +299,29 @@ class Writer:
     """Writes the next block, [n_samples, n_channels]."""
     if self._file is None:
       self._path.parent.mkdir(parents=True, exist_ok=True)
-      self._file = soundfile.SoundFile(
-        self._temporary,
-        'w',
-        self._sample_rate,
-        block.shape[1],
-        _SUBTYPES.get(self._suffix),
-        format='AIFF' if self._suffix == '.aif' else None,  # not known by it
-      )
+      with writing(self._path):
+        self._file = soundfile.SoundFile(
+          self._temporary,
+          'w',
+          self._sample_rate,
+          block.shape[1],
+          _SUBTYPES.get(self._suffix),
+          format='AIFF' if self._suffix == '.aif' else None,  # not known by it
+        )
     self._peak = max(self._peak, float(np.abs(block).max(initial=0.0)))
-    self._file.write(block)
+    with writing(self._path):
+      self._file.write(block)
 
   def __exit__(self, kind, error, traceback):
     """Puts the file in its place, or takes away what there is of it."""
     if self._file is None:
       return
-    self._file.close()
+    try:
+      with writing(self._path):
+        self._file.close()
+    except OSError:
+      self._temporary.unlink()
+      raise
     if kind is not None:
       self._temporary.unlink()
       return

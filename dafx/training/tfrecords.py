@@ -1,9 +1,11 @@
 """Pairs in TFRecord files: one file per split in place of many."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import struct
+import weakref
 
 import gin
 import numpy as np
@@ -15,6 +17,7 @@ from dafx.training import audio_files, data
 # A record lies between the length with its checksum and its own checksum.
 _HEADER_BYTES = struct.calcsize('<QI')
 _FOOTER_BYTES = struct.calcsize('<I')
+_MAX_BYTES = 2**31 - 2**20  # a message of protobuf is below 2 GiB
 
 
 def _records(file: pathlib.Path):
@@ -82,7 +85,9 @@ class TFRecordProvider(data.PairProvider):
       raise FileNotFoundError(
         f'{file}: there is no such file; dafx_prepare --tfrecord writes it.'
       )
-    self.file = file
+    # Kept open: the file that takes its place may have others' samples here.
+    self._file = open(file, 'rb')
+    weakref.finalize(self, self._file.close)
     try:
       self.items = [_Item.parse(*found) for found in _records(file)]
     except (tf.errors.OpError, DecodeError, IndexError, ValueError) as error:
@@ -116,12 +121,12 @@ class TFRecordProvider(data.PairProvider):
   def _read(self, index, start, n_samples):
     item = self.items[index]
     shape = (n_samples, item.n_channels)
-    with open(self.file, 'rb') as file:
-      sides = []
-      for offset in item.offsets:
-        file.seek(offset + 4 * item.n_channels * start)
-        content = file.read(4 * n_samples * item.n_channels)
-        sides.append(np.frombuffer(content, '<f4').reshape(shape))
+    sample_bytes = 4 * item.n_channels
+    sides = []
+    for offset in item.offsets:
+      place = offset + sample_bytes * start
+      content = os.pread(self._file.fileno(), sample_bytes * n_samples, place)
+      sides.append(np.frombuffer(content, '<f4').reshape(shape))
     return np.stack(sides)
 
 
@@ -135,6 +140,9 @@ def write_tfrecord(pairs: list[data.Pair], path: str | os.PathLike):
   Args:
     pairs: What to write.
     path: The file.
+
+  Raises:
+    ValueError: A pair that is damaged, or too long for a record.
   """
 
   def feature(value):
@@ -143,8 +151,16 @@ def write_tfrecord(pairs: list[data.Pair], path: str | os.PathLike):
       return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
     return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
 
+  for pair in pairs:
+    if 8 * pair.n_samples * pair.n_channels > _MAX_BYTES:
+      raise ValueError(
+        f'{pair.name!r} has {pair.n_samples} samples; a record holds up to '
+        f'{_MAX_BYTES // (8 * pair.n_channels)}. Cut it, or train on the files.'
+      )
   temporary = f'{os.fspath(path)}.partial'
-  with tf.io.TFRecordWriter(temporary) as writer:
+  with contextlib.ExitStack() as stack:
+    stack.callback(lambda: pathlib.Path(temporary).unlink(missing_ok=True))
+    writer = stack.enter_context(tf.io.TFRecordWriter(temporary))
     for pair in pairs:
       sides = [
         audio_files.read(path)[0]
@@ -163,4 +179,5 @@ def write_tfrecord(pairs: list[data.Pair], path: str | os.PathLike):
       features = {key: feature(value) for key, value in values.items()}
       example = tf.train.Example(features=tf.train.Features(feature=features))
       writer.write(example.SerializeToString())
-  os.replace(temporary, path)
+    writer.close()
+    os.replace(temporary, path)

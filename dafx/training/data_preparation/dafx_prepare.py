@@ -14,6 +14,7 @@ Each step (download, align, resample and pair, TFRecord) notes what it has done,
 and does only what is missing when the command is given again.
 """
 
+import contextlib
 import importlib
 import pathlib
 
@@ -141,7 +142,19 @@ def prepare(task: str, output_dir: pathlib.Path, download_dir: pathlib.Path):
     task: One of `TASKS`, but not 'all'.
     output_dir: Gets the pairs.
     download_dir: Gets what is downloaded.
+
+  Raises:
+    OSError: Another process is at work there, among others.
   """
+  from dafx.training.data_preparation import files
+
+  with files.locked(output_dir), contextlib.ExitStack() as stack:
+    if FLAGS.source == 'download':
+      stack.enter_context(files.locked(download_dir))
+    _prepare(task, output_dir, download_dir)
+
+
+def _prepare(task, output_dir, download_dir):
   form = FLAGS.sample_rate, FLAGS.n_channels
   if FLAGS.source == 'demo':
     module = importlib.import_module(f'dafx.training.data_preparation.{task}')

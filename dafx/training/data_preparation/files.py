@@ -1,5 +1,7 @@
 """What all ways of making pairs share: files, forms, plugins at one setting."""
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import json
@@ -99,13 +101,21 @@ def write_audio(
 
   Returns:
     The file.
+
+  Raises:
+    OSError: No room on the disk.
   """
   is_loud = bool(np.abs(audio).max(initial=0.0) >= 1.0)
   suffix, subtype = ('.wav', 'FLOAT') if is_loud else ('.flac', 'PCM_24')
   path = stem.with_name(stem.name + suffix)
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f'.{path.name}.partial{suffix}')
-  soundfile.write(temporary, audio, sample_rate, subtype)
+  try:
+    with audio_files.writing(path):
+      soundfile.write(temporary, audio, sample_rate, subtype)
+  except OSError:
+    temporary.unlink(missing_ok=True)
+    raise
   temporary.replace(path)
   other = '.flac' if is_loud else '.wav'
   stem.with_name(stem.name + other).unlink(missing_ok=True)
@@ -152,6 +162,28 @@ def check_space(folder: pathlib.Path, n_bytes: int, purpose: str):
       f'{free / 1e9:.2f} GB are free. Free some, or choose another '
       '--output_dir or --download_dir.'
     )
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path):
+  """Keeps other processes from preparing the same folder meanwhile.
+
+  Args:
+    folder: Which; it is made if it is not there.
+
+  Raises:
+    OSError: Another process is at work in it.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  with open(folder / '.lock', 'w', encoding='utf-8') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise OSError(
+        f'Another dafx_prepare is at work in {folder}. Wait for its end, or '
+        'choose another folder.'
+      ) from error
+    yield
 
 
 def write_json(path: pathlib.Path, content):

@@ -102,6 +102,11 @@ def find_candidates(
       match = expression.fullmatch(unicodedata.normalize('NFC', place))
       if not match:
         continue
+      if pathlib.PurePath(match[1]).name.startswith('.'):
+        left_out[path.name] = (
+          f'{match[1]!r} would be a hidden file; take the dot into the pattern'
+        )
+        continue
       if match[1] in by_name:
         left_out[path.name] = f'has the name of {by_name[match[1]]}'
         continue
