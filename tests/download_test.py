@@ -166,6 +166,26 @@ def test_a_broken_download_goes_on_where_it_stopped(
   assert server.downloads()[1][2] == f'bytes={len(CONTENT) - missing}-'
 
 
+def test_an_interrupted_check_does_not_download_again(
+  server, tmp_path, monkeypatch
+):
+  wanted = remote(server)
+
+  def interrupted(*args, **kwargs):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr('pooch.core.hash_matches', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+      download.Downloads(tmp_path).fetch(wanted)
+  assert not (tmp_path / 'data.bin').exists()
+  path = download.Downloads(tmp_path).fetch(wanted)
+  assert path.read_bytes() == CONTENT
+  assert len(server.downloads()) == 1
+  names = {p.name for p in tmp_path.iterdir()}
+  assert names == {'data.bin', 'downloads.json'}
+
+
 def test_a_server_that_gives_no_parts_begins_again(server, tmp_path):
   wanted = remote(server)
   server.break_after['/data.bin'] = 700000

@@ -67,12 +67,19 @@ def _define_flags():
     ['download', 'align', 'all'],
     'The last step to take, if not all of them.',
   )
-  flags.DEFINE_integer('sample_rate', 22050, 'Of train and valid, in Hz.')
-  flags.DEFINE_integer('n_channels', 1, 'Of train and valid.')
   flags.DEFINE_integer(
-    'n_variants', 8, 'source=demo: pairs per song, speaker or style in train.'
+    'sample_rate', 22050, 'Of train and valid, in Hz.', lower_bound=4000
   )
-  flags.DEFINE_integer('seed', 0, 'Of what is drawn, and of splits by file.')
+  flags.DEFINE_integer('n_channels', 1, 'Of train and valid.', lower_bound=1)
+  flags.DEFINE_integer(
+    'n_variants',
+    8,
+    'source=demo: pairs per song, speaker or style in train.',
+    lower_bound=1,
+  )
+  flags.DEFINE_integer(
+    'seed', 0, 'Of what is drawn, and of splits by file.', lower_bound=0
+  )
   flags.DEFINE_bool(
     'tfrecord', False, 'Also write train and valid as TFRecord.'
   )

@@ -101,18 +101,30 @@ class _Resuming:
   """What pooch calls to download: goes on where an earlier call stopped.
 
   What has come is in .<file>.partial, and beside it of which version of the
-  file it is a part: its ETag, or else its date.
+  file it is a part: its ETag, or else its date. It stays until pooch has
+  compared the checksum, which takes minutes of a large file.
   """
 
-  def __init__(self, path: pathlib.Path, has_checksum: bool):
+  def __init__(self, path: pathlib.Path, remote: RemoteFile):
     self.partial = _partial(path)
     self.version_path = path.with_name(f'.{path.name}.version')
-    self.has_checksum = has_checksum
+    self.has_checksum = remote.checksum is not None
+    self.n_bytes = remote.n_bytes
 
   def __call__(self, url, output_file, pooch, check_only=False):
     del pooch, check_only
-    headers = {'Accept-Encoding': 'identity'}
     have = self.partial.stat().st_size if self.partial.exists() else 0
+    if not (self.has_checksum and have and have == self.n_bytes):
+      self._download(url, have)
+    output_file = pathlib.Path(output_file)
+    output_file.unlink(missing_ok=True)
+    try:
+      os.link(self.partial, output_file)
+    except OSError:  # not every file system can
+      os.replace(self.partial, output_file)
+
+  def _download(self, url, have):
+    headers = {'Accept-Encoding': 'identity'}
     version = files.read_json(self.version_path, None)
     # A change in between would go unnoticed without version and checksum.
     if have and (version or self.has_checksum):
@@ -160,7 +172,6 @@ class _Resuming:
         'on from there.'
       )
     self.version_path.unlink()
-    os.replace(self.partial, output_file)
 
 
 class Downloads:
@@ -225,13 +236,15 @@ class Downloads:
         known_hash=remote.checksum,
         fname=path.name,
         path=path.parent,
-        downloader=_Resuming(path, remote.checksum is not None),
+        downloader=_Resuming(path, remote),
       )
     except ValueError as error:
+      _partial(path).unlink(missing_ok=True)
       raise ValueError(
         f'{remote.url} is not what was published: {error} What came was '
         'deleted; the same command downloads it again.'
       ) from error
+    _partial(path).unlink(missing_ok=True)
     stat = path.stat()
     self.state[remote.name] = {
       'url': remote.url,
