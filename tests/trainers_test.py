@@ -21,9 +21,10 @@ import soundfile
 import tensorflow as tf
 from absl import logging
 
-from dafx import effects, losses
+from dafx import effects, losses, processors
 from dafx.training import (
   data,
+  effect_models,
   encoders,
   models,
   summaries,
@@ -735,6 +736,23 @@ def test_a_checkpoint_says_what_the_controls_are():
     'calf/knee0': 'from 1 to 8',
     'calf/attack0': 'fixed at 0.01',
     'calf/release0': 'fixed at 5',
+  }
+
+
+def test_a_checkpoint_says_what_the_controls_of_a_gray_box_are():
+  gain = effects.Gain(name='drive', ranges={'gain_db': (-6.0, 12.0)})
+  group = processors.ProcessorGroup(
+    [
+      (effects.Const(name='knob'), ['audio']),
+      (gain, ['audio', 'knob/signal']),
+    ]
+  )
+  model = effect_models.EffectModel(group, [losses.TimeDomainLoss()], RATE)
+  assert json.loads(make_trainer(model=model).description.numpy()) == {
+    'drive': 'Gain',
+    'drive/gain_db': 'from -6 to 12',
+    'drive/offset': 'fixed at 0',
+    'drive/polarity': 'fixed at 1',
   }
 
 

@@ -124,6 +124,11 @@ class Controlled(ddsp.processors.Processor):
     self.default_controls = unit.astype(np.float32)
 
   @property
+  def fixed(self) -> dict[str, float]:
+    """Controls that do not come from outside, in units, by symbol."""
+    return dict(self._fixed)
+
+  @property
   def n_controls(self) -> int:
     """Number of controls that come from outside."""
     return len(self.symbols)

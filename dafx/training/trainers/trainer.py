@@ -110,7 +110,7 @@ class Trainer:
     self._stage = counter()
     self._stage_start = counter()  # the step at which it began
     self._n_plugins = counter()  # 0: what the model says
-    # Variables of one shape may belong to another plugin: this tells.
+    # Variables of one shape may mean something else: this tells.
     self.description = tf.Variable(
       _describe(model), trainable=False, dtype=tf.string
     )
@@ -353,20 +353,21 @@ class Trainer:
 
 
 def _describe(model) -> str:
-  """Says what a model's heads drive and what their values mean, as JSON."""
-  driven = getattr(model, 'driven', {}).values()
+  """Says what a model drives and what the values of it mean, as JSON."""
   lines = {}
-  for processor in driven:
-    if not hasattr(processor, 'uri'):
-      continue
-    lines[processor.name] = processor.uri
-    for symbol, meaning in _meanings(processor).items():
-      lines[f'{processor.name}/{symbol}'] = meaning
+  for node in processors.nodes(model.processor_group).values():
+    for processor in getattr(node, 'plugins', [node]):
+      if not hasattr(processor, 'symbols'):
+        continue
+      kind = getattr(processor, 'uri', type(processor).__name__)
+      lines[processor.name] = kind
+      for symbol, meaning in _meanings(processor).items():
+        lines[f'{processor.name}/{symbol}'] = meaning
   return json.dumps(lines)
 
 
 def _meanings(processor) -> dict[str, str]:
-  """Says what a plugin's trained and fixed controls stand for, by symbol."""
+  """Says what a processor's driven and fixed controls mean, by symbol."""
   choices = getattr(processor, 'choices', {})  # of a DiscreteLV2Plugin
   plugin = processor.variants[0] if choices else processor
   plugin = getattr(plugin, 'processor', plugin)  # of a ProxyLV2Plugin
@@ -377,9 +378,11 @@ def _meanings(processor) -> dict[str, str]:
   }
   for symbol, values in choices.items():
     meanings[symbol] = 'one of ' + ', '.join(f'{v:.6g}' for v in values)
-  # Trained controls lie in the order of the heads; of the fixed ones the order
+  is_lv2 = hasattr(plugin, 'renderer')
+  fixed = plugin.renderer.fixed if is_lv2 else plugin.fixed
+  # Driven controls lie in the order of the heads; of the fixed ones the order
   # says nothing, and gin changes it.
-  for symbol, value in sorted(plugin.renderer.fixed.items()):
+  for symbol, value in sorted(fixed.items()):
     meanings.setdefault(symbol, f'fixed at {value:.6g}')
   return meanings
 
