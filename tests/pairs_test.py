@@ -443,6 +443,24 @@ def test_what_is_left_out_later_is_taken_out(tmp_path):
   assert same not in after and after['new'] == 'train'
 
 
+@pytest.mark.parametrize('split', ['test', 'valid'])
+def test_a_split_that_lost_its_last_pair_gets_another(tmp_path, split):
+  own, out = tmp_path / 'own', tmp_path / 'out'
+  make_own(own, 'abcdef')
+  prepare(own, out)
+  before = places(out)
+  (lost,) = (name for name, s in before.items() if s == split)
+  write(own / f'target/{lost}.wav', np.zeros([RATE // 2, 1]))
+  prepare(own, out)
+  after = places(out)
+  assert sorted(after.values()) == ['test', *3 * ['train'], 'valid']
+  moved = {name for name in after if after[name] != before[name]}
+  assert len(moved) == 1 and after[moved.pop()] == split
+  stays = places(out)
+  prepare(own, out)
+  assert places(out) == stays
+
+
 def test_pairs_of_another_folder_stay(tmp_path):
   make_own(tmp_path / 'one', 'abc')
   make_own(tmp_path / 'two', 'defg')

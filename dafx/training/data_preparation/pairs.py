@@ -234,7 +234,8 @@ def split_by_hash(
   """Assigns splits: a tenth of the files each to test and valid.
 
   The order in which they are filled is that of a hash of seed and name. What
-  was assigned before stays where it is, so that others can be added.
+  was assigned before stays where it is, so that others can be added, but that a
+  split that lost its last file takes one of train.
 
   Args:
     names: The pairs.
@@ -247,12 +248,23 @@ def split_by_hash(
   splits = {name: known[name] for name in names if name in known}
   counts = {s: list(splits.values()).count(s) for s in _SPLITS}
   tenth = max(1, len(names) // 10)
-  for name in sorted(names, key=lambda n: zlib.crc32(f'{seed}/{n}'.encode())):
+  names = sorted(names, key=lambda n: zlib.crc32(f'{seed}/{n}'.encode()))
+  for name in names:
     if name in splits:
       continue
     unfilled = [s for s in ('test', 'valid') if counts[s] < tenth]
     splits[name] = [*unfilled, 'train'][0]
     counts[splits[name]] += 1
+  for split in ('test', 'valid'):
+    in_train = [name for name in names if splits[name] == 'train']
+    if split not in splits.values() and len(in_train) > 1:
+      splits[in_train[0]] = split
+      logging.warning(
+        '%s lost its last pair and takes %s of train: a model that was trained '
+        'before has heard it.',
+        split,
+        in_train[0],
+      )
   return splits
 
 
