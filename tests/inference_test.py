@@ -157,6 +157,15 @@ def test_rates_can_change_to_and_fro(model):
   np.testing.assert_array_equal(first, again)
 
 
+def test_a_model_goes_on_at_its_own_rate_after_use(model):
+  features = {'audio': noise(20 * HOP).T}
+  before = model(features)['audio_synth']
+  renders = inference.plan(model, chunks.from_array(noise(3000), 44100))[0]
+  next(renders.blocks())  # and no more of them
+  np.testing.assert_array_equal(model(features)['audio_synth'], before)
+  assert {p.sample_rate for p in model.driven.values()} == {RATE}
+
+
 def test_channels_are_rendered_under_the_same_controls(model):
   left, right = noise(4000), noise(4000, seed=1)
   both = inference.process_audio(model, np.hstack([left, right]), RATE)
@@ -691,6 +700,8 @@ def test_confidence_intervals_are_those_of_the_mean():
   assert m['low'] == pytest.approx(values.mean() - half_width, abs=0.02)
   assert m['high'] == pytest.approx(values.mean() + half_width, abs=0.02)
   assert evaluators.summarize(rows, seed=1)[0] == m
+  assert evaluators.mean_of(rows, 's', 'm') == pytest.approx(values.mean())
+  assert np.isnan(evaluators.mean_of(rows[-1:], 's', 'm'))
 
 
 def test_silence_and_files_shorter_than_a_piece(model):

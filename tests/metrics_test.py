@@ -8,6 +8,7 @@ import scipy.linalg
 import scipy.spatial.distance
 
 from dafx import losses, metrics
+from dafx.metrics import distances
 
 SAMPLE_RATE = 16000
 
@@ -119,6 +120,16 @@ def test_mr_stft_equals_auraloss(n_channels):
   }
   for name, expected in AURALOSS[n_channels].items():
     np.testing.assert_allclose(values[name], expected, rtol=1e-10)
+
+
+def test_mr_stft_in_parts_is_that_of_the_whole(monkeypatch):
+  target, audio = noise(5003), noise(5003, seed=1)
+  whole = metrics.mr_stft(target, audio)
+  for n_frames in (1, 7):
+    monkeypatch.setattr(distances, '_FRAMES_AT_ONCE', n_frames)
+    np.testing.assert_allclose(
+      metrics.mr_stft(target, audio), whole, rtol=1e-12
+    )
 
 
 def test_mr_stft_of_a_gain_is_known():
@@ -435,14 +446,14 @@ def test_frechet_audio_distance_grows_with_the_change():
   others = [0.1 * rng.standard_normal((32000, 1)) for _ in range(3)]
   louder = [1.5 * x for x in others]
   clipped = [np.clip(20 * x, -1, 1) for x in others]
-  distances = [
+  found = [
     metrics.frechet_audio_distance(files, x, SAMPLE_RATE)
     for x in (files, others, louder, clipped)
   ]
-  assert distances[0] < 1e-6
-  assert distances == sorted(distances)
+  assert found[0] < 1e-6
+  assert found == sorted(found)
   # 3.52 dB in each of 32 means, and the windows' own scatter.
-  assert 32 * 3.52**2 * 0.8 < distances[2] < 32 * 3.52**2 * 1.4
+  assert 32 * 3.52**2 * 0.8 < found[2] < 32 * 3.52**2 * 1.4
 
 
 def test_frechet_audio_distance_takes_any_embedding():

@@ -7,6 +7,8 @@ from dafx.metrics import checks
 
 # (fft, hop, window) in samples, from Yamamoto et al., 2020.
 _RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
+# Of a spectrogram, to bound its memory.
+_FRAMES_AT_ONCE = 512
 
 
 def mae(target, audio):
@@ -153,27 +155,41 @@ def mr_stft(target, audio):
     target, max(n_fft for n_fft, _, _ in _RESOLUTIONS), 'mr_stft'
   )
 
-  def magnitude(signal, n_fft, hop_length, win_length):
-    # [n_channels, n_fft // 2 + 1, n_frames].
+  distances = []
+  for n_fft, hop_length, win_length in _RESOLUTIONS:
+    squares, log_differences, n_values = np.zeros(2), 0.0, 0
+    for a, b in zip(
+      _magnitudes(target, n_fft, hop_length, win_length),
+      _magnitudes(audio, n_fft, hop_length, win_length),
+      strict=True,
+    ):
+      squares += np.sum((a - b) ** 2), np.sum(a**2)
+      log_differences += np.sum(np.abs(np.log(a) - np.log(b)))
+      n_values += a.size
+    convergence = np.sqrt(squares[0] / squares[1])
+    distances.append(convergence + log_differences / n_values)
+  return float(np.mean(distances))
+
+
+def _magnitudes(signal, n_fft, hop_length, win_length):
+  """Yields parts of a spectrogram, [n_channels, n_fft // 2 + 1, n_frames].
+
+  That of a song as a whole would take gigabytes.
+  """
+  padding = ((0, 0), (n_fft // 2, n_fft // 2))
+  signal = np.pad(checks.channels_first(signal), padding, mode='reflect')
+  n_frames = 1 + (signal.shape[-1] - n_fft) // hop_length
+  for first in range(0, n_frames, _FRAMES_AT_ONCE):
+    last = min(first + _FRAMES_AT_ONCE, n_frames) - 1
     stft = librosa.stft(
-      checks.channels_first(signal),
+      signal[:, first * hop_length : last * hop_length + n_fft],
       n_fft=n_fft,
       hop_length=hop_length,
       win_length=win_length,
       window='hann',
-      center=True,
-      pad_mode='reflect',
+      center=False,
     )
-    return np.sqrt(np.maximum(stft.real**2 + stft.imag**2, 1e-8))
-
-  distances = []
-  for resolution in _RESOLUTIONS:
-    target_mag = magnitude(target, *resolution)
-    mag = magnitude(audio, *resolution)
-    convergence = np.linalg.norm(target_mag - mag) / np.linalg.norm(target_mag)
-    log_distance = np.mean(np.abs(np.log(target_mag) - np.log(mag)))
-    distances.append(convergence + log_distance)
-  return float(np.mean(distances))
+    yield np.sqrt(np.maximum(stft.real**2 + stft.imag**2, 1e-8))
 
 
 def mfcc_cosine(target, audio, sample_rate, over='frames'):

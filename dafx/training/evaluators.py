@@ -205,9 +205,10 @@ def summarize(
 
 
 def mean_of(rows: Sequence[Mapping], system: str, metric: str) -> float:
-  """Returns the mean of a metric over the files of a system."""
+  """Returns the mean of a metric over the files of a system that have it."""
   values = [row[metric] for row in rows if row['system'] == system]
-  return float(np.mean(values))
+  values = [value for value in values if value is not None]
+  return float(np.mean(values)) if values else math.nan
 
 
 def _default_setting(model):

@@ -1,5 +1,6 @@
 """A model's plugins at work on audio in chunks, under controls that move."""
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping
 
@@ -59,20 +60,36 @@ def _make_streamer(group, control_step):
   return streamer, unit
 
 
-def change_rate(group, sample_rate: int) -> bool:
-  """Sets the rate of a DAG's plugins; returns whether all of it can follow."""
-  rated = [
+def _rated(group):
+  return [
     p for p in processors.nodes(group).values() if hasattr(p, 'sample_rate')
   ]
-  if any(
-    not hasattr(p, 'set_sample_rate') and p.sample_rate != sample_rate
-    for p in rated
-  ):
-    return False
-  for processor in rated:
-    if processor.sample_rate != sample_rate:
-      processor.set_sample_rate(sample_rate)
-  return True
+
+
+def can_run_at(group, sample_rate: int) -> bool:
+  """Returns whether all of a DAG can work at a rate, in Hz."""
+  return all(
+    hasattr(p, 'set_sample_rate') or p.sample_rate == sample_rate
+    for p in _rated(group)
+  )
+
+
+@contextlib.contextmanager
+def at_rate(group, sample_rate: int):
+  """Has the plugins of a DAG work at another rate, in Hz, and then as before.
+
+  A model that was used on a file goes on as it was trained.
+  """
+  former = [(p, p.sample_rate) for p in _rated(group)]
+  try:
+    for processor, rate in former:
+      if rate != sample_rate and hasattr(processor, 'set_sample_rate'):
+        processor.set_sample_rate(sample_rate)
+    yield
+  finally:
+    for processor, rate in former:
+      if processor.sample_rate != rate:
+        processor.set_sample_rate(rate)
 
 
 def interpolate(controls, point_times_s, times_s):
@@ -107,12 +124,10 @@ class Rendering:
     points: Mapping[str, np.ndarray],
     point_times_s: np.ndarray | None,
   ):
-    group = model.processor_group
-    self._rate = max(source.sample_rate, model.sample_rate)
-    if not change_rate(group, self._rate):
-      self._rate = model.sample_rate
-      change_rate(group, self._rate)
     self._group = model.active_group
+    self._rate = max(source.sample_rate, model.sample_rate)
+    if not can_run_at(self._group, self._rate):
+      self._rate = model.sample_rate
     self._source = source
     self._points = points
     self._point_times_s = point_times_s
@@ -132,6 +147,10 @@ class Rendering:
 
   def blocks(self) -> Iterator[np.ndarray]:
     """Yields what comes out, [n, n_channels], as many samples as went in."""
+    with at_rate(self._group, self._rate):
+      yield from self._at_rate_of_source()
+
+  def _at_rate_of_source(self):
     rendered = self._rendered()
     if self._rate == self._source.sample_rate:
       yield from rendered
