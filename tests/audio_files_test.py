@@ -118,6 +118,16 @@ def test_wav_of_unknown_length_is_read_to_its_end(tmp_path, size):
   np.testing.assert_array_equal(audio_files.read(path)[0], audio)
 
 
+def test_a_wav_that_counts_its_header_is_whole(tmp_path):
+  audio = noise()
+  content = encoded(audio, '.wav')
+  place = content.index(b'data') + 4
+  content[place : place + 4] = len(content).to_bytes(4, 'little')
+  path = put(tmp_path, '.wav', content)
+  np.testing.assert_array_equal(audio_files.read(path)[0], audio)
+  assert audio_files.read_info(path).frames == len(audio)
+
+
 def test_a_wav_with_other_chunks_around_its_samples_is_whole(tmp_path):
   content = encoded(noise(), '.wav')
   chunk = b'LIST' + (5).to_bytes(4, 'little') + b'abcde\0'  # padded

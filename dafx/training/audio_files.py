@@ -20,6 +20,7 @@ _SUBTYPES = {
 }
 # Sizes that a program writes where it does not know how much will come.
 _UNKNOWN_SIZES = (0, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+_SLACK_BYTES = 128  # some programs count the header too
 _OGG_PAGE_BYTES = 65307  # of the longest page
 _OGG_LAST = 4  # the flag of a stream's last page
 _COUNTED = 2**16  # samples at a time
@@ -126,7 +127,8 @@ def _is_cut(path: pathlib.Path, info) -> bool:
         name, size = header[:4], struct.unpack(number, header[4:])[0]
         if name in (b'data', b'SSND'):
           size = size_of_64 if kind == b'RF64' else size
-          return size not in _UNKNOWN_SIZES and file.tell() + size > n_bytes
+          missing = file.tell() + size - n_bytes
+          return size not in _UNKNOWN_SIZES and missing > _SLACK_BYTES
         start = file.tell()
         if name == b'ds64':
           size_of_64 = struct.unpack('<QQ', file.read(16).ljust(16, b'\0'))[1]
