@@ -247,6 +247,32 @@ def test_the_users_folder_comes_before_dafxs(home, tmp_path, capsys):
   assert 'NoSuchLayer' in error
 
 
+def test_a_single_setting_is_one_of_the_same_controls(home, tmp_path, capsys):
+  short = (
+    '--gin_param=dafx.training.train.num_steps = 1',
+    '--gin_param=dafx.training.train.valid_provider = None',
+  )
+  flags = flags_for(home, tmp_path / 'run', *short)
+  run(*flags)
+  for name, high in (('same', 4), ('other', 2)):
+    gin.clear_config()
+    ranges = f"gain/effects.LV2Plugin.ranges = {{'amount': (0, {high})}}"
+    more = ('--gin_file=single_setting.gin', f'--gin_param={ranges}', *short)
+    run(*flags_for(home, tmp_path / name, *more))
+  gin.clear_config()
+  run(*flags, '--mode=eval', f'--single_dir={tmp_path}/same')
+  rows = json.loads(
+    (tmp_path / 'run' / 'evaluation' / 'metrics.json').read_text()
+  )
+  assert 'best single setting' in [row['system'] for row in rows]
+  gin.clear_config()
+  error = message_of(
+    capsys, *flags, '--mode=eval', f'--single_dir={tmp_path}/other'
+  )
+  assert 'gain/amount: from 0 to 2; now from 0 to 4' in error
+  assert '--single_dir' in error and 'single_setting.gin' in error
+
+
 # -------------------------------------------------------------- All of it ----
 def test_train_eval_sample_process(home, tmp_path, capsys):
   save_dir = tmp_path / 'run'

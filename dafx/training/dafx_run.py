@@ -166,7 +166,22 @@ def _use_saved(folder):
     print(path)
 
 
-def _use(save_dir, settings):
+def _checked_setting(model, setting, meanings):
+  """Returns the best single setting, if it was found for such a model."""
+  from dafx.training import trainers
+
+  try:
+    trainers.check_controls(meanings, trainers.describe_controls(model))
+  except ValueError as error:
+    raise ValueError(
+      f'--single_dir={FLAGS.single_dir} was trained for controls that mean '
+      f'something else ({error}). Train it anew, with single_setting.gin after '
+      'the same gin files.'
+    ) from error
+  return setting
+
+
+def _use(save_dir, single):
   from dafx.training import effect_inference, evaluators, inference, models
 
   folder = pathlib.Path(FLAGS.restore_dir or save_dir).expanduser()
@@ -176,6 +191,9 @@ def _use(save_dir, settings):
   model = models.get_model()
   _check_flags_of_model(model)
   inference.restore_model(model, folder)
+  settings = {}
+  if single is not None:
+    settings['best single setting'] = _checked_setting(model, *single)
   if FLAGS.n_plugins:
     model.n_plugins = FLAGS.n_plugins
   name = 'evaluation' if FLAGS.mode == 'eval' else 'samples'
@@ -202,13 +220,13 @@ def main(argv):
   _check_flags()
   train_util.prepare_tensorflow(FLAGS.seed, FLAGS.allow_memory_growth)
   train_util.add_gin_search_paths(FLAGS.gin_search_path)
-  settings = {}
+  single = None
   if FLAGS.mode == 'eval' and FLAGS.single_dir:
     import gin
 
     from dafx.training import inference
 
-    settings['best single setting'] = inference.load_setting(FLAGS.single_dir)
+    single = inference.load_setting(FLAGS.single_dir)
     gin.clear_config()
   if FLAGS.mode not in _SAVED_MODES:
     # trainers, evaluators and models hold names that the files bind.
@@ -224,7 +242,7 @@ def main(argv):
   elif FLAGS.mode == 'profile':
     _profile(save_dir)
   else:
-    _use(save_dir, settings)
+    _use(save_dir, single)
 
 
 def console_entry_point():

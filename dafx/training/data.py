@@ -257,15 +257,18 @@ class Provider:
     return crop, np.pad(wide[0], (silence, (0, 0)))
 
   def fixed_crops(self) -> list[tuple[int, int]]:
-    """Returns (item, where it begins) of the crops of an unshuffled epoch."""
-    crops = []
+    """Returns (item, where it begins) of the crops of an unshuffled epoch.
+
+    The first ones of all items come first, then the second ones.
+    """
+    crops = []  # (which of its item, item, start)
     for index in range(self.n_items):
       length = self._length(index)
       n_crops = min(self.crops_per_file, -(-length // self.n_samples))
       last_start = max(length - self.n_samples, 0)
       starts = np.linspace(0, last_start, n_crops).astype(int)
-      crops += [(index, int(start)) for start in starts]
-    return crops
+      crops += [(k, index, int(start)) for k, start in enumerate(starts)]
+    return [crop[1:] for crop in sorted(crops)]
 
   def get_batch(
     self,

@@ -112,7 +112,9 @@ def restore_model(model: tf.keras.Model, save_dir: str | os.PathLike):
   logging.info('Model of %s, step %d.', folder, trainer.step)
 
 
-def load_setting(save_dir: str | os.PathLike) -> dict[str, np.ndarray]:
+def load_setting(
+  save_dir: str | os.PathLike,
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
   """Returns the setting that a training run with `encoders.Constant` found.
 
   Args:
@@ -120,8 +122,9 @@ def load_setting(save_dir: str | os.PathLike) -> dict[str, np.ndarray]:
       what gin had before.
 
   Returns:
-    Controls in [0, 1], {input of the DAG: [1, n_controls]}, for
-    `process_audio`.
+    (Controls in [0, 1], {input of the DAG: [1, n_controls]}, for
+    `process_audio`; what they mean, as of `trainers.describe_controls`, which
+    has to be the same for a model that takes them).
 
   Raises:
     ValueError: The run's encoder gives more than one setting; or as
@@ -135,7 +138,8 @@ def load_setting(save_dir: str | os.PathLike) -> dict[str, np.ndarray]:
       'after the task.'
     )
   controls = model.predict_controls(tf.zeros([1, 1]))
-  return {key: value[0].numpy() for key, value in controls.items()}
+  setting = {key: value[0].numpy() for key, value in controls.items()}
+  return setting, trainers.describe_controls(model)
 
 
 def resample(audio: np.ndarray, source_hz: int, target_hz: int) -> np.ndarray:

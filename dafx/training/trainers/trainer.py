@@ -10,7 +10,7 @@ from absl import logging
 
 from dafx import processors
 from dafx.training import checkpoints
-from dafx.training.trainers import monitor
+from dafx.training.trainers import meanings, monitor
 
 
 def _node(model, name):
@@ -112,7 +112,9 @@ class Trainer:
     self._n_plugins = counter()  # 0: what the model says
     # Variables of one shape may mean something else: this tells.
     self.description = tf.Variable(
-      _describe(model), trainable=False, dtype=tf.string
+      json.dumps(meanings.describe_controls(model)),
+      trainable=False,
+      dtype=tf.string,
     )
     self.checkpoint = tf.train.Checkpoint(
       model=model,
@@ -348,53 +350,4 @@ class Trainer:
     key = 'description/.ATTRIBUTES/VARIABLE_VALUE'
     saved = reader.get_tensor(key) if reader.has_tensor(key) else b'{}'
     saved, ours = saved.decode(), self.description.numpy().decode()
-    if saved != ours:
-      raise ValueError(_difference(json.loads(saved), json.loads(ours)))
-
-
-def _describe(model) -> str:
-  """Says what a model drives and what the values of it mean, as JSON."""
-  lines = {}
-  for node in processors.nodes(model.processor_group).values():
-    for processor in getattr(node, 'plugins', [node]):
-      if not hasattr(processor, 'symbols'):
-        continue
-      kind = getattr(processor, 'uri', type(processor).__name__)
-      lines[processor.name] = kind
-      for symbol, meaning in _meanings(processor).items():
-        lines[f'{processor.name}/{symbol}'] = meaning
-  return json.dumps(lines)
-
-
-def _meanings(processor) -> dict[str, str]:
-  """Says what a processor's driven and fixed controls mean, by symbol."""
-  choices = getattr(processor, 'choices', {})  # of a DiscreteLV2Plugin
-  plugin = processor.variants[0] if choices else processor
-  plugin = getattr(plugin, 'processor', plugin)  # of a ProxyLV2Plugin
-  rows = zip(plugin.symbols, plugin.low, plugin.high, plugin.is_log)
-  meanings = {
-    symbol: f'from {low:.6g} to {high:.6g}' + (', logarithmic' * bool(is_log))
-    for symbol, low, high, is_log in rows
-  }
-  for symbol, values in choices.items():
-    meanings[symbol] = 'one of ' + ', '.join(f'{v:.6g}' for v in values)
-  is_lv2 = hasattr(plugin, 'renderer')
-  fixed = plugin.renderer.fixed if is_lv2 else plugin.fixed
-  # Driven controls lie in the order of the heads; of the fixed ones the order
-  # says nothing, and gin changes it.
-  for symbol, value in sorted(fixed.items()):
-    meanings.setdefault(symbol, f'fixed at {value:.6g}')
-  return meanings
-
-
-def _difference(saved: dict[str, str], ours: dict[str, str]) -> str:
-  """Says in which of their lines two descriptions differ."""
-  keys = [k for k in {**saved, **ours} if saved.get(k) != ours.get(k)]
-  if not keys:
-    return f'its controls are in another order: {", ".join(saved)}'
-  parts = [
-    f'{key}: {saved.get(key, "not there")}; now {ours.get(key, "not there")}'
-    for key in keys[:3]
-  ]
-  more = f'; and {len(keys) - 3} more' if len(keys) > 3 else ''
-  return '. '.join(parts) + more
+    meanings.check_controls(json.loads(saved), json.loads(ours))
