@@ -479,6 +479,30 @@ def test_formats(model, tmp_path, suffix):
   assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+def test_what_is_too_long_for_a_wav_is_an_rf64(model, tmp_path, monkeypatch):
+  monkeypatch.setattr(audio_files, '_MOST_BYTES', 30000)
+  for n_samples in (7000, 8000):
+    write(tmp_path / f'{n_samples}.wav', noise(n_samples), RATE)
+    out = tmp_path / 'out' / f'{n_samples}.wav'
+    inference.process(model, str(tmp_path / f'{n_samples}.wav'), str(out))
+    info = audio_files.read_info(out)
+    kind = 'RF64' if n_samples == 8000 else 'WAV'
+    assert (info.format, info.frames) == (kind, n_samples)
+    with open(out, 'rb') as file:
+      assert file.read(4) == (b'RF64' if kind == 'RF64' else b'RIFF')
+  with pytest.raises(ValueError, match=r'a\.aif would have .* Write WAV'):
+    audio_files.write(tmp_path / 'a.aif', noise(8000), RATE)
+
+
+def test_an_output_of_a_rate_that_its_format_does_not_take(model, tmp_path):
+  write(tmp_path / 'in.wav', noise(800), 96000)
+  with pytest.raises(OSError, match=r'out\.mp3 cannot be written'):
+    inference.process(
+      model, str(tmp_path / 'in.wav'), str(tmp_path / 'out.mp3')
+    )
+  assert [p.name for p in tmp_path.iterdir()] == ['in.wav']
+
+
 def test_inputs_that_cannot_be_used_are_named_before_work_starts(
   model, tmp_path
 ):

@@ -18,6 +18,8 @@ _SUBTYPES = {
   '.aif': 'FLOAT',
   '.aiff': 'FLOAT',
 }
+# The most samples, in bytes, that the headers of WAV and AIFF can count.
+_MOST_BYTES = 2**32 - 2**16
 # Sizes that a program writes where it does not know how much will come.
 _UNKNOWN_SIZES = (0, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 _SLACK_BYTES = 128  # some programs count the header too
@@ -273,14 +275,19 @@ class Writer:
   Args:
     path: The file; WAV and AIFF are written as floats, FLAC as 24 bits.
     sample_rate: In Hz.
+    n_samples: How many will come, per channel, if known: above 4 GB, which is
+      as far as its header counts, WAV becomes RF64.
 
   Raises:
-    ValueError: A format that cannot be written.
+    ValueError: A format that cannot be written, or not at that length.
     OSError: No room on the disk.
   """
 
-  def __init__(self, path: str | os.PathLike, sample_rate: int):
+  def __init__(
+    self, path: str | os.PathLike, sample_rate: int, n_samples: int = 0
+  ):
     self._path = pathlib.Path(path)
+    self._n_samples = n_samples
     self._suffix = self._path.suffix.lower()
     if self._suffix not in AUDIO_SUFFIXES:
       raise ValueError(
@@ -308,15 +315,31 @@ class Writer:
           self._sample_rate,
           block.shape[1],
           _SUBTYPES.get(self._suffix),
-          format='AIFF' if self._suffix == '.aif' else None,  # not known by it
+          format=self._format(block.shape[1]),
         )
     self._peak = max(self._peak, float(np.abs(block).max(initial=0.0)))
     with writing(self._path):
       self._file.write(block)
 
+  def _format(self, n_channels):
+    """Returns what soundfile is to write; None for what the suffix says."""
+    n_bytes = np.dtype(np.float32).itemsize * self._n_samples * n_channels
+    if self._suffix == '.wav' and n_bytes > _MOST_BYTES:
+      return 'RF64'
+    if self._suffix in ('.aif', '.aiff'):
+      if n_bytes > _MOST_BYTES:
+        raise ValueError(
+          f'{self._path} would have {n_bytes / 1e9:.1f} GB, and AIFF ends at '
+          '4.3. Write WAV or FLAC.'
+        )
+      return 'AIFF'  # .aif is not known by it
+    return None
+
   def __exit__(self, kind, error, traceback):
     """Puts the file in its place, or takes away what there is of it."""
     if self._file is None:
+      # There is one where soundfile took nothing of what was asked for.
+      self._temporary.unlink(missing_ok=True)
       return
     try:
       with writing(self._path):
@@ -347,7 +370,7 @@ def write(path: str | os.PathLike, audio: np.ndarray, sample_rate: int):
   Raises:
     ValueError: A format that cannot be written.
   """
-  with Writer(path, sample_rate) as writer:
+  with Writer(path, sample_rate, len(audio)) as writer:
     writer.write(audio)
 
 

@@ -380,7 +380,9 @@ def _process_file(model, path, output):
     name: band_powers.BandPowers(source.sample_rate, source.n_samples)
     for name in ('before', 'after')
   }
-  with audio_files.Writer(output, source.sample_rate) as writer:
+  with audio_files.Writer(
+    output, source.sample_rate, source.n_samples
+  ) as writer:
     for block in renders.blocks():
       writer.write(block)
       meters['after'].add(block)
