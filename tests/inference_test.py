@@ -415,6 +415,49 @@ def test_a_static_model_writes_its_setting_as_presets(tmp_path):
   np.testing.assert_array_equal(soundfile.read(out)[0], 0.0)
 
 
+class Quiet(tf.keras.layers.Layer):
+  """Stands for a network that is a plugin's proxy."""
+
+  def call(self, audio, controls):
+    return 0.5 * audio * tf.reduce_mean(controls)
+
+
+@pytest.mark.parametrize('kind', ['discrete', 'proxy'])
+@pytest.mark.parametrize('is_static', [False, True])
+def test_other_kinds_of_plugins_are_used(tmp_path, kind, is_static):
+  if kind == 'discrete':
+    node = effects.DiscreteLV2Plugin(
+      TEST + 'modal', {'mode': [1, 2]}, sample_rate=RATE, name='node'
+    )
+    symbols = ['amount', 'mode']
+  else:
+    plugin = effects.LV2Plugin(TEST + 'gain', sample_rate=RATE, name='gain')
+    node = effects.ProxyLV2Plugin(plugin, Quiet(), name='node')
+    symbols = ['amount']
+  own = models.ControlModel(
+    encoders.Constant()
+    if is_static
+    else encoders.LogMelEncoder(RATE, HOP, 4, n_mels=8, fft_size=512),
+    ddsp.processors.ProcessorGroup(dag=[(node, ['audio', 'node_controls'])]),
+    [losses.TimeDomainLoss('L1')],
+    RATE,
+  )
+  write(tmp_path / 'in.wav', noise(8000), 44100)
+  inference.process(own, str(tmp_path / 'in.wav'), str(tmp_path / 'out.wav'))
+  audio = soundfile.read(tmp_path / 'out.wav')[0]
+  assert len(audio) == 8000 and np.abs(audio).max() > 0.01
+  assert (tmp_path / 'out.png').exists()
+  if is_static:
+    (bundle,) = (tmp_path / 'out.presets').iterdir()
+    text = ' '.join(p.read_text() for p in bundle.glob('*.ttl'))
+    assert all(f'"{symbol}"' in text for symbol in symbols)
+  else:
+    header, _ = read_csv(tmp_path / 'out.controls.csv')
+    assert [h.split(' ')[0] for h in header[1:]] == [
+      f'node/{symbol}' for symbol in symbols
+    ]
+
+
 def test_only_the_first_plugins_are_used(model, tmp_path):
   audio = noise(16000)
   write(tmp_path / 'mix.wav', audio, RATE)

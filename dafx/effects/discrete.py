@@ -162,6 +162,26 @@ class DiscreteLV2Plugin(ddsp.processors.Processor):
     return (*self.variants[0].symbols, *self.choices)
 
   @property
+  def low(self) -> np.ndarray:
+    """Lowest values of `symbols`, in port units."""
+    return np.append(self.variants[0].low, self.combinations.min(0))
+
+  @property
+  def high(self) -> np.ndarray:
+    """Highest values of `symbols`, in port units."""
+    return np.append(self.variants[0].high, self.combinations.max(0))
+
+  @property
+  def is_log(self) -> np.ndarray:
+    """Which of `symbols` move by equal ratios."""
+    return np.append(self.variants[0].is_log, [False] * len(self.choices))
+
+  @property
+  def renderer(self):
+    """What renders the first combination: for what all of them share."""
+    return self.variants[0].renderer
+
+  @property
   def n_controls(self) -> int:
     """Number of network outputs: of ports with a range, and of scores."""
     return self.variants[0].n_controls + len(self.combinations)

@@ -86,6 +86,26 @@ class ProxyLV2Plugin(ddsp.processors.Processor):
     return self.processor.symbols
 
   @property
+  def low(self) -> np.ndarray:
+    """Lowest values of the controls, in port units."""
+    return self.processor.low
+
+  @property
+  def high(self) -> np.ndarray:
+    """Highest values of the controls, in port units."""
+    return self.processor.high
+
+  @property
+  def is_log(self) -> np.ndarray:
+    """Which controls move by equal ratios."""
+    return self.processor.is_log
+
+  @property
+  def renderer(self):
+    """What renders the plugin."""
+    return self.processor.renderer
+
+  @property
   def n_controls(self) -> int:
     """Number of trainable controls."""
     return self.processor.n_controls
