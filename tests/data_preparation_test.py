@@ -216,16 +216,21 @@ def test_guitars_are_of_their_style_and_seed():
     guitar.riff('polka', 1.0, 0)
 
 
-def test_the_amplifier_distorts_what_is_loud():
-  def harmonics_db(peak):
+def test_the_channel_strip_distorts_and_levels_what_is_loud():
+  def harmonics_and_level_db(peak):
     t = np.arange(guitar.SAMPLE_RATE) / guitar.SAMPLE_RATE
     tone = peak * np.sin(2 * np.pi * 400 * t)[:, None]
     out = distortion.amplify(tone)[:, 0]
     lines = np.abs(np.fft.rfft(out * np.hanning(len(out))))[::400]
-    return 20 * np.log10(np.linalg.norm(lines[2:20]) / lines[1])
+    harmonics = np.linalg.norm(lines[2:20]) / lines[1]
+    return 20 * np.log10([harmonics, np.std(out[len(out) // 2 :])])
 
-  low, high = (10 ** (db / 20) for db in distortion.PEAK_DB)
-  assert harmonics_db(low) < -20 < -12 < harmonics_db(high)
+  low, high = (
+    harmonics_and_level_db(10 ** (db / 20)) for db in distortion.PEAK_DB
+  )
+  assert low[0] < -30 < -15 < high[0]
+  # Of 18 dB, less than a third are left.
+  assert high[1] - low[1] < 6
 
 
 @pytest.mark.parametrize(

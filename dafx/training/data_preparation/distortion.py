@@ -1,8 +1,10 @@
-"""Pairs for distortion without a download: a guitar through another's tube amp.
+"""Pairs for distortion without a download: a guitar through a channel strip.
 
 The input is a synthesised guitar, clean, each take at a level of its own. The
-target is the same take through ZamTube at one setting, as one recorded device
-would have one: soft takes stay nearly clean, loud ones break up.
+target is the same take through a preamplifier and a compressor of another
+maker, ZamTube and ZamComp, at one setting, as one recorded device would have
+one: soft takes stay nearly clean, loud ones break up, and their levels come
+together over tenths of a second.
 """
 
 import pathlib
@@ -12,15 +14,27 @@ import numpy as np
 from dafx.training import train_util
 from dafx.training.data_preparation import files, guitar
 
-_AMPLIFIER = 'urn:zamaudio:ZamTube'
-_SETTINGS = dict(
-  tubedrive=10.0,
-  gain=14.0,
+_PREAMPLIFIER = 'urn:zamaudio:ZamTube'
+_DRIVE = dict(
+  tubedrive=8.0,
+  gain=10.0,
   bass=5.0,
   mids=5.0,
   treb=5.0,
   tonestack=4.0,  # a British lead amplifier
   insane=0.0,
+)
+_COMPRESSOR = 'urn:zamaudio:ZamComp'
+# Times are as of an 1176, whose release a copy by distortion alone lacks.
+_LEVELLING = dict(
+  att=1.0,
+  rel=300.0,
+  kn=3.0,
+  rat=8.0,
+  thr=-30.0,
+  mak=0.0,
+  slew=1.0,
+  sidech=0.0,
 )
 SECONDS = 6.0
 PEAK_DB = (-24.0, -6.0)
@@ -28,8 +42,9 @@ _SPLIT_SEEDS = {'train': 0, 'valid': 1, 'test': 2}
 
 
 def amplify(dry: np.ndarray) -> np.ndarray:
-  """Plays [n_samples, 1] at 44.1 kHz through the amplifier."""
-  return files.render(_AMPLIFIER, dry, guitar.SAMPLE_RATE, _SETTINGS)
+  """Plays [n_samples, 1] at 44.1 kHz through the channel strip."""
+  driven = files.render(_PREAMPLIFIER, dry, guitar.SAMPLE_RATE, _DRIVE)
+  return files.render(_COMPRESSOR, driven, guitar.SAMPLE_RATE, _LEVELLING)
 
 
 def make_pair(style: str, seed):
