@@ -135,6 +135,18 @@ def test_combinations_and_given_values():
   np.testing.assert_allclose(plugin.default_controls, [0.5, 0.7])
 
 
+def test_the_order_of_choices_says_nothing():
+  given = [('stereo_link', None), ('detection', None)]
+  plugins = [
+    effects.DiscreteLV2Plugin(
+      'http://calf.sourceforge.net/plugins/Compressor', choices=dict(items)
+    )
+    for items in (given, given[::-1])
+  ]
+  assert plugins[0].symbols == plugins[1].symbols
+  np.testing.assert_array_equal(*(plugin.combinations for plugin in plugins))
+
+
 @pytest.mark.parametrize(
   'kwargs, message',
   [

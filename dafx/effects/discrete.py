@@ -67,7 +67,8 @@ class DiscreteLV2Plugin(ddsp.processors.Processor):
   Args:
     uri: URI of the plugin.
     choices: Values to choose from, in port units, by symbol; None for all that
-      the port takes.
+      the port takes. Combinations count through them by sorted symbols, the
+      last one fastest.
     fixed: Values of other controls by symbol, in port units.
     estimator: 'score_function' (`choice_gradient` over `n_samples` drawn
       combinations) or 'straight_through' (the signal as if it were the mean of
@@ -113,7 +114,8 @@ class DiscreteLV2Plugin(ddsp.processors.Processor):
     first = lv2_plugins.LV2Plugin(uri, fixed=fixed, name=name, **kwargs)
     self.choices = {
       symbol: _values_of(first.plugin, symbol, values)
-      for symbol, values in choices.items()
+      # gin writes dictionaries sorted: a run finds its scores again.
+      for symbol, values in sorted(choices.items())
     }
     n_combinations = int(np.prod([len(v) for v in self.choices.values()]))
     if n_combinations > _MAX_COMBINATIONS:
