@@ -32,7 +32,7 @@ _LEVELLING = dict(
   kn=3.0,
   rat=8.0,
   thr=-30.0,
-  mak=0.0,
+  mak=9.0,
   slew=1.0,
   sidech=0.0,
 )
