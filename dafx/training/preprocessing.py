@@ -119,7 +119,7 @@ class Preprocessor:
     """
     if self.input_lufs is None:
       return 1.0
-    mix = self._filtered(audio, sample_rate).mean(axis=1, keepdims=True)
+    mix = self._filtered(audio.mean(axis=1, keepdims=True), sample_rate)
     return self._gain(metrics.loudness_lufs(mix, sample_rate))
 
   def _gain(self, lufs):

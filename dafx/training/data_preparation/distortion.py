@@ -25,7 +25,7 @@ _DRIVE = dict(
   insane=0.0,
 )
 _COMPRESSOR = 'urn:zamaudio:ZamComp'
-# Times are as of an 1176, whose release a copy by distortion alone lacks.
+# A copy that only distorts has no release of this length.
 _LEVELLING = dict(
   att=1.0,
   rel=300.0,
