@@ -4,11 +4,12 @@ DEMO_ARGS ?=
 # Each starts TensorFlow, which takes about 1 GB.
 TEST_WORKERS ?= 2
 
-RUN := $(VENV)/bin/python -m
+RUN := "$(VENV)/bin/python" -m
+PYTEST := $(RUN) pytest -n $(TEST_WORKERS) --dist loadfile --durations=10
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format clean
+.PHONY: help setup demo notebooks test test-all lint format lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -19,19 +20,29 @@ setup:  ## install everything that is missing
 demo: setup  ## train on the bundled audio, write build/demo; DEMO_ARGS='...'
 	@$(RUN) dafx.training.demo --output_dir=build/demo $(DEMO_ARGS)
 
+notebooks:  ## open the tutorials in JupyterLab, which is installed for it
+	@scripts/setup notebooks
+	@$(RUN) jupyterlab dafx/colab/tutorials
+
 test: lint  ## style and the quick tests
-	@$(RUN) pytest -n $(TEST_WORKERS) --dist loadfile -m 'not slow'
+	@$(PYTEST) -m 'not slow and not speech'
 
 test-all: lint  ## style and all tests
-	@$(RUN) pytest -n $(TEST_WORKERS) --dist loadfile
+	@scripts/setup test speech
+	@$(PYTEST)
 
-lint: setup
+lint:
+	@scripts/setup test
 	@$(RUN) ruff format --check .
 	@$(RUN) ruff check .
 
-format: setup  ## format the code, apply the safe fixes
+format:  ## format the code, apply the safe fixes
+	@scripts/setup test
 	@$(RUN) ruff format .
 	@$(RUN) ruff check --fix .
+
+lock:  ## renew the exact versions of all that is installed
+	@scripts/lock
 
 clean:  ## remove what builds and tests made, but .venv
 	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache dafx/lv2/_host*.so

@@ -9,6 +9,8 @@ _ROOT = pathlib.Path(__file__).parent
 # DDSP 3.7.0 declares pins (tensorflow<=2.11, ...) that no Python from 3.11 on
 # can satisfy, though it runs with the versions below. So it is no dependency
 # here: scripts/setup installs it with `pip install --no-deps ddsp==3.7.0`.
+# scripts/requirements.lock holds the exact versions that are tested, for all
+# extras and Pythons: `make lock` renews it after a change here.
 _INSTALL_REQUIRES = [
   'absl-py',
   'cffi>=1.17',
@@ -38,12 +40,13 @@ _EXTRAS_REQUIRE = {
   # Pitch functions of DDSP. Its build downloads the weights and needs
   # `--no-build-isolation`.
   'crepe': ['crepe>=0.0.12'],
+  'notebooks': ['ipykernel', 'jupyterlab'],
+  # Built from its source, which needs a C compiler.
   'speech': ['pesq>=0.0.4'],
   'test': [
     'ipykernel',
     'nbclient',
     'nbformat',
-    'pesq>=0.0.4',
     'pytest>=8',
     'pytest-xdist',
     'ruff==0.17.5',

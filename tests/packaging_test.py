@@ -140,11 +140,11 @@ class _Machine:
     """Sets what dpkg-query answers."""
     self.program('dpkg-query', script)
 
-  def setup(self, **env: str) -> subprocess.CompletedProcess:
+  def setup(self, *extras: str, **env: str) -> subprocess.CompletedProcess:
     """Runs scripts/setup without a terminal."""
     path = f'{self._programs}{os.pathsep}{os.environ["PATH"]}'
     return subprocess.run(
-      ['bash', self.root / 'scripts/setup'],
+      ['bash', self.root / 'scripts/setup', *extras],
       env={'PATH': path, 'CALLS': str(self._calls), **env},
       stdin=subprocess.DEVNULL,
       capture_output=True,
@@ -210,7 +210,7 @@ def test_setup_installs_packages_where_it_may(machine, name, script):
   update, install, *rest = machine.calls()
   assert update == 'apt-get -q update'
   assert install.startswith('apt-get -qy install --no-install-recommends make ')
-  assert len(rest) == 4
+  assert len(rest) == 5
 
 
 def test_setup_says_what_to_install_when_apt_fails(machine):
@@ -229,11 +229,16 @@ def test_setup_says_what_to_install_when_apt_fails(machine):
 def test_setup_installs_once(machine):
   result = machine.setup()
   assert result.returncode == 0, result.stderr
-  venv, tools, dafx, ddsp = machine.calls()
+  venv, tools, tensorflow, dafx, ddsp = machine.calls()
   assert venv == '-m venv .venv'
-  assert 'setuptools' in tools
-  assert dafx.endswith('--no-build-isolation --editable .[test]')
+  assert tools.endswith(' pip setuptools cffi')
+  assert tensorflow.endswith(' tensorflow')
+  assert dafx.endswith(' --config-settings editable_mode=compat --editable .')
+  assert '--no-build-isolation' in dafx
   assert ddsp.endswith('--no-deps ddsp==3.7.0')
+  for call in (tools, tensorflow, dafx, ddsp):
+    assert '--constraint scripts/requirements.lock' in call
+    assert '--only-binary :all: --no-binary pesq' in call
 
   before = machine.snapshot()
   result = machine.setup()
@@ -243,6 +248,73 @@ def test_setup_installs_once(machine):
   assert machine.snapshot() == before
 
 
+def test_setup_adds_extras_and_keeps_them(machine):
+  machine.setup('test')
+  assert machine.calls()[3].endswith('--editable .[test]')
+  machine.setup('test')
+  machine.setup()
+  assert not machine.calls()
+  machine.setup('speech', 'notebooks')
+  *_, dafx, ddsp, pesq = machine.calls()
+  assert dafx.endswith('--editable .[notebooks,test]')
+  # Built with what pip puts beside it, not with what the environment holds.
+  assert pesq.endswith('--build-constraint scripts/requirements.lock pesq')
+  assert '--no-build-isolation' not in pesq
+  machine.setup('test', 'speech')
+  assert not machine.calls()
+
+
+def test_setup_names_the_extras_where_one_is_unknown(machine):
+  result = machine.setup('tests')
+  assert result.returncode == 1
+  assert "no extra named 'tests'; there are: benchmarks" in result.stderr
+  assert not machine.calls()
+
+
+def test_setup_follows_a_checkout_that_was_moved(machine):
+  machine.setup()
+  command = machine.root / '.venv/bin/dafx_run'
+  shebang = f'#!{machine.root}/.venv/bin/python\n'
+  _write_program(command, shebang)
+  machine.calls()
+  machine.root = machine.root.rename(machine.root.with_name('ma musique é'))
+  result = machine.setup()
+  assert result.returncode == 0, result.stderr
+  command = machine.root / '.venv/bin/dafx_run'
+  assert command.read_text() == f'#!{machine.root}/.venv/bin/python\n'
+  assert any('--editable' in call for call in machine.calls())
+
+
+@pytest.mark.parametrize(
+  ('said', 'words'),
+  [
+    ('[Errno 28] No space left on device', 'the disk is full'),
+    ("ProxyError('Cannot connect to proxy.')", 'the proxy http://p:1 does not'),
+    ("NewConnectionError('Network is unreachable')", 'check the network'),
+    ('SSLError(CERTIFICATE_VERIFY_FAILED)', 'PIP_CERT=path'),
+    ('ERROR: unheard of', 'pip did not finish'),
+  ],
+)
+def test_setup_says_why_pip_failed_and_goes_on(machine, said, words):
+  script = f'echo "{said}"; exit 1'
+  result = machine.setup(PIP_SCRIPT=script, https_proxy='http://p:1')
+  assert result.returncode == 1
+  assert words in result.stderr.splitlines()[-1]
+  assert 'it goes on.' in result.stderr.splitlines()[-1]
+  machine.calls()
+  assert machine.setup().returncode == 0
+  assert not any('venv' in call for call in machine.calls())
+
+
+def test_setup_says_where_there_is_no_room(machine):
+  machine.program('df', 'echo head; echo /dev/x 9000 8900 100 99% /')
+  result = machine.setup()
+  assert result.returncode == 1
+  (line,) = result.stderr.splitlines()
+  assert 'its disk has 100 MB' in line and 'VENV=path' in line
+  assert not machine.calls()
+
+
 @pytest.mark.parametrize('name', ['setup.py', 'dafx/lv2/_host.c'])
 def test_setup_follows_a_changed_input(machine, name):
   machine.setup()
@@ -250,7 +322,7 @@ def test_setup_follows_a_changed_input(machine, name):
   with (machine.root / name).open('a', encoding='utf-8') as file:
     file.write('\n')
   assert machine.setup().returncode == 0
-  assert [call.split()[0] for call in machine.calls()] == ['pip'] * 3
+  assert [call.split()[0] for call in machine.calls()] == ['pip'] * 4
   machine.setup()
   assert not machine.calls()
 
@@ -273,7 +345,7 @@ def test_setup_keeps_the_environment_when_pip_fails(machine):
   assert 'pip did not finish' in result.stderr
   machine.calls()
   assert machine.setup().returncode == 0
-  assert [call.split()[0] for call in machine.calls()] == ['pip'] * 3
+  assert [call.split()[0] for call in machine.calls()] == ['pip'] * 4
 
 
 @pytest.mark.parametrize(
@@ -281,15 +353,25 @@ def test_setup_keeps_the_environment_when_pip_fails(machine):
   ['kill -KILL $PPID', 'echo Installing collected packages: a; exit 1'],
   ids=['killed', 'failed'],
 )
-def test_setup_starts_over_after_half_an_installation(machine, pip_script):
+def test_setup_goes_on_after_half_an_installation(machine, pip_script):
   assert machine.setup(PIP_SCRIPT=pip_script).returncode != 0
+  site = machine.root / '.venv/lib/python3.11/site-packages'
+  for name, files in {'whole': 'a.py,,', 'half': 'b.py,,'}.items():
+    record = site / f'{name}-1.0.dist-info/RECORD'
+    record.parent.mkdir(parents=True)
+    record.write_text(f'{files}\n', encoding='utf-8')
+  (site / 'a.py').touch()
+  (site / 'unrecorded-1.0.dist-info').mkdir()
+  (site / '~aside').mkdir()
   machine.calls()
-  stray = machine.root / '.venv/lib/half_installed.py'
-  stray.parent.mkdir(exist_ok=True)
-  stray.touch()
-  assert machine.setup().returncode == 0
+  result = machine.setup()
+  assert result.returncode == 0, result.stderr
   assert len(machine.calls()) == 4
-  assert not stray.exists()
+  assert {path.name for path in site.iterdir()} == {
+    'a.py',
+    'whole-1.0.dist-info',
+  }
+  assert 'installing half again' in result.stdout
 
 
 def test_setup_leaves_a_foreign_environment_alone(machine):
