@@ -1,10 +1,12 @@
 """Metadata, dependencies and C extension of dafx."""
 
 import pathlib
+import re
 
 import setuptools
 
 _ROOT = pathlib.Path(__file__).parent
+_INIT = (_ROOT / 'dafx' / '__init__.py').read_text(encoding='utf-8')
 
 # DDSP 3.7.0 declares pins (tensorflow<=2.11, ...) that no Python from 3.11 on
 # can satisfy, though it runs with the versions below. So it is no dependency
@@ -62,7 +64,7 @@ _GIN_PACKAGES = ['dafx.gin'] + [
 
 setuptools.setup(
   name='dafx',
-  version='0.1.0',
+  version=re.search(r"^__version__ = '(.+)'$", _INIT, re.MULTILINE)[1],
   description='LV2 audio plugins as differentiable processors',
   long_description=(_ROOT / 'README.md').read_text(encoding='utf-8'),
   long_description_content_type='text/markdown',
@@ -86,6 +88,7 @@ setuptools.setup(
   package_dir={'dafx.gin': 'gin'},
   package_data={
     '': ['*.gin', '*.html', 'README.md'],
+    'dafx': ['py.typed'],
     'dafx.colab': ['tutorials/*.ipynb'],
     'dafx.training.data_preparation': ['demo_audio/**'],
   },
