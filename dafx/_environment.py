@@ -1,28 +1,103 @@
-"""What must be so before TensorFlow and DDSP are imported."""
+"""What must be so before a module of dafx is imported.
 
+Python asks `_Gate` before it loads a module of dafx. Those that build on
+TensorFlow and DDSP find Keras 2, and what is missing is said in one line with
+the remedy; the others know nothing of it.
+"""
+
+import importlib.abc
 import importlib.util
 import os
 import sys
 import types
 
+from dafx import _folders
+
+# Modules that need neither TensorFlow nor DDSP, with all below them; of
+# `dafx.training`, what the commands read before they know what to do.
+_LIGHT = (
+  'gradients',
+  'lv2',
+  'metrics',
+  'training.audio_files',
+  'training.dafx_run',
+  'training.data_preparation',
+  'training.labels',
+  'training.train_util',
+)
+
+# Requirements by the package that they install, as setup.py has them.
+_REQUIREMENTS = {
+  'tensorflow': 'tensorflow>=2.20,<2.22',
+  'tf_keras': 'tf-keras>=2.20,<2.22',
+  'tensorflow_probability': 'tensorflow-probability>=0.25,<0.26',
+}
+_KERAS_2 = 'dafx needs Keras 2 (the package tf-keras), but '
+
+
+def _is_installed(package: str) -> bool:
+  try:
+    return importlib.util.find_spec(package) is not None
+  except (ImportError, ValueError):  # kept out, or without a spec
+    return False
+
+
+def _demand_packages():
+  """Raises ImportError unless TensorFlow and DDSP are installed."""
+  missing = [p for p in _REQUIREMENTS if not _is_installed(p)]
+  if missing:
+    needs = ' '.join(f"'{_REQUIREMENTS[package]}'" for package in missing)
+    raise ImportError(
+      f'dafx needs {", ".join(missing)} for this (dafx.lv2, dafx.gradients and '
+      f'dafx_plugins do without). Install with: pip install {needs}'
+    )
+  if not _is_installed('ddsp'):
+    raise ImportError(
+      'dafx needs ddsp, which pip cannot install by itself because of its '
+      'outdated pins. Install it with: pip install --no-deps ddsp==3.7.0'
+    )
+
 
 def _demand_keras_2():
-  """Makes tf.keras mean Keras 2, which DDSP is written for.
-
-  Raises:
-    ImportError: Keras 3 is in place already; the message says what to do.
-  """
-  os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')
-  chosen = os.environ['TF_USE_LEGACY_KERAS'].lower()
+  """Raises ImportError if tf.keras is Keras 3; DDSP is written for 2."""
+  chosen = os.environ.get('TF_USE_LEGACY_KERAS', '').lower()
   tensorflow = sys.modules.get('tensorflow')
   loaded = getattr(tensorflow, '__dict__', {}).get('keras')
   version = getattr(loaded, '__version__', '2')
   if chosen not in ('1', 'true') or version.startswith('3'):
     raise ImportError(
-      'dafx needs Keras 2 (the package tf-keras), but tf.keras is Keras 3 in '
-      'this process. Import dafx before anything that uses tf.keras, or set '
-      'TF_USE_LEGACY_KERAS=1 in the environment.'
+      f'{_KERAS_2}tf.keras is Keras 3 in this process. Import dafx before '
+      'anything that uses tf.keras, or set TF_USE_LEGACY_KERAS=1 in the '
+      'environment.'
     )
+
+
+def demand_keras_2_tensors(*inputs):
+  """Raises unless symbolic inputs of a layer are of Keras 2.
+
+  The package `keras` can be imported beside tf.keras, and is Keras 3.
+
+  Args:
+    *inputs: What a layer is called with: tensors, or lists, tuples and dicts of
+      them.
+
+  Raises:
+    TypeError: One is a symbolic tensor of Keras 3.
+  """
+  keras = sys.modules.get('keras')
+  if keras is None or not keras.__version__.startswith('3'):
+    return
+  for value in inputs:
+    if isinstance(value, (list, tuple)):
+      demand_keras_2_tensors(*value)
+    elif isinstance(value, dict):
+      demand_keras_2_tensors(*value.values())
+    elif isinstance(value, keras.KerasTensor):
+      raise TypeError(
+        f'{_KERAS_2}{value.name} comes from Keras 3 (the package keras). Build '
+        'the model with tf.keras in place of keras, and import dafx before '
+        'anything that uses tf.keras.'
+      )
 
 
 class _MissingCrepe(types.ModuleType):
@@ -39,21 +114,41 @@ class _MissingCrepe(types.ModuleType):
 
 
 def _stand_in_for_crepe():
-  if 'crepe' in sys.modules or importlib.util.find_spec('crepe'):
-    return
-  sys.modules['crepe'] = _MissingCrepe('crepe')
+  if 'crepe' not in sys.modules and not _is_installed('crepe'):
+    sys.modules['crepe'] = _MissingCrepe('crepe')
+
+
+def demand_tensorflow():
+  """Makes sure of all that TensorFlow and DDSP need, before they are imported.
+
+  Raises:
+    ImportError: A package is not installed, or Keras 3 is in place already.
+    OSError: No folder can be written at all.
+  """
+  _folders.prepare_caches()
+  _demand_packages()
+  _demand_keras_2()
+
+
+class _Gate(importlib.abc.MetaPathFinder):
+  """Sees to what a module of dafx needs; finding it is left to others."""
+
+  def find_spec(self, fullname, path, target=None):
+    """Raises ImportError for a module whose needs are not met."""
+    package, _, name = fullname.partition('.')
+    if package != 'dafx' or name in ('', 'training') or name.startswith('_'):
+      return None
+    if not any(name == m or name.startswith(f'{m}.') for m in _LIGHT):
+      demand_tensorflow()
+    elif name == 'metrics':  # librosa, which compiles with Numba
+      _folders.prepare_caches()
+    return None
 
 
 def prepare():
-  """Sets the process up for TensorFlow and DDSP. Harmless when called twice.
-
-  Raises:
-    ImportError: Keras 3 is in place already, or ddsp is not installed.
-  """
-  _demand_keras_2()
+  """Sets the process up for dafx. Harmless when called twice."""
+  # tf.keras means Keras 2 for whoever uses it first.
+  os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')
   _stand_in_for_crepe()
-  if not importlib.util.find_spec('ddsp'):
-    raise ImportError(
-      'dafx needs ddsp, which pip cannot install by itself because of its '
-      'outdated pins. Install it with: pip install --no-deps ddsp==3.7.0'
-    )
+  if not any(isinstance(finder, _Gate) for finder in sys.meta_path):
+    sys.meta_path.insert(0, _Gate())

@@ -3,12 +3,11 @@
 import zlib
 from collections.abc import Sequence
 
-import ddsp
 import gin
 import numpy as np
 import tensorflow as tf
 
-from dafx import core, gradients
+from dafx import core, gradients, processors
 from dafx.effects import estimated
 from dafx.effects import plugins as lv2_plugins
 
@@ -17,7 +16,7 @@ _INPUT_GRADIENTS = ('adjoint', 'straight_through', 'none')
 
 
 @gin.register(module='dafx.effects')
-class LV2Chain(ddsp.processors.Processor):
+class LV2Chain(processors.Processor):
   """Plugins in a row as one processor, with one estimate for all controls.
 
   Each probe perturbs the controls of all plugins at once and renders the chain

@@ -3,12 +3,11 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-import ddsp
 import gin
 import numpy as np
 import tensorflow as tf
 
-from dafx import core
+from dafx import core, processors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Control:
   maximum: float = np.inf
 
 
-class Controlled(ddsp.processors.Processor):
+class Controlled(processors.Processor):
   """A processor that controls in [0, 1] set, frame by frame or once.
 
   Audio is [batch, n_samples]; channels belong into the batch. Subclasses

@@ -12,13 +12,14 @@ import gin
 import numpy as np
 import tensorflow as tf
 
+from dafx import processors
 from dafx.neural import base, conditioning
 
 # Defaults at the end of a range are moved in, where the sigmoid still slopes.
 _DEFAULT_MARGIN = 0.02
 
 
-class Controller(tf.keras.layers.Layer):
+class Controller(processors.Keras2Only, tf.keras.layers.Layer):
   """What controllers have in common.
 
   Subclasses give `_build_for(n_controls, defaults)`, which makes the weights,

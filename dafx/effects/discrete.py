@@ -4,11 +4,11 @@ import itertools
 import zlib
 from collections.abc import Mapping, Sequence
 
-import ddsp
 import gin
 import numpy as np
 import tensorflow as tf
 
+from dafx import processors
 from dafx.effects import estimated
 from dafx.effects import plugins as lv2_plugins
 
@@ -49,7 +49,7 @@ def choice_gradient(
 
 
 @gin.register(module='dafx.effects')
-class DiscreteLV2Plugin(ddsp.processors.Processor):
+class DiscreteLV2Plugin(processors.Processor):
   """An LV2 plugin with integer, enumerated or toggled ports that are trained.
 
   The network gives a score for each combination of their values, beside the

@@ -7,7 +7,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from dafx import core
+from dafx import core, processors
 from dafx.effects import siren
 from dafx.effects.controlled import Control, Controlled
 
@@ -113,7 +113,7 @@ class Biquads(Controlled):
 
 
 @gin.register(module='dafx.effects')
-class Fir(ddsp.processors.Processor):
+class Fir(processors.Processor):
   """Convolution with an impulse response that is trained, or given.
 
   Args:

@@ -5,12 +5,11 @@ import logging
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 
-import ddsp
 import gin
 import numpy as np
 import tensorflow as tf
 
-from dafx import core, gradients, lv2
+from dafx import core, gradients, lv2, processors
 from dafx.effects import estimated, plugin_streams
 
 _log = logging.getLogger('dafx.effects')
@@ -73,7 +72,7 @@ def frames_of_probes(
 
 
 @gin.register(module='dafx.effects')
-class LV2Plugin(ddsp.processors.Processor):
+class LV2Plugin(processors.Processor):
   """Any LV2 plugin as a processor with gradients.
 
   Audio is [batch, n_samples] or [batch, n_samples, n_channels]. Mono audio

@@ -1,17 +1,17 @@
 """`ProxyLV2Plugin` takes a plugin's gradients from a network beside it."""
 
-import ddsp
 import gin
 import numpy as np
 import tensorflow as tf
 
+from dafx import processors
 from dafx.effects import plugins as lv2_plugins
 
 _MODES = ('forward_plugin', 'proxy')
 
 
 @gin.register(module='dafx.effects')
-class ProxyLV2Plugin(ddsp.processors.Processor):
+class ProxyLV2Plugin(processors.Processor):
   """A plugin, and a network that learns to sound like it.
 
   Gradients to controls and audio are the network's: they have no noise and cost

@@ -1,18 +1,17 @@
 """`Waveshaper`: memoryless nonlinearities as a processor."""
 
-import ddsp
 import gin
 import numpy as np
 import tensorflow as tf
 
-from dafx import core
+from dafx import core, processors
 from dafx.effects import siren
 
 _KINDS = ('tanh', 'hard_clip', 'mlp', 'siren', 'rational', 'polynomial')
 
 
 @gin.register(module='dafx.effects')
-class Waveshaper(ddsp.processors.Processor):
+class Waveshaper(processors.Processor):
   """A curve that each sample goes through by itself.
 
   Kinds:

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from absl import app, flags, logging
 
-from dafx import lv2
+from dafx import _folders, lv2
 from dafx.lv2 import binding, world
 
 FLAGS = flags.FLAGS
@@ -421,8 +421,8 @@ def _render(uri):
   values |= parse_settings(FLAGS['set'].value)
   done = render_file(
     uri,
-    pathlib.Path(FLAGS.input).expanduser(),
-    pathlib.Path(FLAGS.output).expanduser(),
+    _folders.expand_user(FLAGS.input),
+    _folders.expand_user(FLAGS.output),
     values,
     FLAGS.block_size,
     FLAGS.sample_rate,
@@ -447,7 +447,7 @@ def _check(*uris):
     get_plugin(uri)
   from dafx.lv2 import cards, checks  # what only this command needs
 
-  path = FLAGS.json and pathlib.Path(FLAGS.json).expanduser()
+  path = FLAGS.json and _folders.expand_user(FLAGS.json)
   if path:  # An error now, not after half an hour.
     path.parent.mkdir(parents=True, exist_ok=True)
   found = checks.check_all(

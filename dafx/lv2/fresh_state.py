@@ -18,6 +18,7 @@ import pathlib
 import tempfile
 import threading
 
+from dafx import _folders
 from dafx.lv2 import errors, processes, world
 
 _log = logging.getLogger('dafx.lv2')
@@ -47,11 +48,14 @@ class Method:
 
 INSTANCE = Method()
 
+# What could not be written, by the same keys.
+_not_kept: dict[str, dict] = {}
 
-def cache_path() -> pathlib.Path:
-  """Returns the file that methods are kept in."""
-  root = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-  return pathlib.Path(root).expanduser() / 'dafx' / 'fresh_state.json'
+
+def cache_path() -> pathlib.Path | None:
+  """Returns the file that methods are kept in; None without a home folder."""
+  root = _folders.user_cache()
+  return root / 'dafx' / 'fresh_state.json' if root else None
 
 
 def _key(plugin: world.Plugin, sample_rate: float, block_size: int) -> str:
@@ -59,26 +63,38 @@ def _key(plugin: world.Plugin, sample_rate: float, block_size: int) -> str:
 
 
 def _read() -> dict:
+  path = cache_path()
   try:
-    return json.loads(cache_path().read_text(encoding='utf-8'))
+    kept = json.loads(path.read_text(encoding='utf-8')) if path else {}
   except (OSError, ValueError):  # none yet, or damaged: made anew
-    return {}
+    kept = {}
+  return {**kept, **_not_kept}
+
+
+def _write(entries: dict) -> bool:
+  """Writes the file, and says whether that could be."""
+  path = cache_path()
+  if path is None:
+    return False
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(
+      'w', dir=path.parent, delete=False, encoding='utf-8'
+    ) as file:
+      json.dump(entries, file, indent=1)
+    os.replace(file.name, path)
+  except OSError:
+    return False
+  return True
 
 
 def _note(key: str, method: Method):
-  """Keeps a method; a cache that cannot be written is done without."""
-  path = cache_path()
+  """Keeps a method: on disk if that can be, else as long as the process."""
+  entry = {key: dataclasses.asdict(method)}
   with _lock:
-    entries = {**_read(), key: dataclasses.asdict(method)}
-    try:
-      path.parent.mkdir(parents=True, exist_ok=True)
-      with tempfile.NamedTemporaryFile(
-        'w', dir=path.parent, delete=False, encoding='utf-8'
-      ) as file:
-        json.dump(entries, file, indent=1)
-      os.replace(file.name, path)
-    except OSError as error:
-      _log.warning('%s cannot be written (%s).', path, error)
+    if not _write({**_read(), **entry}):
+      _not_kept.update(entry)
+      _folders.say_nothing_is_kept()
 
 
 def find(plugin: world.Plugin, sample_rate: float, block_size: int) -> Method:

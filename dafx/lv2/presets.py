@@ -22,6 +22,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from dafx import _folders
 from dafx.lv2 import _host, renderer, world
 
 _ffi = _host.ffi
@@ -190,7 +191,7 @@ def write_preset(
     'manifest.ttl': _manifest(uri, f'{name}.ttl'),
     f'{name}.ttl': _preset_turtle(uri, label, values),
   }
-  folder = pathlib.Path(folder).expanduser().absolute()
+  folder = _folders.expand_user(folder).absolute()
   bundle = folder / f'{_ascii_name(plugin.name)}_{name}.preset.lv2'
   folder.mkdir(parents=True, exist_ok=True)
   _write_bundle(bundle, files)

@@ -4,11 +4,12 @@ import functools
 import itertools
 import math
 
-import ddsp
 import tensorflow as tf
 
+from dafx import processors
 
-class Network(ddsp.processors.Processor):
+
+class Network(processors.Processor):
   """A network from audio to audio, as a node of a DAG.
 
   Mono audio is [batch, n_samples]; the channels of [batch, n_samples,

@@ -7,6 +7,7 @@ check the group that they are given. In Python, `ProcessorGroup` of this package
 checks itself. `Streamer` runs groups over audio that comes in chunks.
 """
 
+from dafx.processors.base import Keras2Only, Processor
 from dafx.processors.dag import (
   ProcessorGroup,
   bypass_nodes,
@@ -19,6 +20,8 @@ from dafx.processors.dag import (
 from dafx.processors.streaming import Streamer
 
 __all__ = [
+  'Keras2Only',
+  'Processor',
   'ProcessorGroup',
   'Streamer',
   'bypass_nodes',

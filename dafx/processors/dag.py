@@ -5,6 +5,8 @@ from collections.abc import Collection, Iterable
 import ddsp
 import tensorflow as tf
 
+from dafx.processors import base
+
 RESERVED_NAMES = ('inputs', 'out')
 
 
@@ -135,7 +137,7 @@ def bypass_nodes(dag: Iterable, names: Collection[str]) -> list:
   return pruned
 
 
-class ProcessorGroup(ddsp.processors.ProcessorGroup):
+class ProcessorGroup(base.Keras2Only, ddsp.processors.ProcessorGroup):
   """DDSP's ProcessorGroup, checked and its controllers connected when built.
 
   Args:

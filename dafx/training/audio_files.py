@@ -10,6 +10,8 @@ import numpy as np
 import soundfile
 from absl import logging
 
+from dafx import _folders
+
 AUDIO_SUFFIXES = ('.wav', '.flac', '.ogg', '.mp3', '.aif', '.aiff')
 # WAV and AIFF keep floats: what exceeds full scale is not lost.
 _SUBTYPES = {
@@ -391,8 +393,8 @@ def plan_outputs(
     FileNotFoundError: No such file, or no audio in the folder.
     ValueError: A file that is no audio, or one that would replace an input.
   """
-  source = pathlib.Path(input_path).expanduser()
-  target = pathlib.Path(output_path).expanduser()
+  source = _folders.expand_user(input_path)
+  target = _folders.expand_user(output_path)
   if source.is_dir():
     inputs = find_audio(source)
     out = target.resolve()

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.signal
 import tensorflow as tf
 
-from dafx import core, effects, processors
+from dafx import _folders, core, effects, processors
 from dafx.training import plotting
 
 _N_POINTS = 400
@@ -146,7 +146,7 @@ def block_figures(group, outputs, sample_rate: int, item: int = 0):
 
 def write(figures, folder) -> list[pathlib.Path]:
   """Writes figures as PNG files, node_what.png; returns their paths."""
-  folder = pathlib.Path(folder).expanduser()
+  folder = _folders.expand_user(folder)
   if figures:
     folder.mkdir(parents=True, exist_ok=True)
   paths = []

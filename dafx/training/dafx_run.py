@@ -10,10 +10,9 @@ r"""Trains, evaluates and uses models: the command dafx_run.
 A later word wins: the files of --gin_file in their order, then --gin_param.
 """
 
-import pathlib
-
 from absl import app, flags, logging
 
+from dafx import _folders
 from dafx.training import train_util
 
 FLAGS = flags.FLAGS
@@ -184,7 +183,7 @@ def _checked_setting(model, setting, meanings):
 def _use(save_dir, single):
   from dafx.training import effect_inference, evaluators, inference, models
 
-  folder = pathlib.Path(FLAGS.restore_dir or save_dir).expanduser()
+  folder = _folders.expand_user(FLAGS.restore_dir or save_dir)
   if FLAGS.mode in _SAVED_MODES:
     _use_saved(folder)
     return
@@ -236,7 +235,7 @@ def main(argv):
     import dafx.training.trainers  # noqa: F401
 
     train_util.parse_gin(FLAGS.gin_file, FLAGS.gin_param)
-  save_dir = pathlib.Path(FLAGS.save_dir).expanduser()
+  save_dir = _folders.expand_user(FLAGS.save_dir, '--save_dir')
   if FLAGS.mode == 'train':
     _train(save_dir)
   elif FLAGS.mode == 'profile':

@@ -22,7 +22,11 @@ import gin
 import numpy as np
 import tensorflow as tf
 
+from dafx import _folders
 from dafx.training import audio_files, labels, preprocessing
+
+# What the gin files of tasks take the folder of pairs by.
+PATH_FLAG = '--gin_param="data_path = \'<folder>\'"'
 
 # Batches made ahead of the step: a slow one, with files not read before, does
 # not make the next step wait.
@@ -389,7 +393,7 @@ class PairProvider(Provider):
       fade_samples,
       crops_per_file,
     )
-    self._open(pathlib.Path(path).expanduser(), split)
+    self._open(_folders.expand_user(path, PATH_FLAG), split)
 
   def _open(self, path: pathlib.Path, split: str):
     """Finds the pairs of a split, and checks them."""

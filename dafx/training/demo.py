@@ -15,6 +15,7 @@ import gin
 import tensorflow as tf
 from absl import app, flags, logging
 
+from dafx import _folders
 from dafx.training import (
   audio_files,
   data,
@@ -223,8 +224,8 @@ def main(argv):
   train_util.prepare_tensorflow(seed=0)
   train_util.add_gin_search_paths()
   path = run(
-    pathlib.Path(FLAGS.output_dir).expanduser().absolute(),
-    pathlib.Path(FLAGS.data_dir).expanduser(),
+    _folders.expand_user(FLAGS.output_dir).absolute(),
+    _folders.expand_user(FLAGS.data_dir, '--data_dir'),
     FLAGS.gin_file,
     FLAGS.gin_param,
   )

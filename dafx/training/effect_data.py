@@ -14,7 +14,7 @@ import librosa
 import numpy as np
 from absl import logging
 
-from dafx import effects, metrics
+from dafx import _folders, effects, metrics
 from dafx.training import audio_files, data, effect_pairs
 
 _DEMO_AUDIO = 'data_preparation/demo_audio'
@@ -114,8 +114,8 @@ class RecordingProvider(Recordings):
     test_fraction: float = 0.1,
     align: bool = True,
   ):
-    dry = pathlib.Path(input_path).expanduser()
-    wet = pathlib.Path(target_path).expanduser() if target_path else None
+    dry = _folders.expand_user(input_path)
+    wet = _folders.expand_user(target_path) if target_path else None
     if dry.is_dir():
       pairs = effect_pairs.find_effect_pairs(dry, wet)
     elif wet is None or wet.is_dir():
@@ -254,7 +254,7 @@ def spread_settings(n_settings: int, n_knobs: int, seed: int) -> np.ndarray:
 def _dry_audio(path, split, sample_rate, valid_fraction, test_fraction):
   """Returns the dry audio of a split, one file after the other, [n_samples]."""
   if path:
-    path = pathlib.Path(path).expanduser()
+    path = _folders.expand_user(path)
   else:
     path = pathlib.Path(
       str(importlib.resources.files('dafx.training') / _DEMO_AUDIO)

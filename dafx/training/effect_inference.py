@@ -13,7 +13,7 @@ import soxr
 import tensorflow as tf
 from absl import logging
 
-from dafx import metrics, neural, processors
+from dafx import _folders, metrics, neural, processors
 from dafx.neural import nam
 from dafx.training import audio_files, plotting, train_util
 
@@ -184,7 +184,7 @@ def export(model, path: str | os.PathLike, block_size: int = 512):
     ValueError: A model that the .nam format does not have, or with a plugin or
       latency.
   """
-  path = pathlib.Path(path).expanduser()
+  path = _folders.expand_user(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   if path.suffix != '.nam':
     neural.export_saved_model(_Stream(model), path, block_size)

@@ -12,7 +12,7 @@ import matplotlib.image
 import numpy as np
 from absl import logging
 
-from dafx import metrics
+from dafx import _folders, metrics
 from dafx.metrics import checks
 from dafx.training import (
   audio_files,
@@ -297,7 +297,7 @@ def evaluate(
   """
   if with_pesq:
     metrics.require_pesq()
-  pairs = data.find_pairs(pathlib.Path(path).expanduser() / split)
+  pairs = data.find_pairs(_folders.expand_user(path, data.PATH_FLAG) / split)
   if not with_metrics:
     pairs = pairs[:n_audio]
   settings = dict(settings or {})

@@ -13,7 +13,7 @@ import scipy.signal
 import tensorflow as tf
 from absl import logging
 
-from dafx import lv2
+from dafx import _folders, lv2
 from dafx.training import (
   audio_files,
   band_powers,
@@ -82,7 +82,7 @@ def load_model(save_dir: str | os.PathLike, gin_params=()):
     FileNotFoundError: There is no training run.
     ValueError: There is no checkpoint, or one of another model.
   """
-  folder = pathlib.Path(save_dir).expanduser()
+  folder = _folders.expand_user(save_dir)
   gin.clear_config()
   with gin.unlock_config():
     gin.parse_config_file(os.fspath(train_util.newest_operative_config(folder)))
@@ -103,7 +103,7 @@ def restore_model(model: tf.keras.Model, save_dir: str | os.PathLike):
   Raises:
     ValueError: There is no checkpoint, or one of another model.
   """
-  folder = pathlib.Path(save_dir).expanduser()
+  folder = _folders.expand_user(save_dir)
   trainer = trainers.Trainer(model)
   model.make_variables()
   trainer.optimizer.build(model.trainable_variables)

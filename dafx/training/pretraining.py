@@ -5,14 +5,13 @@ comes out of a gray box; NablAFx starts them from a tanh and from the response
 of a speaker. Nothing here is random: the seed is the network's.
 """
 
-import pathlib
 from collections.abc import Callable, Mapping
 
 import ddsp
 import numpy as np
 import tensorflow as tf
 
-from dafx import effects, processors
+from dafx import _folders, effects, processors
 from dafx.training import audio_files
 
 _CURVES = {'tanh': tf.tanh, 'linear': tf.identity}
@@ -113,7 +112,7 @@ def read_ir(path, sample_rate: int) -> np.ndarray:
     FileNotFoundError: There is no such file.
     ValueError: Another rate, more channels, or silence.
   """
-  path = pathlib.Path(path).expanduser()
+  path = _folders.expand_user(path)
   if not path.is_file():
     raise FileNotFoundError(
       f"{path}: no such file. Give an impulse response, or 'impulse'."

@@ -14,6 +14,8 @@ import gin
 import tqdm
 from absl import logging
 
+from dafx import _environment, _folders
+
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 # Folders of a gin root that a bare file name is looked for in.
 _GIN_FOLDERS = (
@@ -45,7 +47,7 @@ def add_gin_search_paths(folders=()):
   # gin also takes each name for a path in a Python package. It logs an error
   # for every one that is none, and fails where a folder has the same name.
   gin.config._FILE_READERS[1:] = []
-  own = [pathlib.Path(folder).expanduser().resolve() for folder in folders]
+  own = [_folders.expand_user(folder).resolve() for folder in folders]
   for folder in own:
     if not folder.is_dir():
       raise FileNotFoundError(f'--gin_search_path={folder}: no such folder.')
@@ -136,7 +138,7 @@ def newest_operative_config(folder) -> pathlib.Path:
   Raises:
     FileNotFoundError: There is none.
   """
-  folder = pathlib.Path(folder).expanduser()
+  folder = _folders.expand_user(folder)
   found = {}
   for path in folder.glob('operative_config-*.gin'):
     match = re.fullmatch(r'operative_config-(\d+)', path.stem)
@@ -172,7 +174,11 @@ def prepare_tensorflow(seed: int, allow_memory_growth: bool = False):
   Args:
     seed: Seed of weights and of all else that is random.
     allow_memory_growth: Whether to take GPU memory as it is needed.
+
+  Raises:
+    ImportError: TensorFlow or DDSP is not installed.
   """
+  _environment.demand_tensorflow()
   # Sums are shared out among threads, and their last bits depend on how many:
   # so that the machine's number does not matter, it is said here. (Rendering,
   # which takes most of the time, has threads of its own.)

@@ -20,6 +20,7 @@ import urllib.parse
 
 from absl import logging
 
+from dafx import _folders
 from dafx.training import audio_files
 from dafx.training.data_preparation import download, files
 
@@ -137,7 +138,7 @@ def read_index(place: str) -> list[Song]:
   if urllib.parse.urlsplit(place).scheme in ('http', 'https'):
     content = download.get(place).content
     return parse_index(content.decode('utf-8', 'replace'), place)
-  content = pathlib.Path(place).expanduser().read_bytes()
+  content = _folders.expand_user(place).read_bytes()
   songs = parse_index(content.decode('utf-8', 'replace'), INDEX_URL)
   return songs
 

@@ -20,6 +20,7 @@ import pathlib
 
 from absl import app, flags, logging
 
+from dafx import _folders
 from dafx.training import train_util
 
 FLAGS = flags.FLAGS
@@ -131,7 +132,7 @@ def _find_candidates(task, download_dir):
   from dafx.training.data_preparation import cambridge, pairs, published
 
   if FLAGS.source == 'folder':
-    folder = pathlib.Path(FLAGS.input_dir).expanduser()
+    folder = _folders.expand_user(FLAGS.input_dir)
     return pairs.find_candidates(
       folder, FLAGS.input_pattern, FLAGS.target_pattern
     )
@@ -212,10 +213,10 @@ def main(argv):
     output_dir = pathlib.Path(FLAGS.output_dir or f'~/dafx/data/{task}')
     if FLAGS.output_dir and argv[1] == 'all':
       output_dir /= task
-    output_dir = output_dir.expanduser()
+    output_dir = _folders.expand_user(output_dir, '--output_dir')
     download_dir = output_dir / 'download'
     if FLAGS.download_dir:
-      download_dir = pathlib.Path(FLAGS.download_dir).expanduser() / task
+      download_dir = _folders.expand_user(FLAGS.download_dir) / task
     try:
       prepare(task, output_dir, download_dir)
       print(output_dir)

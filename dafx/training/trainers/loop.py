@@ -1,12 +1,12 @@
 """The loop around the trainer."""
 
-import pathlib
 from collections.abc import Sequence
 
 import gin
 import tensorflow as tf
 from absl import logging
 
+from dafx import _folders
 from dafx.training import data, train_util
 from dafx.training.trainers import run as runs
 
@@ -88,11 +88,11 @@ def train(
   batches = data_provider.get_batch(batch_size, seed=seed, margin=margin)
   trainer.build(next(iter(batches)))
   _log_sizes(trainer.model)
-  folder = pathlib.Path(save_dir).expanduser() if save_dir else None
+  folder = _folders.expand_user(save_dir) if save_dir else None
   if folder is not None and trainer.restore(folder):
     logging.info('Resuming %s at step %d.', folder, trainer.step)
   elif restore_dir:
-    if not trainer.restore(pathlib.Path(restore_dir).expanduser()):
+    if not trainer.restore(_folders.expand_user(restore_dir)):
       raise ValueError(f'--restore_dir={restore_dir} holds no checkpoint.')
     logging.info('Starting from %s, step %d.', restore_dir, trainer.step)
   elif hasattr(trainer.model, 'fit_starts'):
