@@ -36,6 +36,8 @@ _KERAS_2 = 'dafx needs Keras 2 (the package tf-keras), but '
 
 
 def _is_installed(package: str) -> bool:
+  if sys.modules.get(package) is not None:
+    return True
   try:
     return importlib.util.find_spec(package) is not None
   except (ImportError, ValueError):  # kept out, or without a spec
@@ -114,7 +116,7 @@ class _MissingCrepe(types.ModuleType):
 
 
 def _stand_in_for_crepe():
-  if 'crepe' not in sys.modules and not _is_installed('crepe'):
+  if not _is_installed('crepe'):
     sys.modules['crepe'] = _MissingCrepe('crepe')
 
 

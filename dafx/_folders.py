@@ -6,7 +6,6 @@ that can be written. What would be kept there is then kept for the process.
 
 import atexit
 import functools
-import importlib.util
 import logging
 import os
 import pathlib
@@ -15,9 +14,8 @@ import tempfile
 
 _log = logging.getLogger('dafx')
 
-# Packages with functions that Numba keeps compiled, beside their sources if it
-# may write there.
-_COMPILED_PACKAGES = ('dafx', 'librosa', 'resampy')
+# What has folders of its own among the user's caches.
+_KEEPERS = ('dafx', 'librosa', 'matplotlib', 'numba')
 
 
 def expand_user(path: str | os.PathLike, flag: str = '') -> pathlib.Path:
@@ -56,9 +54,9 @@ def say_nothing_is_kept():
   """Says, once, that nothing is kept from one run to the next, and why."""
   root = user_cache()
   _log.warning(
-    '%s: compiled functions and what is found out about plugins are not kept, '
-    'and each start takes longer. XDG_CACHE_HOME=<a folder that can be '
-    'written> in the environment mends it.',
+    '%s: what dafx compiles and finds out about plugins is not kept, and each '
+    'start takes longer. XDG_CACHE_HOME=<a folder that can be written> in the '
+    'environment mends it.',
     f'{root} cannot be written' if root else 'There is no home folder',
   )
 
@@ -71,16 +69,6 @@ def _can_write(folder: pathlib.Path) -> bool:
   except OSError:
     return False
   return True
-
-
-def _writes_beside_sources() -> bool:
-  """Says whether Numba may write beside the sources that it compiles."""
-  folders = set()
-  for package in _COMPILED_PACKAGES:
-    spec = importlib.util.find_spec(package)
-    for root in spec.submodule_search_locations if spec else ():
-      folders |= {path.parent for path in pathlib.Path(root).rglob('*.py')}
-  return all(_can_write(folder / '__pycache__') for folder in folders)
 
 
 @functools.cache
@@ -103,39 +91,36 @@ def _temporary() -> pathlib.Path:
   )
 
 
-def _cache_of(package: str) -> pathlib.Path:
-  """Returns a folder for what another package keeps, kept itself if it can."""
-  root = user_cache()
-  if root is not None and _can_write(root / package):
-    return root / package
-  say_nothing_is_kept()
-  return _temporary() / package
-
-
-def _is_given(variable: str) -> bool:
-  """Says whether the environment names a folder that can be written."""
-  folder = os.environ.get(variable)
-  return bool(folder) and _can_write(pathlib.Path(folder))
+def _takes_caches(root: pathlib.Path) -> bool:
+  """Says whether a folder takes all that is kept below it."""
+  folders = [root / name for name in _KEEPERS]
+  return _can_write(root) and all(
+    _can_write(folder) for folder in folders if folder.exists()
+  )
 
 
 @functools.cache
 def prepare_caches():
-  """Gives Numba, Matplotlib and Keras folders that they can write.
+  """Gives all packages that keep things a folder that they can write.
 
-  Without, Numba raises, Matplotlib warns at each start, and both Numba and
-  Keras write to a folder that is called '~' where there is no home folder.
-  Folders that serve stay as they are. To be called before these packages are
-  imported.
+  Without, Numba raises where it may not write beside the sources either,
+  librosa raises and Numba and Keras write to a folder that is called '~' where
+  there is no home folder, and Matplotlib warns at each start. To be called
+  before these packages are imported.
 
   Raises:
     OSError: No folder can be written at all.
   """
-  if not _is_given('NUMBA_CACHE_DIR') and not _writes_beside_sources():
-    os.environ['NUMBA_CACHE_DIR'] = str(_cache_of('numba'))
+  root = user_cache()
+  if root is None or not _takes_caches(root):
+    temporary = _temporary()
+    say_nothing_is_kept()
+    root = temporary
+  os.environ['XDG_CACHE_HOME'] = str(root)
   config = os.path.expanduser(os.environ.get('XDG_CONFIG_HOME') or '~/.config')
-  if not _is_given('MPLCONFIGDIR') and not (
+  if not (
     os.path.isabs(config) and _can_write(pathlib.Path(config, 'matplotlib'))
   ):
-    os.environ['MPLCONFIGDIR'] = str(_cache_of('matplotlib'))
+    os.environ.setdefault('MPLCONFIGDIR', str(root / 'matplotlib'))
   if not os.path.isabs(os.path.expanduser('~')):
-    os.environ.setdefault('KERAS_HOME', str(_temporary() / 'keras'))
+    os.environ.setdefault('KERAS_HOME', str(root / 'keras'))

@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dafx import lv2
+from dafx import _folders, lv2
 from dafx.lv2 import fresh_state, probing
 
 RATE = 22050
@@ -88,6 +89,23 @@ def test_a_damaged_cache_is_made_anew():
   fresh_state.cache_path().write_text('{"half')
   fresh_state.find(lv2.get_plugin(TEST + 'gain'), RATE, 1024)
   assert json.loads(fresh_state.cache_path().read_text())
+
+
+@pytest.mark.parametrize('cache', ['/dev/null/cache', None])
+def test_what_cannot_be_kept_lasts_as_long_as_the_process(
+  monkeypatch, caplog, cache
+):
+  monkeypatch.setattr(_folders, 'user_cache', lambda: cache and Path(cache))
+  monkeypatch.setattr(fresh_state, '_not_kept', {})
+  _folders.say_nothing_is_kept.cache_clear()
+  gain, delay = (lv2.get_plugin(TEST + name) for name in ('gain', 'delay'))
+  found = fresh_state.find(gain, RATE, 1024)
+  fresh_state.find(delay, RATE, 1024)
+  assert [r.name for r in caplog.records if r.levelname == 'WARNING'] == [
+    'dafx'
+  ]
+  monkeypatch.setattr(fresh_state.processes, 'call', None)  # no more probes
+  assert fresh_state.find(gain, RATE, 1024) == found
 
 
 def test_rewound_instances_give_what_new_ones_give():
