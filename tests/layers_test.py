@@ -15,7 +15,7 @@ LEVELS = (
   ('colab',),
 )
 TRAINING_LEVELS = (
-  ('audio_files', 'band_powers', 'ledger'),
+  ('audio_files', 'band_powers', 'ledger', 'measures'),
   ('chunks',),
   (
     'plotting',

@@ -24,6 +24,13 @@ from dafx.training import (
   train_util,
 )
 
+# Systems that an evaluation compares, by their names in its rows.
+UNTREATED = 'untreated'
+UNTREATED_AT_LOUDNESS = 'untreated at target loudness'
+DEFAULT_SETTING = 'default setting'
+BEST_SINGLE_SETTING = 'best single setting'
+RANDOM_SETTING = 'random setting'
+DAFX = 'dafx'
 # Losses of long files are means over pieces, which bounds their memory.
 _LOSS_PIECE_S = 10.0
 # Of a processor, what its controls do.

@@ -1,0 +1,205 @@
+"""What an evaluation measures: names for people, and how to read them.
+
+Tables, pages and logs take their headings from here, so that all say the same
+of a figure: its unit, whether it is at equal level, and what it follows.
+"""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+  """How to call and read one column of a table.
+
+  Attributes:
+    name: Key in the rows of an evaluation.
+    heading: Words for people, with a capital and without the unit.
+    unit: Such as 'dB' or 'LU'; '' for a number without one.
+    at_equal_level: Whether a gain on the output leaves the figure as it is;
+      otherwise it is raw, and follows the level of the file.
+    follows: What the figure follows, to be read after 'follows'.
+    lower_is_better: False if higher is better, None if neither is.
+  """
+
+  name: str
+  heading: str
+  unit: str
+  at_equal_level: bool
+  follows: str
+  lower_is_better: bool | None
+
+  @property
+  def kind(self) -> str:
+    """Says whether the figure is 'at equal level' or 'raw'."""
+    return 'at equal level' if self.at_equal_level else 'raw'
+
+  @property
+  def title(self) -> str:
+    """Heading of a column: with the unit, and whether it is raw."""
+    unit = f' ({self.unit})' if self.unit else ''
+    return f'{self.heading}{unit}, {self.kind}'
+
+
+_ALL = (
+  Measure(
+    name='loudness_difference',
+    heading='Loudness error',
+    unit='LU',
+    at_equal_level=False,
+    follows='the level as it is heard, and nothing else',
+    lower_is_better=True,
+  ),
+  Measure(
+    name='true_peak_dbtp',
+    heading='True peak',
+    unit='dBTP',
+    at_equal_level=False,
+    follows='the highest peak of the output; above 0 it clips when played',
+    lower_is_better=None,
+  ),
+  Measure(
+    name='matched_mr_stft',
+    heading='MR-STFT',
+    unit='',
+    at_equal_level=True,
+    follows='tone, dynamics and noise, at equal level, lag and polarity',
+    lower_is_better=True,
+  ),
+  Measure(
+    name='average_spectrum_db',
+    heading='Average spectrum error',
+    unit='dB',
+    at_equal_level=True,
+    follows='the tone of the whole file, in third octaves',
+    lower_is_better=True,
+  ),
+  Measure(
+    name='crest_error_db',
+    heading='Crest error',
+    unit='dB',
+    at_equal_level=True,
+    follows='the highest peak over the mean level: limiting, clipping',
+    lower_is_better=True,
+  ),
+  Measure(
+    name='width_error_db',
+    heading='Width error',
+    unit='dB',
+    at_equal_level=True,
+    follows='the level of the side over that of the middle',
+    lower_is_better=True,
+  ),
+  Measure(
+    name='mono_sum_error_db',
+    heading='Mono sum error',
+    unit='dB',
+    at_equal_level=True,
+    follows='what is lost when both channels are played as one',
+    lower_is_better=True,
+  ),
+  Measure(
+    name='mr_stft',
+    heading='MR-STFT',
+    unit='',
+    at_equal_level=False,
+    follows='mostly the level of the file, and its lag',
+    lower_is_better=True,
+  ),
+  Measure(
+    name='mae',
+    heading='Mean absolute error',
+    unit='',
+    at_equal_level=False,
+    follows='the level of the file, and its lag',
+    lower_is_better=True,
+  ),
+  Measure(
+    name='esr',
+    heading='Error-to-signal ratio',
+    unit='',
+    at_equal_level=False,
+    follows='the level of the file, its lag and its polarity',
+    lower_is_better=True,
+  ),
+  Measure(
+    name='mfcc_cosine',
+    heading='MFCC cosine',
+    unit='',
+    at_equal_level=True,
+    follows='the envelope of the spectrum, below its own maximum, and the lag',
+    lower_is_better=True,
+  ),
+  Measure(
+    name='mfcc_cosine_rows',
+    heading='MFCC cosine over time',
+    unit='',
+    at_equal_level=True,
+    follows='how the envelope of the spectrum moves, and the lag',
+    lower_is_better=True,
+  ),
+  Measure(
+    name='rms_difference_db',
+    heading='RMS error',
+    unit='dB',
+    at_equal_level=False,
+    follows='the level of the file, and nothing else',
+    lower_is_better=True,
+  ),
+  Measure(
+    name='crest_difference_db',
+    heading='Crest error of all channels',
+    unit='dB',
+    at_equal_level=True,
+    follows='the highest peak over the mean level, without aligning',
+    lower_is_better=True,
+  ),
+  Measure(
+    name='loss',
+    heading='Loss',
+    unit='',
+    at_equal_level=False,
+    follows='what the model was trained on',
+    lower_is_better=True,
+  ),
+  Measure(
+    name='pesq',
+    heading='PESQ',
+    unit='MOS-LQO',
+    at_equal_level=True,
+    follows='how good speech sounds',
+    lower_is_better=False,
+  ),
+  Measure(
+    name='events_change_db',
+    heading='Change of all events',
+    unit='dB',
+    at_equal_level=False,
+    follows='what is left of what is labelled, and the level of the file',
+    lower_is_better=True,
+  ),
+  Measure(
+    name='breath_change_db',
+    heading='Change of breaths',
+    unit='dB',
+    at_equal_level=False,
+    follows='what is left of them, and the level of the file',
+    lower_is_better=True,
+  ),
+  Measure(
+    name='pop_change_db',
+    heading='Change of pops',
+    unit='dB',
+    at_equal_level=False,
+    follows='what is left of them, and the level of the file',
+    lower_is_better=True,
+  ),
+  Measure(
+    name='rest_change_db',
+    heading='Change of all else',
+    unit='dB',
+    at_equal_level=False,
+    follows='what became of the rest, and the level of the file; best at 0',
+    lower_is_better=None,
+  ),
+)
+MEASURES: dict[str, Measure] = {measure.name: measure for measure in _ALL}
