@@ -22,25 +22,47 @@ from dafx.metrics.evaluation import evaluate
 from dafx.metrics.levels import (
   SILENCE_LUFS,
   LoudnessMeter,
+  crest_error_db,
   crest_factor_db,
   loudness_difference,
   loudness_lufs,
   rms_db,
+  true_peak_dbtp,
+)
+from dafx.metrics.matching import (
+  match,
+  match_level,
+  match_loudness,
+  matched,
 )
 from dafx.metrics.sets import (
   frechet_audio_distance,
   frechet_distance,
   log_mel_embedding,
 )
+from dafx.metrics.spectra import (
+  average_spectrum_db,
+  average_spectrum_error_db,
+  multi_scale_spectral,
+)
 from dafx.metrics.speech import (
   pesq,
   require_pesq,
+)
+from dafx.metrics.stereo import (
+  mono_sum_db,
+  mono_sum_error_db,
+  width_db,
+  width_error_db,
 )
 
 __all__ = [
   'SILENCE_LUFS',
   'LoudnessMeter',
   'align',
+  'average_spectrum_db',
+  'average_spectrum_error_db',
+  'crest_error_db',
   'crest_factor_db',
   'dc',
   'esr',
@@ -52,11 +74,21 @@ __all__ = [
   'loudness_difference',
   'loudness_lufs',
   'mae',
+  'match',
+  'match_level',
+  'match_loudness',
+  'matched',
   'mfcc_cosine',
+  'mono_sum_db',
+  'mono_sum_error_db',
   'mr_stft',
+  'multi_scale_spectral',
   'pesq',
   'polarity',
   'require_pesq',
   'rms_db',
   'si_sdr',
+  'true_peak_dbtp',
+  'width_db',
+  'width_error_db',
 ]

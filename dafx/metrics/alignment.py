@@ -9,21 +9,26 @@ from dafx.metrics import checks
 # this share of the energy does not normalise its own score.
 _SCORE_TOLERANCE = 1e-6
 _MIN_OVERLAP_ENERGY = 1e-3
+# Samples that are correlated at once, which bounds the memory.
+_SAMPLES_AT_ONCE = 2**18
 
 
-def find_lag(target, audio, max_lag, ignore_polarity=False):
+def find_lag(target, audio, max_lag, ignore_polarity=False, by_overlap=True):
   """Finds how late `audio` is: `dafx.losses.find_lag` for one file.
 
   A positive lag says that `audio` is late: `audio[n + lag]` matches
-  `target[n]`. The lag is that of the largest normalised cross-correlation of
-  the overlapping parts, channels together; of equally good ones (to 1e-6) it is
-  the shortest, and of +l and -l, -l.
+  `target[n]`. The lag is that of the largest normalised cross-correlation,
+  channels together; of equally good ones (to 1e-6) it is the shortest, and of
+  +l and -l, -l.
 
   Args:
     target: Target audio. Shape [n_samples] or [n_samples, n_channels].
     audio: Audio of the same shape.
     max_lag: Longest lag that is tried, in samples; 0 <= max_lag < n_samples.
     ignore_polarity: Whether an inverted match counts as a match.
+    by_overlap: Whether the correlation at a lag is relative to the energy of
+      the parts that overlap there, as in `dafx.losses`; otherwise all are
+      relative to that of the files, and a short overlap counts less.
 
   Returns:
     Lag in samples, an int in [-max_lag, max_lag].
@@ -44,27 +49,45 @@ def find_lag(target, audio, max_lag, ignore_polarity=False):
   lags = lags[np.argsort(np.abs(lags), kind='stable')]
   late, early = np.maximum(lags, 0), np.maximum(-lags, 0)
 
-  # Index n_samples - 1 of the full correlation is lag 0.
-  correlation = sum(
-    scipy.signal.correlate(a, t, mode='full', method='fft')
-    for t, a in zip(checks.channels_first(target), checks.channels_first(audio))
-  )[lags + n_samples - 1]
+  correlation = _correlate(target, audio, max_lag)[lags + max_lag]
 
   def overlap_energy(signal, start, stop):
     energy = np.cumsum(np.sum(checks.channels_first(signal) ** 2, axis=0))
     energy = np.concatenate([[0.0], energy])
-    return energy[stop] - energy[start], energy[-1]
+    return energy[stop] - energy[start]
 
-  target_energy, target_total = overlap_energy(target, early, n_samples - late)
-  energy, total = overlap_energy(audio, late, n_samples - early)
-  norm = np.maximum(
-    np.sqrt(target_energy * energy),
-    _MIN_OVERLAP_ENERGY * np.sqrt(target_total * total),
-  )
+  norm = total = np.sqrt(np.sum(target**2) * np.sum(audio**2))
+  if by_overlap:
+    norm = np.maximum(
+      np.sqrt(
+        overlap_energy(target, early, n_samples - late)
+        * overlap_energy(audio, late, n_samples - early)
+      ),
+      _MIN_OVERLAP_ENERGY * total,
+    )
   scores = correlation / np.where(norm > 0, norm, 1.0)
   if ignore_polarity:
     scores = np.abs(scores)
   return int(lags[np.argmax(scores >= np.max(scores) - _SCORE_TOLERANCE)])
+
+
+def _correlate(target, audio, max_lag):
+  """Returns the sum of audio[n + lag] * target[n], lag from -max_lag on.
+
+  Shape [2 * max_lag + 1].
+  """
+  n_samples = len(target)
+  size = max(_SAMPLES_AT_ONCE, 2 * max_lag)
+  total = np.zeros(2 * max_lag + 1)
+  for start in range(0, n_samples, size):
+    part = target[start : start + size]
+    first, last = start - max_lag, start + len(part) + max_lag
+    padding = (max(-first, 0), max(last - n_samples, 0))
+    around = audio[max(first, 0) : last]
+    for t, a in zip(checks.channels_first(part), checks.channels_first(around)):
+      a = np.pad(a, padding)
+      total += scipy.signal.correlate(a, t, mode='valid', method='fft')
+  return total
 
 
 def align(target, audio, lag):

@@ -1,5 +1,7 @@
 """Levels: RMS, crest factor, loudness."""
 
+import math
+
 import numpy as np
 import pyloudnorm
 import scipy.signal
@@ -18,6 +20,11 @@ _K_WEIGHTING = (
   ((0.0, 0.5, 38.0), 'high_pass'),
 )
 _OFFSET_LUFS = -0.691
+# Of the true peak: the rate that is enough to see it, samples oversampled at
+# once, and more than half the length of the filter, so that pieces do not show.
+_OVERSAMPLING, _OVERSAMPLED_HZ = 4, 192000
+_SAMPLES_AT_ONCE = 2**18
+_MARGIN = 16
 
 
 def rms_db(audio):
@@ -55,6 +62,57 @@ def crest_factor_db(audio):
   checks.target_energy(audio, 'crest_factor_db')
   peak = np.max(np.abs(audio))
   return float(20.0 * np.log10(peak / np.sqrt(np.mean(audio**2))))
+
+
+def crest_error_db(target, audio):
+  """Absolute difference of the crest factors.
+
+  Args:
+    target: Target audio, not silent. Shape [n_samples] or [n_samples,
+      n_channels].
+    audio: Audio of the same shape, not silent.
+
+  Returns:
+    Difference in dB, >= 0.
+
+  Raises:
+    ValueError: As `crest_factor_db`, or if the shapes are unequal.
+  """
+  target, audio = checks.check_pair(target, audio)
+  return abs(crest_factor_db(target) - crest_factor_db(audio))
+
+
+def true_peak_dbtp(audio, sample_rate):
+  """True peak by ITU-R BS.1770-4, annex 2: that of the signal between samples.
+
+  Four times oversampled, or as often as makes 192 kHz of it if that is less,
+  by `scipy.signal.resample_poly` with the filter that is its default, in place
+  of the one that the standard gives for 48 kHz.
+
+  Args:
+    audio: Audio. Shape [n_samples] or [n_samples, n_channels].
+    sample_rate: Sample rate in Hz, > 0.
+
+  Returns:
+    Peak in dBTP, of all channels: 0 for a sine at full scale, wherever its
+    samples fall; -infinite for silence.
+
+  Raises:
+    ValueError: If the audio is empty or not finite, or `sample_rate` is not
+      allowed.
+  """
+  audio = checks.channels_first(checks.check_signal('audio', audio))
+  checks.check_sample_rate(sample_rate)
+  factor = min(_OVERSAMPLING, math.ceil(_OVERSAMPLED_HZ / sample_rate))
+  peak = 0.0
+  for start in range(0, audio.shape[1], _SAMPLES_AT_ONCE):
+    first = max(start - _MARGIN, 0)
+    part = audio[:, first : start + _SAMPLES_AT_ONCE + _MARGIN]
+    between = scipy.signal.resample_poly(part, factor, 1, axis=1)
+    own = (start - first) * factor + np.array([0, _SAMPLES_AT_ONCE * factor])
+    peak = max(peak, np.max(np.abs(between[:, slice(*own)])))
+  with np.errstate(divide='ignore'):
+    return float(20.0 * np.log10(peak))
 
 
 class LoudnessMeter:

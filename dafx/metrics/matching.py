@@ -1,0 +1,142 @@
+"""Audio brought to its target's level, lag and polarity, and measured there.
+
+A raw distance says mostly how loud a file is. What is left of it at equal level
+says what an engineer asks: tone, dynamics, width.
+"""
+
+import contextlib
+import math
+
+import numpy as np
+
+from dafx.metrics import alignment, checks, levels, spectra, stereo
+
+# Samples within which audio may be late or early.
+_MAX_LAG = 2000
+
+
+def match_level(target, audio):
+  """Scales audio to the root mean square of its target.
+
+  Args:
+    target: Target audio, not silent. Shape [n_samples] or [n_samples,
+      n_channels].
+    audio: Audio of the same shape.
+
+  Returns:
+    Audio of that shape, float64; silence stays silence.
+
+  Raises:
+    ValueError: If the audio is empty, not finite or of unequal shapes, or the
+      target is silent.
+  """
+  target, audio = checks.check_pair(target, audio)
+  target_energy = checks.target_energy(target, 'match_level')
+  energy = np.sum(audio**2)
+  return audio * np.sqrt(target_energy / energy) if energy > 0 else audio
+
+
+def match_loudness(target, audio, sample_rate):
+  """Scales audio to the integrated loudness (BS.1770-4) of its target.
+
+  Args:
+    target: Target audio. Shape [n_samples] or [n_samples, n_channels], of at
+      most 5 channels.
+    audio: Audio of the same shape.
+    sample_rate: Sample rate in Hz, > 0.
+
+  Returns:
+    Audio of that shape, float64, times one gain; as it is if it or the target
+    has no loudness, being silent. Nothing keeps peaks below full scale.
+
+  Raises:
+    ValueError: As `loudness_lufs`, or if the shapes are unequal.
+  """
+  target, audio = checks.check_pair(target, audio)
+  wanted, lufs = (levels.loudness_lufs(x, sample_rate) for x in (target, audio))
+  if levels.SILENCE_LUFS in (wanted, lufs):
+    return audio
+  return audio * 10.0 ** ((wanted - lufs) / 20.0)
+
+
+def match(target, audio, max_lag=_MAX_LAG):
+  """Brings audio to the lag, polarity and level of its target.
+
+  The lag is that of the largest cross-correlation, of either sign, channels
+  together. What both share at it is kept; audio that is upside down there is
+  turned over; its root mean square is made the target's.
+
+  Args:
+    target: Target audio, not silent. Shape [n_samples] or [n_samples,
+      n_channels].
+    audio: Audio of the same shape.
+    max_lag: Longest lag that is tried, in samples, >= 0.
+
+  Returns:
+    Target and audio, float64. Shape [n_samples - abs(lag)] or [n_samples -
+    abs(lag), n_channels].
+
+  Raises:
+    ValueError: If the audio is empty, not finite or of unequal shapes, or the
+      target is silent where both overlap.
+  """
+  target, audio = checks.check_pair(target, audio)
+  lag = alignment.find_lag(
+    target,
+    audio,
+    min(max_lag, len(target) - 1),
+    ignore_polarity=True,
+    by_overlap=False,
+  )
+  target, audio = alignment.align(target, audio, lag)
+  if np.vdot(target, audio) < 0:
+    audio = -audio
+  return target, match_level(target, audio)
+
+
+def matched(target, audio, sample_rate):
+  """Measures audio after its level, lag and polarity are the target's.
+
+  The first three are of the mean of the channels, brought to the target by
+  `match`, with lags up to 2,000 samples: a gain, a delay of at most that and a
+  turn upside down leave them as they are. The last two compare ratios of levels
+  of the whole files, which no gain changes.
+
+  Args:
+    target: Target audio. Shape [n_samples] or [n_samples, n_channels].
+    audio: Audio of the same shape.
+    sample_rate: Sample rate in Hz, > 0.
+
+  Returns:
+    Dictionary of floats, >= 0: 'matched_mr_stft', the distance of
+    `multi_scale_spectral` (`mr_stft` is auraloss's, another one);
+    'average_spectrum_db' and 'crest_error_db', the errors in dB of average
+    spectrum and crest factor; for two channels also 'width_error_db' and
+    'mono_sum_error_db'. NaN for what the audio has not: all of them for a
+    silent target, the crest and the width of silence, the average spectrum of
+    less than 8,192 samples.
+
+  Raises:
+    ValueError: If the audio is empty, not finite or of unequal shapes, or
+      `sample_rate` is not allowed.
+  """
+  pair = checks.check_pair(target, audio)
+  checks.check_sample_rate(sample_rate)
+  values = dict.fromkeys(
+    ('matched_mr_stft', 'average_spectrum_db', 'crest_error_db'), math.nan
+  )
+  # Each of these raises for what has no such value, such as silence.
+  with contextlib.suppress(ValueError):
+    mono = match(*(checks.channels_first(x).mean(axis=0) for x in pair))
+    values['matched_mr_stft'] = spectra.multi_scale_spectral(*mono)
+    with contextlib.suppress(ValueError):
+      values['average_spectrum_db'] = spectra.average_spectrum_error_db(
+        *mono, sample_rate
+      )
+    values['crest_error_db'] = levels.crest_error_db(*mono)
+  if pair[0].ndim == 2 and pair[0].shape[1] == 2:
+    values.update(width_error_db=math.nan, mono_sum_error_db=math.nan)
+    with contextlib.suppress(ValueError):
+      values['width_error_db'] = stereo.width_error_db(*pair)
+      values['mono_sum_error_db'] = stereo.mono_sum_error_db(*pair)
+  return values

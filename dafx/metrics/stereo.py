@@ -1,0 +1,104 @@
+"""What two channels make together: width, and what is left of them in mono."""
+
+import numpy as np
+
+from dafx.metrics import checks
+
+# Beyond this a ratio counts as this: a side 60 dB below the middle is mono to
+# the ear, and 16 bits of dither on a mono file must not make a difference.
+_LIMIT_DB = 60.0
+
+
+def width_db(audio):
+  """Level of the side over that of the middle, in dB.
+
+  The middle is half the sum of left and right, the side half their difference.
+
+  Args:
+    audio: Audio, not silent. Shape [n_samples, 2].
+
+  Returns:
+    Width in dB, from -60 (mono, or nearly) to 60 (one channel is the other
+    upside down); 0 for independent channels, or one that is silent.
+
+  Raises:
+    ValueError: If the audio is empty, not finite, silent or not of two
+      channels.
+  """
+  audio = _check_stereo(audio, 'width_db')
+  left, right = audio.T
+  return _ratio_db(np.sum((left - right) ** 2), np.sum((left + right) ** 2))
+
+
+def mono_sum_db(audio):
+  """Level of the mean of the channels over that of the channels, in dB.
+
+  Args:
+    audio: Audio, not silent. Shape [n_samples, 2].
+
+  Returns:
+    Level in dB, from -60 (nothing is left in mono) to 0 (equal channels);
+    -3.01 for independent channels of equal level.
+
+  Raises:
+    ValueError: If the audio is empty, not finite, silent or not of two
+      channels.
+  """
+  audio = _check_stereo(audio, 'mono_sum_db')
+  return _ratio_db(np.mean(audio.mean(axis=1) ** 2), np.mean(audio**2))
+
+
+def width_error_db(target, audio):
+  """Absolute difference of `width_db`, whatever the levels.
+
+  Args:
+    target: Target audio, not silent. Shape [n_samples, 2].
+    audio: Audio of the same shape, not silent.
+
+  Returns:
+    Difference in dB, from 0 to 120.
+
+  Raises:
+    ValueError: As `width_db`, or if the shapes are unequal.
+  """
+  target, audio = checks.check_pair(target, audio)
+  return abs(width_db(target) - width_db(audio))
+
+
+def mono_sum_error_db(target, audio):
+  """Absolute difference of `mono_sum_db`, whatever the levels.
+
+  Args:
+    target: Target audio, not silent. Shape [n_samples, 2].
+    audio: Audio of the same shape, not silent.
+
+  Returns:
+    Difference in dB, from 0 to 60.
+
+  Raises:
+    ValueError: As `mono_sum_db`, or if the shapes are unequal.
+  """
+  target, audio = checks.check_pair(target, audio)
+  return abs(mono_sum_db(target) - mono_sum_db(audio))
+
+
+def _check_stereo(audio, metric):
+  """Returns audio of two channels that is not silent, in float64."""
+  audio = checks.check_signal('audio', audio)
+  if audio.ndim != 2 or audio.shape[1] != 2:
+    raise ValueError(
+      f'audio has shape {audio.shape}; {metric} takes stereo, [n_samples, 2]. '
+      'Leave it out for audio of another number of channels.'
+    )
+  if not audio.any():
+    raise ValueError(
+      f'The audio is silent: {metric} is a ratio of levels. Leave out silent '
+      'files.'
+    )
+  return audio
+
+
+def _ratio_db(energy, reference):
+  with np.errstate(divide='ignore'):
+    ratio_db = 10.0 * (np.log10(energy) - np.log10(reference))
+  return float(np.clip(ratio_db, -_LIMIT_DB, _LIMIT_DB))
