@@ -23,6 +23,7 @@ from dafx.training import (
   inference,
   labels,
   listening,
+  measures,
   models,
   preprocessing,
   rendering,
@@ -685,7 +686,14 @@ def test_evaluation_compares_what_a_user_would_get(model, pairs, tmp_path):
     n_audio=1,
     settings={'half': setting},
   )
-  systems = ['untreated', 'default setting', 'half', 'random setting', 'dafx']
+  systems = [
+    'untreated',
+    'untreated at target loudness',
+    'default setting',
+    'half',
+    'random setting',
+    'dafx',
+  ]
   assert [(r['name'], r['system']) for r in rows] == [
     (name, system) for name in '012' for system in systems
   ]
@@ -700,10 +708,21 @@ def test_evaluation_compares_what_a_user_would_get(model, pairs, tmp_path):
   np.testing.assert_allclose(untreated['esr'], 1.0, rtol=1e-5)
   np.testing.assert_allclose(untreated['rms_difference_db'], 6.0206, rtol=1e-4)
   np.testing.assert_allclose(untreated['crest_difference_db'], 0.0, atol=1e-6)
+  # A gain is all that is missing: nothing at equal level.
+  for metric in ('matched_mr_stft', 'average_spectrum_db', 'crest_error_db'):
+    assert untreated[metric] == pytest.approx(0.0, abs=1e-5)
+    assert own['dafx'][metric] > 0.01
+  for metric in ('width_error_db', 'mono_sum_error_db'):
+    assert untreated[metric] == pytest.approx(0.0, abs=1e-5)
+  peak_db = metrics.true_peak_dbtp(source, 22050)
+  assert untreated['true_peak_dbtp'] == pytest.approx(peak_db, abs=1e-3)
   # A gain of 4 * 0.125, which is the target.
-  half = own['half']
+  half, louder = own['half'], own['untreated at target loudness']
   for metric in ('mae', 'esr', 'mr_stft', 'mfcc_cosine_rows', 'loss'):
     assert half[metric] == pytest.approx(0.0, abs=1e-5), metric
+    assert louder[metric] == pytest.approx(0.0, abs=1e-5), metric
+  assert louder['loudness_difference'] == pytest.approx(0.0, abs=1e-5)
+  assert louder['true_peak_dbtp'] == pytest.approx(peak_db - 6.0206, abs=1e-3)
   for name in ('events_change_db', 'breath_change_db', 'rest_change_db'):
     assert half[name] == pytest.approx(-6.0206, rel=1e-4)
     assert untreated[name] == 0.0
@@ -743,7 +762,11 @@ def test_evaluation_of_the_first_plugins_alone(model, pairs):
     first = evaluators.evaluate(model, **kwargs)
   finally:
     model.n_plugins = 2
-  assert {r['system'] for r in whole} == {'untreated', 'dafx'}
+  assert {r['system'] for r in whole} == {
+    evaluators.UNTREATED,
+    evaluators.UNTREATED_AT_LOUDNESS,
+    evaluators.DAFX,
+  }
   a, b = (by_system(rows, '0')['dafx']['mae'] for rows in (whole, first))
   assert abs(a - b) > 1e-4
 
@@ -757,6 +780,10 @@ def test_confidence_intervals_are_those_of_the_mean():
   assert n == {
     'system': 's',
     'metric': 'n',
+    'heading': 'n',
+    'unit': '',
+    'kind': 'raw',
+    'follows': '',
     'n_files': 0,
     'mean': None,
     'low': None,
@@ -771,6 +798,68 @@ def test_confidence_intervals_are_those_of_the_mean():
   assert np.isnan(evaluators.mean_of(rows[-1:], 's', 'm'))
 
 
+def test_a_table_says_what_is_at_equal_level():
+  rows = [
+    {'name': 'a', 'system': system, 'mr_stft': v, 'crest_error_db': 2 * v}
+    for system, v in (('untreated', 3.0), ('dafx', 1.5))
+  ]
+  rows[0]['esr'] = None
+  table = evaluators.summarize(rows)
+  kinds = {e['metric']: (e['unit'], e['kind']) for e in table}
+  assert kinds['mr_stft'] == ('', 'raw')
+  assert kinds['crest_error_db'] == ('dB', 'at equal level')
+  assert evaluators.describe(table).splitlines() == [
+    'MR-STFT, raw; follows mostly the level of the file, and its lag',
+    '  untreated                        3.0000 [3.0000, 3.0000]',
+    '  dafx                             1.5000 [1.5000, 1.5000]',
+    'Crest error (dB), at equal level; follows the highest peak over the mean '
+    'level: limiting, clipping',
+    '  untreated                        6.0000 [6.0000, 6.0000]',
+    '  dafx                             3.0000 [3.0000, 3.0000]',
+  ]
+
+
+def test_what_is_at_equal_level_no_gain_changes(model):
+  target = noise(22050, 2, seed=1)
+  audio = (np.tanh(8 * target) + noise(22050, 2, seed=2, level=0.02)) / 8
+  a, b = (
+    evaluators.measure(model, target, x, 22050) for x in (audio, 0.25 * audio)
+  )
+  for name in a:
+    measure = measures.MEASURES[name]
+    is_same = b[name] == pytest.approx(a[name], rel=1e-3, abs=1e-4)
+    assert is_same == measure.at_equal_level, name
+  events = [labels.Event('pop', 10, 90), labels.Event('breath', 200, 900)]
+  for name in labels.event_changes(target, audio, events):
+    assert not measures.MEASURES[name].at_equal_level
+  assert measures.of('cough_change_db').title == 'cough_change_db, raw'
+
+
+def test_silence_has_no_loudness_to_come_to(model, tmp_path):
+  for i, (source, target) in enumerate([(0.0, 1.0), (1.0, 0.0)]):
+    for side, gain in (('input', source), ('target', target)):
+      audio = gain * noise(9000)
+      write(tmp_path / f'test/{side}' / f'{i}.wav', audio, RATE)
+  rows = evaluators.evaluate(model, str(tmp_path), with_baselines=False)
+  for name in '01':
+    own = by_system(rows, name)
+    plain, gained = (
+      {**own[system], 'system': ''}
+      for system in (evaluators.UNTREATED, evaluators.UNTREATED_AT_LOUDNESS)
+    )
+    assert plain == gained
+  assert by_system(rows, '1')['dafx']['matched_mr_stft'] is None
+
+
+def test_more_channels_than_have_a_loudness(model, tmp_path):
+  for side in ('input', 'target'):
+    write(tmp_path / f'test/{side}/0.wav', noise(9000, 6), RATE)
+  rows = evaluators.evaluate(model, str(tmp_path), with_baselines=False)
+  assert [row['system'] for row in rows] == ['untreated', 'dafx']
+  assert rows[0]['loudness_difference'] is None
+  assert rows[0]['matched_mr_stft'] == 0.0 and 'width_error_db' not in rows[0]
+
+
 def test_silence_and_files_shorter_than_a_piece(model):
   silence, audio = np.zeros([22050, 1]), noise(22050)
   values = evaluators.measure(model, silence, audio, 22050)
@@ -778,11 +867,12 @@ def test_silence_and_files_shorter_than_a_piece(model):
     assert np.isnan(values[metric])
 
 
-@pytest.mark.parametrize('n_samples, gone', [(2000, 1), (1000, 3), (1, 3)])
+@pytest.mark.parametrize('n_samples, gone', [(2000, 2), (1000, 4), (1, 4)])
 def test_a_file_shorter_than_a_frame(model, n_samples, gone):
   audio = noise(n_samples)
   values = evaluators.measure(model, audio, 0.5 * audio, 8000)
-  frames = ['mr_stft', 'mfcc_cosine', 'mfcc_cosine_rows'][:gone]
+  frames = ['average_spectrum_db', 'mr_stft', 'mfcc_cosine', 'mfcc_cosine_rows']
+  frames = frames[:gone]
   assert [k for k, v in values.items() if np.isnan(v)] == frames
   assert values['esr'] == pytest.approx(0.25)
   with pytest.raises(ValueError, match='NaN'):
@@ -815,34 +905,39 @@ def test_an_evaluation_goes_on_where_it_was_interrupted(
   fresh = evaluate(output_dir='')
   partial = out / 'metrics.partial.jsonl'
   with pytest.raises(KeyboardInterrupt):
-    evaluate(n_calls=9)  # in the third file, of four systems each
+    evaluate(n_calls=11)  # in the third file, of five systems each
   assert len(partial.read_text().splitlines()) == 2
   with open(partial, 'a') as file:
     file.write('["cut sho')
-  assert evaluate() == fresh and len(measured) == 4
-  assert len(json.loads((out / 'metrics.json').read_text())) == 12
+  assert evaluate() == fresh and len(measured) == 5
+  assert len(json.loads((out / 'metrics.json').read_text())) == 15
   assert not partial.exists()
-  assert evaluate() == fresh and len(measured) == 12  # all anew
+  assert evaluate() == fresh and len(measured) == 15  # all anew
 
-  # What is another model, another question or another file is measured anew.
+  # What is another model, another question, another set of measures or another
+  # file is measured anew.
   bias = model.heads['gain_controls'].bias
 
   def interrupt():
     with pytest.raises(KeyboardInterrupt):
-      evaluate(n_calls=9)
+      evaluate(n_calls=11)
 
   interrupt()
   bias.assign_add([0.5])
   try:
-    assert evaluate() != fresh and len(measured) == 12
+    assert evaluate() != fresh and len(measured) == 15
   finally:
     bias.assign_sub([0.5])
   interrupt()
-  assert len(evaluate(with_baselines=False)) == len(measured) == 6
+  assert len(evaluate(with_baselines=False)) == len(measured) == 9
+  interrupt()
+  with monkeypatch.context() as patch:
+    patch.setattr(measures, 'MEASURES', {'mae': measures.MEASURES['mae']})
+    assert evaluate() == fresh and len(measured) == 15
   interrupt()
   write(own / 'test/target/0.wav', noise(2000, seed=7), RATE)
   evaluate()
-  assert len(measured) == 8
+  assert len(measured) == 10
 
 
 def test_a_file_that_cannot_be_evaluated_is_named(model, pairs, tmp_path):

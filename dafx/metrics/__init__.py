@@ -20,6 +20,7 @@ from dafx.metrics.distances import (
 )
 from dafx.metrics.evaluation import evaluate
 from dafx.metrics.levels import (
+  MAX_LOUDNESS_CHANNELS,
   SILENCE_LUFS,
   LoudnessMeter,
   crest_error_db,
@@ -57,6 +58,7 @@ from dafx.metrics.stereo import (
 )
 
 __all__ = [
+  'MAX_LOUDNESS_CHANNELS',
   'SILENCE_LUFS',
   'LoudnessMeter',
   'align',

@@ -10,6 +10,8 @@ from dafx.metrics import checks
 
 # Absolute gate of ITU-R BS.1770-4; nothing quieter has a loudness.
 SILENCE_LUFS = -70.0
+# The standard has weights for so many.
+MAX_LOUDNESS_CHANNELS = 5
 # Of the standard: blocks, their overlap, weights of channels, the filters (gain
 # in dB, quality, corner in Hz), and what makes a sine of 997 Hz -3.01.
 _BLOCK_S = 0.4
@@ -132,11 +134,11 @@ class LoudnessMeter:
 
   def __init__(self, sample_rate, n_channels):
     checks.check_sample_rate(sample_rate)
-    if not 1 <= n_channels <= len(_CHANNEL_GAINS):
+    if not 1 <= n_channels <= MAX_LOUDNESS_CHANNELS:
       raise ValueError(
         f'audio has {n_channels} channels; loudness is defined for at most '
-        f'{len(_CHANNEL_GAINS)}, [n_samples, n_channels]. Transpose or select '
-        'channels.'
+        f'{MAX_LOUDNESS_CHANNELS}, [n_samples, n_channels]. Transpose or '
+        'select channels.'
       )
     self._sample_rate = sample_rate
     self._gains = np.array(_CHANNEL_GAINS[:n_channels])

@@ -12,6 +12,7 @@ import matplotlib.image
 import numpy as np
 from absl import logging
 
+import dafx
 from dafx import _folders, metrics
 from dafx.metrics import checks
 from dafx.training import (
@@ -20,6 +21,7 @@ from dafx.training import (
   inference,
   labels,
   ledger,
+  measures,
   plotting,
   train_util,
 )
@@ -85,40 +87,6 @@ def model_loss(model, target, audio, sample_rate: int) -> float:
   return float(np.average(values, weights=weights))
 
 
-def event_changes(
-  source: np.ndarray,
-  audio: np.ndarray,
-  events: Sequence[labels.Event],
-) -> dict[str, float]:
-  """Measures what became of labelled events, and of all else.
-
-  Args:
-    source: What went in, [n_samples, n_channels].
-    audio: What came out, of that shape.
-    events: What is labelled in the source.
-
-  Returns:
-    Changes of energy in dB, negative where there is less than before:
-    'events_change_db' in all events together, '<kind>_change_db' in those of a
-    kind, 'rest_change_db' outside of them. {} without events.
-  """
-  if not events:
-    return {}
-  n_samples = len(source)
-  masks = {'events': labels.event_mask(tuple(events), n_samples)}
-  for kind in sorted({event.kind for event in events}):
-    masks[kind] = labels.event_mask(tuple(events), n_samples, kind)
-  masks['rest'] = ~masks['events']
-  changes = {}
-  for name, mask in masks.items():
-    before, after = (
-      np.sum(np.asarray(x, np.float64)[mask] ** 2) for x in (source, audio)
-    )
-    with np.errstate(divide='ignore', invalid='ignore'):
-      changes[f'{name}_change_db'] = float(10 * np.log10(after / before))
-  return changes
-
-
 def measure(
   model,
   target: np.ndarray,
@@ -126,7 +94,7 @@ def measure(
   sample_rate: int,
   with_pesq: bool = False,
 ) -> dict[str, float]:
-  """Returns all distances of a file from its target; lower is better.
+  """Returns all that is measured of a file; `measures` says how to read it.
 
   Args:
     model: A `models.ControlModel`, for its loss.
@@ -136,9 +104,10 @@ def measure(
     with_pesq: Whether to give PESQ too, of which higher is better.
 
   Returns:
-    Those of `metrics.evaluate`; 'mfcc_cosine_rows', as DeepAFx computes it;
-    'rms_difference_db' and 'crest_difference_db', both absolute; 'esr'; 'loss',
-    the model's own. NaN where silence, or less than a frame, has no value.
+    Those of `metrics.matched` and `metrics.evaluate`; 'true_peak_dbtp', of the
+    audio; 'mfcc_cosine_rows', as DeepAFx computes it; 'rms_difference_db' and
+    'crest_difference_db', both absolute; 'esr'; 'loss', the model's own. NaN
+    where silence, or less than a frame, has no value.
 
   Raises:
     ValueError: Audio of another shape, or that is not finite.
@@ -149,11 +118,13 @@ def measure(
     return lambda: abs(metric(target) - metric(audio))
 
   pair, rated = (target, audio), (target, audio, sample_rate)
+  values = metrics.matched(*rated)
   wanted = {
+    'loudness_difference': lambda: metrics.loudness_difference(*rated),
+    'true_peak_dbtp': lambda: metrics.true_peak_dbtp(audio, sample_rate),
     'mr_stft': lambda: metrics.mr_stft(*pair),
     'mae': lambda: metrics.mae(*pair),
     'mfcc_cosine': lambda: metrics.mfcc_cosine(*rated),
-    'loudness_difference': lambda: metrics.loudness_difference(*rated),
     'mfcc_cosine_rows': lambda: metrics.mfcc_cosine(*rated, over='rows'),
     'rms_difference_db': difference(metrics.rms_db),
     'crest_difference_db': difference(metrics.crest_factor_db),
@@ -162,7 +133,6 @@ def measure(
   }
   if with_pesq:
     wanted['pesq'] = lambda: metrics.pesq(*rated)
-  values = {}
   for name, metric in wanted.items():
     try:
       value = metric()
@@ -184,9 +154,10 @@ def summarize(
     seed: Of these draws, which are the same for all systems and metrics.
 
   Returns:
-    {'system', 'metric', 'mean', 'low', 'high', 'n_files'}: low and high are the
-    2.5th and 97.5th percentile of the mean over files drawn with replacement.
-    Files without a value are left out; None if none has one.
+    {'system', 'metric', 'heading', 'unit', 'kind', 'follows', 'mean', 'low',
+    'high', 'n_files'}: how to read the metric, as `measures` has it; low and
+    high are the 2.5th and 97.5th percentile of the mean over files drawn with
+    replacement. Files without a value are left out; None if none has one.
   """
   table = []
   for system in dict.fromkeys(row['system'] for row in rows):
@@ -198,8 +169,11 @@ def summarize(
       values = [row.get(metric) for row in own]
       values = np.array([math.nan if v is None else v for v in values], float)
       values = values[np.isfinite(values)]
-      entry = {'system': system, 'metric': metric, 'n_files': len(values)}
-      entry.update(mean=None, low=None, high=None)
+      known = measures.of(metric)
+      entry = {'system': system, 'metric': metric}
+      entry.update(heading=known.heading, unit=known.unit)
+      entry.update(kind=known.kind, follows=known.follows)
+      entry.update(mean=None, low=None, high=None, n_files=len(values))
       if len(values):
         rng = np.random.default_rng(seed)
         draws = rng.integers(len(values), size=(n_resamples, len(values)))
@@ -209,6 +183,33 @@ def summarize(
         )
       table.append(entry)
   return table
+
+
+def describe(table: Sequence[Mapping]) -> str:
+  """Returns a table of `summarize` as text, a paragraph for each metric.
+
+  Args:
+    table: As `summarize` returns it.
+
+  Returns:
+    For each metric its heading, which says whether it is raw or at equal level
+    and what it follows, and a line for each system that has a value: mean, low
+    and high.
+  """
+  lines = []
+  for metric in dict.fromkeys(entry['metric'] for entry in table):
+    own = [entry for entry in table if entry['metric'] == metric]
+    own = [entry for entry in own if entry['mean'] is not None]
+    if not own:
+      continue
+    known = measures.of(metric)
+    follows = f'; follows {known.follows}' if known.follows else ''
+    lines.append(f'{known.title}{follows}')
+    lines += [
+      f'  {e["system"]:<29} {e["mean"]:9.4f} [{e["low"]:.4f}, {e["high"]:.4f}]'
+      for e in own
+    ]
+  return '\n'.join(lines)
 
 
 def mean_of(rows: Sequence[Mapping], system: str, metric: str) -> float:
@@ -292,9 +293,11 @@ def evaluate(
 
   Returns:
     A row per file and system: {'name', 'system', metric: value}, those of
-    `measure`, and of `event_changes` where the pair has labels. Systems are
-    'untreated', 'default setting', the names of `settings`, 'random setting'
-    and 'dafx'. None where there is no value.
+    `measure`, and of `labels.event_changes` where the pair has labels. Systems
+    are 'untreated', 'untreated at target loudness' (times the gain that gives
+    it the target's; as it is if one of them is silent; left out where more than
+    five channels have no loudness), 'default setting', the names of `settings`,
+    'random setting' and 'dafx'. None where there is no value.
 
   Raises:
     FileNotFoundError: No such folder, or no pairs in it.
@@ -325,9 +328,9 @@ def evaluate(
       tried = dict(settings)
       if with_baselines:
         tried = {
-          'default setting': _default_setting(model),
+          DEFAULT_SETTING: _default_setting(model),
           **tried,
-          'random setting': _random_setting(model, [seed, position]),
+          RANDOM_SETTING: _random_setting(model, [seed, position]),
         }
       with audio_files.named(pair.input_path):
         noted = _evaluate_pair(
@@ -340,13 +343,7 @@ def evaluate(
   progress.close()
   if with_metrics:
     table = summarize(rows, seed=seed)
-    for entry in table:
-      if entry['mean'] is not None:
-        logging.info(
-          '%s %s: %s %.4f [%.4f, %.4f]',
-          split,
-          *(entry[k] for k in ('system', 'metric', 'mean', 'low', 'high')),
-        )
+    logging.info('Means of %s:\n%s', split, describe(table))
     columns = dict.fromkeys(key for row in rows for key in row)
     rows = [{key: row.get(key) for key in columns} for row in rows]
     if output_dir:
@@ -357,7 +354,10 @@ def evaluate(
 
 
 def _fingerprint(model, settings, *options):
-  """Names all that rows depend on but for the files."""
+  """Names all that rows depend on but for the files.
+
+  What is measured counts: a table must not have rows of two sets of measures.
+  """
   plugins = [
     [np.asarray(getattr(p, key, '')).tolist() for key in _SAYS_WHAT_IT_IS]
     for p in model.driven.values()
@@ -369,7 +369,14 @@ def _fingerprint(model, settings, *options):
   ]
   weights = (variable.numpy().tobytes() for variable in model.variables)
   return ledger.fingerprint(
-    model.n_plugins, plugins, values, gin.config_str(), *options, *weights
+    dafx.__version__,
+    list(measures.MEASURES),
+    model.n_plugins,
+    plugins,
+    values,
+    gin.config_str(),
+    *options,
+    *weights,
   )
 
 
@@ -395,15 +402,17 @@ def _evaluate_pair(model, pair, tried, base, with_metrics, with_pesq):
     return []
 
   def systems():
-    yield 'untreated', source
+    yield UNTREATED, source
+    if source.shape[1] <= metrics.MAX_LOUDNESS_CHANNELS:
+      yield UNTREATED_AT_LOUDNESS, metrics.match_loudness(target, source, rate)
     for name, setting in tried.items():
       yield name, inference.process_audio(model, source, rate, setting).audio
-    yield 'dafx', result.audio
+    yield DAFX, result.audio
 
   rows = []
   for name, audio in systems():
     row = {'name': pair.name, 'system': name}
     row.update(measure(model, target, audio, rate, with_pesq))
-    row.update(event_changes(source, audio, pair.events))
+    row.update(labels.event_changes(source, audio, pair.events))
     rows.append(_without_nan(row))
   return rows

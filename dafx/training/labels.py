@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -85,3 +86,37 @@ def event_mask(
     if kind in (None, event.kind):
       mask[event.start : event.stop] = True
   return mask
+
+
+def event_changes(
+  source: np.ndarray,
+  audio: np.ndarray,
+  events: Sequence[Event],
+) -> dict[str, float]:
+  """Measures what became of labelled events, and of all else.
+
+  Args:
+    source: What went in, [n_samples, n_channels].
+    audio: What came out, of that shape.
+    events: What is labelled in the source.
+
+  Returns:
+    Changes of energy in dB, negative where there is less than before:
+    'events_change_db' in all events together, '<kind>_change_db' in those of a
+    kind, 'rest_change_db' outside of them. {} without events.
+  """
+  if not events:
+    return {}
+  n_samples = len(source)
+  masks = {'events': event_mask(tuple(events), n_samples)}
+  for kind in sorted({event.kind for event in events}):
+    masks[kind] = event_mask(tuple(events), n_samples, kind)
+  masks['rest'] = ~masks['events']
+  changes = {}
+  for name, mask in masks.items():
+    before, after = (
+      np.sum(np.asarray(x, np.float64)[mask] ** 2) for x in (source, audio)
+    )
+    with np.errstate(divide='ignore', invalid='ignore'):
+      changes[f'{name}_change_db'] = float(10 * np.log10(after / before))
+  return changes

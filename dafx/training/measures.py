@@ -201,5 +201,31 @@ _ALL = (
     follows='what became of the rest, and the level of the file; best at 0',
     lower_is_better=None,
   ),
+  Measure(
+    name='rest_change_abs_db',
+    heading='Size of the change of all else',
+    unit='dB',
+    at_equal_level=False,
+    follows='what became of the rest, and the level of the file',
+    lower_is_better=True,
+  ),
 )
 MEASURES: dict[str, Measure] = {measure.name: measure for measure in _ALL}
+
+
+def of(name: str) -> Measure:
+  """Returns the measure of a name; for one that is not listed, just that name.
+
+  Args:
+    name: Key in the rows of an evaluation, such as 'mr_stft', or that of a kind
+      of labelled events, '<kind>_change_db'.
+  """
+  unlisted = Measure(
+    name=name,
+    heading=name,
+    unit='',
+    at_equal_level=False,
+    follows='',
+    lower_is_better=None,
+  )
+  return MEASURES.get(name, unlisted)
