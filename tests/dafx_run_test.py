@@ -288,7 +288,13 @@ def test_train_eval_sample_process(home, tmp_path, capsys):
   rows = json.loads((save_dir / 'evaluation' / 'metrics.json').read_text())
   assert [(row['name'], row['system']) for row in rows] == [
     ('0', system)
-    for system in ('untreated', 'default setting', 'random setting', 'dafx')
+    for system in (
+      'untreated',
+      'untreated at target loudness',
+      'default setting',
+      'random setting',
+      'dafx',
+    )
   ]
   assert all(
     np.isfinite(v) for k, v in rows[0].items() if k not in ('name', 'system')

@@ -15,7 +15,12 @@ import tensorflow as tf
 
 from dafx import effects, losses, neural
 from dafx.neural import nam
-from dafx.training import effect_data, effect_inference, effect_models
+from dafx.training import (
+  effect_data,
+  effect_inference,
+  effect_models,
+  measures,
+)
 
 RATE = 8000
 
@@ -151,6 +156,11 @@ def test_evaluation_knows_error_and_polarity(tmp_path, caplog):
   assert names == ['0_input.wav', '0_output.wav', '0_target.wav']
   text = effect_inference.describe(rows)
   assert 'mean ESR 1.6667: not alike' in text
+  head = text.splitlines()[0]
+  assert head.endswith(
+    'Error-to-signal ratio, raw  MR-STFT, raw  SI-SDR (dB), at equal level'
+  )
+  assert set(rows[0]) - {'name', 'knobs'} <= set(measures.MEASURES)
   assert 'very close' in effect_inference.describe(rows[:1])
 
 

@@ -192,7 +192,7 @@ def _use(save_dir, single):
   inference.restore_model(model, folder)
   settings = {}
   if single is not None:
-    settings['best single setting'] = _checked_setting(model, *single)
+    settings[evaluators.BEST_SINGLE_SETTING] = _checked_setting(model, *single)
   if FLAGS.n_plugins:
     model.n_plugins = FLAGS.n_plugins
   name = 'evaluation' if FLAGS.mode == 'eval' else 'samples'

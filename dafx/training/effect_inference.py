@@ -15,7 +15,7 @@ from absl import logging
 
 from dafx import _folders, metrics, neural, processors
 from dafx.neural import nam
-from dafx.training import audio_files, plotting, train_util
+from dafx.training import audio_files, measures, plotting, train_util
 
 # Samples that are streamed at once; whole frames, so that nothing is compiled
 # but for the last chunk.
@@ -158,11 +158,13 @@ def evaluate_effect(
 
 def describe(rows: list[Mapping]) -> str:
   """Returns what `evaluate_effect` found as text, and a verdict by ESR."""
-  lines = ['recording                          ESR   MR-STFT   SI-SDR (dB)']
+  titles = [measures.MEASURES[k].title for k in ('esr', 'mr_stft', 'si_sdr')]
+  lines = ['  '.join(['recording'.ljust(30), *titles])]
   for row in rows:
     lines.append(
-      f'{row["name"][-30:]:30} {row["esr"]:8.4f} {row["mr_stft"]:8.3f} '
-      f'{row["si_sdr"]:10.1f}'
+      f'{row["name"][-30:]:30}  {row["esr"]:>{len(titles[0])}.4f}  '
+      f'{row["mr_stft"]:>{len(titles[1])}.3f}  '
+      f'{row["si_sdr"]:>{len(titles[2])}.1f}'
     )
   esr = float(np.mean([row['esr'] for row in rows]))
   steps = ((0.01, 'very close'), (0.035, 'close'), (0.1, 'audibly different'))
