@@ -22,7 +22,7 @@ from dafx.training.data_preparation import (
   dafx_prepare,
   download,
   files,
-  pairs,
+  matching,
   published,
 )
 
@@ -419,9 +419,11 @@ def command(monkeypatch, task, **changes):
   """Runs dafx_prepare with flags; the rest as by default."""
   settings = dict(
     source='download',
-    input_dir=None,
-    input_pattern='input/{name}',
-    target_pattern='target/{name}',
+    input=None,
+    target=None,
+    input_pattern=None,
+    target_pattern=None,
+    split_by=None,
     align=True,
     output_dir=None,
     download_dir=None,
@@ -538,7 +540,7 @@ def test_nonspeech_is_split_by_speaker(server, tmp_path, monkeypatch):
 def candidates(*names):
   folder = pathlib.Path('set')
   return [
-    pairs.Candidate(n, folder / f'x/{n}.wav', folder / f'y/{n}.wav')
+    matching.Candidate(n, folder / f'x/{n}.wav', folder / f'y/{n}.wav')
     for n in names
   ]
 
@@ -547,10 +549,10 @@ def test_a_split_needs_speakers():
   def split_of(task, *names):
     return published.split_of(task, candidates(*names))
 
-  assert split_of('nonspeech', 'f1_a', 'talk') is None
+  with pytest.raises(ValueError, match="'talk' does not begin with a speaker"):
+    split_of('nonspeech', 'f1_a', 'talk')
   assert split_of('nonspeech', 'f1_a')('f10_b') == 'valid'
   assert split_of('mastering', 'f1_a') is None
-  assert split_of('distortion', 'a', 'b', 'c') is None  # one's own
 
 
 def test_distortion_is_split_as_published():
@@ -560,7 +562,7 @@ def test_distortion_is_split_as_published():
   rest = names[order[6:]]  # a tenth, rounded up
   valid = rest[np.random.RandomState(0).permutation(51)[:6]]  # a ninth
   found = candidates(*np.random.default_rng(1).permutation(names))
-  split_of = published.split_of('distortion', found, True)
+  split_of = published.split_of('distortion', found)
   assert {n for n in names if split_of(n) == 'test'} == set(names[order[:6]])
   assert {n for n in names if split_of(n) == 'valid'} == set(valid)
   assert {split_of(n) for n in rest} == {'train', 'valid'}
@@ -659,16 +661,94 @@ def test_a_wrong_checksum_is_an_error_of_the_command(
   assert not list(tmp_path.rglob('*.zip'))
 
 
-def test_tasks_and_sources_that_do_not_go_together(monkeypatch):
+def test_arguments_that_do_not_go_together(monkeypatch):
+  own = {'source': None, 'input': 'x', 'target': 'y'}
   for task, changes, message in (
-    ('polka', {}, 'not polka'),
-    ('mastering', {'input_dir': 'x'}, '--source=folder'),
-    ('mastering', {'source': 'folder'}, '--input_dir'),
-    ('all', {'source': 'folder', 'input_dir': 'x'}, 'not for all'),
+    ('polka', {}, 'not polka.*folder --input=DIR --target=DIR'),
+    ('mastering', {'input': 'x'}, '--input is not for mastering.*folder'),
+    ('all', {'split_by': 'file'}, '--split_by is not for all'),
+    ('folder', own | {'target': None}, 'both.*--input=DIR --target=DIR'),
+    ('folder', own | {'source': 'demo'}, '--source is not for folder'),
+    ('folder', own | {'until': 'download'}, '--source=download'),
     ('mastering', {'source': 'demo', 'until': 'align'}, '--until=align'),
+    ('mastering', {'source': None, 'until': 'download'}, '--until=download'),
   ):
     with pytest.raises(dafx_prepare.app.UsageError, match=message):
       command(monkeypatch, task, **changes)
+
+
+def test_flags_of_former_versions_say_the_new_ones():
+  for word in ('--source=folder', '--input_dir=x', '-input_dir'):
+    with pytest.raises(ValueError, match='folder --input=DIR --target=DIR'):
+      dafx_prepare.check_former(['distortion', word])
+  dafx_prepare.check_former(['folder', '--input=x', '--source=demo'])
+
+
+_SIDES = {'input': 'dry', 'target': 'wet'}
+
+
+def own_command(monkeypatch, folder, **changes):
+  """Runs dafx_prepare folder on folder/dry and folder/wet."""
+  sides = {side: str(folder / name) for side, name in _SIDES.items()}
+  out = str(folder / 'out')
+  settings = {'source': None, 'output_dir': out, **sides, **changes}
+  command(monkeypatch, 'folder', **settings)
+
+
+def put_own(folder, names, ends=('', '')):
+  for i, name in enumerate(names):
+    for side, end in zip(_SIDES.values(), ends):
+      path = folder / side / f'{name}{end}.wav'
+      path.parent.mkdir(parents=True, exist_ok=True)
+      path.write_bytes(wav(sound(i)))
+
+
+def test_own_pairs_need_no_name_of_a_task(tmp_path, monkeypatch, capsys):
+  put_own(tmp_path, [f'song {i}' for i in range(6)], ('_dry', '_wet'))
+  (tmp_path / 'wet/alone_wet.wav').write_bytes(wav(sound(9)))
+  with pytest.raises(ValueError, match="'--target_pattern={name}_wet'"):
+    own_command(monkeypatch, tmp_path)
+  assert not (tmp_path / 'out').exists()
+  patterns = {
+    f'{side}_pattern': f'{{name}}_{name}' for side, name in _SIDES.items()
+  }
+  own_command(monkeypatch, tmp_path, **patterns, tfrecord=True)
+  assert capsys.readouterr().out.splitlines() == [str(tmp_path / 'out')]
+  found = splits(tmp_path / 'out')
+  assert set.union(*found.values()) == {f'song {i}' for i in range(6)}
+  assert [len(found[s]) for s in ('train', 'valid', 'test')] == [4, 1, 1]
+  assert (tmp_path / 'out/train.tfrecord').exists()
+  assert 'no partner' in files.Manifest(tmp_path / 'out').left_out['alone']
+  # Of both sides in one folder.
+  for path in (tmp_path / 'wet').iterdir():
+    path.rename(tmp_path / 'dry' / path.name)
+  one = {
+    'target': str(tmp_path / 'dry'),
+    'output_dir': str(tmp_path / 'out2'),
+  }
+  own_command(monkeypatch, tmp_path, **patterns, **one)
+  assert splits(tmp_path / 'out2') == found
+
+
+def test_own_pairs_are_split_by_speaker_if_asked(tmp_path, monkeypatch):
+  put_own(tmp_path, ['f1_a', 'f10_a', 'm9_a', 'm10_a'])
+  own_command(monkeypatch, tmp_path, split_by='speaker')
+  assert splits(tmp_path / 'out') == {
+    'train': {'f1_a'},
+    'valid': {'f10_a', 'm10_a'},
+    'test': {'m9_a'},
+  }
+
+
+def test_folders_are_looked_at_before_anything_is_written(
+  tmp_path, monkeypatch
+):
+  put_own(tmp_path, 'abc')
+  with pytest.raises(FileNotFoundError, match='--target=.*no such folder'):
+    own_command(monkeypatch, tmp_path, target=str(tmp_path / 'wett'))
+  with pytest.raises(ValueError, match='another --output_dir'):
+    own_command(monkeypatch, tmp_path, output_dir=str(tmp_path / 'wet/out'))
+  assert {p.name for p in tmp_path.iterdir()} == {'dry', 'wet'}
 
 
 def test_all_tasks_get_a_folder_each(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Aligning pairs of files, and bringing them into the layout of training."""
 
 import pathlib
+import shlex
 import shutil
 import unicodedata
 
@@ -16,6 +17,7 @@ from dafx.training.data_preparation import (
   dafx_prepare,
   files,
   guitar,
+  matching,
   nonspeech,
   pairs,
   published,
@@ -224,6 +226,10 @@ def test_what_is_aligned_stays_as_it_is():
 
 
 # --------------------------------------------------------------- Finding ----
+def find(folder, **kwargs):
+  return matching.find_candidates(folder / 'input', folder / 'target', **kwargs)
+
+
 def write(path, audio, rate=RATE):
   path.parent.mkdir(parents=True, exist_ok=True)
   soundfile.write(path, audio, rate, 'FLOAT')
@@ -233,6 +239,18 @@ def touch(folder, *names):
   for name in names:
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).touch()
+
+
+def test_pairs_are_found_by_names(tmp_path):
+  touch(tmp_path, 'dry/a b.wav', 'dry/deep/ü.1.WAV', 'dry/deep/ü.2.wav')
+  touch(tmp_path, 'wet/a b.flac', 'wet/deep/ü.1.wav', 'wet/alone.wav')
+  found, left_out = matching.find_candidates(tmp_path / 'dry', tmp_path / 'wet')
+  assert [c.name for c in found] == ['a b', 'deep/ü.1']
+  assert found[0].target_path == tmp_path / 'wet/a b.flac'
+  assert left_out == {
+    'deep/ü.2': f'{tmp_path}/dry/deep/ü.2.wav has no partner among the targets',
+    'alone': f'{tmp_path}/wet/alone.wav has no partner among the inputs',
+  }
 
 
 def test_pairs_are_found_by_patterns(tmp_path):
@@ -246,17 +264,88 @@ def test_pairs_are_found_by_patterns(tmp_path):
     'notes.txt',
     '.hidden-dry.wav',
   )
-  found, left_out = pairs.find_candidates(
-    tmp_path, '{name}-dry', '{name}-wet.wav'
+  both = tmp_path, tmp_path
+  found, left_out = matching.find_candidates(
+    *both, '{name}-dry', '{name}-wet.wav'
   )
   assert [c.name for c in found] == ['a b', 'deep/ü.1']
   assert found[0].target_path.name == 'a b-wet.flac'
   assert list(left_out) == ['alone']
   assert 'no partner among the targets' in left_out['alone']
   with pytest.raises(ValueError, match=r"'dry/\*'.*\{name\}"):
-    pairs.find_candidates(tmp_path, 'dry/*', 'wet/*')
+    matching.find_candidates(*both, 'dry/*', 'wet/*')
   with pytest.raises(FileNotFoundError, match='holds no inputs.*in/{name}'):
-    pairs.find_candidates(tmp_path, 'in/{name}', 'out/{name}')
+    matching.find_candidates(*both, 'in/{name}', 'out/{name}')
+
+
+@pytest.mark.parametrize(
+  'names, patterns',
+  [
+    (('a_dry b_dry', 'a_wet b_wet c_wet'), ('{name}_dry', '{name}_wet')),
+    (('a1 b1', 'a1-amp b1-amp'), ('{name}1', '{name}1-amp')),
+    (('dry/x/a dry/b', 'b x/a'), ('dry/{name}', '{name}')),
+    (('in_1 in_2', 'out_1 out_2'), ('in_{name}', 'out_{name}')),
+    (('a_dry b_dry', 'c_wet d_wet'), None),
+    (('one', 'two'), None),
+  ],
+)
+def test_names_that_differ_alike_are_an_error_with_the_patterns(
+  tmp_path, names, patterns
+):
+  inputs, targets = (side.split() for side in names)
+  assert matching.suggest_patterns(inputs, targets) == patterns
+  dry, wet = tmp_path / 'my dry', tmp_path / 'wet'
+  touch(dry, *(f'{name}.wav' for name in inputs))
+  touch(wet, *(f'{name}.flac' for name in targets))
+  with pytest.raises(ValueError, match='(?s)No input in .*my dry has') as error:
+    matching.find_candidates(dry, wet)
+  assert all(name in str(error.value) for name in (*inputs, *targets))
+  if patterns is None:
+    assert 'one name' in str(error.value)
+    return
+  flags = shlex.split(str(error.value).split(': ')[-1])
+  assert flags == [
+    f'--{side}_pattern={pattern}'
+    for side, pattern in zip(('input', 'target'), patterns)
+  ]
+  found, _ = matching.find_candidates(dry, wet, *patterns)
+  assert len(found) == len(inputs)
+
+
+def test_folders_that_do_not_go_together(tmp_path):
+  touch(tmp_path, 'dry/a.wav', 'dry/wet/a.wav', 'other/a.wav')
+  (tmp_path / 'empty').mkdir()
+  (tmp_path / 'again').symlink_to(tmp_path / 'dry')
+
+  def find(*names):
+    matching.find_candidates(*(tmp_path / name for name in names))
+
+  with pytest.raises(ValueError, match='both looked for in .*dry.*_pattern'):
+    find('dry', 'dry')
+  with pytest.raises(ValueError, match='both looked for'):
+    find('dry', 'again')
+  with pytest.raises(ValueError, match='wet lie in one another.*_pattern'):
+    find('dry', 'dry/wet')
+  with pytest.raises(ValueError, match='lie in one another'):
+    find('dry/wet', 'dry')
+  with pytest.raises(FileNotFoundError, match='empty holds no audio files'):
+    find('dry', 'empty')
+
+  def check(*names):
+    matching.check_folders(*(tmp_path / name for name in names))
+
+  check('dry', 'other', 'out')
+  check('dry', 'other', '.')  # as ~/mine/dry and ~/mine/train
+  with pytest.raises(ValueError, match='--input=.*a file.*blackbox_demo'):
+    check('dry/a.wav', 'other/a.wav', 'out')
+  with pytest.raises(FileNotFoundError, match='--target=.*/wett: .*no such'):
+    check('dry', 'wett', 'out')
+  for out in ('other', 'other/new'):
+    with pytest.raises(ValueError, match='--target=.*another --output_dir'):
+      check('dry', out.split('/')[0], out)
+  touch(tmp_path, 'out/train/input/a.wav')
+  with pytest.raises(ValueError, match='--input=.*another --output_dir'):
+    check('out/train/input', 'other', 'out')
 
 
 def test_names_written_in_two_ways_of_unicode_are_one(tmp_path):
@@ -265,13 +354,15 @@ def test_names_written_in_two_ways_of_unicode_are_one(tmp_path):
   )
   assert composed != apart
   touch(tmp_path, f'input/{composed}.wav', f'target/{apart}.wav')
-  found, left_out = pairs.find_candidates(tmp_path)
+  found, left_out = find(tmp_path)
   assert [c.name for c in found] == [composed] and not left_out
 
 
 def test_names_that_would_be_hidden_files_are_listed(tmp_path):
   touch(tmp_path, 'dry.one.wav', 'wet.one.wav', 'dry two.wav', 'wet two.wav')
-  found, left_out = pairs.find_candidates(tmp_path, 'dry{name}', 'wet{name}')
+  found, left_out = matching.find_candidates(
+    tmp_path, tmp_path, 'dry{name}', 'wet{name}'
+  )
   assert [candidate.name for candidate in found] == [' two']
   assert 'hidden' in left_out['dry.one.wav']
 
@@ -290,9 +381,9 @@ def test_two_preparations_of_one_folder_do_not_meet(tmp_path):
 def test_order_matches_only_where_it_is_asked_for(tmp_path):
   touch(tmp_path, *(f'input/d{i}.wav' for i in range(3)))
   touch(tmp_path, *(f'target/p{i}.wav' for i in range(3)))
-  found, left_out = pairs.find_candidates(tmp_path)
-  assert not found and len(left_out) == 6
-  found, left_out = pairs.find_candidates(tmp_path, by_order=True)
+  with pytest.raises(ValueError, match='No input in'):
+    find(tmp_path)
+  found, left_out = find(tmp_path, by_order=True)
   assert [(c.name, c.target_path.stem) for c in found] == [
     ('d0', 'p0'),
     ('d1', 'p1'),
@@ -311,7 +402,7 @@ def make_own(folder, names, n_channels=1, rate=RATE, seconds=0.5):
 
 def prepare(source, output, n_channels=1, sample_rate=16000, **kwargs):
   pairs.prepare_from_candidates(
-    *pairs.find_candidates(source), output, sample_rate, n_channels, **kwargs
+    *find(source), output, sample_rate, n_channels, **kwargs
   )
 
 
@@ -477,18 +568,20 @@ def test_a_pair_is_in_one_split_when_the_way_to_split_changes(tmp_path):
   names = [f'{s}_{i}' for s in ('f1', 'f9', 'f10', 'm2', 'm3') for i in (0, 1)]
   make_own(own, names)
 
-  def prepare_speech():
-    found = pairs.find_candidates(own)
-    split_of = published.split_of('nonspeech', found[0])
+  def prepare_speech(by_speaker):
+    found = find(own)
+    split_of = published.split_by_speaker(found[0]) if by_speaker else None
     pairs.prepare_from_candidates(*found, out, 16000, 1, split_of)
     return places(out)
 
   write(own / 'input/talk.wav', music(0.5))
   write(own / 'target/talk.wav', music(0.5))
-  by_file = prepare_speech()
+  by_file = prepare_speech(False)
+  with pytest.raises(ValueError, match="'talk' does not begin with a speaker"):
+    prepare_speech(True)
   for side in ('input', 'target'):
     (own / side / 'talk.wav').unlink()
-  by_speaker = prepare_speech()
+  by_speaker = prepare_speech(True)
   assert by_speaker == {n: nonspeech.split_of(n) for n in names}
   assert any(by_file[name] != by_speaker[name] for name in names)
 

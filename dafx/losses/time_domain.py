@@ -161,19 +161,27 @@ def _fold_both(target, audio):
 class EsrLoss(ddsp.losses.Loss):
   """Error-to-signal ratio; see `esr_loss`."""
 
-  def __init__(self, weight=1.0, name='esr_loss'):
+  def __init__(self, weight=1.0, eps=1e-8, name='esr_loss'):
     """Constructor.
 
     Args:
       weight: Factor on the loss.
+      eps: Energy added to the target's, > 0: items with less than that, such
+        as the pauses of a recording, count less.
       name: Name of the layer, and key of the loss.
+
+    Raises:
+      ValueError: If `eps` is not above 0.
     """
     super().__init__(name=name)
+    if not eps > 0:
+      raise ValueError(f'eps={eps} must be > 0.')
     self.weight = weight
+    self.eps = eps
 
   def call(self, target_audio, audio):
     """Returns the weighted loss, a scalar."""
-    return self.weight * esr_loss(target_audio, audio)
+    return self.weight * esr_loss(target_audio, audio, self.eps)
 
 
 @gin.register(module='dafx.losses')

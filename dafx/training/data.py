@@ -430,7 +430,7 @@ class FolderProvider(PairProvider):
       self.pairs = find_pairs(self.folder)
     except FileNotFoundError as error:
       raise FileNotFoundError(
-        f'{error} `dafx_prepare mastering --output_dir={path}` makes pairs; '
+        f'{error} `dafx_prepare --help` says how pairs are made; '
         f'{type(self).__name__}.path (the macro data_path) says where they are.'
       ) from error
     faults = []
@@ -445,7 +445,7 @@ class FolderProvider(PairProvider):
       raise ValueError(
         f'{len(faults)} files of {self.folder} do not fit the settings:\n  '
         + '\n  '.join(faults)
-        + '\nPrepare them again (dafx_prepare mastering --source=folder '
+        + '\nPrepare them again (dafx_prepare, with '
         f'--sample_rate={self.sample_rate} --n_channels={self.n_channels}), or '
         'set the macro sample_rate, which the model shares, or '
         f'{type(self).__name__}.n_channels.'

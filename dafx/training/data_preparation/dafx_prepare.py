@@ -1,11 +1,17 @@
 r"""Makes training data: the command dafx_prepare.
 
+    dafx_prepare folder --input=dry --target=wet --output_dir=~/dafx/data/mine
+    dafx_prepare folder --input=takes --target=takes \
+      --input_pattern='{name}_dry' --target_pattern='{name}_wet'
     dafx_prepare mastering
     dafx_prepare nonspeech --source=download
-    dafx_prepare distortion --source=folder --input_dir=my_pairs \
-      --input_pattern='dry/{name}' --target_pattern='wet/{name}_amp' \
-      --output_dir=~/dafx/data/mine
-    dafx_prepare all --source=demo
+    dafx_prepare all
+
+folder: your own pairs. Files of one name below --input and --target are one,
+whatever their suffixes, rates and channels; what is no pair is named.
+distortion, nonspeech, mastering, all: those of the tasks, made from what comes
+with dafx, or downloaded. The name of a task says what is made or downloaded,
+how it is split, and where it goes, no more: pairs of all kinds have one layout.
 
 Train and valid are written at --sample_rate and with --n_channels; test keeps
 the rate and the channels of its source, because a trained model takes any.
@@ -17,6 +23,7 @@ and does only what is missing when the command is given again.
 import contextlib
 import importlib
 import pathlib
+import sys
 
 from absl import app, flags, logging
 
@@ -25,39 +32,59 @@ from dafx.training import train_util
 
 FLAGS = flags.FLAGS
 _TASKS = ('distortion', 'nonspeech', 'mastering')
-TASKS = (*_TASKS, 'all')
-SOURCES = ('demo', 'download', 'folder')
+TASKS = ('folder', *_TASKS, 'all')
+# Flags that the others would pass over.
+_FLAGS_OF_FOLDER = (
+  'input',
+  'target',
+  'input_pattern',
+  'target_pattern',
+  'split_by',
+)
+_FLAGS_OF_TASKS = ('source', 'download_dir')
+_OWN_PAIRS = 'dafx_prepare folder --input=DIR --target=DIR'
 
 
 def _define_flags():
   # Not on import: the tests take functions from here.
-  flags.DEFINE_enum(
-    'source',
-    'demo',
-    SOURCES,
-    'demo: pairs made from what comes with dafx; download: the published set; '
-    'folder: your own pairs, below --input_dir.',
-  )
-  flags.DEFINE_string('input_dir', None, 'source=folder: where your pairs are.')
+  flags.DEFINE_string('input', None, 'folder: the folder of the inputs.')
+  flags.DEFINE_string('target', None, 'folder: the folder of the targets.')
   flags.DEFINE_string(
     'input_pattern',
-    'input/{name}',
-    'source=folder: paths of inputs below --input_dir, without suffix.',
+    None,
+    "folder: how inputs are called, such as '{name}_dry'; {name}, the path "
+    'below --input without suffix, is what the files of a pair have in common. '
+    "'{name}' if not given.",
   )
   flags.DEFINE_string(
-    'target_pattern', 'target/{name}', 'source=folder: paths of targets.'
+    'target_pattern', None, "folder: how targets are called; '{name}' likewise."
+  )
+  flags.DEFINE_enum(
+    'split_by',
+    None,
+    ['file', 'speaker'],
+    'folder: file: a tenth of the files each to valid and test, and at least '
+    'one; speaker: as DAPS is split, by names such as f10_script1. file if not '
+    'given.',
   )
   flags.DEFINE_bool(
     'align',
     True,
-    'source=folder: move targets to where they fit their inputs, and leave out '
-    'what is no pair; --noalign takes pairs as they lie.',
+    'Move targets to where they fit their inputs, and leave out what is no '
+    'pair; --noalign takes pairs as they lie. Not for --source=demo.',
+  )
+  flags.DEFINE_enum(
+    'source',
+    None,
+    ['demo', 'download'],
+    'Of a task: demo: pairs made from what comes with dafx; download: the '
+    'published set. demo if not given.',
   )
   flags.DEFINE_string(
     'output_dir',
     None,
-    'Gets train, valid and test; ~/dafx/data/<task> if not given. With all, it '
-    'gets a folder per task.',
+    'Gets train, valid and test; ~/dafx/data/<task>, or ~/dafx/data/folder, if '
+    'not given. With all, it gets a folder per task.',
   )
   flags.DEFINE_string(
     'download_dir', None, 'Gets downloads; <output_dir>/download if not given.'
@@ -127,27 +154,35 @@ def write_tfrecords(output_dir: pathlib.Path):
       files.write_json(state_path, state)
 
 
-def _find_candidates(task, download_dir):
-  """Returns what `pairs.find_candidates` does, after a download if asked."""
-  from dafx.training.data_preparation import cambridge, pairs, published
+def prepare_folder(output_dir: pathlib.Path):
+  """Prepares the user's own pairs as the flags say.
 
-  if FLAGS.source == 'folder':
-    folder = _folders.expand_user(FLAGS.input_dir)
-    return pairs.find_candidates(
-      folder, FLAGS.input_pattern, FLAGS.target_pattern
-    )
-  if task == 'mastering':
-    index = FLAGS.cambridge_index or cambridge.INDEX_URL
-    return published.fetch_mastering(download_dir, index)
-  fetch = getattr(published, f'fetch_{task}')
-  return fetch(download_dir, FLAGS.zenodo_url)
+  Args:
+    output_dir: Gets the pairs.
+
+  Raises:
+    OSError: A folder is not there, or another process is at work in output_dir.
+    ValueError: Folders or patterns that do not go together; see `matching`.
+  """
+  from dafx.training.data_preparation import files, matching, published
+
+  folders = [_folders.expand_user(f) for f in (FLAGS.input, FLAGS.target)]
+  matching.check_folders(*folders, output_dir)
+  candidates, left_out = matching.find_candidates(
+    *folders, FLAGS.input_pattern or '{name}', FLAGS.target_pattern or '{name}'
+  )
+  split_of = None
+  if FLAGS.split_by == 'speaker':
+    split_of = published.split_by_speaker(candidates)
+  with files.locked(output_dir):
+    _prepare_files(candidates, left_out, output_dir, split_of)
 
 
 def prepare(task: str, output_dir: pathlib.Path, download_dir: pathlib.Path):
   """Prepares one task as the flags say.
 
   Args:
-    task: One of `TASKS`, but not 'all'.
+    task: Its name.
     output_dir: Gets the pairs.
     download_dir: Gets what is downloaded.
 
@@ -159,55 +194,83 @@ def prepare(task: str, output_dir: pathlib.Path, download_dir: pathlib.Path):
   with files.locked(output_dir), contextlib.ExitStack() as stack:
     if FLAGS.source == 'download':
       stack.enter_context(files.locked(download_dir))
-    _prepare(task, output_dir, download_dir)
+      _prepare_download(task, output_dir, download_dir)
+    else:
+      _prepare_demo(task, output_dir)
 
 
-def _prepare(task, output_dir, download_dir):
+def _prepare_demo(task, output_dir):
+  module = importlib.import_module(f'dafx.training.data_preparation.{task}')
   form = FLAGS.sample_rate, FLAGS.n_channels
-  if FLAGS.source == 'demo':
-    module = importlib.import_module(f'dafx.training.data_preparation.{task}')
-    module.prepare_demo(output_dir, *form, FLAGS.n_variants, FLAGS.seed)
-  else:
-    from dafx.training.data_preparation import files, pairs, published
-
-    pairs.settle(files.Manifest(output_dir), *form, FLAGS.seed)
-    candidates, left_out = _find_candidates(task, download_dir)
-    if FLAGS.until == 'download':
-      return
-    is_aligned = not FLAGS.align
-    if FLAGS.until == 'align':
-      pairs.align_all(candidates, output_dir, is_aligned)
-      return
-    pairs.prepare_from_candidates(
-      candidates,
-      left_out,
-      output_dir,
-      *form,
-      published.split_of(task, candidates, FLAGS.source == 'download'),
-      is_aligned,
-      FLAGS.seed,
-    )
+  module.prepare_demo(output_dir, *form, FLAGS.n_variants, FLAGS.seed)
   if FLAGS.tfrecord:
     write_tfrecords(output_dir)
 
 
-def main(argv):
-  """Does what the arguments say."""
+def _prepare_download(task, output_dir, download_dir):
+  from dafx.training.data_preparation import cambridge, files, pairs, published
+
+  form = FLAGS.sample_rate, FLAGS.n_channels
+  pairs.settle(files.Manifest(output_dir), *form, FLAGS.seed)
+  if task == 'mastering':
+    index = FLAGS.cambridge_index or cambridge.INDEX_URL
+    found = published.fetch_mastering(download_dir, index)
+  else:
+    fetch = getattr(published, f'fetch_{task}')
+    found = fetch(download_dir, FLAGS.zenodo_url)
+  if FLAGS.until != 'download':
+    split_of = published.split_of(task, found[0])
+    _prepare_files(*found, output_dir, split_of)
+
+
+def _prepare_files(candidates, left_out, output_dir, split_of):
+  """Aligns pairs of files, and writes them if all steps are to be taken."""
+  from dafx.training.data_preparation import pairs
+
+  is_aligned = not FLAGS.align
+  if FLAGS.until == 'align':
+    pairs.align_all(candidates, output_dir, is_aligned)
+    return
+  pairs.prepare_from_candidates(
+    candidates,
+    left_out,
+    output_dir,
+    FLAGS.sample_rate,
+    FLAGS.n_channels,
+    split_of,
+    is_aligned,
+    FLAGS.seed,
+  )
+  if FLAGS.tfrecord:
+    write_tfrecords(output_dir)
+
+
+def _check_flags(argv):
+  """Raises UsageError for arguments that do not fit together."""
   if len(argv) != 2 or argv[1] not in TASKS:
     raise app.UsageError(
-      f'Give one task of {", ".join(TASKS)}, not {" ".join(argv[1:]) or "none"}'
+      f'Give one of {", ".join(TASKS)}, not {" ".join(argv[1:]) or "none"}. '
+      f'For your own pairs: {_OWN_PAIRS}'
     )
-  if (FLAGS.source == 'folder') != bool(FLAGS.input_dir):
+  is_folder = argv[1] == 'folder'
+  if is_folder and not (FLAGS.input and FLAGS.target):
+    raise app.UsageError(f'Give both folders: {_OWN_PAIRS}')
+  for flag in _FLAGS_OF_TASKS if is_folder else _FLAGS_OF_FOLDER:
+    if getattr(FLAGS, flag):
+      raise app.UsageError(
+        f'--{flag} is not for {argv[1]}. For your own pairs: {_OWN_PAIRS}'
+      )
+  if FLAGS.until == 'download' and FLAGS.source != 'download':
+    raise app.UsageError('--until=download goes with --source=download.')
+  if FLAGS.until == 'align' and not (is_folder or FLAGS.source == 'download'):
     raise app.UsageError(
-      '--input_dir goes with --source=folder, and it needs it.'
+      '--until=align is for pairs of files: folder, or --source=download.'
     )
-  if argv[1] == 'all' and FLAGS.source == 'folder':
-    raise app.UsageError('--source=folder is for one task, not for all.')
-  if FLAGS.source == 'demo' and FLAGS.until != 'all':
-    raise app.UsageError(
-      f'--until={FLAGS.until} is for what is downloaded or aligned; '
-      '--source=demo is not.'
-    )
+
+
+def main(argv):
+  """Does what the arguments say."""
+  _check_flags(argv)
   faults = {}
   for task in _TASKS if argv[1] == 'all' else argv[1:]:
     output_dir = pathlib.Path(FLAGS.output_dir or f'~/dafx/data/{task}')
@@ -218,7 +281,10 @@ def main(argv):
     if FLAGS.download_dir:
       download_dir = _folders.expand_user(FLAGS.download_dir) / task
     try:
-      prepare(task, output_dir, download_dir)
+      if task == 'folder':
+        prepare_folder(output_dir)
+      else:
+        prepare(task, output_dir, download_dir)
       print(output_dir)
     except (ValueError, KeyError, OSError, RuntimeError) as error:
       if argv[1] != 'all':
@@ -230,8 +296,31 @@ def main(argv):
     raise RuntimeError(f'{len(faults)} tasks failed:{"".join(texts)}')
 
 
+def check_former(words: list[str]):
+  """Says what took the place of flags of former versions.
+
+  Args:
+    words: The command line, without the command.
+
+  Raises:
+    ValueError: One of them is there.
+  """
+  for word in words:
+    if word in ('--source=folder', '-source=folder') or word.lstrip(
+      '-'
+    ).startswith('input_dir'):
+      raise ValueError(
+        f'{word} was a flag of former versions. For your own pairs: '
+        f'{_OWN_PAIRS} (patterns are of the paths below these folders).'
+      )
+
+
 def console_entry_point():
   """The command dafx_prepare."""
+  try:
+    check_former(sys.argv[1:])
+  except ValueError as error:
+    sys.exit(f'dafx_prepare: {error}')
   _define_flags()
   logging.set_verbosity(logging.INFO)
   app.run(train_util.with_messages('dafx_prepare', main))

@@ -6,10 +6,7 @@ become a pair is listed in the manifest with the reason; nothing is guessed.
 """
 
 import dataclasses
-import os
 import pathlib
-import re
-import unicodedata
 import zlib
 from collections.abc import Callable
 
@@ -17,7 +14,7 @@ import numpy as np
 from absl import logging
 
 from dafx.training import audio_files, train_util
-from dafx.training.data_preparation import align, files
+from dafx.training.data_preparation import align, files, matching
 
 # A pair shorter than this cannot be aligned.
 MIN_SECONDS = 0.25
@@ -27,107 +24,8 @@ _SPLITS = ('train', 'valid', 'test')
 _CLIPPED_RUN = 3
 _FULL_SCALE = 0.9999
 _BYTES_PER_SAMPLE = 4  # of what is not written as FLAC, which takes less
-
-
-@dataclasses.dataclass(frozen=True)
-class Candidate:
-  """Two files that may be a pair.
-
-  Attributes:
-    name: What it will be called.
-    input_path: File of the input.
-    target_path: File of the target.
-    matched_by: 'name', or 'order' where names have nothing in common.
-  """
-
-  name: str
-  input_path: pathlib.Path
-  target_path: pathlib.Path
-  matched_by: str = 'name'
-
-  @property
-  def source(self) -> dict:
-    """Which files these are, and of what size and date."""
-    sides = {'input': self.input_path, 'target': self.target_path}
-    return {
-      side: [os.fspath(path), path.stat().st_size, path.stat().st_mtime_ns]
-      for side, path in sides.items()
-    }
-
-
-def _parse_pattern(pattern: str):
-  if pattern.count('{name}') != 1:
-    raise ValueError(
-      f'The pattern {pattern!r} must hold {{name}} once, such as '
-      "'dry/{name}' or '{name}-in'."
-    )
-  for suffix in audio_files.AUDIO_SUFFIXES:
-    pattern = pattern.removesuffix(suffix)
-  before, after = pattern.split('{name}')
-  text = re.escape(before) + '(.+)' + re.escape(after)
-  return re.compile(unicodedata.normalize('NFC', text))
-
-
-def find_candidates(
-  folder: pathlib.Path,
-  input_pattern: str = 'input/{name}',
-  target_pattern: str = 'target/{name}',
-  by_order: bool = False,
-) -> tuple[list[Candidate], dict[str, str]]:
-  """Finds what may be pairs below a folder.
-
-  Args:
-    folder: Where to look.
-    input_pattern: Path of an input below it, without suffix; `{name}` stands
-      for what it has in common with its target.
-    target_pattern: Path of a target.
-    by_order: Whether files whose names have nothing in common are matched in
-      alphabetical order, if there are as many of one kind as of the other.
-
-  Returns:
-    The candidates, and what is none with the reason.
-
-  Raises:
-    FileNotFoundError: There is no such folder, or no inputs or targets in it.
-    ValueError: A pattern without {name}.
-  """
-  found, left_out = {}, {}
-  patterns = {'input': input_pattern, 'target': target_pattern}
-  paths = audio_files.find_audio(folder)
-  for side, pattern in patterns.items():
-    expression = _parse_pattern(pattern)
-    found[side] = by_name = {}
-    for path in paths:
-      place = path.relative_to(folder).with_suffix('').as_posix()
-      match = expression.fullmatch(unicodedata.normalize('NFC', place))
-      if not match:
-        continue
-      if pathlib.PurePath(match[1]).name.startswith('.'):
-        left_out[path.name] = (
-          f'{match[1]!r} would be a hidden file; take the dot into the pattern'
-        )
-        continue
-      if match[1] in by_name:
-        left_out[path.name] = f'has the name of {by_name[match[1]]}'
-        continue
-      by_name[match[1]] = path
-    if not by_name:
-      raise FileNotFoundError(
-        f'{folder} holds no {side}s: no audio file is called {pattern} (with '
-        'a suffix such as .wav).'
-      )
-  inputs, targets = found['input'], found['target']
-  common = sorted(inputs.keys() & targets.keys())
-  candidates = [Candidate(n, inputs[n], targets[n]) for n in common]
-  if not common and by_order and len(inputs) == len(targets):
-    pairs = zip(sorted(inputs), sorted(targets), strict=True)
-    return [
-      Candidate(n, inputs[n], targets[m], 'order') for n, m in pairs
-    ], left_out
-  for side, other in (('input', 'target'), ('target', 'input')):
-    for name in sorted(found[side].keys() - found[other].keys()):
-      left_out[name] = f'{found[side][name]} has no partner among the {other}s'
-  return candidates, left_out
+# With fewer pairs, valid and test have one each.
+_FEW_PAIRS = 10
 
 
 def _read(path):
@@ -143,7 +41,9 @@ def _read(path):
   return audio, rate
 
 
-def read_sides(candidate: Candidate) -> tuple[np.ndarray, np.ndarray, int]:
+def read_sides(
+  candidate: matching.Candidate,
+) -> tuple[np.ndarray, np.ndarray, int]:
   """Reads both files, at the higher of their rates.
 
   Args:
@@ -177,7 +77,9 @@ def n_clipped(audio: np.ndarray) -> int:
 
 
 def align_all(
-  candidates: list[Candidate], output_dir: pathlib.Path, is_aligned: bool
+  candidates: list[matching.Candidate],
+  output_dir: pathlib.Path,
+  is_aligned: bool,
 ) -> dict[str, dict]:
   """Aligns what was not aligned before.
 
@@ -269,7 +171,7 @@ def split_by_hash(
 
 
 def prepare_from_candidates(
-  candidates: list[Candidate],
+  candidates: list[matching.Candidate],
   left_out: dict[str, str],
   output_dir: pathlib.Path,
   sample_rate: int,
@@ -320,15 +222,7 @@ def prepare_from_candidates(
     splits = split_by_hash(names, known, seed)
   else:
     splits = {name: split_of(name) for name in names}
-  lacking = set(_SPLITS) - set(splits.values())
-  if lacking:
-    reasons = [f'{name}: {reason}' for name, reason in left_out.items()]
-    raise ValueError(
-      f'{len(good)} pairs are good, and none is left for '
-      f'{", ".join(sorted(lacking))}; each of {", ".join(_SPLITS)} needs one. '
-      f'Left out were {len(left_out)}'
-      + ''.join('\n  ' + reason for reason in reasons[:20])
-    )
+  _check_splits(splits, left_out)
   manifest.left_out = left_out
   manifest.drop(_stale(manifest, candidates, splits))
   manifest.save()
@@ -346,6 +240,40 @@ def prepare_from_candidates(
     _write(*job)
     progress.update(job[1].name)
   progress.close()
+  _report(manifest, len(good))
+
+
+def _check_splits(splits, left_out):
+  """Raises ValueError if a split has no pair."""
+  lacking = set(_SPLITS) - set(splits.values())
+  if not lacking:
+    return
+  reasons = [f'{name}: {reason}' for name, reason in left_out.items()]
+  raise ValueError(
+    f'{len(splits)} pairs are good, and none is left for '
+    f'{", ".join(sorted(lacking))}; each of {", ".join(_SPLITS)} needs one. '
+    'Give three pairs or more; a long one can be cut into several. Left out '
+    f'were {len(left_out)}' + ''.join('\n  ' + r for r in reasons[:20])
+  )
+
+
+def _report(manifest, n_good):
+  """Logs what a folder holds now, and what is to be thought of it."""
+  splits = [note['split'] for note in manifest.pairs.values()]
+  logging.info(
+    '%d pairs: %s; %d left out.',
+    len(splits),
+    ', '.join(f'{splits.count(split)} in {split}' for split in _SPLITS),
+    len(manifest.left_out),
+  )
+  if len(splits) > n_good:
+    logging.info('%d of them are of other folders.', len(splits) - n_good)
+  if len(splits) < _FEW_PAIRS:
+    logging.warning(
+      'With fewer than %d pairs, what is measured on valid and test says '
+      'little: it is that of one file each.',
+      _FEW_PAIRS,
+    )
 
 
 def settle(manifest: files.Manifest, *form_and_seed):

@@ -14,13 +14,12 @@
 import pathlib
 
 import sklearn.model_selection
-from absl import logging
 
 from dafx.training.data_preparation import (
   cambridge,
   download,
+  matching,
   nonspeech,
-  pairs,
 )
 
 
@@ -50,15 +49,16 @@ def fetch_distortion(folder: pathlib.Path, zenodo_url: str):
     zenodo_url: The server.
 
   Returns:
-    As `pairs.find_candidates`.
+    As `matching.find_candidates`.
   """
   remote = download.find_zenodo_file(3562442, 'AudioMDPI.zip', zenodo_url)
   strip = '6176ChannelStrip'
   unpacked = download.fetch_archive(
     remote, folder, lambda name: _is_in(name, strip, ('dry', 'preamp'))
   )
-  return pairs.find_candidates(
-    _find_folder(unpacked, strip), 'dry/{name}', 'preamp/{name}', by_order=True
+  found = _find_folder(unpacked, strip)
+  return matching.find_candidates(
+    found / 'dry', found / 'preamp', by_order=True
   )
 
 
@@ -68,10 +68,9 @@ def fetch_nonspeech(folder: pathlib.Path, zenodo_url: str):
   unpacked = download.fetch_archive(
     remote, folder, lambda name: _is_in(name, 'daps', ('cleanraw', 'clean'))
   )
-  return pairs.find_candidates(
-    _find_folder(unpacked, 'daps'),
-    'cleanraw/{name}_cleanraw',
-    'clean/{name}_clean',
+  found = _find_folder(unpacked, 'daps')
+  return matching.find_candidates(
+    found / 'cleanraw', found / 'clean', '{name}_cleanraw', '{name}_clean'
   )
 
 
@@ -83,10 +82,12 @@ def fetch_mastering(folder: pathlib.Path, index: str):
     index: Address of the search page, or path of the saved page.
 
   Returns:
-    As `pairs.find_candidates`.
+    As `matching.find_candidates`.
   """
   faults = cambridge.fetch_songs(cambridge.read_index(index), folder)
-  candidates, left_out = pairs.find_candidates(folder)
+  candidates, left_out = matching.find_candidates(
+    folder / 'input', folder / 'target'
+  )
   candidates = [c for c in candidates if c.name not in faults]
   return candidates, {**left_out, **faults}
 
@@ -107,30 +108,38 @@ def _split_at_random(candidates):
   }
 
 
-def split_of(
-  task: str, candidates: list[pairs.Candidate], is_published: bool = False
-):
+def split_of(task: str, candidates: list[matching.Candidate]):
   """Returns the published way to split a task.
 
   Args:
     task: Its name.
-    candidates: All of its pairs, good or not.
-    is_published: Whether these are the published files.
+    candidates: All of its published pairs, good or not.
 
   Returns:
-    A function from name to split: for nonspeech by speaker, for the published
-    files of distortion as DeepAFx drew them. None for a tenth of the files each
-    to test and valid, as for all others, and for nonspeech where names do not
-    begin with a speaker.
+    A function from name to split: for distortion as DeepAFx drew them, for
+    nonspeech by speaker. None for a tenth of the files each to test and valid,
+    as for mastering.
+
+  Raises:
+    ValueError: A name of nonspeech that does not begin with a speaker.
   """
-  if task == 'distortion' and is_published and len(candidates) > 2:
+  if task == 'distortion' and len(candidates) > 2:
     return _split_at_random(candidates).get
-  if task != 'nonspeech':
-    return None
-  try:
-    for candidate in candidates:
-      nonspeech.split_of(candidate.name)
-  except ValueError as error:
-    logging.warning('%s The split is by file.', error)
-    return None
+  return split_by_speaker(candidates) if task == 'nonspeech' else None
+
+
+def split_by_speaker(candidates: list[matching.Candidate]):
+  """Returns the published split of DAPS, f10_script1 and the like.
+
+  Args:
+    candidates: All pairs.
+
+  Returns:
+    A function from name to split.
+
+  Raises:
+    ValueError: A name that does not begin with a speaker.
+  """
+  for candidate in candidates:
+    nonspeech.split_of(candidate.name)
   return nonspeech.split_of
