@@ -163,6 +163,17 @@ def test_log_cosh_of_large_errors_is_linear():
   np.testing.assert_allclose(value, 1000.0 - np.log(2.0), rtol=1e-6)
 
 
+def test_esr_of_pauses_counts_by_their_energy():
+  target, error = np.zeros([2, 100]), np.full([2, 100], 1e-3)
+  target[1] = 1.0  # the first item is a pause
+  found = losses.EsrLoss(eps=0.01)(target, target + error)
+  np.testing.assert_allclose(
+    found, (1e-4 / 0.01 + 1e-4 / 100.01) / 2, rtol=1e-5
+  )
+  with pytest.raises(ValueError, match='eps=0 must be > 0'):
+    losses.EsrLoss(eps=0)
+
+
 def test_esr_tells_polarity_where_mr_stft_does_not():
   target, _ = example()
   np.testing.assert_allclose(losses.EsrLoss()(target, -target), 4.0, rtol=1e-5)
