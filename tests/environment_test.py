@@ -43,8 +43,7 @@ dafx.lv2
 assert not {'scipy', 'numba', 'librosa', 'matplotlib'} & set(sys.modules)
 dafx.gradients, dafx.metrics
 import dafx.lv2.checks, dafx.training.dafx_run, dafx.training.data_preparation
-from dafx.training.data_preparation import dafx_prepare, pairs
-from dafx.training.data_preparation import distortion, mastering, nonspeech
+from dafx.training.data_preparation import dafx_prepare, mastering
 for name in ('effects', 'core', 'training.models'):
   try:
     __import__(f'dafx.{name}')
