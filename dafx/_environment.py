@@ -23,6 +23,7 @@ _LIGHT = (
   'training.dafx_run',
   'training.data_preparation',
   'training.labels',
+  'training.progress_bar',
   'training.train_util',
 )
 

@@ -14,7 +14,7 @@ import soundfile
 import soxr
 from absl import app, flags
 
-from dafx import lv2
+from dafx import _command, lv2
 from dafx.lv2 import binding, cards, dafx_plugins
 
 RATE = 44100
@@ -22,6 +22,7 @@ TEST = 'urn:dafx-test:'
 CALF = 'http://calf.sourceforge.net/plugins/MultibandCompressor'
 LIMITER = 'http://lsp-plug.in/plugins/lv2/limiter_mono'
 ZAM = 'urn:zamaudio:ZamComp'
+HINT = '  (--verbosity=1 shows the traceback.)\n'
 
 PREFIXES = """\
 @prefix doap: <http://usefulinc.com/ns/doap#> .
@@ -43,10 +44,12 @@ def dafx_plugins_command(monkeypatch, capsys):
     args = [str(arg) for arg in args]
     values = flags.FlagValues()
     monkeypatch.setattr(dafx_plugins, 'FLAGS', values)
-    dafx_plugins._define_flags(args[0])
+    dafx_plugins._define_flags(args[0], values)
     code = 0
     try:
-      dafx_plugins._main_with_messages(values(['dafx_plugins', *args]))
+      _command.with_messages('dafx_plugins', dafx_plugins.main)(
+        values(['dafx_plugins', *args])
+      )
     except SystemExit as end:
       code = end.code
     return code, *capsys.readouterr()
@@ -410,6 +413,7 @@ def test_check_of_a_plugin_that_fails(dafx_plugins_command, checks):
   assert (code, out) == (1, f'card of {TEST}fatal\n')
   assert err == (
     f'dafx_plugins: {TEST}fatal cannot be used, as the card says: FAILED.\n'
+    + HINT
   )
 
 
@@ -425,7 +429,7 @@ def test_check_writes_the_card_too(dafx_plugins_command, tmp_path):
   path = tmp_path / 'card.json'
   code, out, err = dafx_plugins_command('check', TEST + 'alien', '--json', path)
   assert code == 1 and 'FAILED        missing feature: ' in out
-  assert err.startswith('dafx_plugins: ') and err.count('\n') == 1
+  assert err.startswith('dafx_plugins: ') and err.count('\n') == 2
   (card,) = json.loads(path.read_text())
   assert (card['uri'], card['status']) == (TEST + 'alien', 'failed')
 
@@ -434,8 +438,9 @@ def test_check_writes_the_card_too(dafx_plugins_command, tmp_path):
 def assert_refused(result, *words):
   code, out, err = result
   assert code == 1 and out == ''
-  # One line, besides what lilv says of broken files.
-  assert err.startswith('dafx_plugins: ') and err.count('\n') == 1, err
+  # One line and the hint, besides what lilv says of broken files.
+  assert err.startswith('dafx_plugins: ') and err.count('\n') == 2, err
+  assert err.endswith(HINT)
   for word in words:
     assert word in err, err
 
@@ -593,7 +598,7 @@ def test_broken_bundles_are_named_errors(broken, wav, tmp_path, name, words):
     '--output', output, LV2_PATH=broken,
   )  # fmt: skip
   assert result.returncode == 1 and not output.exists()
-  last = result.stderr.splitlines()[-1]
+  last = result.stderr.splitlines()[-2]
   assert last.startswith('dafx_plugins: ') and words in last
   assert f'urn:broken:{name}' in last
   assert 'Traceback' not in result.stderr
@@ -647,7 +652,7 @@ def test_help_of_the_installed_command_names_its_flags():
     env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
   ).stdout
   assert 'dafx_plugins show' in text
-  assert '  --block_size: ' in text and '  --filter: ' not in text
+  assert '  --block_size=' in text and '  --filter=' not in text
   result = run_program()
   assert result.returncode == 1
   assert 'Give one command' in result.stdout + result.stderr

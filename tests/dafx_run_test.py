@@ -16,8 +16,8 @@ import soundfile
 from absl import app
 from absl.testing import flagsaver
 
-from dafx import lv2
-from dafx.training import dafx_run, train_util, trainers
+from dafx import _command, lv2
+from dafx.training import dafx_run, trainers
 
 ROOT = pathlib.Path(__file__).parents[1]
 RATE = 16000
@@ -93,7 +93,7 @@ def run(*words):
   """Runs the command in this process."""
   with flagsaver.flagsaver():
     argv = dafx_run.FLAGS(['dafx_run', *words])
-    train_util.with_messages('dafx_run', dafx_run.main)(argv)
+    _command.with_messages('dafx_run', dafx_run.main)(argv)
 
 
 def message_of(capsys, *words):
@@ -103,8 +103,10 @@ def message_of(capsys, *words):
     run(*words)
   assert caught.value.code == 1
   error = capsys.readouterr().err
-  assert error.count('dafx_run: ') == 1 and 'Traceback' not in error
-  return error[error.index('dafx_run: ') :]
+  # The announcement, unless it failed before, and the message.
+  assert error.count('dafx_run: ') in (1, 2) and 'Traceback' not in error
+  assert error.endswith('\n  (--verbosity=1 shows the traceback.)\n')
+  return error[error.rindex('dafx_run: ') :]
 
 
 def flags_for(home, save_dir, *more):

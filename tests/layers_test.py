@@ -25,6 +25,7 @@ TRAINING_LEVELS = (
     'augmentation',
     'encoders',
     'train_util',
+    'progress_bar',
     'checkpoints',
     'pretraining',
   ),

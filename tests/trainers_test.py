@@ -27,8 +27,8 @@ from dafx.training import (
   effect_models,
   encoders,
   models,
+  progress_bar,
   summaries,
-  train_util,
   trainers,
 )
 
@@ -144,14 +144,14 @@ def test_history_of_steps_that_were_lost_is_replaced(tmp_path):
 
 def at_step(monkeypatch, step, action):
   """Has `action` called while the given step is under way."""
-  original = train_util.Progress.update
+  original = progress_bar.Progress.update
 
   def update(self, text=''):
     original(self, text)
     if self.done == step:
       action()
 
-  monkeypatch.setattr(train_util.Progress, 'update', update)
+  monkeypatch.setattr(progress_bar.Progress, 'update', update)
 
 
 def press_ctrl_c():

@@ -1,15 +1,23 @@
-r"""Lists, shows, renders and checks LV2 plugins: the command dafx_plugins.
+r"""dafx_plugins: lists, shows, renders and checks LV2 plugins.
 
-    dafx_plugins list --filter=compressor
-    dafx_plugins show http://calf.sourceforge.net/plugins/Compressor
-    dafx_plugins render http://calf.sourceforge.net/plugins/Compressor \
-      --input=in.wav --output=out.wav --set threshold=0.1 --set ratio=4
-    dafx_plugins gin http://calf.sourceforge.net/plugins/Compressor
-    dafx_plugins check http://calf.sourceforge.net/plugins/Compressor
-    dafx_plugins check --all --json=cards.json
+    dafx_plugins COMMAND [URI] [flags]
 
-`dafx_plugins COMMAND --help` names the flags of a command. Plugins are looked
-for in the folders of the variable LV2_PATH, else in the standard ones.
+Commands
+  list    List the plugins that are installed.
+      dafx_plugins list --filter=compressor
+  show    Show a plugin's ports, their ranges, and its presets.
+      dafx_plugins show http://calf.sourceforge.net/plugins/Compressor
+  render  Render an audio file through a plugin.
+      dafx_plugins render http://calf.sourceforge.net/plugins/Compressor \
+        --input=in.wav --output=out.wav --set threshold=0.1 --set ratio=4
+  gin     Print a gin binding of a plugin, to be pasted.
+      dafx_plugins gin http://calf.sourceforge.net/plugins/Compressor
+  check   Try a plugin, or all: repeatable, fast, which controls are heard.
+      dafx_plugins check http://calf.sourceforge.net/plugins/Compressor
+      dafx_plugins check --all --json=cards.json
+
+Plugins are looked for in the folders of the variable LV2_PATH, else in the
+standard ones.
 """
 
 import json
@@ -19,9 +27,9 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
-from absl import app, flags, logging
+from absl import app, flags
 
-from dafx import _folders, lv2
+from dafx import _command, _folders, lv2
 from dafx.lv2 import binding, world
 
 FLAGS = flags.FLAGS
@@ -473,81 +481,89 @@ _COMMANDS = {
 }
 
 
-def _define_flags(command: str):
+def _define_flags(command: str, values: flags.FlagValues):
   # Not on import, and only those of the command: another's is an error, and
   # --json is a switch of some and takes a file for others.
   if command == 'list':
     flags.DEFINE_string(
       'filter',
       '',
-      'Text that URI, name, author or class must have.',
-      flag_values=FLAGS,
+      'Text that URI, name, author or class must have; --filter=compressor.',
+      flag_values=values,
     )
   if command in ('list', 'show'):
-    flags.DEFINE_bool('json', False, 'Write JSON.', flag_values=FLAGS)
+    flags.DEFINE_bool('json', False, 'Write JSON.', flag_values=values)
   if command == 'check':
     flags.DEFINE_bool(
-      'all', False, 'Check all plugins that are installed.', flag_values=FLAGS
+      'all', False, 'Check all plugins that are installed.', flag_values=values
     )
     flags.DEFINE_string(
-      'json', None, 'File to write the cards to.', flag_values=FLAGS
+      'json',
+      None,
+      'File to write the cards to; --json=cards.json.',
+      flag_values=values,
     )
   if command == 'render':
-    _define_render_flags()
+    _define_render_flags(values)
 
 
-def _define_render_flags():
+def _define_render_flags(values):
   flags.DEFINE_string(
     'input',
     None,
     'Audio file: its channels are the audio inputs in port order, or one for '
-    'all of them.',
-    flag_values=FLAGS,
+    'all of them; --input=in.wav.',
+    flag_values=values,
   )
   flags.DEFINE_string(
     'output',
     None,
-    'WAV of 32-bit floats: its channels are the audio outputs in port order.',
-    flag_values=FLAGS,
+    'WAV of 32-bit floats: its channels are the audio outputs in port order; '
+    '--output=out.wav.',
+    flag_values=values,
   )
   flags.DEFINE_multi_string(
     'set',
     [],
-    'A control, as symbol=value in port units; once for each. Outranks the '
-    'preset.',
-    flag_values=FLAGS,
+    'A control, as symbol=value in port units, such as --set ratio=4. Outranks '
+    'the preset.',
+    flag_values=values,
   )
   flags.DEFINE_string(
-    'preset', None, 'Label or URI of a preset of the plugin.', flag_values=FLAGS
+    'preset',
+    None,
+    'Label or URI of a preset of the plugin, as `show` lists them; '
+    '--preset=Vocal.',
+    flag_values=values,
   )
   flags.DEFINE_integer(
     'block_size',
     1024,
-    'Largest number of samples per run of the plugin.',
+    'Largest number of samples per run of the plugin; --block_size=64.',
     lower_bound=1,
     upper_bound=1 << 20,
-    flag_values=FLAGS,
+    flag_values=values,
   )
   flags.DEFINE_integer(
     'sample_rate',
     None,
     'Rate to render at, in Hz; the input is resampled to it. By default the '
-    "input's.",
+    "input's; --sample_rate=48000.",
     lower_bound=1000,
     upper_bound=768000,
-    flag_values=FLAGS,
+    flag_values=values,
   )
   flags.DEFINE_bool(
     'latency_compensation',
     True,
     "Take the plugin's latency out.",
-    flag_values=FLAGS,
+    flag_values=values,
   )
   flags.DEFINE_bool(
     'no_latency_compensation',
     False,
     'The same as --nolatency_compensation.',
-    flag_values=FLAGS,
+    flag_values=values,
   )
   flags.DEFINE_enum(
     'isolation',
@@ -555,7 +571,7 @@ def _define_render_flags():
     lv2.ISOLATIONS,
     'process: a plugin that crashes or hangs is an error message; thread: it '
     'runs in this process.',
-    flag_values=FLAGS,
+    flag_values=values,
   )
 
 
@@ -574,34 +590,24 @@ def main(argv):
       f'{" ".join(argv[2:]) or "none"}.'
     )
   command(*argv[2:])
-  sys.stdout.flush()
 
 
-def _main_with_messages(argv):
-  try:
-    main(argv)
-  except KeyboardInterrupt:
-    sys.exit(130)
-  except BrokenPipeError:  # `dafx_plugins list | head`
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(1)
-  except (ValueError, KeyError, OSError, RuntimeError) as error:
-    text = error.args[0] if isinstance(error, KeyError) else error
-    print(f'dafx_plugins: {text}', file=sys.stderr)
-    sys.exit(1)
+def _sections(command: str) -> dict[str, flags.FlagValues]:
+  """Returns the flags of a command, or of each if it is none, by heading."""
+  sections = {}
+  for name in [command] if command in _COMMANDS else _COMMANDS:
+    values = flags.FlagValues()
+    _define_flags(name, values)
+    if len(values):
+      sections[f'Flags of {name}'] = values
+  return sections
 
 
 def console_entry_point():
   """The command dafx_plugins."""
-  before = set(FLAGS)
-  _define_flags(sys.argv[1] if len(sys.argv) > 1 else '')
-  # absl's --help shows the text and the flags of the program's own file, which
-  # for an installed command is a stub.
-  sys.modules['__main__'].__doc__ = __doc__
-  for name in set(FLAGS) - before:
-    FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])
-  logging.set_verbosity(logging.INFO)
-  app.run(_main_with_messages)
+  command = sys.argv[1] if len(sys.argv) > 1 else ''
+  _define_flags(command, FLAGS)
+  _command.run('dafx_plugins', main, __doc__, _sections(command))
 
 
 if __name__ == '__main__':

@@ -1,19 +1,31 @@
-r"""Trains, evaluates and uses models: the command dafx_run.
+r"""dafx_run: trains models that set plugins or are effects, and uses them.
 
-    dafx_run --mode=train --gin_file=mastering.gin --save_dir=/tmp/run1
-    dafx_run --mode=eval --gin_file=mastering.gin --save_dir=/tmp/run1
-    dafx_run --mode=process --save_dir=/tmp/run1 --input=mix.wav \
-      --output=master.wav
-    dafx_run --mode=export --save_dir=/tmp/run2 --output=amp.nam
-    dafx_run --mode=profile --gin_file=blackbox.gin --save_dir=/tmp/profile
+    dafx_run --mode=MODE --save_dir=FOLDER [--gin_file=FILE ...]
+
+Modes
+  train    Train a model. What is in --save_dir goes on.
+      dafx_run --gin_file=mastering_demo.gin --save_dir=~/dafx/mastering
+  eval     Compare a trained model with the targets of the test split.
+      dafx_run --mode=eval --gin_file=mastering_demo.gin \
+        --save_dir=~/dafx/mastering
+  sample   Write some of the test split as audio, as the model makes it.
+      dafx_run --mode=sample --gin_file=mastering_demo.gin \
+        --save_dir=~/dafx/mastering
+  process  Run a trained model on audio files; write what it set beside them.
+      dafx_run --mode=process --save_dir=~/dafx/mastering --input=mix.wav \
+        --output=master.wav
+  export   Write a model of an effect as a .nam file or a SavedModel.
+      dafx_run --mode=export --save_dir=~/dafx/amp --output=amp.nam
+  profile  Measure what a model of an effect costs, trained or not.
+      dafx_run --mode=profile --gin_file=blackbox.gin --save_dir=/tmp/profile
 
 A later word wins: the files of --gin_file in their order, then --gin_param.
 """
 
-from absl import app, flags, logging
+from absl import app, flags
 
-from dafx import _folders
-from dafx.training import train_util
+from dafx import _command, _folders
+from dafx.training import audio_files, train_util
 
 FLAGS = flags.FLAGS
 
@@ -32,49 +44,65 @@ flags.DEFINE_enum(
   'mode',
   'train',
   ['train', 'eval', 'sample', 'process', 'export', 'profile'],
-  'train a model; eval it on the test split; sample: write some of that as '
-  'audio; process audio files by a trained model; export a trained model as '
-  'a .nam file or a SavedModel; profile: what a model of an effect costs '
-  '(size, arithmetic, memory, speed), trained or not.',
+  'What to do; see above.',
 )
 flags.DEFINE_string(
-  'save_dir', '~/dafx/run', 'Folder of the run: checkpoints, gin, summaries.'
+  'save_dir',
+  '~/dafx/run',
+  'Folder of the run: checkpoints, gin, summaries; such as '
+  '--save_dir=~/dafx/mastering.',
 )
 flags.DEFINE_string(
-  'restore_dir', '', 'Folder to take trained weights from; save_dir if empty.'
+  'restore_dir',
+  '',
+  'Folder to take trained weights from, such as '
+  '--restore_dir=~/dafx/mastering; save_dir if it is not given.',
 )
 flags.DEFINE_multi_string(
-  'gin_search_path', [], 'Further folders in which to look for .gin files.'
+  'gin_search_path',
+  [],
+  'Further folder in which to look for .gin files, such as '
+  '--gin_search_path=my_gin.',
 )
 flags.DEFINE_multi_string(
-  'gin_file', [], 'A .gin file, such as mastering.gin; can be given again.'
+  'gin_file',
+  [],
+  'A .gin file, such as --gin_file=mastering.gin.',
 )
 flags.DEFINE_multi_string(
-  'gin_param', [], 'A gin binding, such as "batch_size = 4"; likewise.'
+  'gin_param',
+  [],
+  'A gin binding, such as --gin_param="batch_size = 4".',
 )
-flags.DEFINE_string('input', None, 'process: an audio file, or a folder.')
 flags.DEFINE_string(
-  'output', None, 'process, export: the file or folder to write.'
+  'input', None, 'process: an audio file, or a folder; --input=mix.wav.'
+)
+flags.DEFINE_string(
+  'output',
+  None,
+  'process, export: the file or folder to write; --output=master.wav.',
 )
 flags.DEFINE_list(
   'knobs',
   None,
-  'process: knobs of a model of an effect, from 0 to 1, such as 0.3,0.8.',
+  'process: knobs of a model of an effect, from 0 to 1; --knobs=0.3,0.8.',
 )
 flags.DEFINE_integer(
   'n_plugins',
   None,
   'eval, sample, process: use only so many plugins of the chain, from the '
-  'first on.',
+  'first on; --n_plugins=1.',
   lower_bound=1,
 )
 flags.DEFINE_string(
   'single_dir',
   '',
   'eval: a run with single_setting.gin, to compare with the best single '
-  'setting.',
+  'setting; --single_dir=~/dafx/single.',
 )
-flags.DEFINE_integer('seed', 0, 'Seed of weights, data order and directions.')
+flags.DEFINE_integer(
+  'seed', 0, 'Seed of weights, data order and directions; --seed=1.'
+)
 flags.DEFINE_bool(
   'allow_memory_growth', False, 'Take GPU memory as it is needed, not at once.'
 )
@@ -124,6 +152,38 @@ def _check_flags():
     )
 
 
+def _check_files():
+  """Raises for files and folders that are missing; TensorFlow loads later."""
+  train_util.add_gin_search_paths(FLAGS.gin_search_path)
+  train_util.check_gin(FLAGS.gin_file, FLAGS.gin_param)
+  mode, folder = FLAGS.mode, FLAGS.restore_dir or FLAGS.save_dir
+  if mode in _SAVED_MODES:
+    train_util.newest_operative_config(folder)
+  if mode not in ('train', 'profile'):
+    train_util.check_checkpoints(folder)
+  elif FLAGS.restore_dir and not train_util.has_checkpoint(FLAGS.save_dir):
+    train_util.check_checkpoints(FLAGS.restore_dir)
+  if FLAGS.single_dir:
+    train_util.newest_operative_config(FLAGS.single_dir)
+    train_util.check_checkpoints(FLAGS.single_dir)
+  if mode == 'process':
+    audio_files.plan_outputs(FLAGS.input, FLAGS.output)
+
+
+def _describe_task() -> str:
+  """Says what the flags ask for."""
+  files = ' and '.join(FLAGS.gin_file)
+  model = f'the model of {FLAGS.restore_dir or FLAGS.save_dir}'
+  return {
+    'train': f'training {files} in {FLAGS.save_dir}',
+    'eval': f'comparing {model} with the targets of the test split',
+    'sample': f'writing samples of {model}',
+    'process': f'processing {FLAGS.input} by {model}',
+    'export': f'exporting {model} to {FLAGS.output}',
+    'profile': f'measuring what {files} costs',
+  }[FLAGS.mode]
+
+
 def _check_flags_of_model(model):
   """Raises ValueError for flags that a model has no use for."""
   is_effect = hasattr(model, 'stream')
@@ -162,7 +222,10 @@ def _use_saved(folder):
       model.n_plugins = FLAGS.n_plugins
     paths = inference.process(model, FLAGS.input, FLAGS.output)
   for path in paths:
-    print(path)
+    print(path, flush=True)
+  if not is_effect:
+    for line in inference.describe_presets(model, paths):
+      _command.announce(line)
 
 
 def _checked_setting(model, setting, meanings):
@@ -217,8 +280,9 @@ def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'Not a flag: {" ".join(argv[1:])}')
   _check_flags()
+  _check_files()
+  _command.announce(f'dafx_run: {_describe_task()}; starting TensorFlow')
   train_util.prepare_tensorflow(FLAGS.seed, FLAGS.allow_memory_growth)
-  train_util.add_gin_search_paths(FLAGS.gin_search_path)
   single = None
   if FLAGS.mode == 'eval' and FLAGS.single_dir:
     import gin
@@ -246,8 +310,7 @@ def main(argv):
 
 def console_entry_point():
   """The command dafx_run."""
-  logging.set_verbosity(logging.INFO)
-  app.run(train_util.with_messages('dafx_run', main))
+  _command.run('dafx_run', main, __doc__)
 
 
 if __name__ == '__main__':

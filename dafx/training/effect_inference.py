@@ -1,10 +1,11 @@
 """Models of effects in use: on files, in evaluation, in other programs."""
 
+import functools
 import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import gin
 import matplotlib.image
@@ -15,7 +16,7 @@ from absl import logging
 
 from dafx import _folders, metrics, neural, processors
 from dafx.neural import nam
-from dafx.training import audio_files, measures, plotting, train_util
+from dafx.training import audio_files, measures, plotting, progress_bar
 
 # Samples that are streamed at once; whole frames, so that nothing is compiled
 # but for the last chunk.
@@ -23,7 +24,11 @@ _CHUNK = 2**15
 
 
 def process_audio(
-  model, audio: np.ndarray, sample_rate: int, knobs=None
+  model,
+  audio: np.ndarray,
+  sample_rate: int,
+  knobs=None,
+  on_chunk: Callable[[float], None] | None = None,
 ) -> np.ndarray:
   """Runs a model of an effect over audio of any length, as a stream.
 
@@ -32,6 +37,7 @@ def process_audio(
     audio: Shape [n_samples, n_channels]; channels go through one by one.
     sample_rate: Its rate, in Hz; it is brought to the model's, and back.
     knobs: In [0, 1], shape [n_knobs]; the middle of all if there are some.
+    on_chunk: Called after each chunk with its length in s.
 
   Returns:
     Audio of that shape, float32, without the model's latency.
@@ -52,10 +58,12 @@ def process_audio(
     audio = soxr.resample(audio, sample_rate, model.sample_rate)
   streamer = processors.Streamer(model.processor_group, audio.shape[1])
   line = np.pad(audio, ((0, streamer.latency), (0, 0))).T
-  chunks = [
-    streamer.process(line[:, start : start + _CHUNK], **inputs).numpy()
-    for start in range(0, line.shape[1], _CHUNK)
-  ]
+  chunks = []
+  for start in range(0, line.shape[1], _CHUNK):
+    chunk = line[:, start : start + _CHUNK]
+    chunks.append(streamer.process(chunk, **inputs).numpy())
+    if on_chunk is not None:
+      on_chunk(chunk.shape[1] / model.sample_rate)
   out = np.concatenate(chunks, axis=1).T
   if sample_rate != model.sample_rate:
     out = soxr.resample(out, model.sample_rate, sample_rate)
@@ -98,17 +106,23 @@ def process(model, input_path: str, output_path: str, knobs=None):
     ValueError: A file that is no audio, or one that would replace an input.
   """
   jobs = audio_files.plan_outputs(input_path, output_path)
-  progress = train_util.Progress(len(jobs), label='Processing')
+  progress = progress_bar.Progress(
+    sum(audio_files.read_info(path).duration for path, _ in jobs),
+    label='Processing',
+    unit='second of audio',
+  )
   bases = audio_files.without_suffixes([output for _, output in jobs])
   for (path, output), base in zip(jobs, bases, strict=True):
+    progress.say(f'reading {path} and compiling')
     audio, sample_rate = audio_files.read(path)
+    on_chunk = functools.partial(progress.update, str(output))
     with audio_files.named(path):
-      out = process_audio(model, audio, sample_rate, knobs)
+      out = process_audio(model, audio, sample_rate, knobs, on_chunk)
+    progress.say(f'writing and drawing {output}')
     audio_files.write(output, out, sample_rate)
     figure = plotting.spectrograms({'before': audio, 'after': out}, sample_rate)
     image = plotting.figure_to_array(figure)
     matplotlib.image.imsave(base.with_name(f'{base.name}.png'), image)
-    progress.update(str(output))
   progress.close()
   return [output for _, output in jobs]
 
@@ -132,7 +146,10 @@ def evaluate_effect(
     model settles is left out.
   """
   rows, folder = [], pathlib.Path(output_dir)
-  progress = train_util.Progress(len(provider.recordings), label='Evaluating')
+  progress = progress_bar.Progress(
+    len(provider.recordings), label='Evaluating', unit='recording'
+  )
+  progress.say('compiling')
   for name, dry, target, knobs in provider.recordings:
     out = process_audio(model, dry[:, None], provider.sample_rate, knobs)[:, 0]
     start = model.settling(len(dry))

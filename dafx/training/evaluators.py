@@ -23,7 +23,7 @@ from dafx.training import (
   ledger,
   measures,
   plotting,
-  train_util,
+  progress_bar,
 )
 
 # Systems that an evaluation compares, by their names in its rows.
@@ -318,7 +318,7 @@ def evaluate(
     if len(known):
       logging.info('Going on after %d files that were measured.', len(known))
   rows = []
-  progress = train_util.Progress(len(pairs), label='Evaluating')
+  progress = progress_bar.Progress(len(pairs), label='Evaluating')
   for position, pair in enumerate(pairs):
     base = None
     if output_dir and position < n_audio:

@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import os
 import pathlib
+import shlex
+from collections.abc import Sequence
 
 import gin
 import librosa
@@ -22,6 +24,7 @@ from dafx.training import (
   listening,
   models,
   plotting,
+  progress_bar,
   rendering,
   train_util,
   trainers,
@@ -347,31 +350,66 @@ def process(model, input_path: str, output_path: str) -> list[pathlib.Path]:
     ValueError: A file that is no audio, or one that would replace an input.
   """
   jobs = audio_files.plan_outputs(input_path, output_path)
-  progress = train_util.Progress(len(jobs), label='Processing')
+  sources = [chunks.from_file(path) for path, _ in jobs]
+  progress = progress_bar.Progress(
+    sum(source.n_samples / source.sample_rate for source in sources),
+    label='Processing',
+    unit='second of audio',
+  )
   bases = audio_files.without_suffixes([output for _, output in jobs])
-  for (path, output), base in zip(jobs, bases, strict=True):
+  for (path, output), source, base in zip(jobs, sources, bases, strict=True):
+    progress.say(f'listening to {path}')
     with audio_files.named(path):
-      planned, meters, seconds = _process_file(model, path, output)
+      planned, meters = _process_source(model, source, output, progress)
     if model.encoder.hop_size is None:
-      folder = base.with_name(f'{base.name}.presets')
-      write_presets(model, planned, folder, base.name)
+      write_presets(model, planned, _preset_folder(base), base.name)
     else:
       file = base.with_name(f'{base.name}.controls.csv')
       write_controls(model, planned, file)
+    progress.say(f'drawing what was set for {path}')
     figures = [
-      plotting.draw_band_powers(meters, seconds),
+      plotting.draw_band_powers(meters, source.n_samples / source.sample_rate),
       *plot_controls(model, planned),
     ]
     image = plotting.stack_figures(figures)
     matplotlib.image.imsave(base.with_name(f'{base.name}.png'), image)
-    progress.update(str(output))
   progress.close()
   return [output for _, output in jobs]
 
 
-def _process_file(model, path, output):
+def _preset_folder(base):
+  """Returns where the presets of an output lie; `base` has no suffix."""
+  return base.with_name(f'{base.name}.presets')
+
+
+def describe_presets(model, outputs: Sequence[pathlib.Path]) -> list[str]:
+  """Says where `process` wrote presets, and how a host finds them.
+
+  Args:
+    model: The model that made them.
+    outputs: What `process` returned.
+
+  Returns:
+    Lines; none if the model's controls move, which no preset can hold.
+  """
+  if model.encoder.hop_size is not None or not outputs:
+    return []
+  folders = [
+    _preset_folder(base) for base in audio_files.without_suffixes(outputs)
+  ]
+  names = ', '.join(str(folder) for folder in folders[:3])
+  if len(folders) > 3:
+    names += f' and {len(folders) - 3} more'
+  return [
+    f'LV2 presets: {names}. To use them: mkdir -p ~/.lv2 && cp -r '
+    f'{shlex.quote(str(folders[-1]))}/*.preset.lv2 ~/.lv2/ and start your DAW '
+    "anew; they are in the plugin's preset menu, named after the audio file "
+    '(docs/presets.md).'
+  ]
+
+
+def _process_source(model, source, output, progress):
   """Writes a file chunk by chunk; returns what was planned and heard."""
-  source = chunks.from_file(path)
   heard = source
   if model.preprocessor is not None:
     heard = model.preprocessor.process_source(source)
@@ -380,12 +418,14 @@ def _process_file(model, path, output):
     name: band_powers.BandPowers(source.sample_rate, source.n_samples)
     for name in ('before', 'after')
   }
+  progress.say(f'rendering {output}')
   with audio_files.Writer(
     output, source.sample_rate, source.n_samples
   ) as writer:
     for block in renders.blocks():
       writer.write(block)
       meters['after'].add(block)
+      progress.update(str(output), len(block) / source.sample_rate)
   for block in source.blocks():
     meters['before'].add(block)
-  return planned, meters, source.n_samples / source.sample_rate
+  return planned, meters

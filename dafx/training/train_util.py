@@ -1,4 +1,4 @@
-"""What train, eval and process share: folders, gin files, progress, signals."""
+"""What train, eval and process share: gin files, folders of runs, signals."""
 
 import contextlib
 import difflib
@@ -6,13 +6,10 @@ import os
 import pathlib
 import re
 import signal
-import sys
 import threading
-import time
 
 import gin
-import tqdm
-from absl import logging
+from gin import config_parser
 
 from dafx import _environment, _folders
 
@@ -57,6 +54,65 @@ def add_gin_search_paths(folders=()):
         gin.add_config_file_search_path(str(root / below))
 
 
+class _LooksNothingUp(config_parser.ParserDelegate):
+  """Has gin's parser read values without the modules that they refer to."""
+
+  def configurable_reference(self, name, evaluate):
+    del evaluate
+    return name
+
+  def macro(self, name):
+    return name
+
+
+def check_gin(files=(), params=()):
+  """Reads .gin files, what they include, and bindings, and imports nothing.
+
+  What is missing or misspelt is so found before TensorFlow loads.
+
+  Args:
+    files: Names of files, found on gin's search path.
+    params: Bindings.
+
+  Raises:
+    FileNotFoundError: A file that is nowhere; those that are there are named.
+    ValueError: Text that gin cannot parse.
+  """
+  for file in files:
+    _check_gin_file(file, f'--gin_file={file}', ())
+  try:
+    list(config_parser.ConfigParser('\n'.join(params), _LooksNothingUp()))
+  except SyntaxError as error:
+    raise ValueError(f'--gin_param={list(params)}: {error}') from error
+
+
+def _check_gin_file(file, place, parents):
+  """Reads a file and those that it includes; `place` is what names it."""
+  prefixes = gin.config._LOCATION_PREFIXES
+  paths = [pathlib.Path(prefix, file) for prefix in prefixes]
+  path = next((path for path in paths if path.is_file()), None)
+  if path is None:
+    known = sorted(
+      p.name for root in gin_roots() for p in root.glob('tasks/*.gin')
+    )
+    raise FileNotFoundError(
+      f'{place}: there is no such file. Tasks that come with dafx: '
+      f'{", ".join(known)}. Other folders to look in are given by '
+      '--gin_search_path.'
+    )
+  if path in parents:
+    raise ValueError(f'{place}: the file includes itself.')
+  with open(path, encoding='utf-8') as text:
+    try:
+      statements = list(config_parser.ConfigParser(text, _LooksNothingUp()))
+    except SyntaxError as error:
+      raise ValueError(f'{place}: {error}') from error
+  for statement in statements:
+    if isinstance(statement, config_parser.IncludeStatement):
+      name = statement.filename
+      _check_gin_file(name, f"{path}: include '{name}'", (*parents, path))
+
+
 def parse_gin(files=(), params=()):
   """Parses .gin files and then single bindings, strictly.
 
@@ -70,23 +126,13 @@ def parse_gin(files=(), params=()):
       (gin takes `learnig_rate = 1` without a word), or text that it cannot
       parse.
   """
+  check_gin(files, params)
   for file in files:
-    try:
-      gin.parse_config_file(file)
-    except OSError as error:
-      known = sorted(
-        p.name for root in gin_roots() for p in root.glob('tasks/*.gin')
-      )
-      raise FileNotFoundError(
-        f'{error}\nTasks that come with dafx: {", ".join(known)}. Other '
-        'folders to look in are given by --gin_search_path.'
-      ) from error
-    except SyntaxError as error:
-      raise ValueError(f'--gin_file={file}: {error}') from error
+    gin.parse_config_file(file)
   bound, _ = _macros()
   try:
     gin.parse_config(list(params))
-  except (ValueError, SyntaxError) as error:
+  except ValueError as error:
     raise ValueError(f'--gin_param={list(params)}: {error}') from error
   _check_macros(files, bound)
 
@@ -152,6 +198,28 @@ def newest_operative_config(folder) -> pathlib.Path:
   return found[max(found)]
 
 
+def check_checkpoints(save_dir: str | os.PathLike):
+  """Looks whether a training run has saved a model, without reading it.
+
+  Args:
+    save_dir: Where the run was saved.
+
+  Raises:
+    FileNotFoundError: No checkpoint lies there.
+  """
+  folder = pathlib.Path(save_dir).expanduser()
+  if not has_checkpoint(folder) and not has_checkpoint(folder / 'best'):
+    raise FileNotFoundError(
+      f'{folder} holds no checkpoint (ckpt-*.index): is it the --save_dir of a '
+      'training run, and did the run come to its first save?'
+    )
+
+
+def has_checkpoint(folder: str | os.PathLike) -> bool:
+  """Returns whether a folder holds a checkpoint, whole or not."""
+  return any(pathlib.Path(folder).expanduser().glob('ckpt-*.index'))
+
+
 def write_operative_config(folder, step: int):
   """Writes the gin bindings in use to operative_config-<step>.gin.
 
@@ -191,96 +259,6 @@ def prepare_tensorflow(seed: int, allow_memory_growth: bool = False):
   if allow_memory_growth:
     for device in tf.config.list_physical_devices('GPU'):
       tf.config.experimental.set_memory_growth(device, True)
-
-
-def with_messages(command: str, main):
-  """Returns main for `app.run`, whose faults of the user's end in a message.
-
-  Args:
-    command: Name of the command, which the message begins with.
-    main: Function of argv. Ctrl-C ends it with status 130, a fault with 1; the
-      traceback is in the log at --verbosity=1.
-  """
-
-  def wrapped(argv):
-    try:
-      main(argv)
-      return
-    except KeyboardInterrupt:
-      sys.exit(130)
-    except (
-      ValueError,
-      KeyError,
-      OSError,
-      ArithmeticError,
-      ImportError,
-      RuntimeError,  # a plugin's, soundfile's, gin's for what is not bound
-      TypeError,  # gin's for a macro without value
-    ) as error:
-      # str() of a KeyError has quotes; gin passes one on without args.
-      is_key = isinstance(error, KeyError) and error.args
-      text = error.args[0] if is_key else error
-    except Exception as error:
-      # What fails in a graph, such as a plugin or a file, comes wrapped.
-      tensorflow = sys.modules.get('tensorflow')
-      if not tensorflow or not isinstance(error, tensorflow.errors.OpError):
-        raise
-      # "PluginError: what happened", then a traceback.
-      text = error.message.splitlines()[0]
-    logging.debug('Traceback:', exc_info=True)
-    print(f'{command}: {text}', file=sys.stderr)
-    sys.exit(1)
-
-  return wrapped
-
-
-class Progress:
-  """How far long work is and how long it will take.
-
-  A bar on a terminal; otherwise a line in the log every `seconds`.
-
-  Args:
-    total: Steps in all.
-    done: Steps done before.
-    label: What the work is.
-    seconds: Time between lines of the log.
-  """
-
-  def __init__(self, total, done=0, label='', seconds=10.0):
-    self.total, self.done, self.label = total, done, label
-    self._seconds = seconds
-    self._start = self._last = time.monotonic()
-    self._first = done
-    self._bar = None
-    if sys.stderr.isatty():
-      self._bar = tqdm.tqdm(total=total, initial=done, desc=label)
-
-  def update(self, text: str = ''):
-    """Counts one step; `text` says how it went."""
-    self.done += 1
-    if self._bar is not None:
-      self._bar.set_postfix_str(text, refresh=False)
-      self._bar.update()
-      return
-    now = time.monotonic()
-    if now - self._last >= self._seconds or self.done == self.total:
-      self._last = now
-      per_step = (now - self._start) / (self.done - self._first)
-      left = int(per_step * (self.total - self.done))
-      logging.info(
-        '%s %d/%d %s, %d:%02d left',
-        self.label,
-        self.done,
-        self.total,
-        text,
-        left // 60,
-        left % 60,
-      )
-
-  def close(self):
-    """Ends the bar."""
-    if self._bar is not None:
-      self._bar.close()
 
 
 @contextlib.contextmanager

@@ -27,8 +27,7 @@ import sys
 
 from absl import app, flags, logging
 
-from dafx import _folders
-from dafx.training import train_util
+from dafx import _command, _folders
 
 FLAGS = flags.FLAGS
 _TASKS = ('distortion', 'nonspeech', 'mastering')
@@ -280,6 +279,7 @@ def main(argv):
     download_dir = output_dir / 'download'
     if FLAGS.download_dir:
       download_dir = _folders.expand_user(FLAGS.download_dir) / task
+    _command.announce(f'dafx_prepare: making pairs ({task}) in {output_dir}')
     try:
       if task == 'folder':
         prepare_folder(output_dir)
@@ -322,8 +322,7 @@ def console_entry_point():
   except ValueError as error:
     sys.exit(f'dafx_prepare: {error}')
   _define_flags()
-  logging.set_verbosity(logging.INFO)
-  app.run(train_util.with_messages('dafx_prepare', main))
+  _command.run('dafx_prepare', main, __doc__)
 
 
 if __name__ == '__main__':

@@ -11,7 +11,7 @@ import pathlib
 
 import numpy as np
 
-from dafx.training import train_util
+from dafx.training import progress_bar
 from dafx.training.data_preparation import files, guitar
 
 _PREAMPLIFIER = 'urn:zamaudio:ZamTube'
@@ -93,7 +93,7 @@ def prepare_demo(
   manifest = files.Manifest(output_dir)
   manifest.settle('guitar', sample_rate, n_channels, seed)
   manifest.keep(f'{split}/{name}' for split, name, *_ in jobs)
-  progress = train_util.Progress(len(jobs), label='Preparing')
+  progress = progress_bar.Progress(len(jobs), label='Preparing')
   for split, name, style, take_seed in jobs:
     form = (guitar.SAMPLE_RATE, 1)
     if split != 'test':

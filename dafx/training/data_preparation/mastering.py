@@ -17,7 +17,7 @@ import numpy as np
 import scipy.signal
 
 from dafx import metrics
-from dafx.training import audio_files, train_util
+from dafx.training import audio_files, progress_bar
 from dafx.training.data_preparation import files
 
 # The music that comes with dafx; see LICENSE.md in it.
@@ -199,7 +199,7 @@ def prepare_from_mixes(
     for i in range(n_variants[split])
   )
   manifest.save()
-  progress = train_util.Progress(len(jobs), label='Preparing')
+  progress = progress_bar.Progress(len(jobs), label='Preparing')
   for path, split, form, missing in jobs:
     song_seed = [seed, zlib.crc32(path.stem.encode())]
     if missing:

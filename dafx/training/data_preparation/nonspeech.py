@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 
-from dafx.training import labels, train_util
+from dafx.training import labels, progress_bar
 from dafx.training.data_preparation import files, speech
 
 SECONDS = 10.0
@@ -126,7 +126,7 @@ def prepare_demo(
   manifest = files.Manifest(output_dir)
   manifest.settle('speech', sample_rate, n_channels, seed)
   manifest.keep(f'{split}/{name}' for split, name, *_ in jobs)
-  progress = train_util.Progress(len(jobs), label='Preparing')
+  progress = progress_bar.Progress(len(jobs), label='Preparing')
   for split, name, speaker, pair_seed in jobs:
     form = (speech.SAMPLE_RATE, 1)
     if split != 'test':

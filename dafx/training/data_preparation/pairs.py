@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from absl import logging
 
-from dafx.training import audio_files, train_util
+from dafx.training import audio_files, progress_bar
 from dafx.training.data_preparation import align, files, matching
 
 # A pair shorter than this cannot be aligned.
@@ -93,7 +93,7 @@ def align_all(
   """
   path = output_dir / 'alignments.json'
   state = files.read_json(path, {})
-  progress = train_util.Progress(len(candidates), label='Aligning')
+  progress = progress_bar.Progress(len(candidates), label='Aligning')
   for candidate in candidates:
     source = candidate.source
     known = state.get(candidate.name, {})
@@ -235,7 +235,7 @@ def prepare_from_candidates(
       jobs.append(job)
   n_bytes = sum(_expected_bytes(*job[3:]) for job in jobs)
   files.check_space(output_dir, n_bytes, f'{len(jobs)} pairs')
-  progress = train_util.Progress(len(jobs), label='Writing')
+  progress = progress_bar.Progress(len(jobs), label='Writing')
   for job in jobs:
     _write(*job)
     progress.update(job[1].name)

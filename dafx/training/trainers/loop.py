@@ -7,8 +7,14 @@ import tensorflow as tf
 from absl import logging
 
 from dafx import _folders
-from dafx.training import data, train_util
+from dafx.training import data, progress_bar, train_util
 from dafx.training.trainers import run as runs
+
+_ADVICE = (
+  'Ctrl-C saves, and the same command goes on later. It takes less with fewer '
+  'steps (dafx.training.train.num_steps, or .stages), a smaller network, or a '
+  'task whose name ends in _demo.gin.'
+)
 
 
 def _log_sizes(model):
@@ -85,8 +91,11 @@ def train(
   """
   _check_rates(trainer.model, (data_provider, valid_provider))
   margin = getattr(trainer.model, 'margin', 0)
+  logging.info('Reading the first batch of the training data.')
   batches = data_provider.get_batch(batch_size, seed=seed, margin=margin)
-  trainer.build(next(iter(batches)))
+  first_batch = next(iter(batches))
+  logging.info('Building the model.')
+  trainer.build(first_batch)
   _log_sizes(trainer.model)
   folder = _folders.expand_user(save_dir) if save_dir else None
   if folder is not None and trainer.restore(folder):
@@ -102,6 +111,7 @@ def train(
     valid_batches = valid_provider.get_batch(
       batch_size, shuffle=False, repeats=1, margin=margin
     )
+    logging.info('Reading the validation data.')
     for _ in valid_batches:  # what cannot be read is known before training
       pass
   batches = data.TimedIterator(
@@ -123,7 +133,9 @@ def train(
       f'{trainer.model.n_plugins} plugins, and train.stages is {stages} now. '
       'Choose another --save_dir, or the stages that it was begun with.'
     )
-  progress = train_util.Progress(total, trainer.step, 'Training')
+  progress = progress_bar.Progress(
+    total, trainer.step, 'Training', unit='step', advice=_ADVICE
+  )
 
   def is_over():
     """Whether the stage is, which need not be the last."""
@@ -132,6 +144,7 @@ def train(
 
   try:
     with train_util.deferred_interrupts() as interrupted:
+      progress.say('tracing the first step')
       # A run that stopped early and is called again stays where it is.
       while True:
         if is_over():
@@ -144,6 +157,7 @@ def train(
             trainer.step,
             trainer.model.n_plugins,
           )
+          progress.restart('tracing a step with them')
           continue
         loss = run.take_step()
         progress.update(f'loss {loss:.4f}')
@@ -151,6 +165,8 @@ def train(
         if step % steps_per_summary == 0:
           run.summarize()
         if step % steps_per_validation == 0 or is_over():
+          if valid_batches is not None:
+            progress.say('validating')
           run.validate()
         if step % steps_per_save == 0 or is_over():
           run.save()

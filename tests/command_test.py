@@ -1,0 +1,307 @@
+"""What the commands share: help, messages, log, TensorFlow's level."""
+
+import logging as python_logging
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from absl import app, flags, logging
+
+from dafx import _command
+from dafx.lv2 import dafx_plugins
+
+MODULES = {
+  'dafx_run': 'dafx.training.dafx_run',
+  'dafx_prepare': 'dafx.training.data_preparation.dafx_prepare',
+  'dafx_plugins': 'dafx.lv2.dafx_plugins',
+}
+# As the installed command: __main__ is a stub. An import of TensorFlow is an
+# error that no command catches.
+_STUB = """
+import sys
+class Blocker:
+  def find_spec(self, name, *args):
+    if name.split('.')[0] in ('tensorflow', 'ddsp'):
+      raise SystemError(f'{name} is imported')
+from dafx import _environment
+sys.meta_path.insert(0, Blocker())
+from %s import console_entry_point
+sys.argv[0] = '%s'
+console_entry_point()
+"""
+
+
+def run_without_tensorflow(command, *words, **environment):
+  code = _STUB % (MODULES[command], command)
+  return subprocess.run(
+    [sys.executable, '-c', code, *map(str, words)],
+    capture_output=True,
+    text=True,
+    env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path), **environment},
+  )
+
+
+# ------------------------------------------------------------------ Help ----
+@pytest.mark.parametrize(
+  'command, words',
+  [
+    ('dafx_run', ['dafx_run --mode=process', '--gin_file=mastering.gin']),
+    ('dafx_prepare', ['dafx_prepare mastering', '--sample_rate=...']),
+    ('dafx_plugins', ['dafx_plugins show http', 'Flags of render', '--set=']),
+  ],
+)
+def test_help_shows_modes_and_flags_without_tensorflow(command, words):
+  result = run_without_tensorflow(command, '--help')
+  assert (result.returncode, result.stderr) == (0, '')
+  for word in [*words, '--verbosity=1', '--helpfull']:
+    assert word in result.stdout
+  for word in ('absl', '--logtostderr', 'tensorflow.', 'repeat this option'):
+    assert word not in result.stdout
+  assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_flags_are_described_as_they_are_written():
+  values = flags.FlagValues()
+  flags.DEFINE_enum('mode', 'train', ['train', 'eval'], 'What.', values)
+  flags.DEFINE_bool('align', True, 'Move.', values)
+  flags.DEFINE_multi_string('set', [], 'A control.', values)
+  flags.DEFINE_integer('rate', 5, 'In Hz.', flag_values=values)
+  assert _command.describe_flags(values) == [
+    '  --mode=train|eval',
+    '      What. By default train.',
+    '  --noalign',
+    '      Move.',
+    '  --set=...',
+    '      A control. Can be given again.',
+    '  --rate=...',
+    '      In Hz. By default 5.',
+  ]
+
+
+def test_every_command_of_dafx_plugins_is_described():
+  for command in dafx_plugins._COMMANDS:
+    assert f'\n  {command} ' in dafx_plugins.__doc__
+    assert f'dafx_plugins {command} ' in dafx_plugins.__doc__
+  assert list(dafx_plugins._sections('check')) == ['Flags of check']
+
+
+# -------------------------------------------------------------- Messages ----
+@pytest.mark.parametrize(
+  'command, words, message',
+  [
+    ('dafx_run', ['--mode=fly'], 'value should be one of <train|eval'),
+    ('dafx_run', ['--modus=eval'], "flag 'modus'. Did you mean: mode"),
+    ('dafx_run', [], '--mode=train needs --gin_file'),
+    ('dafx_run', ['--gin_file=masterin.gin'], 'masterin.gin: there is no such'),
+    ('dafx_run', ['--gin_file={0}/a.gin'], "b.gin: include 'gone.gin': there"),
+    ('dafx_run', ['--gin_file={0}/self.gin'], 'includes itself'),
+    ('dafx_run', ['--gin_file={0}/wrong.gin'], '(wrong.gin, line 2)'),
+    (
+      'dafx_run',
+      ['--gin_file=mastering.gin', '--gin_param=a = = 1'],
+      "--gin_param=['a = = 1']: ",
+    ),
+    (
+      'dafx_run',
+      ['--gin_file=mastering.gin', '--gin_search_path={0}/no'],
+      '/no: no such folder',
+    ),
+    (
+      'dafx_run',
+      ['--mode=process', '--save_dir={0}', '--input=a.wav', '--output=b.wav'],
+      'holds no trained model',
+    ),
+    (
+      'dafx_run',
+      [
+        '--mode=process',
+        '--save_dir={0}/run',
+        '--input={0}/gone.wav',
+        '--output=b.wav',
+      ],
+      'gone.wav: there is no such file',
+    ),
+    (
+      'dafx_run',
+      ['--mode=export', '--save_dir={0}/cut', '--output=b.nam'],
+      'cut holds no checkpoint',
+    ),
+    (
+      'dafx_run',
+      ['--mode=sample', '--gin_file=mastering.gin', '--save_dir={0}'],
+      'holds no checkpoint',
+    ),
+    (
+      'dafx_run',
+      ['--gin_file=mastering.gin', '--save_dir={0}', '--restore_dir={0}/cut'],
+      'cut holds no checkpoint',
+    ),
+    (
+      'dafx_run',
+      [
+        '--mode=eval',
+        '--gin_file=mastering.gin',
+        '--save_dir={0}/run',
+        '--single_dir={0}',
+      ],
+      'holds no trained model',
+    ),
+    ('dafx_plugins', ['lsit'], 'Give one command of list, show, render'),
+    ('dafx_plugins', ['list', '--filtre=a'], 'Did you mean: filter'),
+    ('dafx_prepare', ['--sample_rate=a'], 'sample_rate'),
+  ],
+)
+def test_what_is_wrong_is_found_without_tensorflow(
+  tmp_path, command, words, message
+):
+  for folder, names in (
+    ('run', ['operative_config-0.gin', 'ckpt-1.index']),
+    ('cut', ['operative_config-0.gin']),
+  ):
+    (tmp_path / folder).mkdir()
+    for name in names:
+      (tmp_path / folder / name).touch()
+  for name, text in (
+    ('a', f"include '{tmp_path}/b.gin'"),
+    ('b', "# include 'none.gin'\ninclude 'gone.gin'"),
+    ('self', f"include '{tmp_path}/self.gin'"),
+    ('wrong', '\nbatch_size = = 4'),
+  ):
+    (tmp_path / f'{name}.gin').write_text(text + '\n')
+  result = run_without_tensorflow(
+    command, *(word.format(tmp_path) for word in words)
+  )
+  text = result.stderr
+  assert (result.returncode, result.stdout) == (1, ''), text
+  assert text.startswith(f'{command}: ') and message in text
+  *_, hint = text.splitlines()
+  assert hint in (
+    '  (--verbosity=1 shows the traceback.)',
+    f'  ({command} --help shows what there is.)',
+  )
+  assert 'Traceback' not in text
+
+
+@pytest.mark.parametrize(
+  'command, words',
+  [
+    ('dafx_run', ['--gin_file=masterin.gin']),
+    ('dafx_plugins', ['show', 'urn:dafx-test:no']),
+    ('dafx_prepare', ['mastering', '--output_dir=/dev/null/no']),
+  ],
+)
+def test_verbosity_shows_the_traceback(command, words):
+  result = run_without_tensorflow(command, *words, '--verbosity=1')
+  assert result.returncode == 1
+  assert 'Traceback (most recent call last)' in result.stderr
+  assert result.stderr.splitlines()[-1].startswith(f'{command}: ')
+
+
+def test_a_fault_of_ours_is_a_traceback():
+  def main(argv):
+    raise AssertionError(argv)
+
+  with pytest.raises(AssertionError):
+    _command.with_messages('command', main)([])
+
+
+def test_wrong_usage_passes(capsys):
+  def main(argv):
+    raise app.UsageError('Give one.')
+
+  with pytest.raises(app.UsageError):
+    _command.with_messages('command', main)([])
+  with pytest.raises(SystemExit):
+    _command._refuse('command', 'Give one.')
+  assert capsys.readouterr().err.splitlines() == [
+    'command: Give one.',
+    '  (command --help shows what there is.)',
+  ]
+
+
+# ------------------------------------------------------------------- Log ----
+@pytest.fixture
+def loggers():
+  """Gives all loggers back as they were."""
+  root, dafx = python_logging.getLogger(), python_logging.getLogger('dafx')
+  former = list(root.handlers), root.level, dafx.level
+  verbosity = logging.get_verbosity()
+  yield root
+  root.handlers[:] = former[0]
+  root.setLevel(former[1])
+  dafx.setLevel(former[2])
+  python_logging.captureWarnings(False)
+  logging.set_verbosity(verbosity)
+
+
+def lines_of_log(capsys, verbosity):
+  logging.set_verbosity(verbosity)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(time, 'localtime', lambda *args: time.gmtime(0))
+    _command.set_up_log()
+    for name in ('absl', 'dafx.lv2', 'numba.core'):
+      for level in (python_logging.DEBUG, python_logging.INFO, 30):
+        python_logging.getLogger(name).log(level, '%s at %d', name, level)
+  return capsys.readouterr().err.splitlines()
+
+
+def test_the_log_is_for_people(loggers, capsys):
+  del loggers
+  lines = [line.split(' ', 1) for line in lines_of_log(capsys, logging.INFO)]
+  assert [text for _, text in lines] == [
+    'absl at 20',
+    'WARNING: absl at 30',
+    'dafx.lv2 at 20',
+    'WARNING: dafx.lv2 at 30',
+    'WARNING: numba.core at 30',
+  ]
+
+
+def test_verbosity_brings_the_rest(loggers, capsys):
+  del loggers
+  lines = lines_of_log(capsys, logging.DEBUG)
+  assert [line.split('] ', 1)[1] for line in lines] == [
+    f'{name} at {level}'
+    for name in ('absl', 'dafx.lv2', 'numba.core')
+    for level in (10, 20, 30)
+    if (name, level) != ('numba.core', 10)
+  ]
+  assert 'command_test.py:' in lines[0]
+
+
+# ------------------------------------------------------------ TensorFlow ----
+LEVEL = 'TF_CPP_MIN_LOG_LEVEL'
+
+
+@pytest.mark.parametrize(
+  'verbosity, has_driver, given, expected',
+  [
+    (logging.INFO, False, None, '3'),
+    (logging.INFO, True, None, '1'),
+    (logging.INFO, False, '0', '0'),
+    (logging.DEBUG, False, None, None),
+    (logging.DEBUG, True, '2', '2'),
+  ],
+)
+def test_tensorflows_level(
+  loggers, monkeypatch, verbosity, has_driver, given, expected
+):
+  del loggers
+  monkeypatch.setattr(_command, 'has_gpu_driver', lambda: has_driver)
+  monkeypatch.delenv(LEVEL, raising=False)
+  if given is not None:
+    monkeypatch.setenv(LEVEL, given)
+  logging.set_verbosity(verbosity)
+  _command.quiet_tensorflow()
+  assert os.environ.get(LEVEL) == expected
+  os.environ.pop(LEVEL, None)
+
+
+def test_drivers_are_found(tmp_path):
+  (tmp_path / 'kfd').touch()
+  gone = str(tmp_path / 'gone')
+  assert not _command.has_gpu_driver([gone], [gone])
+  assert _command.has_gpu_driver([gone], [gone, str(tmp_path / 'kfd')])
+  assert _command.has_gpu_driver([gone, 'libc.so.6'], [gone])
