@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from absl import app, flags, logging
 
+_PACKAGE = pathlib.Path(__file__).resolve().parent
 _HELP = ('-h', '-?', '-help', '--help', '-helpshort', '--helpshort')
 _WIDTH = 80
 _END_OF_HELP = """\
@@ -191,9 +192,15 @@ def with_messages(command: str, main):
 
 # ------------------------------------------------------------------- Log ----
 class _Handler(python_logging.Handler):
-  """Prints records by `announce`."""
+  """Prints records by `announce`; of libraries, what is worse than information.
+
+  TensorFlow and others log through absl too, so the file tells whose it is.
+  """
 
   def emit(self, record):
+    is_ours = pathlib.Path(record.pathname).is_relative_to(_PACKAGE)
+    if record.levelno <= python_logging.INFO and not (is_ours or is_verbose()):
+      return
     try:
       announce(self.format(record))
     except Exception:

@@ -4,7 +4,6 @@ import logging as python_logging
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 from absl import app, flags, logging
@@ -237,13 +236,22 @@ def loggers():
 
 
 def lines_of_log(capsys, verbosity):
+  """Returns what is printed of a record of each level from three places."""
   logging.set_verbosity(verbosity)
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(time, 'localtime', lambda *args: time.gmtime(0))
-    _command.set_up_log()
-    for name in ('absl', 'dafx.lv2', 'numba.core'):
-      for level in (python_logging.DEBUG, python_logging.INFO, 30):
-        python_logging.getLogger(name).log(level, '%s at %d', name, level)
+  _command.set_up_log()
+  for name, path in (
+    ('absl', _command.__file__),
+    ('dafx.lv2', _command.__file__),
+    ('absl', '/site-packages/tensorflow/checkpoint.py'),
+    ('numba.core', '/site-packages/numba/core.py'),
+  ):
+    logger = python_logging.getLogger(name)
+    for level in (python_logging.DEBUG, python_logging.INFO, 30):
+      if logger.isEnabledFor(level):
+        file = os.path.basename(path)
+        logger.handle(
+          logger.makeRecord(name, level, path, 1, f'{file}: {level}', (), None)
+        )
   return capsys.readouterr().err.splitlines()
 
 
@@ -251,11 +259,12 @@ def test_the_log_is_for_people(loggers, capsys):
   del loggers
   lines = [line.split(' ', 1) for line in lines_of_log(capsys, logging.INFO)]
   assert [text for _, text in lines] == [
-    'absl at 20',
-    'WARNING: absl at 30',
-    'dafx.lv2 at 20',
-    'WARNING: dafx.lv2 at 30',
-    'WARNING: numba.core at 30',
+    '_command.py: 20',
+    'WARNING: _command.py: 30',
+    '_command.py: 20',
+    'WARNING: _command.py: 30',
+    'WARNING: checkpoint.py: 30',
+    'WARNING: core.py: 30',
   ]
 
 
@@ -263,12 +272,11 @@ def test_verbosity_brings_the_rest(loggers, capsys):
   del loggers
   lines = lines_of_log(capsys, logging.DEBUG)
   assert [line.split('] ', 1)[1] for line in lines] == [
-    f'{name} at {level}'
-    for name in ('absl', 'dafx.lv2', 'numba.core')
-    for level in (10, 20, 30)
-    if (name, level) != ('numba.core', 10)
+    *2 * ['_command.py: 10', '_command.py: 20', '_command.py: 30'],
+    *['checkpoint.py: 10', 'checkpoint.py: 20', 'checkpoint.py: 30'],
+    *['core.py: 20', 'core.py: 30'],
   ]
-  assert 'command_test.py:' in lines[0]
+  assert ' _command.py:1] ' in lines[0]
 
 
 # ------------------------------------------------------------ TensorFlow ----
