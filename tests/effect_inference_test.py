@@ -109,6 +109,17 @@ def test_knobs_reach_the_model():
     effect_inference.process_audio(model_of(network()), audio, RATE, [0.5])
 
 
+def test_chunks_are_told_as_they_are_done():
+  seconds = []
+  model = model_of(effects.Waveshaper('tanh'))
+  n_samples = 2 * effect_inference._CHUNK + 1000
+  effect_inference.process_audio(
+    model, noise(n_samples), RATE, on_chunk=seconds.append
+  )
+  chunk_s = effect_inference._CHUNK / RATE
+  np.testing.assert_allclose(seconds, [chunk_s, chunk_s, 1000 / RATE])
+
+
 @pytest.mark.parametrize(
   'audio', [np.zeros([0, 1]), np.zeros(5), np.full([5, 1], np.nan)]
 )

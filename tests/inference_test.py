@@ -2,8 +2,11 @@
 
 import csv
 import json
+import os
+import pathlib
 import resource
 import shutil
+import subprocess
 import sys
 
 import ddsp
@@ -26,6 +29,7 @@ from dafx.training import (
   measures,
   models,
   preprocessing,
+  progress_bar,
   rendering,
   trainers,
 )
@@ -414,6 +418,58 @@ def test_a_static_model_writes_its_setting_as_presets(tmp_path):
   (value,) = result.points['gain'][0]
   assert f'{value:.4f}'.rstrip('0')[:5] in text and TEST + 'gain' in text
   np.testing.assert_array_equal(soundfile.read(out)[0], 0.0)
+
+
+def test_what_is_said_of_presets_lets_a_host_find_them(tmp_path):
+  static = make_model(('gain', 'onepole'), encoders.Constant())
+  write(tmp_path / 'a mix.wav', np.zeros([800, 1]), 8000)
+  outputs = inference.process(
+    static, str(tmp_path / 'a mix.wav'), str(tmp_path / 'out 1.wav')
+  )
+  text = inference.describe_presets(static, outputs)
+  assert f"in {tmp_path}/out 1.presets, named 'out 1 (gain)'" in text
+  (command,) = [line for line in text.splitlines() if line.startswith('  ')]
+  home = {**os.environ, 'HOME': str(tmp_path / 'home')}
+  subprocess.run(['sh', '-c', command], env=home, check=True)
+  code = f"from dafx import lv2; print(lv2.list_presets('{TEST}gain'))"
+  path = os.pathsep.join([f'{tmp_path}/home/.lv2', os.environ['LV2_PATH']])
+  listed = subprocess.run(
+    [sys.executable, '-c', code],
+    env={**os.environ, 'LV2_PATH': path, 'PYTHONPATH': ':'.join(sys.path)},
+    capture_output=True,
+    text=True,
+  ).stdout
+  assert "label='out 1 (gain)'" in listed
+  several = inference.describe_presets(static, [*outputs, tmp_path / 'b.wav'])
+  assert 'out 1.presets, and 1 more like it' in several
+
+
+def test_nothing_is_said_of_presets_where_controls_move(model):
+  assert inference.describe_presets(model, [pathlib.Path('out.wav')]) == ''
+
+
+def test_the_progress_of_files_is_in_seconds_of_audio(
+  model, tmp_path, monkeypatch
+):
+  made, parts = [], []
+
+  class Progress(progress_bar.Progress):
+    def __init__(self, total, **kwargs):
+      super().__init__(total, **kwargs)
+      made.append(self)
+
+    def update(self, text='', n=1):
+      super().update(text, n)
+      parts.append(n)
+
+  monkeypatch.setattr(progress_bar, 'Progress', Progress)
+  write(tmp_path / 'in' / 'a.wav', noise(70000), 44100)
+  write(tmp_path / 'in' / 'b.wav', noise(8000, 2), 16000)
+  inference.process(model, str(tmp_path / 'in'), str(tmp_path / 'out'))
+  (progress,) = made
+  assert progress.total == pytest.approx(70000 / 44100 + 0.5)
+  assert progress.done == pytest.approx(progress.total)
+  assert len(parts) > 2  # a long file is not done at once
 
 
 class Quiet(tf.keras.layers.Layer):

@@ -223,9 +223,8 @@ def _use_saved(folder):
     paths = inference.process(model, FLAGS.input, FLAGS.output)
   for path in paths:
     print(path, flush=True)
-  if not is_effect:
-    for line in inference.describe_presets(model, paths):
-      _command.announce(line)
+  if not is_effect and (presets := inference.describe_presets(model, paths)):
+    _command.announce(presets)
 
 
 def _checked_setting(model, setting, meanings):

@@ -382,7 +382,7 @@ def _preset_folder(base):
   return base.with_name(f'{base.name}.presets')
 
 
-def describe_presets(model, outputs: Sequence[pathlib.Path]) -> list[str]:
+def describe_presets(model, outputs: Sequence[pathlib.Path]) -> str:
   """Says where `process` wrote presets, and how a host finds them.
 
   Args:
@@ -390,22 +390,20 @@ def describe_presets(model, outputs: Sequence[pathlib.Path]) -> list[str]:
     outputs: What `process` returned.
 
   Returns:
-    Lines; none if the model's controls move, which no preset can hold.
+    Text for people; '' if the model's controls move, which no preset holds.
   """
-  if model.encoder.hop_size is not None or not outputs:
-    return []
-  folders = [
-    _preset_folder(base) for base in audio_files.without_suffixes(outputs)
-  ]
-  names = ', '.join(str(folder) for folder in folders[:3])
-  if len(folders) > 3:
-    names += f' and {len(folders) - 3} more'
-  return [
-    f'LV2 presets: {names}. To use them: mkdir -p ~/.lv2 && cp -r '
-    f'{shlex.quote(str(folders[-1]))}/*.preset.lv2 ~/.lv2/ and start your DAW '
-    "anew; they are in the plugin's preset menu, named after the audio file "
-    '(docs/presets.md).'
-  ]
+  if model.encoder.hop_size is not None:
+    return ''
+  bases = audio_files.without_suffixes(outputs)
+  folder = _preset_folder(bases[0])
+  more = f', and {len(bases) - 1} more like it' if len(bases) > 1 else ''
+  return (
+    f"LV2 presets in {folder}{more}, named '{bases[0].name} "
+    f"({model.running[0].name})' and so on. To use them:\n"
+    f'  mkdir -p ~/.lv2 && cp -r {shlex.quote(str(folder))}/*.preset.lv2 '
+    '~/.lv2/\n'
+    'and start your DAW anew: they are in the preset menu of each plugin.'
+  )
 
 
 def _process_source(model, source, output, progress):
