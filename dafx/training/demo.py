@@ -15,7 +15,7 @@ import gin
 import tensorflow as tf
 from absl import app, flags, logging
 
-from dafx import _folders
+from dafx import _command, _folders
 from dafx.training import (
   audio_files,
   data,
@@ -234,5 +234,4 @@ def main(argv):
 
 if __name__ == '__main__':
   _define_flags()
-  logging.set_verbosity(logging.INFO)
-  app.run(train_util.with_messages('demo', main))
+  _command.run('demo', main, __doc__)
