@@ -158,6 +158,37 @@ def press_ctrl_c():
   os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_a_run_says_what_it_does_and_that_it_takes_hours(
+  folder, monkeypatch, caplog
+):
+  class Slow(progress_bar.Progress):
+    """Whose clock goes on by three hours a step."""
+
+    def __init__(self, *args, **kwargs):
+      self.now_s = 0.0
+      super().__init__(*args, clock=lambda: self.now_s, **kwargs)
+
+    def update(self, text=''):
+      self.now_s += 3 * 3600
+      super().update(text)
+
+  monkeypatch.setattr(progress_bar, 'Progress', Slow)
+  caplog.set_level('INFO', logger='absl')
+  train(make_trainer(), folder, 6, valid=True, steps_per_validation=6)
+  said = [m for m in caplog.messages if 'trainable' not in m]
+  assert said[:4] == [
+    'Reading the first batch of the training data.',
+    'Building the model.',
+    'Reading the validation data.',
+    'Training: tracing the first step',
+  ]
+  assert 'Training: validating' in said
+  (record,) = [r for r in caplog.records if 'on this machine' in r.message]
+  assert record.levelname == 'WARNING'
+  assert 'the 2 that are left take about 6.0 hours' in record.message
+  assert 'dafx.training.train.num_steps' in record.message
+
+
 # ------------------------------------------------------------ Repeatable ----
 def test_one_seed_gives_one_result_on_any_number_of_render_threads(folder):
   runs = []
