@@ -207,7 +207,7 @@ def check_checkpoints(save_dir: str | os.PathLike):
   Raises:
     FileNotFoundError: No checkpoint lies there.
   """
-  folder = pathlib.Path(save_dir).expanduser()
+  folder = _folders.expand_user(save_dir)
   if not has_checkpoint(folder) and not has_checkpoint(folder / 'best'):
     raise FileNotFoundError(
       f'{folder} holds no checkpoint (ckpt-*.index): is it the --save_dir of a '
@@ -217,7 +217,7 @@ def check_checkpoints(save_dir: str | os.PathLike):
 
 def has_checkpoint(folder: str | os.PathLike) -> bool:
   """Returns whether a folder holds a checkpoint, whole or not."""
-  return any(pathlib.Path(folder).expanduser().glob('ckpt-*.index'))
+  return any(_folders.expand_user(folder).glob('ckpt-*.index'))
 
 
 def write_operative_config(folder, step: int):
