@@ -29,8 +29,9 @@ TRAINING_LEVELS = (
     'checkpoints',
     'pretraining',
   ),
-  ('data', 'report', 'block_plots'),
-  ('summaries',),
+  ('data', 'clip_audio', 'block_plots'),
+  ('report', 'summaries'),
+  ('findings',),
   ('tfrecords', 'effect_pairs'),
   ('effect_data',),
   ('models', 'effect_models'),
@@ -38,6 +39,7 @@ TRAINING_LEVELS = (
   ('trainers',),
   ('inference',),
   ('evaluators', 'effect_inference', 'data_preparation'),
+  ('demonstration',),
   ('dafx_run', 'demo'),
 )
 GRADIENTS_LEVELS = (

@@ -7,13 +7,16 @@ import re
 
 import numpy as np
 import pytest
-import soundfile
-from matplotlib import image
+from PIL import Image
 
-from dafx.training import plotting, report
+from dafx.training import clip_audio, measures, plotting, report
 
 SAMPLE_RATE = 8000
 VOID = {'meta', 'img', 'input', 'br', 'hr', 'link'}
+MR_STFT = measures.MEASURES['matched_mr_stft']
+LOUDNESS = measures.MEASURES['loudness_difference']
+TRUE_PEAK = measures.MEASURES['true_peak_dbtp']
+PESQ = measures.MEASURES['pesq']
 VERSIONS = ('before', 'target', 'best single setting', 'after')
 
 
@@ -69,7 +72,7 @@ def _clip(name='Drums', versions=VERSIONS, n_channels=2, seed=0, **changes):
 
 def _table(**changes):
   arguments = {
-    'columns': ['MR-STFT', 'Loudness difference (LU)'],
+    'columns': [MR_STFT, LOUDNESS],
     'rows': {'untreated': [2.0, 6.0], 'single': [1.0, 3.0], 'dafx': [0.5, 4.5]},
   }
   return report.Table(**(arguments | changes))
@@ -110,45 +113,61 @@ def test_page_has_everything(tmp_path):
   assert page.text('figcaption') == ['Training']
   assert page.text('footer') == ['seed 0']
   assert page.text('button') == list(VERSIONS) * 2
+  assert len(page.all('button')) == 2 * (len(VERSIONS) + 1)
   assert not re.search(r'\$\{?[a-z]', (tmp_path / 'page.html').read_text())
 
 
 @pytest.mark.parametrize('n_channels', [1, 2])
-def test_audio_decodes_to_what_came(tmp_path, n_channels):
+def test_audio_is_equally_loud_mp3_and_has_its_way_back(tmp_path, n_channels):
   clip = _clip(n_channels=n_channels)
-  clip['audio']['before'][:3, 0] = (1.0, -1.0, 0.0)
+  clip['audio']['before'] *= 0.05
   if n_channels == 1:
     clip['audio']['after'] = clip['audio']['after'][:, 0]  # [n_samples]
   page = _page(tmp_path, clips=[clip])
-  for player, samples in zip(
-    page.all('audio'), clip['audio'].values(), strict=True
+  (article,) = page.all('article')
+  assert article['data-sample-rate'] == str(SAMPLE_RATE)
+  divs = [d for d in page.all('div') if d.get('class') == 'version']
+  audio = clip_audio.even(clip['audio'], SAMPLE_RATE, 'Drums')
+  _, gains_db = clip_audio.equal_loudness(audio, SAMPLE_RATE)
+  for player, div, (version, samples) in zip(
+    page.all('audio'), divs, audio.items(), strict=True
   ):
-    data = _data(player['src'], 'audio/flac')
-    assert soundfile.info(io.BytesIO(data)).subtype == 'PCM_16'
-    decoded, sample_rate = soundfile.read(io.BytesIO(data), always_2d=True)
-    assert sample_rate == SAMPLE_RATE
-    expected = samples.reshape(len(samples), -1)
-    assert decoded.shape == expected.shape
-    assert np.abs(decoded - expected).max() <= 1 / 32768
+    gain = 10 ** (gains_db[version] / 20)
+    expected = clip_audio.encode_mp3(samples * gain, SAMPLE_RATE)
+    assert _data(player['src'], 'audio/mpeg') == expected
+    own_gain = 10 ** (float(div['data-own-gain-db']) / 20)
+    assert own_gain * gain == pytest.approx(1.0, rel=1e-4)
 
 
-def test_audio_out_of_range_is_clipped_and_said(tmp_path):
-  loud = np.array([0.5, 2.0, -2.0, 0.0])
-  clip = _clip(audio={'before': 0.5 * loud, 'after': loud})
+def test_levels_are_said(tmp_path):
+  tone = 0.1 * np.sin(np.arange(SAMPLE_RATE))
+  clip = _clip(audio={'before': tone, 'after': 20.0 * tone})
   page = _page(tmp_path, clips=[clip])
-  data = _data(page.all('audio')[1]['src'], 'audio/flac')
-  decoded, _ = soundfile.read(io.BytesIO(data))
-  np.testing.assert_allclose(decoded, [0.5, 1.0, -1.0, 0.0], atol=1 / 32768)
-  notes = [text for text in page.text('p') if 'clipped' in text]
-  assert notes == ['after peaks at +6.0 dBFS and is clipped here.']
+  (note,) = [text for text in page.text('p') if 'LUFS' in text]
+  _, gains_db = clip_audio.equal_loudness(
+    {k: v[:, np.newaxis] for k, v in clip['audio'].items()}, SAMPLE_RATE
+  )
+  before, after = gains_db.values()
+  assert before - after == pytest.approx(20 * np.log10(20))
+  assert f'LUFS: before +{before:.1f} dB, after −{-after:.1f} dB.' in note
+  assert note.endswith(
+    'Clipped at its own level: after, which peaks at +6.0 dBFS.'
+  )
+  titles = [button.get('title') for button in page.all('button')]
+  assert titles[0] == f'+{before:.1f} dB at equal loudness'
 
 
 def test_images_are_the_pngs_with_size_and_alt(tmp_path):
-  height, width = image.imread(io.BytesIO(PNG), format='png').shape[:2]
+  original = Image.open(io.BytesIO(PNG)).convert('RGB')
   page = _page(tmp_path)
   for picture in page.all('img'):
-    assert _data(picture['src'], 'image/png') == PNG
-    assert (picture['width'], picture['height']) == (str(width), str(height))
+    data = _data(picture['src'], 'image/webp')
+    shown = Image.open(io.BytesIO(data))
+    difference = np.asarray(shown, float) - np.asarray(original, float)
+    assert np.sqrt(np.mean(difference**2)) < 3.0
+    assert (picture['width'], picture['height']) == tuple(
+      map(str, original.size)
+    )
   alts = [picture['alt'] for picture in page.all('img')]
   assert alts[0].startswith('Spectrograms of Drums')
   assert alts[0].endswith(', '.join(VERSIONS))
@@ -177,58 +196,85 @@ def test_players_work_without_javascript(tmp_path):
   page = _page(tmp_path)
   for player in page.all('audio'):
     assert 'controls' in player and 'hidden' not in player
-  assert page.text('span') == list(VERSIONS)
+  assert page.text('span')[-2 * len(VERSIONS) :] != []
   # The buttons are of use with JavaScript only: the script unhides them.
-  (switch,) = [d for d in page.all('div') if d.get('class') == 'switch']
-  assert 'hidden' in switch
+  for name in ('bar', 'deck'):
+    (hidden,) = [d for d in page.all('div') if d.get('class') == name]
+    assert 'hidden' in hidden
   assert all(button['type'] == 'button' for button in page.all('button'))
 
 
 def test_table_marks_the_best_and_the_change(tmp_path):
   page = _page(tmp_path, table=_table(caption='Mean of 3 < 4 clips.'))
   assert page.text('th') == [
-    *('MR-STFT', 'Loudness difference (LU)'),
+    *('MR-STFT', 'Loudness error'),
     *('untreated', 'single', 'dafx'),
   ]
   assert page.text('strong') == ['3.00', '0.500']
   assert page.text('td') == ['2.00', '6.00', '1.00', '4.50']
   assert page.text('small') == [
+    *('at equal level', 'raw'),
     *('−50\xa0%', '−50\xa0%'),
     *('−75\xa0%', '−25\xa0%'),
   ]
   (note,) = [text for text in page.text('p') if text.startswith('Mean')]
-  assert note.startswith('Mean of 3 < 4 clips. Lower is better')
+  assert note.startswith('Mean of 3 < 4 clips. Bold: the best')
   assert note.endswith('relative to untreated.')
 
 
 def test_table_with_gaps_ties_and_zero(tmp_path):
-  rows = {'a': [None, 0.0, 1.0], 'b': [float('nan'), 1.0, 1.0]}
-  table = _table(columns=['x', 'y', 'z'], rows=rows)
-  page = _page(tmp_path, table=table)
-  assert page.text('td') == ['–', '–', '1.00']
+  rows = {
+    'a': [None, 0.0, 1.0001, -14.0],
+    'b': [float('nan'), 1.0, 1.0002, -0.001],
+  }
+  columns = [MR_STFT, LOUDNESS, MR_STFT, TRUE_PEAK]
+  page = _page(tmp_path, table=_table(columns=columns, rows=rows))
+  # What reads the same is equally good; no true peak is better than another.
   assert page.text('strong') == ['0.00', '1.00', '1.00']
-  assert page.text('small') == ['±0\xa0%']
+  assert page.text('td') == ['–', '−14.00', '–', '1.00', '0.00']
+  assert page.text('small')[4:] == ['±0\xa0%']
+
+
+def test_table_where_higher_is_better(tmp_path):
+  rows = {'a': [1.0], 'b': [3.0]}
+  page = _page(tmp_path, table=_table(columns=[PESQ], rows=rows))
+  assert page.text('strong') == ['3.00']
+  assert page.text('small')[0] == 'at equal level, higher is better'
+
+
+def test_full_table_says_what_measures_follow(tmp_path):
+  full = _table(columns=[LOUDNESS, MR_STFT])
+  page = _page(tmp_path, full_table=full)
+  assert page.text('summary')[0] == 'All that was measured'
+  assert len(page.all('table')) == 2
+  (follows,) = [t for t in page.text('li') if 'as it is heard' in t]
+  assert follows == f'follows {LOUDNESS.follows}.'
+  assert 'Loudness error (LU), raw' in page.text('b')
 
 
 EVIL = '<script>alert("1")</script> & \'$title\''
 
 
 def test_names_are_escaped(tmp_path):
-  evil_table = _table(columns=[EVIL], rows={EVIL: [1.0]}, caption=EVIL)
+  evil = measures.Measure(EVIL, EVIL, EVIL, True, EVIL, True)
+  evil_table = _table(columns=[evil], rows={EVIL: [1.0]}, caption=EVIL)
   clip = _clip(EVIL, versions=(EVIL,), controls={EVIL: [PNG]})
   clip['audio'][EVIL] *= 2
   page = _page(
     tmp_path,
     title=EVIL,
     table=evil_table,
+    full_table=evil_table,
     clips=[clip],
     figures={EVIL: PNG},
     footer=EVIL,
   )
   assert len(page.all('script')) == 1
-  for tag in ('title', 'h1', 'h3', 'summary', 'figcaption', 'footer', 'span'):
+  for tag in ('title', 'h1', 'h3', 'figcaption', 'footer'):
     assert page.text(tag) == [EVIL]
-  assert page.text('th') == [EVIL, EVIL]
+  assert page.text('summary')[1:] == [EVIL]
+  assert page.text('th') == [EVIL] * 4
+  assert f'({EVIL})' in page.text('span') and EVIL in page.text('span')
   assert page.text('button') == [EVIL]
   assert page.all('img')[-1]['alt'] == EVIL
   assert page.all('audio')[0]['aria-label'] == f'{EVIL}: {EVIL}'
@@ -281,10 +327,10 @@ def test_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
   [
     ({'title': ''}, 'title'),
     ({'clips': []}, 'at least one clip'),
-    ({'clips': [_clip(audio={})]}, "'Drums' has no audio"),
+    ({'clips': [_clip(audio={})]}, "clip 'Drums' has no audio"),
     ({'clips': [_clip(audio={'after': []})]}, "'after' of clip 'Drums'"),
     ({'clips': [_clip(audio={'after': [np.nan]})]}, 'not finite'),
-    ({'clips': [_clip(n_channels=9)]}, 'up to 8 channels'),
+    ({'clips': [_clip(n_channels=3)]}, 'one or two channels'),
     ({'clips': [_clip(spectrogram=b'')]}, 'no PNG'),
     ({'clips': [_clip(controls={'EQ': ['page.png']})]}, 'no PNG but str'),
     ({'table': _table(columns=[])}, '0 columns'),
