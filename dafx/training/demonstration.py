@@ -1,0 +1,301 @@
+"""A network learns to master; what it makes of songs it never heard, as a page.
+
+The command is `dafx.training.demo`.
+"""
+
+import csv
+import html
+import pathlib
+import time
+
+import gin
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from dafx.training import (
+  audio_files,
+  data,
+  evaluators,
+  findings,
+  inference,
+  measures,
+  models,
+  plotting,
+  report,
+  train_util,
+  trainers,
+)
+from dafx.training.data_preparation import mastering
+
+# What an engineer judges a master by; the first columns of the page.
+_MAIN = (
+  'loudness_difference',
+  'matched_mr_stft',
+  'average_spectrum_db',
+  'crest_error_db',
+  'true_peak_dbtp',
+)
+# Rows of the tables.
+_SYSTEMS = {
+  evaluators.UNTREATED: evaluators.UNTREATED,
+  evaluators.UNTREATED_AT_LOUDNESS: evaluators.UNTREATED_AT_LOUDNESS,
+  evaluators.DEFAULT_SETTING: evaluators.DEFAULT_SETTING,
+  evaluators.BEST_SINGLE_SETTING: evaluators.BEST_SINGLE_SETTING,
+  evaluators.DAFX: 'dafx (network)',
+}
+_INTRO = """\
+<p class="lead">{learned}</p>
+<p>{against_single}</p>
+<p>A small network listens to a mix and sets three LV2 plugins, 22 times a
+second: {plugins}. It learned this from {n_train} pairs of mixes and masters,
+from the sound that the plugins gave, without looking into them. {validation}
+</p>
+<p><b>Before</b> is a mix at another level and with another tone for each song,
+<b>target</b> the same mix as mastered by other makers' plugins, with settings
+worked out for that song. <b>Best single setting</b> is the same three plugins
+at the one setting that fits the training songs best; <b>after</b> is what the
+network makes of it.</p>
+"""
+
+
+class _Stopwatch:
+  """Notes how long the parts of a run take."""
+
+  def __init__(self):
+    self._start = self._last = time.monotonic()
+    self._parts = []
+
+  def note(self, part):
+    """Notes the time since the last note."""
+    now = time.monotonic()
+    self._parts.append((part, now - self._last))
+    self._last = now
+
+  def __str__(self):
+    parts = [*self._parts, ('in all', time.monotonic() - self._start)]
+    return ', '.join(
+      f'{part} {int(seconds) // 60}:{int(seconds) % 60:02d}'
+      for part, seconds in parts
+    )
+
+
+def _configure(gin_file, params):
+  gin.clear_config()
+  with gin.unlock_config():
+    train_util.parse_gin([gin_file], params)
+  tf.keras.utils.set_random_seed(0)  # both runs start alike
+  return models.get_model()
+
+
+def _train(gin_file, params, save_dir):
+  """Trains what gin says, or goes on with it; returns the model."""
+  model = _configure(gin_file, params)
+  trainers.train(trainer=trainers.Trainer(model), save_dir=str(save_dir))
+  inference.restore_model(model, save_dir)
+  return model
+
+
+def _song(pair):
+  """Returns the title of the song that a pair is a variant of."""
+  return pair.name.rsplit('_', 1)[0].replace('_', ' ').capitalize()
+
+
+def _make_clip(pair, model, single):
+  """Returns a clip of the page: all versions, spectrograms, controls."""
+  source, rate = audio_files.read(pair.input_path, dtype='float64')
+  source = inference.prepare(model, source, rate)
+  target, _ = audio_files.read(pair.target_path, dtype='float64')
+  result = inference.process_audio(model, source, rate)
+  versions = {
+    'before': source,
+    'target': target,
+    'best single setting': inference.process_audio(single, source, rate).audio,
+    'after': result.audio,
+  }
+  controls = {}
+  for processor in model.driven.values():
+    figures = plotting.plugin_figures(
+      processor, result.points[processor.name], result.point_times_s
+    )
+    controls[f'{processor.name}: {processor.plugin.name}'] = [
+      plotting.figure_to_png(figure) for figure in figures
+    ]
+  figure = plotting.spectrograms(versions, rate)
+  return report.Clip(
+    name=_song(pair),
+    sample_rate=rate,
+    audio=versions,
+    spectrogram=plotting.figure_to_png(figure),
+    controls=controls,
+  )
+
+
+def _validations(save_dir):
+  """Returns (steps, losses) of all validations of a run, of any session."""
+  with open(save_dir / 'history.csv', newline='', encoding='utf-8') as file:
+    rows = list(csv.DictReader(file))
+  return (
+    [int(row['step']) for row in rows],
+    [float(row['valid_total_loss']) for row in rows],
+  )
+
+
+def _curves(validations):
+  """Draws validation losses, {name: (steps, losses)}, where steps are equal."""
+  longest, _ = max(validations.values(), key=lambda v: len(v[0]))
+  losses = {
+    name: values
+    for name, (steps, values) in validations.items()
+    if steps == longest
+  }
+  figure = plotting.training_curves(longest, losses)
+  return {'Validation loss': plotting.figure_to_png(figure)}
+
+
+def _make_table(rows, names, caption):
+  """Returns a `report.Table` of the means of the named measures."""
+  return report.Table(
+    columns=[measures.MEASURES[name] for name in names],
+    rows={
+      title: [evaluators.mean_of(rows, system, name) for name in names]
+      for system, title in _SYSTEMS.items()
+    },
+    caption=caption,
+  )
+
+
+def _make_intro(rows, model, n_train, validation):
+  """Returns the first paragraphs of the page, from the figures."""
+  learned, not_learned, against_single = (
+    html.escape(text)
+    for text in findings.describe(
+      rows,
+      [measures.MEASURES[name] for name in _MAIN],
+      evaluators.DAFX,
+      evaluators.UNTREATED,
+      evaluators.BEST_SINGLE_SETTING,
+    )
+  )
+  sentences = []
+  for text in (learned, not_learned):
+    head, tail = text.split(': ', 1)
+    sentences.append(f'<b>{head}:</b> {tail}')
+  plugins = ', '.join(p.plugin.name for p in model.driven.values())
+  return _INTRO.format(
+    learned=' '.join(sentences),
+    against_single=against_single,
+    plugins=html.escape(plugins),
+    n_train=n_train,
+    validation=html.escape(findings.describe_validation(*validation)),
+  )
+
+
+def run(
+  output_dir: pathlib.Path,
+  data_dir: pathlib.Path,
+  gin_file: str = 'mastering_demo.gin',
+  params=(),
+):
+  """Runs the demonstration; pairs and trainings that are there stay.
+
+  Args:
+    output_dir: Gets the runs `network` and `single`, and `index.html`.
+    data_dir: Where the pairs are, or are made.
+    gin_file: What is trained.
+    params: gin bindings that come last.
+
+  Returns:
+    Path of the page.
+
+  Raises:
+    As `trainers.train` and `inference.process`.
+  """
+  watch = _Stopwatch()
+  logging.info('Making pairs in %s.', data_dir)
+  mastering.prepare_demo(data_dir)
+  watch.note('pairs')
+  params = [f'data_path = {str(data_dir)!r}', *params]
+  logging.info('Training the network.')
+  model = _train(gin_file, params, output_dir / 'network')
+  watch.note('training the network')
+  logging.info('Finding the best single setting of the same plugins.')
+  single_params = [
+    'import dafx.training.encoders',
+    'ControlModel.encoder = @encoders.Constant()',
+  ]
+  single = _train(gin_file, [*params, *single_params], output_dir / 'single')
+  watch.note('the best single setting')
+  logging.info('Comparing on the test songs.')
+  rows = evaluators.evaluate(
+    model,
+    output_dir=str(output_dir / 'evaluation'),
+    n_audio=0,  # the page has it
+    with_baselines=False,  # no random settings
+    settings={
+      evaluators.DEFAULT_SETTING: {
+        key: plugin.default_controls[np.newaxis]
+        for key, plugin in model.driven.items()
+      },
+      evaluators.BEST_SINGLE_SETTING: {
+        key: value[0].numpy()
+        for key, value in single.predict_controls(tf.zeros([1, 1])).items()
+      },
+    },
+  )
+  watch.note('comparing')
+  logging.info('Rendering what the page lets one hear.')
+  path = _write_page(output_dir, data_dir, model, single, rows)
+  watch.note('the page')
+  logging.info('Minutes: %s.', watch)
+  return path
+
+
+def _write_page(output_dir, data_dir, model, single, rows):
+  """Writes index.html and overview.png; returns the path of the page."""
+  pairs = data.find_pairs(data_dir / 'test')
+  caption = (
+    f'Distance to the target, mean over {len(pairs)} test clips of songs that '
+    'were not trained on. Untreated at target loudness is given the loudness '
+    'of the target, which the other rows have to find.'
+  )
+  table = _make_table(rows, _MAIN, caption)
+  for name, values in table.rows.items():
+    numbers = zip(table.columns, values, strict=True)
+    text = ', '.join(f'{m.title}: {v:.4f}' for m, v in numbers)
+    logging.info('%s: %s', name, text)
+  measured = [name for name in rows[0] if name in measures.MEASURES]
+
+  songs = {}  # the first variant of each song
+  for pair in pairs:
+    songs.setdefault(_song(pair), pair)
+  clips = [_make_clip(pair, model, single) for pair in songs.values()]
+  # The song that is neither the best nor the worst.
+  distances = {
+    row['name']: row['matched_mr_stft']
+    for row in rows
+    if row['system'] == evaluators.DAFX
+  }
+  ranked = sorted(
+    zip(songs.values(), clips, strict=True), key=lambda p: distances[p[0].name]
+  )
+  _, middle = ranked[len(ranked) // 2]
+  (output_dir / 'overview.png').write_bytes(middle['spectrogram'])
+  validations = {
+    'network': _validations(output_dir / 'network'),
+    'best single setting': _validations(output_dir / 'single'),
+  }
+  n_train = len(data.find_pairs(data_dir / 'train'))
+  path = output_dir / 'index.html'
+  report.write_report(
+    path,
+    title='dafx: a network masters music with LV2 plugins',
+    intro_html=_make_intro(rows, model, n_train, validations['network']),
+    table=table,
+    full_table=_make_table(rows, measured, 'Means over the same clips.'),
+    clips=clips,
+    figures=_curves(validations),
+    footer='Music: public-domain scores and our own, rendered by FluidSynth '
+    'with the FluidR3 sound font (MIT); CC0. Train it yourself: make demo.',
+  )
+  return path

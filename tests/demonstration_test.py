@@ -1,0 +1,128 @@
+"""Tests of what the demonstration says; what it trains is tested elsewhere."""
+
+import subprocess
+import sys
+import types
+
+import pytest
+
+from dafx.training import demonstration, evaluators, measures, summaries
+
+VALUES = {
+  evaluators.UNTREATED: (12.0, 0.6, 2.0, 3.0, -14.0),
+  evaluators.UNTREATED_AT_LOUDNESS: (0.0, 0.6, 2.0, 3.0, -1.0),
+  evaluators.DEFAULT_SETTING: (11.0, 0.7, 2.5, 2.5, -12.0),
+  evaluators.BEST_SINGLE_SETTING: (5.0, 0.8, 3.0, 2.0, -2.0),
+  evaluators.DAFX: (1.0, 0.9, 1.0, 1.0, -0.5),
+}
+
+
+def make_rows(values):
+  return [
+    {
+      'name': f'song_{i}',
+      'system': system,
+      **dict(zip(demonstration._MAIN, numbers, strict=True)),
+    }
+    for i in range(4)
+    for system, numbers in values.items()
+  ]
+
+
+def make_model(name='EQ'):
+  processor = types.SimpleNamespace(plugin=types.SimpleNamespace(name=name))
+  return types.SimpleNamespace(driven={'eq_controls': processor})
+
+
+def test_table_leads_with_what_masters_are_judged_by():
+  rows = make_rows(VALUES)
+  table = demonstration._make_table(rows, demonstration._MAIN, 'Means.')
+  assert [measure.title for measure in table.columns] == [
+    'Loudness error (LU), raw',
+    'MR-STFT, at equal level',
+    'Average spectrum error (dB), at equal level',
+    'Crest error (dB), at equal level',
+    'True peak (dBTP), raw',
+  ]
+  assert list(table.rows) == [
+    'untreated',
+    'untreated at target loudness',
+    'default setting',
+    'best single setting',
+    'dafx (network)',
+  ]
+  assert table.rows['dafx (network)'] == list(VALUES[evaluators.DAFX])
+
+
+@pytest.mark.parametrize(
+  ('dafx', 'learned', 'failed'),
+  [
+    (
+      (1.0, 0.9, 1.0, 1.0, 0.0),
+      'lowers loudness error from 12.00 LU to 1.00 LU, and at equal level '
+      'average spectrum error from 2.00 dB to 1.00 dB and crest error from '
+      '3.00 dB to 1.00 dB.',
+      'its songs are further from the master than untreated ones at equal '
+      'level in MR-STFT (0.900 against 0.600).',
+    ),
+    (
+      (1.0, 0.3, 1.0, 1.0, 0.0),
+      'at equal level MR-STFT from 0.600 to 0.300, average spectrum error from '
+      '2.00 dB to 1.00 dB and crest error from 3.00 dB to 1.00 dB.',
+      'none of these figures is worse than untreated.',
+    ),
+  ],
+)
+def test_first_paragraph_is_what_the_figures_say(dafx, learned, failed):
+  rows = make_rows({**VALUES, evaluators.DAFX: dafx})
+  intro = demonstration._make_intro(
+    rows, make_model('<EQ>'), 36, ([40, 80], [1.0, 2.0])
+  )
+  paragraph = intro[: intro.index('</p>')]
+  start, end = paragraph.split(' <b>What was not:</b> ')
+  assert start.startswith('<p class="lead"><b>What was learned:</b> on 4 clips')
+  assert start.endswith(learned)
+  assert end == failed
+  assert '&lt;EQ&gt;' in intro and '36 pairs' in intro
+  assert 'Validation was best at step 40 of 80' in intro
+
+
+def test_validations_of_all_sessions_are_read(tmp_path):
+  for step, loss in ((40, 2.0), (80, 1.5)):
+    row = {'step': step, 'valid_total_loss': loss}
+    summaries.append_history(tmp_path, row)
+  validations = demonstration._validations(tmp_path)
+  assert validations == ([40, 80], [2.0, 1.5])
+  assert list(demonstration._curves({'network': validations})) == [
+    'Validation loss'
+  ]
+
+
+def test_times_are_told(monkeypatch):
+  times = iter([0.0, 61.0, 200.0, 200.0])
+  monkeypatch.setattr(demonstration.time, 'monotonic', lambda: next(times))
+  watch = demonstration._Stopwatch()
+  watch.note('pairs')
+  watch.note('training')
+  assert str(watch) == 'pairs 1:01, training 2:19, in all 3:20'
+
+
+def test_all_that_is_shown_has_a_measure():
+  assert set(demonstration._MAIN) < set(measures.MEASURES)
+
+
+def test_flags_are_checked_before_tensorflow_loads():
+  code = (
+    'import sys\n'
+    'from absl import app\n'
+    'from dafx.training import demo\n'
+    'try:\n'
+    '  demo.main(["demo", "more"])\n'
+    'except app.UsageError as error:\n'
+    '  print(error)\n'
+    'assert "tensorflow" not in sys.modules\n'
+  )
+  process = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True
+  )
+  assert process.stdout == 'Not a flag: more\n'
