@@ -1,4 +1,4 @@
-"""What all tests share: the project's own test plugins on LV2_PATH."""
+"""What tests share: the project's own test plugins; whether a browser is."""
 
 import os
 import pathlib
@@ -11,6 +11,7 @@ import dafx  # noqa: F401  What makes ddsp importable, so before it.
 
 sys.path.insert(0, os.path.dirname(__file__))
 
+import browser  # noqa: E402
 from plugins import build  # noqa: E402
 
 # Where Debian and Ubuntu put plugins; lilv's own default, which LV2_PATH
@@ -18,9 +19,44 @@ from plugins import build  # noqa: E402
 _SYSTEM = ('~/.lv2', '/usr/lib/lv2', '/usr/local/lib/lv2')
 
 
+# What needs a browser.
+_IN_BROWSER = 'page_test.py'
+
+
+def pytest_addoption(parser):
+  """Adds --browser."""
+  parser.addoption(
+    '--browser',
+    choices=('auto', 'required'),
+    default='auto',
+    help=f'{_IN_BROWSER}: run it where a browser is, or fail without one.',
+  )
+
+
+def pytest_ignore_collect(collection_path, config):
+  """Leaves out what needs a browser where there is none."""
+  del config
+  if collection_path.name == _IN_BROWSER and not browser.is_there():
+    return True
+  return None
+
+
+def pytest_terminal_summary(terminalreporter):
+  """Says what was left out."""
+  if not browser.is_there():
+    terminalreporter.write_line(
+      f'No browser: tests/{_IN_BROWSER} was left out. To run it, '
+      f'{browser.REMEDY}.'
+    )
+
+
 def pytest_configure(config):
   """Builds the test plugins before anything looks for plugins."""
-  del config
+  if config.getoption('browser') == 'required' and not browser.is_there():
+    raise pytest.UsageError(
+      f'--browser=required, and tests/{_IN_BROWSER} finds no browser: '
+      f'{browser.REMEDY}.'
+    )
   folder = tempfile.TemporaryDirectory(prefix='dafx-test-lv2-')
   build.build(pathlib.Path(folder.name))
   pytest.lv2_folder = folder  # kept until the process ends
