@@ -28,8 +28,8 @@ test: lint  ## style and the quick tests
 	@$(PYTEST) -m 'not slow and not speech'
 
 test-all: lint  ## style and all tests
-	@scripts/setup test speech
-	@$(PYTEST)
+	@scripts/setup test speech browser
+	@$(PYTEST) --browser=required
 
 lint:
 	@scripts/setup test

@@ -39,6 +39,8 @@ _INSTALL_REQUIRES = [
 
 _EXTRAS_REQUIRE = {
   'benchmarks': ['cma>=4'],
+  # Drives the browser in which the demonstration's page is tested.
+  'browser': ['selenium>=4'],
   # Pitch functions of DDSP. Its build downloads the weights and needs
   # `--no-build-isolation`.
   'crepe': ['crepe>=0.0.12'],
@@ -52,6 +54,7 @@ _EXTRAS_REQUIRE = {
     'pytest>=8',
     'pytest-xdist',
     'ruff==0.17.5',
+    'selenium>=4',
     'setuptools>=77',  # packaging_test.py builds a wheel with it.
   ],
 }
