@@ -183,7 +183,8 @@ def with_messages(command: str, main):
     if is_verbose():
       traceback.print_exception(fault)
     print(f'{command}: {text}', file=sys.stderr)
-    if not is_verbose():
+    # What is not installed is said in one line, with the remedy.
+    if not (is_verbose() or isinstance(fault, ImportError)):
       print('  (--verbosity=1 shows the traceback.)', file=sys.stderr)
     sys.exit(1)
 

@@ -24,7 +24,7 @@ A later word wins: the files of --gin_file in their order, then --gin_param.
 
 from absl import app, flags
 
-from dafx import _command, _folders
+from dafx import _command, _environment, _folders
 from dafx.training import audio_files, train_util
 
 FLAGS = flags.FLAGS
@@ -280,6 +280,7 @@ def main(argv):
     raise app.UsageError(f'Not a flag: {" ".join(argv[1:])}')
   _check_flags()
   _check_files()
+  _environment.demand_tensorflow()
   _command.announce(f'dafx_run: {_describe_task()}; starting TensorFlow')
   train_util.prepare_tensorflow(FLAGS.seed, FLAGS.allow_memory_growth)
   single = None

@@ -9,7 +9,6 @@ and trainings that are there are not made again. The last line printed is the
 path of the page.
 """
 
-
 from absl import app, flags, logging
 
 from dafx import _command, _folders
