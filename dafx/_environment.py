@@ -22,6 +22,7 @@ _LIGHT = (
   'training.audio_files',
   'training.dafx_run',
   'training.data_preparation',
+  'training.demo',
   'training.labels',
   'training.progress_bar',
   'training.train_util',
