@@ -121,8 +121,8 @@ def test_without_a_terminal_lines_of_the_log_say_it(log):
   progress.close()
   assert log.messages == [
     'Training: tracing the first step',
-    'Training 2/4 loss 1, 12 s left',
-    'Training 4/4 loss 1, 0 s left',
+    'Training 2/4 steps, loss 1, 12 s left',
+    'Training 4/4 steps, loss 1, 0 s left',
   ]
 
 
@@ -130,7 +130,7 @@ def test_seconds_of_audio_add_up_to_the_end(log):
   progress = progress_bar.Progress(0.3, label='Processing', clock=Clock())
   for _ in range(3):
     progress.update('out.wav', 0.1)
-  assert log.messages == ['Processing 0/0 out.wav, 0 s left']
+  assert log.messages == ['Processing 0/0 files, out.wav, 0 s left']
 
 
 def test_lines_of_the_log_do_not_break_the_bar(monkeypatch):

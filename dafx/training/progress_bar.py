@@ -73,6 +73,8 @@ class Progress:
   ):
     self.total, self.done, self.label = total, done, label
     self._unit, self._advice, self._seconds = unit, advice, seconds
+    word, *rest = unit.split(' ')
+    self._units = ' '.join([f'{word}s', *rest])
     self._clock = clock
     self._last = clock()
     self._measure_anew()
@@ -83,7 +85,8 @@ class Progress:
         initial=done,
         desc=label,
         bar_format='{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} '
-        '[{elapsed}<{remaining}{postfix}]',
+        + self._units
+        + ' [{elapsed}<{remaining}{postfix}]',
       )
 
   def _measure_anew(self):
@@ -124,11 +127,12 @@ class Progress:
       self._last = now
       each_s, left = self._seconds_per_unit(now), max(self.total - self.done, 0)
       logging.info(
-        '%s %.0f/%.0f %s%s',
+        '%s %.0f/%.0f %s%s%s',
         self.label,
         self.done,
         self.total,
-        text,
+        self._units,
+        f', {text}' if text else '',
         '' if each_s is None else f', {describe_duration(each_s * left)} left',
       )
     self._tell_time(now)
