@@ -9,6 +9,8 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 
+from dafx import _command
+
 # How TensorFlow's log, Abseil's, marks information; and what it says before.
 _INFORMATION = re.compile(
   rb'I\d{4} .*|WARNING: All log messages before absl::InitializeLog\(\) .*'
@@ -44,14 +46,12 @@ def without_information() -> Iterator[None]:
 def import_tensorflow():
   """Imports TensorFlow for a notebook, if it is not imported yet.
 
-  Only errors of TensorFlow show then, unless TF_CPP_MIN_LOG_LEVEL says
-  otherwise. Keras is Keras 2, which DDSP is written for.
+  Its log has the level that the commands give it, unless TF_CPP_MIN_LOG_LEVEL
+  says otherwise. Keras is Keras 2, which DDSP is written for.
   """
   if 'tensorflow' in sys.modules:
     return
-  # Without a GPU TensorFlow logs its absence as an error, and only level 3,
-  # fatal errors, leaves that out. What fails is raised besides.
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  _command.quiet_tensorflow()
   # Bars of TensorFlow Datasets, which DDSP imports, are text without widgets.
   warnings.filterwarnings('ignore', 'IProgress not found')
   with without_information():
