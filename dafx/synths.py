@@ -7,9 +7,11 @@ import ddsp
 import gin
 import tensorflow as tf
 
+from dafx import processors
+
 
 @gin.register(module='dafx.synths')
-class SeededFilteredNoise(ddsp.synths.FilteredNoise):
+class SeededFilteredNoise(processors.Rebuildable, ddsp.synths.FilteredNoise):
   """DDSP's filtered noise, from a seed.
 
   DDSP's own draws from TensorFlow's global generator, which starts anew with
@@ -39,7 +41,9 @@ class SeededFilteredNoise(ddsp.synths.FilteredNoise):
     super().__init__(n_samples, window_size, scale_fn, initial_bias, name)
     self.seed = seed + zlib.crc32(name.encode())
     # With the model in a checkpoint, a resumed run draws what it would have.
-    self.draw = tf.Variable(0, trainable=False, dtype=tf.int64, name='draw')
+    self.draw = tf.Variable(
+      0, trainable=False, dtype=tf.int64, name=f'{name}/draw'
+    )
 
   def get_signal(self, magnitudes: tf.Tensor) -> tf.Tensor:
     """Filters noise of its own for each item and call.

@@ -11,11 +11,13 @@ from dafx.core.dynamics import (
 from dafx.core.filters import (
   FILTER_TYPES,
   FILTERS_WITH_GAIN,
+  batch_size,
   design_biquads,
   frame_hop,
   sosfilt,
 )
 from dafx.core.portable import is_compiled, portable
+from dafx.core.python_calls import call_python, refuse_saved_model
 from dafx.core.units import range_to_unit, unit_to_range, unit_to_range_slope
 from dafx.core.waveshaping import (
   TANH_DENOMINATOR,
@@ -35,6 +37,8 @@ __all__ = [
   'TANH_NUMERATOR',
   'amplitude_to_db',
   'ballistics',
+  'batch_size',
+  'call_python',
   'db_to_amplitude',
   'design_biquads',
   'frame_hop',
@@ -48,6 +52,7 @@ __all__ = [
   'range_to_unit',
   'rational',
   'reduction_db',
+  'refuse_saved_model',
   'smoothing_coefficient',
   'soft_excess',
   'sosfilt',

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from dafx.core import portable
-from dafx.core.filters import frame_hop
+from dafx.core.filters import batch_size, frame_hop
 
 # Levels below are taken for silence.
 FLOOR_DB = -120.0
@@ -137,11 +137,11 @@ def ballistics(audio, attack, release, state=None):
       f'attack has shape {attack.shape}, release {release.shape}; they must '
       'have the same.'
     )
-  batch_size = audio.shape[0]
+  n_items = batch_size(audio)
   if state is None:
-    state = tf.zeros([batch_size], tf.float64)
+    state = tf.zeros([n_items], tf.float64)
   state = tf.cast(state, tf.float64)
-  shape = [batch_size, attack.shape[1]]
+  shape = [n_items, attack.shape[1]]
   attack = tf.broadcast_to(attack, shape)
   release = tf.broadcast_to(release, shape)
   if not portable.is_compiled(audio):
@@ -174,10 +174,10 @@ def ballistics(audio, attack, release, state=None):
 
 def _smooth_in_graph(audio, attack, release, state):
   """As `_smooth`, in TensorFlow's own ops."""
-  batch_size, n_samples = audio.shape
+  n_samples = audio.shape[1]
   hop = frame_hop(n_samples, attack.shape[1])
   levels = tf.transpose(tf.cast(audio, tf.float64))
-  signal = tf.TensorArray(tf.float64, n_samples, element_shape=[batch_size])
+  signal = tf.TensorArray(tf.float64, n_samples, element_shape=audio.shape[:1])
 
   def step(n, y, signal):
     difference = levels[n] - y
@@ -186,7 +186,10 @@ def _smooth_in_graph(audio, attack, release, state):
     return n + 1, y, signal.write(n, y)
 
   _, end, signal = tf.while_loop(
-    lambda n, *_: n < n_samples, step, (0, state, signal)
+    lambda n, *_: n < n_samples,
+    step,
+    (0, state, signal),
+    maximum_iterations=n_samples,  # for gradients under XLA
   )
   return tf.cast(tf.transpose(signal.stack()), tf.float32), end
 

@@ -143,24 +143,25 @@ def sosfilt(audio, sos, state=None):
   """
   audio = tf.cast(audio, tf.float32)
   sos = tf.cast(sos, tf.float64)
-  if audio.shape.rank != 2 or None in audio.shape:
+  if audio.shape.rank != 2 or audio.shape[1] is None:
     raise ValueError(
-      f'audio has shape {audio.shape}; it must be [batch, n_samples], both '
-      'known. Fold channels into the batch.'
+      f'audio has shape {audio.shape}; it must be [batch, n_samples], the '
+      'samples known. Fold channels into the batch.'
     )
-  batch_size, n_samples = audio.shape
+  n_samples = audio.shape[1]
+  n_items = batch_size(audio)
   if sos.shape.rank != 4 or sos.shape[-1] != 6:
     raise ValueError(
       f'sos has shape {sos.shape}; it must be [batch, n_frames, n_sections, 6].'
     )
   n_frames, n_sections = sos.shape[1:3]
   if state is None:
-    state = tf.zeros([batch_size, n_sections, 2], tf.float64)
-  state = tf.reshape(tf.cast(state, tf.float64), [batch_size, 2 * n_sections])
+    state = tf.zeros([n_items, n_sections, 2], tf.float64)
+  state = tf.reshape(tf.cast(state, tf.float64), [n_items, 2 * n_sections])
   hop = frame_hop(n_samples, n_frames)
   n_whole = n_samples // hop
   if n_whole == 0:
-    return audio, tf.reshape(state, [batch_size, n_sections, 2])
+    return audio, tf.reshape(state, [n_items, n_sections, 2])
   parts = [(audio[:, : n_whole * hop], sos[:, :n_whole], hop)]
   if n_samples % hop:
     rest = audio[:, n_whole * hop :]
@@ -170,7 +171,13 @@ def sosfilt(audio, sos, state=None):
     output, state = _filter_frames(part, part_sos, state, part_hop)
     outputs.append(output)
   audio = outputs[0] if len(outputs) == 1 else tf.concat(outputs, axis=1)
-  return audio, tf.reshape(state, [batch_size, n_sections, 2])
+  return audio, tf.reshape(state, [n_items, n_sections, 2])
+
+
+def batch_size(values):
+  """Returns the first dimension: a number, or a tensor where it is unknown."""
+  known = values.shape[0]
+  return tf.shape(values)[0] if known is None else known
 
 
 def frame_hop(n_samples: int, n_frames: int) -> int:
@@ -196,7 +203,7 @@ def _state_space(sos):
   through = sos[..., :1]  # b0 of each section: [..., n_sections, 1].
   # A section's states (s1, s2), with input u: y = s1 + b0 u, s1' = s2 - a1 s1 +
   # (b1 - a1 b0) u, s2' = -a2 s1 + (b2 - a2 b0) u.
-  lead = sos.shape[:-2].as_list()
+  lead = [batch_size(sos), *sos.shape[1:-2]]
   gains = tf.reshape(numerators - denominators * through, [*lead, n_states, 1])
   decays = tf.reshape(denominators, [*lead, n_states, 1])
   # Inputs of the sections: u = before (first s + b0 u) + x in the first one.
@@ -263,7 +270,7 @@ def _toeplitz(h):
   a stride of one less than their length, are shifted so by themselves.
   """
   n = h.shape[-1]
-  lead = h.shape[:-1].as_list()
+  lead = [batch_size(h), *h.shape[1:-1]]
   padded = tf.concat([h, tf.zeros_like(h)], axis=-1)
   tiled = tf.tile(padded, [1] * len(lead) + [n])
   skewed = tf.reshape(tiled[..., : n * (2 * n - 1)], [*lead, n, 2 * n - 1])
@@ -276,7 +283,7 @@ def _filter_frames(audio, sos, state, hop):
   Shapes: batch B (coefficients: B or 1), frames F, chunks of a frame J, samples
   of a chunk C, states n.
   """
-  batch_size, n_frames = audio.shape[0], audio.shape[1] // hop
+  n_items, n_frames = batch_size(audio), audio.shape[1] // hop
   chunk = min(hop, _STATIC_CHUNK if sos.shape[1] == 1 else _FRAME_CHUNK)
   n_chunks = -(-hop // chunk)
   n_last = hop - (n_chunks - 1) * chunk  # samples in a frame's last chunk
@@ -293,9 +300,9 @@ def _filter_frames(audio, sos, state, hop):
     ],
     axis=-1,
   )
-  frames = tf.reshape(audio, [batch_size, n_frames, hop])
+  frames = tf.reshape(audio, [n_items, n_frames, hop])
   frames = tf.pad(frames, [[0, 0], [0, 0], [0, n_chunks * chunk - hop]])
-  chunks = tf.reshape(frames, [batch_size, n_frames, n_chunks, chunk])
+  chunks = tf.reshape(frames, [n_items, n_frames, n_chunks, chunk])
 
   # What each chunk adds to the state at its end.
   reach = tf.reverse(into, axis=[-2])
@@ -317,11 +324,11 @@ def _filter_frames(audio, sos, state, hop):
   within = tf.cast(_toeplitz(response), tf.float32)
   # TensorFlow 2.21's float32 product (oneDNN) of [4, 1, J, C] with [1, 1, C, C]
   # is wrong from the third item on, or reads beyond its memory.
-  within = tf.broadcast_to(within, [batch_size, *within.shape[1:]])
+  within = tf.broadcast_to(within, [n_items, *within.shape[1:]])
   output = chunks @ within
   output += tf.cast(tf.matmul(starts, outof, transpose_b=True), tf.float32)
-  output = tf.reshape(output, [batch_size, n_frames, n_chunks * chunk])
-  return tf.reshape(output[:, :, :hop], [batch_size, -1]), state
+  output = tf.reshape(output, [n_items, n_frames, n_chunks * chunk])
+  return tf.reshape(output[:, :, :hop], [n_items, n_frames * hop]), state
 
 
 def _scan_chunks(added, step):
@@ -368,7 +375,7 @@ def _scan_frames(steps, added, state):
   if added.shape[1] == 1:
     end = added[:, 0] + tf.linalg.matvec(steps[:, 0], state)
     return state[:, tf.newaxis], end
-  steps = tf.broadcast_to(steps, [added.shape[0], *steps.shape[1:]])
+  steps = tf.broadcast_to(steps, [batch_size(added), *steps.shape[1:]])
 
   def join(first, second):
     return (

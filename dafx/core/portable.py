@@ -5,6 +5,8 @@ import contextvars
 
 import tensorflow as tf
 
+from dafx.core import python_calls
+
 _PORTABLE = contextvars.ContextVar('portable', default=False)
 
 
@@ -19,5 +21,10 @@ def portable():
 
 
 def is_compiled(x):
-  """Returns whether compiled loops take x in this context."""
-  return x.dtype == tf.float32 and not _PORTABLE.get()
+  """Returns whether compiled loops take x in this context.
+
+  They run beside TensorFlow, so not under XLA nor in a SavedModel.
+  """
+  if x.dtype != tf.float32 or _PORTABLE.get():
+    return False
+  return not (python_calls.is_in_xla() or python_calls.is_in_saved_model())

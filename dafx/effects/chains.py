@@ -16,7 +16,7 @@ _INPUT_GRADIENTS = ('adjoint', 'straight_through', 'none')
 
 
 @gin.register(module='dafx.effects')
-class LV2Chain(processors.Processor):
+class LV2Chain(estimated.BlackBoxProcessor):
   """Plugins in a row as one processor, with one estimate for all controls.
 
   Each probe perturbs the controls of all plugins at once and renders the chain
@@ -59,6 +59,19 @@ class LV2Chain(processors.Processor):
   Raises:
     ValueError: No plugins, two of one name, or an unknown option.
   """
+
+  changeable = (
+    'n_plugins',
+    'gradient',
+    'n_probes',
+    'sides',
+    'memory',
+    'hold',
+    'smoothing',
+    'directions',
+    'input_gradient',
+    'log_gradients',
+  )
 
   def __init__(
     self,
@@ -108,9 +121,7 @@ class LV2Chain(processors.Processor):
     self.gradient_stats = {}
     self.seed = seed + zlib.crc32(name.encode())
     # Counts the steps of training; see LV2Plugin.
-    self.gradient_step = tf.Variable(
-      0, trainable=False, dtype=tf.int64, name='gradient_step'
-    )
+    self.gradient_step = self.add_counter('gradient_step', 0)
 
   @property
   def n_plugins(self) -> int:
@@ -157,14 +168,21 @@ class LV2Chain(processors.Processor):
     starts = [0, *ends[:-1]]
     return [controls[..., start:end] for start, end in zip(starts, ends)]
 
-  def get_controls(self, audio: tf.Tensor, *controls: tf.Tensor):
+  def get_controls(
+    self,
+    audio: tf.Tensor,
+    controls: tf.Tensor | Sequence[tf.Tensor],
+    *more: tf.Tensor,
+  ):
     """Maps network outputs to port units.
 
     Args:
       audio: Shape [batch, n_samples] or [batch, n_samples, n_channels].
-      *controls: In [0, 1]: one tensor [batch, n_frames, n_controls] or [batch,
-        n_controls] of all controls, or one for each plugin. What lies outside
-        is clipped.
+      controls: In [0, 1]: a tensor [batch, n_frames, n_controls] or [batch,
+        n_controls] of all controls, or a list of one for each plugin. What lies
+        outside is clipped.
+      *more: The tensors of the plugins behind the first, if not in a list. (A
+        functional model of Keras can only be saved with the list.)
 
     Returns:
       {'audio': as it came, 'controls': port units of all plugins, [batch,
@@ -174,6 +192,7 @@ class LV2Chain(processors.Processor):
       ValueError: Another number of tensors or controls than the chain's, or
         tensors of different numbers of frames.
     """
+    controls = [*tf.nest.flatten(controls), *more]
     if len(controls) == 1:
       width = controls[0].shape[-1]
       if width != self.n_controls:

@@ -11,7 +11,7 @@ from dafx import core, processors
 
 
 @dataclasses.dataclass(frozen=True)
-class Control:
+class Control(processors.SavedRecord):
   """A control of a processor.
 
   Attributes:
@@ -190,7 +190,7 @@ class Controlled(processors.Processor):
         f'audio has shape {audio.shape}; {self.name!r} takes [batch, '
         'n_samples]. Fold channels into the batch.'
       )
-    state = self.initial_state(audio.shape[0])
+    state = self.initial_state(core.batch_size(audio))
     return self.stream(state, audio, controls)[0]
 
   def initial_state(self, batch_size: int):

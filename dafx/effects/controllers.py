@@ -7,19 +7,20 @@ controls and defaults from them when the group is connected
 """
 
 import math
+from collections.abc import Sequence
 
 import gin
 import numpy as np
 import tensorflow as tf
 
-from dafx import processors
+from dafx import core, processors
 from dafx.neural import base, conditioning
 
 # Defaults at the end of a range are moved in, where the sigmoid still slopes.
 _DEFAULT_MARGIN = 0.02
 
 
-class Controller(processors.Keras2Only, tf.keras.layers.Layer):
+class Controller(processors.Rebuildable):
   """What controllers have in common.
 
   Subclasses give `_build_for(n_controls, defaults)`, which makes the weights,
@@ -29,12 +30,19 @@ class Controller(processors.Keras2Only, tf.keras.layers.Layer):
     name: Name of the layer, which is the node's in a DAG.
   """
 
+  def __init_subclass__(cls, **kwargs):
+    """Names the inputs for Keras."""
+    super().__init_subclass__(**kwargs)
+    cls.call = processors.name_inputs(Controller.call, cls.stream, 2)
+
   def __init__(self, name: str):
     super().__init__(name=name, autocast=False)
-    self.n_controls = None
+    self.n_controls = self.defaults = None
 
   def _start(self, n_controls, defaults=None):
     """Makes the weights, unless the number of controls is to come."""
+    if n_controls is None and defaults is not None:
+      n_controls = len(defaults)
     if n_controls is None:
       return
     if n_controls < 1:
@@ -45,8 +53,19 @@ class Controller(processors.Keras2Only, tf.keras.layers.Layer):
     self.n_controls = n_controls
     if defaults is None:
       defaults = np.full([n_controls], 0.5)
+    if np.shape(defaults) != (n_controls,):
+      raise ValueError(
+        f'{self.name!r} has {n_controls} controls, but defaults={defaults!r}; '
+        'it must have a number for each.'
+      )
     defaults = np.clip(defaults, _DEFAULT_MARGIN, 1.0 - _DEFAULT_MARGIN)
-    self._build_for(n_controls, defaults.astype(np.float32))
+    self.defaults = defaults.astype(np.float32)
+    self._build_for(n_controls, self.defaults)
+
+  def arguments(self):
+    """Returns arguments that make one for what this one drives."""
+    driven = {'n_controls': self.n_controls, 'defaults': self.defaults}
+    return {**super().arguments(), **driven}
 
   def drive(self, processor):
     """Makes the weights for the controls of a processor.
@@ -83,7 +102,7 @@ class Controller(processors.Keras2Only, tf.keras.layers.Layer):
   def call(self, *inputs, training=None):
     """Returns {'controls': ...} for whole audio; arguments as for `stream`."""
     del training
-    state = self.initial_state(inputs[0].shape[0])
+    state = self.initial_state(core.batch_size(inputs[0]))
     return self.stream(state, *inputs)[0]
 
   def stream(self, state, *inputs):
@@ -102,8 +121,8 @@ class Const(Controller):
   It takes the audio, for its batch size alone.
 
   Args:
-    n_controls: Number of controls, where nothing in a DAG says it; they start
-      in the middle.
+    n_controls: Number of controls, where nothing in a DAG says it.
+    defaults: In [0, 1], where these start; in the middle by default.
     start: 'defaults', or 'random': far from them, as published gray-box models
       start.
     seed: Seed of 'random'.
@@ -116,6 +135,7 @@ class Const(Controller):
   def __init__(
     self,
     n_controls: int | None = None,
+    defaults: Sequence[float] | None = None,
     start: str = 'defaults',
     seed: int = 0,
     name: str = 'const',
@@ -125,7 +145,7 @@ class Const(Controller):
     super().__init__(name)
     self.start = start
     self.seed = seed
-    self._start(n_controls)
+    self._start(n_controls, defaults)
 
   def _build_for(self, n_controls, defaults):
     logits = _logit(defaults)
@@ -139,7 +159,9 @@ class Const(Controller):
     """Takes the next chunk; returns ({'controls': ...}, state)."""
     self._check_is_built()
     controls = tf.sigmoid(self.logits)[tf.newaxis, tf.newaxis]
-    return {'controls': tf.tile(controls, [audio.shape[0], 1, 1])}, state
+    return {
+      'controls': tf.tile(controls, [core.batch_size(audio), 1, 1])
+    }, state
 
 
 def _as_frames(knobs, n_knobs, name):
@@ -165,8 +187,8 @@ class Fc(Controller):
 
   Args:
     n_knobs: Number of knobs.
-    n_controls: Number of controls, where nothing in a DAG says it; they start
-      in the middle.
+    n_controls: Number of controls, where nothing in a DAG says it.
+    defaults: In [0, 1], where these start; in the middle by default.
     n_layers: All layers.
     hidden_size: Width.
     seed: Seed of the weights.
@@ -180,6 +202,7 @@ class Fc(Controller):
     self,
     n_knobs: int = 1,
     n_controls: int | None = None,
+    defaults: Sequence[float] | None = None,
     n_layers: int = 3,
     hidden_size: int = 16,
     seed: int = 0,
@@ -197,7 +220,7 @@ class Fc(Controller):
     self.n_layers = n_layers
     self.hidden_size = hidden_size
     self.seed = seed
-    self._start(n_controls)
+    self._start(n_controls, defaults)
 
   def _build_for(self, n_controls, defaults):
     rng = np.random.default_rng(self.seed)
@@ -251,8 +274,8 @@ class Envelope(Controller):
 
   Args:
     n_knobs: Number of knobs.
-    n_controls: Number of controls, where nothing in a DAG says it; they start
-      in the middle.
+    n_controls: Number of controls, where nothing in a DAG says it.
+    defaults: In [0, 1], where these start; in the middle by default.
     hidden_size: Size of the LSTM, with a linear layer behind it to the log of
       the odds; by default the number of controls, without such a layer.
     seed: Seed of the weights.
@@ -268,6 +291,7 @@ class Envelope(Controller):
     self,
     n_knobs: int = 0,
     n_controls: int | None = None,
+    defaults: Sequence[float] | None = None,
     hidden_size: int | None = None,
     seed: int = 0,
     name: str = 'envelope',
@@ -282,7 +306,7 @@ class Envelope(Controller):
     self.n_knobs = n_knobs
     self.hidden_size = hidden_size
     self.seed = seed
-    self._start(n_controls)
+    self._start(n_controls, defaults)
 
   def _build_for(self, n_controls, defaults):
     size = self.hidden_size or n_controls
@@ -305,7 +329,6 @@ class Envelope(Controller):
         ),
         self.add_weight('out_bias', [n_controls], initializer='zeros'),
       )
-    self._defaults = defaults
 
   def initial_state(self, batch_size: int):
     """Returns the state before the first sample: after silence."""
@@ -349,9 +372,9 @@ class Envelope(Controller):
     """Maps the LSTM's output to controls in (0, 1)."""
     if self.out:
       kernel, bias = self.out
-      return tf.sigmoid(hidden @ kernel + bias + _logit(self._defaults))
-    up = self._defaults * (1.0 + hidden)
-    down = (1.0 - self._defaults) * (1.0 - hidden)
+      return tf.sigmoid(hidden @ kernel + bias + _logit(self.defaults))
+    up = self.defaults * (1.0 + hidden)
+    down = (1.0 - self.defaults) * (1.0 - hidden)
     return up / (up + down)
 
   def _fit_frames(self, controls, n_samples):

@@ -49,7 +49,7 @@ def choice_gradient(
 
 
 @gin.register(module='dafx.effects')
-class DiscreteLV2Plugin(processors.Processor):
+class DiscreteLV2Plugin(estimated.BlackBoxProcessor):
   """An LV2 plugin with integer, enumerated or toggled ports that are trained.
 
   The network gives a score for each combination of their values, beside the
@@ -84,6 +84,8 @@ class DiscreteLV2Plugin(processors.Processor):
       does not take, an unknown option, or what `LV2Plugin` finds wrong.
   """
 
+  changeable = ('sample_rate', 'estimator', 'n_samples')
+
   def __init__(
     self,
     uri: str,
@@ -108,9 +110,7 @@ class DiscreteLV2Plugin(processors.Processor):
     self.estimator = estimator
     self.n_samples = n_samples
     self.seed = seed + zlib.crc32(name.encode())
-    self.gradient_step = tf.Variable(
-      0, trainable=False, dtype=tf.int64, name='gradient_step'
-    )
+    self.gradient_step = self.add_counter('gradient_step', 0)
     first = lv2_plugins.LV2Plugin(uri, fixed=fixed, name=name, **kwargs)
     self.choices = {
       symbol: _values_of(first.plugin, symbol, values)
@@ -127,16 +127,19 @@ class DiscreteLV2Plugin(processors.Processor):
     self.combinations = np.array(
       list(itertools.product(*self.choices.values())), np.float32
     )  # of shape [n_combinations, n_choices]
-    self.variants = [
-      lv2_plugins.LV2Plugin(
-        uri,
-        fixed={**(fixed or {}), **dict(zip(self.choices, map(float, values)))},
-        seed=seed,
-        name=name,
-        **{**kwargs, 'trainable': first.symbols},
-      )
-      for values in self.combinations
-    ]
+    self.variants = []
+    for index, values in enumerate(self.combinations):
+      chosen = dict(zip(self.choices, map(float, values)))
+      # Variables are told apart by name in .h5 files.
+      with tf.name_scope(f'variant_{index}'):
+        variant = lv2_plugins.LV2Plugin(
+          uri,
+          fixed={**(fixed or {}), **chosen},
+          seed=seed,
+          name=name,
+          **{**kwargs, 'trainable': first.symbols},
+        )
+      self.variants.append(variant)
 
   @property
   def uri(self) -> str:
@@ -152,6 +155,10 @@ class DiscreteLV2Plugin(processors.Processor):
   def sample_rate(self) -> int:
     """Rate of the audio, in Hz."""
     return self.variants[0].sample_rate
+
+  @sample_rate.setter
+  def sample_rate(self, sample_rate: int):
+    self.set_sample_rate(sample_rate)
 
   def set_sample_rate(self, sample_rate: int):
     """Goes on at another rate of the audio; controls keep their meaning."""

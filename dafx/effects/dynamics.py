@@ -94,17 +94,19 @@ class Dynamics(Controlled):
     With look-ahead, controls act on what is heard, so on the audio that comes
     as much later.
     """
-    if audio.shape.rank != 2 or audio.shape != sidechain.shape:
+    if audio.shape.rank != 2 or not audio.shape.is_compatible_with(
+      sidechain.shape
+    ):
       raise ValueError(
         f'audio has shape {audio.shape}, sidechain {sidechain.shape}; '
         f'{self.name!r} takes [batch, n_samples] for both. Fold channels into '
         'the batch.'
       )
-    state = self.initial_state(audio.shape[0])
+    state = self.initial_state(core.batch_size(audio))
     signal, state = self.stream(state, audio, controls, sidechain)
     if not self.latency:
       return signal
-    silence = tf.zeros([audio.shape[0], self.latency])
+    silence = tf.zeros([core.batch_size(audio), self.latency])
     rest, _ = self.stream(state, silence, controls[:, -1:], silence)
     return tf.concat([signal, rest], axis=1)[:, self.latency :]
 
@@ -117,12 +119,12 @@ class Dynamics(Controlled):
 
   def stream(self, state, audio, controls, sidechain):
     """Processes the next chunk; see `Controlled`."""
-    batch_size, n_samples = audio.shape
+    n_samples = audio.shape[1]
     settings = self.settings(controls)
     coefficients = []
     for symbol in ('attack_ms', 'release_ms'):
       value = core.smoothing_coefficient(settings.pop(symbol), self.sample_rate)
-      shape = [batch_size, controls.shape[1]]
+      shape = [core.batch_size(audio), controls.shape[1]]
       coefficients.append(tf.broadcast_to(value, shape))
     curve = {s: hold(v, n_samples) for s, v in settings.items()}
     makeup_db = curve.pop('makeup_db')

@@ -5,7 +5,31 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from dafx import gradients
+from dafx import core, gradients, processors
+
+_WHAT = 'the rendering of a plugin'
+
+
+class BlackBoxProcessor(processors.Processor):
+  """A processor that Python renders, which a SavedModel cannot hold."""
+
+  def _trackable_children(self, save_type='checkpoint', **kwargs):
+    """Refuses to be written into a SavedModel; as Keras's otherwise."""
+    if save_type == 'savedmodel':
+      core.refuse_saved_model(repr(self.name))
+    return super()._trackable_children(save_type, **kwargs)
+
+  def add_counter(self, key: str, value, dtype=tf.int64) -> tf.Variable:
+    """Returns a variable that is saved but not trained.
+
+    Args:
+      key: Its name; that of the layer goes before it.
+      value: Its value at first.
+      dtype: Its type.
+    """
+    return tf.Variable(
+      value, trainable=False, dtype=dtype, name=f'{self.name}/{key}'
+    )
 
 
 def with_channels(audio: tf.Tensor) -> tuple[tf.Tensor, bool]:
@@ -59,17 +83,15 @@ def render_with_gradient(
 
   @tf.custom_gradient
   def run(*controls):
-    signal = tf.numpy_function(
-      render, [audio, *controls], tf.float32, stateful=False
-    )
+    signal = core.call_python(render, [audio, *controls], tf.float32, _WHAT)
     signal.set_shape([*audio.shape[:-1], n_channels_out])
 
     def backward(upstream):
-      results = tf.numpy_function(
+      results = core.call_python(
         gradient,
         [audio, *controls, upstream, current, signal],
         [tf.float32] * len(controls),
-        stateful=False,
+        _WHAT,
       )
       results = tf.nest.flatten(results)  # a single one comes without its list
       for result, source in zip(results, controls, strict=True):
@@ -113,11 +135,11 @@ def carry_audio_gradient(
 
     def backward(upstream):
       check()
-      result = tf.numpy_function(
+      result = core.call_python(
         gradient,
         [audio, *map(tf.stop_gradient, others), upstream],
         tf.float32,
-        stateful=False,
+        _WHAT,
       )
       result.set_shape(audio.shape)
       return result

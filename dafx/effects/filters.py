@@ -103,7 +103,9 @@ class Biquads(Controlled):
       values = []
       for i, type_ in enumerate(self.types):
         value = settings.get(f'{type_}_{i}_{part}', tf.zeros([1, 1]))
-        values.append(tf.broadcast_to(value, [controls.shape[0], n_frames]))
+        values.append(
+          tf.broadcast_to(value, [core.batch_size(controls), n_frames])
+        )
       stacked.append(tf.stack(values, axis=-1))
     return core.design_biquads(self.types, *stacked, self.sample_rate)
 
@@ -181,7 +183,8 @@ class Fir(processors.Processor):
 
   def get_signal(self, audio, ir):
     """Convolves audio [batch, n_samples] with ir [n_taps]; of equal length."""
-    return self.stream(self.initial_state(audio.shape[0]), audio, ir)[0]
+    state = self.initial_state(core.batch_size(audio))
+    return self.stream(state, audio, ir)[0]
 
   @property
   def receptive_field(self) -> int:
@@ -201,8 +204,9 @@ class Fir(processors.Processor):
     """Processes the next chunk; returns (audio, state)."""
     n_samples = audio.shape[1]
     line = tf.concat([state, audio], axis=1)
-    out = ddsp.core.fft_convolve(
-      line, ir[tf.newaxis], padding='same', delay_compensation=0
-    )
+    # As `ddsp.core.fft_convolve`, which has to know the size of the batch.
+    size = ddsp.core.get_fft_size(line.shape[1], self.n_taps, power_of_2=True)
+    spectrum = tf.signal.rfft(line, [size]) * tf.signal.rfft(ir, [size])
+    out = tf.signal.irfft(spectrum, [size])
     start = self.n_taps - 1
     return out[:, start : start + n_samples], line[:, n_samples:]

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from dafx import lv2
+from dafx import core, lv2
 
 
 class PluginStream:
@@ -55,8 +55,12 @@ class PluginStream:
 
     @tf.custom_gradient
     def render(audio, controls):
-      signal, after = tf.numpy_function(
-        self._render, [state, audio, controls], [tf.float32, tf.int64]
+      signal, after = core.call_python(
+        self._render,
+        [state, audio, controls],
+        [tf.float32, tf.int64],
+        'the rendering of a plugin',
+        stateful=True,
       )
       signal.set_shape([*audio.shape[:-1], n_out])
       after.set_shape([2])

@@ -72,7 +72,7 @@ def frames_of_probes(
 
 
 @gin.register(module='dafx.effects')
-class LV2Plugin(processors.Processor):
+class LV2Plugin(estimated.BlackBoxProcessor):
   """Any LV2 plugin as a processor with gradients.
 
   Audio is [batch, n_samples] or [batch, n_samples, n_channels]. Mono audio
@@ -152,6 +152,23 @@ class LV2Plugin(processors.Processor):
     lv2.PluginError: The plugin cannot be run here.
   """
 
+  changeable = (
+    'sample_rate',
+    'channels',
+    'gradient',
+    'n_probes',
+    'sides',
+    'epsilon_decay',
+    'epsilon_decay_steps',
+    'memory',
+    'hold',
+    'smoothing',
+    'directions',
+    'input_gradient',
+    'input_epsilon',
+    'log_gradients',
+  )
+
   def __init__(
     self,
     uri: str,
@@ -213,16 +230,10 @@ class LV2Plugin(processors.Processor):
     self.seed = seed + zlib.crc32(name.encode())
     # Counts the steps of training, so that each draws directions of its own;
     # with the model in a checkpoint, a resumed run draws what it would have.
-    self.gradient_step = tf.Variable(
-      0, trainable=False, dtype=tf.int64, name='gradient_step'
-    )
+    self.gradient_step = self.add_counter('gradient_step', 0)
     # What 'adjoint' has chosen, -1 for nothing yet; how often it was asked.
-    self.input_choice = tf.Variable(
-      [-1, 0], trainable=False, dtype=tf.int64, name='input_choice'
-    )
-    self.input_factor = tf.Variable(
-      1.0, trainable=False, dtype=tf.float32, name='input_factor'
-    )
+    self.input_choice = self.add_counter('input_choice', [-1, 0])
+    self.input_factor = self.add_counter('input_factor', 1.0, tf.float32)
 
     fixed = dict(fixed or {})
     if trainable is None:
@@ -250,9 +261,23 @@ class LV2Plugin(processors.Processor):
         f"memory={memory!r} must be a number of frames, None or 'auto'."
       )
 
+  def arguments(self):
+    """Returns arguments of the constructor that make a plugin like this one."""
+    # By name, whatever ports another version of the plugin has.
+    return {**super().arguments(), 'trainable': list(self.symbols)}
+
+  @property
+  def sample_rate(self) -> int:
+    """Rate of the audio, in Hz."""
+    return self._sample_rate
+
+  @sample_rate.setter
+  def sample_rate(self, sample_rate: int):
+    self.set_sample_rate(sample_rate)
+
   def set_sample_rate(self, sample_rate: int):
     """Goes on at another rate of the audio; controls keep their meaning."""
-    self.sample_rate = sample_rate
+    self._sample_rate = sample_rate
     self.renderer = lv2.Renderer(
       sample_rate=sample_rate, **self._renderer_options
     )
@@ -371,13 +396,14 @@ class LV2Plugin(processors.Processor):
     values = core.unit_to_range(unit, self.low, self.high, self.is_log)
     return values
 
-  def get_controls(self, audio: tf.Tensor, controls: tf.Tensor):
+  def get_controls(self, audio: tf.Tensor, controls: tf.Tensor | None = None):
     """Maps network outputs to port units.
 
     Args:
       audio: Shape [batch, n_samples] or [batch, n_samples, n_channels].
       controls: In [0, 1], shape [batch, n_frames, n_controls], or [batch,
-        n_controls] for one setting per item. What lies outside is clipped.
+        n_controls] for one setting per item. What lies outside is clipped. None
+        for a plugin without trainable controls.
 
     Returns:
       {'audio': as it came, 'controls': port units, [batch, n_frames,
@@ -386,6 +412,8 @@ class LV2Plugin(processors.Processor):
     Raises:
       ValueError: Controls of another number than the plugin's.
     """
+    if controls is None:
+      controls = tf.zeros([core.batch_size(audio), 1, 0])
     controls = tf.cast(controls, tf.float32)
     if controls.shape.rank == 2:
       controls = controls[:, tf.newaxis, :]

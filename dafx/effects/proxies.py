@@ -4,14 +4,15 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from dafx import processors
+from dafx import core
+from dafx.effects import estimated
 from dafx.effects import plugins as lv2_plugins
 
 _MODES = ('forward_plugin', 'proxy')
 
 
 @gin.register(module='dafx.effects')
-class ProxyLV2Plugin(processors.Processor):
+class ProxyLV2Plugin(estimated.BlackBoxProcessor):
   """A plugin, and a network that learns to sound like it.
 
   Gradients to controls and audio are the network's: they have no noise and cost
@@ -38,6 +39,8 @@ class ProxyLV2Plugin(processors.Processor):
     ValueError: An unknown mode, or a weight or spread out of its range.
   """
 
+  changeable = ('mode', 'proxy_weight', 'spread', 'seed')
+
   def __init__(
     self,
     plugin: lv2_plugins.LV2Plugin,
@@ -63,7 +66,7 @@ class ProxyLV2Plugin(processors.Processor):
     self.spread = spread
     self.seed = seed
     # Counts the draws of controls; with the model in a checkpoint.
-    self.draw = tf.Variable(0, trainable=False, dtype=tf.int64, name='draw')
+    self.draw = self.add_counter('draw', 0)
 
   @property
   def uri(self) -> str:
@@ -180,7 +183,7 @@ class ProxyLV2Plugin(processors.Processor):
       heard: What the plugin makes of these, where that is known.
     """
     if self.spread or heard is None:
-      shape = tf.shape(unit_controls) * [1, 0, 1] + [0, 1, 0]
+      shape = [core.batch_size(audio), 1, self.n_controls]
       offset = tf.random.stateless_uniform(
         shape, [self.seed, self.draw], -self.spread, self.spread
       )

@@ -3,10 +3,10 @@
 import numpy as np
 import tensorflow as tf
 
-from dafx import core
+from dafx import core, processors
 
 
-class Siren(tf.keras.layers.Layer):
+class Siren(processors.Layer):
   """A network from values to values with sines between its layers.
 
   V. Sitzmann et al., "Implicit neural representations with periodic activation

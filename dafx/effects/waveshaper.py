@@ -96,7 +96,7 @@ class Waveshaper(processors.Processor):
   def get_signal(self, audio):
     """Shapes audio [batch, n_samples]; latency is taken out."""
     padded = tf.pad(audio, [[0, 0], [0, self.latency]])
-    state = self.initial_state(audio.shape[0])
+    state = self.initial_state(core.batch_size(audio))
     return self.stream(state, padded)[0][:, self.latency :]
 
   def initial_state(self, batch_size: int):

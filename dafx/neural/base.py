@@ -150,7 +150,7 @@ def hold(frames, n_samples):
   return tf.repeat(frames, hop, axis=1)[:, :n_samples]
 
 
-class Dense(tf.keras.layers.Layer):
+class Dense(processors.Layer):
   """A linear map of the channels of [..., n_in], with or without bias.
 
   Weights are uniform within 1 / sqrt(n_in), as PyTorch starts them.
@@ -233,7 +233,7 @@ def dilated_conv(x, kernel, dilation):
   return tf.nn.conv1d(x, kernel, 1, 'VALID', dilations=dilation)
 
 
-class CausalConv(tf.keras.layers.Layer):
+class CausalConv(processors.Layer):
   """A dilated convolution that sees the past alone, with a state.
 
   Args:
@@ -290,7 +290,7 @@ class CausalConv(tf.keras.layers.Layer):
     return y, x[:, x.shape[1] - self.n_past :]
 
 
-class PRelu(tf.keras.layers.Layer):
+class PRelu(processors.Layer):
   """max(x, 0) + a min(x, 0), a per channel, 0.25 at first. He et al., 2015."""
 
   def __init__(self, n_channels, name=None):
@@ -320,7 +320,7 @@ _TANH_NUMERATOR = (0.0, 1.01375, 0.0, 0.05306, 0.0)
 _TANH_DENOMINATOR = (0.05077, 0.34057, 0.01)
 
 
-class Rational(tf.keras.layers.Layer):
+class Rational(processors.Layer):
   """A rational function of degrees 4 and 3 without poles, tanh at first.
 
   P(x) / (1 + |b1 x| + |b2 x^2| + |b3 x^3|). Molina et al., 'Padé activation

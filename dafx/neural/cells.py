@@ -7,7 +7,7 @@ the graph must run without Python.
 
 import tensorflow as tf
 
-from dafx import core
+from dafx import core, processors
 from dafx.neural import kernels
 
 
@@ -123,7 +123,7 @@ def _gru_step(gates, h, recurrent, recurrent_bias):
 def _loop(step, gates, state):
   """Runs step(gates, *state) -> state; returns outputs and the last state."""
   gates = tf.transpose(gates, [1, 0, 2])
-  n_steps = tf.shape(gates)[0]
+  n_steps = core.batch_size(gates)
   outputs = tf.TensorArray(gates.dtype, n_steps)
 
   def body(t, outputs, *state):
@@ -131,7 +131,10 @@ def _loop(step, gates, state):
     return (t + 1, outputs.write(t, state[0]), *state)
 
   _, outputs, *state = tf.while_loop(
-    lambda t, *_: t < n_steps, body, (0, outputs, *state)
+    lambda t, *_: t < n_steps,
+    body,
+    (0, outputs, *state),
+    maximum_iterations=n_steps,  # for gradients under XLA
   )
   return tf.transpose(outputs.stack(), [1, 0, 2]), state
 
@@ -196,7 +199,7 @@ def gru(x, state, kernel, recurrent, bias, recurrent_bias):
   return outputs, (h,)
 
 
-class Recurrent(tf.keras.layers.Layer):
+class Recurrent(processors.Layer):
   """An LSTM or GRU with its weights and an explicit state.
 
   It has two biases, as PyTorch's cells, so that numbers of parameters are those

@@ -25,6 +25,7 @@ other items and training differ from use; it has no parameters there either.
 
 import tensorflow as tf
 
+from dafx import processors
 from dafx.neural import base, cells
 
 KINDS = (None, 'film', 'tfilm', 'tiny_tfilm', 'tvfilm')
@@ -64,7 +65,7 @@ def at_frames(knobs, n_samples, n_frames):
   return tf.gather(knobs, index, axis=1)
 
 
-class PooledRecurrent(tf.keras.layers.Layer):
+class PooledRecurrent(processors.Layer):
   """A recurrent layer over the maxima of frames of 128 samples.
 
   What it gives for a frame comes from the frames before it and the knobs at its
@@ -173,7 +174,7 @@ def _modulate(x, frames, n_each):
   return tf.reshape(cut, [-1, n_samples, x.shape[2]])
 
 
-class Shared(tf.keras.layers.Layer):
+class Shared(processors.Layer):
   """What the blocks of a network have in common; see the module.
 
   Args:
@@ -222,7 +223,7 @@ class Shared(tf.keras.layers.Layer):
     return knobs, state
 
 
-class Modulation(tf.keras.layers.Layer):
+class Modulation(processors.Layer):
   """The conditioning of one block's features; see the module.
 
   Args:

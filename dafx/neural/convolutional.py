@@ -5,11 +5,12 @@ import math
 import gin
 import tensorflow as tf
 
+from dafx import processors
 from dafx.neural import base
 from dafx.neural import conditioning as film
 
 
-class _Block(tf.keras.layers.Layer):
+class _Block(processors.Layer):
   """Dilated convolution, conditioning, activation and residual.
 
   Gated: z = tanh(a) sigmoid(b); z goes to the output, and on through a linear

@@ -5,7 +5,7 @@ import math
 import gin
 import tensorflow as tf
 
-from dafx import core
+from dafx import core, processors
 from dafx.neural import base, kernels
 from dafx.neural import conditioning as film
 
@@ -331,7 +331,7 @@ def _compiled_state_space(pole_r, pole_i, weight_r, weight_i, direct, state, x):
   return (y, last), grad
 
 
-class StateSpace(tf.keras.layers.Layer):
+class StateSpace(processors.Layer):
   """A diagonal state-space system for each channel.
 
   Args:
@@ -401,7 +401,7 @@ class StateSpace(tf.keras.layers.Layer):
     return state_space(*self.discretized(), direct, state, x)
 
 
-class _Block(tf.keras.layers.Layer):
+class _Block(processors.Layer):
   """Linear, activation, state space, conditioning, activation, residual."""
 
   def __init__(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import gin
 import tensorflow as tf
 
+from dafx import processors
 from dafx.neural import base
 
 _ONE_STACK = tuple(2**i for i in range(10))
@@ -21,7 +22,7 @@ SIZES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class LayerArray:
+class LayerArray(processors.SavedRecord):
   """The shape of an array of layers, as a .nam file has it.
 
   Attributes:
@@ -57,7 +58,7 @@ def layer_arrays(size, gated=False):
   )
 
 
-class _Layer(tf.keras.layers.Layer):
+class _Layer(processors.Layer):
   """A dilated convolution with the condition mixed in, and a residual."""
 
   def __init__(self, shape, dilation, n_condition, seeds):
@@ -93,7 +94,7 @@ class _Layer(tf.keras.layers.Layer):
     return (*self._after(x, z + self.mixin(condition)), past)
 
 
-class _Array(tf.keras.layers.Layer):
+class _Array(processors.Layer):
   """Layers whose outputs are summed for the head."""
 
   def __init__(self, n_in, shape, n_condition, seeds):
@@ -151,6 +152,8 @@ class WaveNet(base.Network):
   Raises:
     ValueError: An unknown size, or arrays that do not fit one another.
   """
+
+  changeable = ('head_scale',)
 
   def __init__(
     self,

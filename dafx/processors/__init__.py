@@ -7,7 +7,6 @@ check the group that they are given. In Python, `ProcessorGroup` of this package
 checks itself. `Streamer` runs groups over audio that comes in chunks.
 """
 
-from dafx.processors.base import Keras2Only, Processor
 from dafx.processors.dag import (
   ProcessorGroup,
   bypass_nodes,
@@ -17,17 +16,27 @@ from dafx.processors.dag import (
   node_keys,
   nodes,
 )
+from dafx.processors.layers import (
+  Layer,
+  Processor,
+  Rebuildable,
+  SavedRecord,
+  name_inputs,
+)
 from dafx.processors.streaming import Streamer
 
 __all__ = [
-  'Keras2Only',
+  'Layer',
   'Processor',
   'ProcessorGroup',
+  'Rebuildable',
+  'SavedRecord',
   'Streamer',
   'bypass_nodes',
   'check_dag',
   'connect_controllers',
   'input_names',
+  'name_inputs',
   'node_keys',
   'nodes',
 ]

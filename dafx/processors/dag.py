@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 import ddsp
 import tensorflow as tf
 
-from dafx.processors import base
+from dafx.processors import layers
 
 RESERVED_NAMES = ('inputs', 'out')
 
@@ -137,7 +137,7 @@ def bypass_nodes(dag: Iterable, names: Collection[str]) -> list:
   return pruned
 
 
-class ProcessorGroup(base.Keras2Only, ddsp.processors.ProcessorGroup):
+class ProcessorGroup(layers.Rebuildable, ddsp.processors.ProcessorGroup):
   """DDSP's ProcessorGroup, checked and its controllers connected when built.
 
   Args:

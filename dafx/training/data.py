@@ -22,7 +22,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from dafx import _folders
+from dafx import _folders, core
 from dafx.training import audio_files, labels, preprocessing
 
 # What the gin files of tasks take the folder of pairs by.
@@ -332,9 +332,8 @@ class Provider:
       ]
 
     def to_features(position):
-      values = tf.numpy_function(
-        load, [position], [tf.float32] * len(shapes), stateful=False
-      )
+      types = [tf.float32] * len(shapes)
+      values = core.call_python(load, [position], types, 'reading of data')
       return {
         key: tf.ensure_shape(value, shape)
         for value, (key, shape) in zip(values, shapes.items(), strict=True)

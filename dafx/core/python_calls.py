@@ -1,0 +1,92 @@
+"""The one place where graphs of TensorFlow call Python."""
+
+import atexit
+import functools
+import gc
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
+from tensorflow.python.saved_model import save_context
+
+
+def is_in_xla() -> bool:
+  """Returns whether XLA is to compile what is traced (`jit_compile=True`)."""
+  if tf.executing_eagerly():
+    return False
+  graph = tf.compat.v1.get_default_graph()
+  return control_flow_util.GraphOrParentsInXlaContext(graph)
+
+
+def is_in_saved_model() -> bool:
+  """Returns whether a SavedModel is being written of what is traced."""
+  return save_context.in_save_context()
+
+
+def refuse_saved_model(name: str):
+  """Raises ValueError: Python cannot go into a SavedModel.
+
+  Args:
+    name: What runs in Python.
+
+  Raises:
+    ValueError: Always.
+  """
+  raise ValueError(
+    f'A SavedModel cannot hold {name}, which runs in Python. Save the model '
+    "with its weights as one file, model.save('model.keras'). Where it has to "
+    'run without Python, train a network in its place '
+    '(effects.ProxyLV2Plugin), and export that by neural.export_saved_model.'
+  )
+
+
+def call_python(
+  function: Callable,
+  inputs: Sequence[tf.Tensor],
+  types,
+  name: str,
+  stateful: bool = False,
+):
+  """As `tf.numpy_function`; says where a graph cannot call Python.
+
+  Args:
+    function: From arrays to arrays.
+    inputs: Its arguments.
+    types: Types of what it returns.
+    name: What it computes, for messages, such as "the plugin 'limiter'".
+    stateful: Whether what it returns depends on more than the inputs.
+
+  Returns:
+    Tensors of these types, of unknown shape.
+
+  Raises:
+    ValueError: XLA is to compile the graph, or it goes into a SavedModel.
+  """
+  if is_in_xla():
+    raise ValueError(
+      f'XLA cannot compile {name}, which runs in Python. Leave jit_compile '
+      'away, in model.compile(...) and in every tf.function around it; the '
+      'rest of a step is compiled by TensorFlow anyway.'
+    )
+  if is_in_saved_model():
+    refuse_saved_model(name)
+  _close_iterators_at_exit()
+  return tf.numpy_function(function, inputs, types, stateful=stateful)
+
+
+@functools.cache
+def _close_iterators_at_exit():
+  """Has iterators of tf.data ended while Python still runs, at most once.
+
+  A pipeline works ahead on threads of its own. When the interpreter ends, a
+  thread that waits for Python never gets it, its item never comes, and the
+  iterator, freed last of all, waits for that item for ever.
+  """
+  atexit.register(_close_iterators)
+
+
+def _close_iterators():
+  for thing in gc.get_objects():
+    if issubclass(type(thing), tf.data.Iterator):
+      # Its only owner: the pipeline is cancelled, and waited for.
+      thing._iterator_resource = None
