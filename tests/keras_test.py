@@ -16,7 +16,7 @@ import tensorflow as tf
 from dafx import core, effects, lv2, neural, processors, synths
 
 TEST = 'urn:dafx-test:'
-N_SAMPLES = 256
+N_SAMPLES = 128
 RNG = np.random.default_rng(0)
 AUDIO = (0.2 * RNG.standard_normal([2, N_SAMPLES])).astype(np.float32)
 UNIT = RNG.uniform(0.2, 0.8, [2, 4, 3]).astype(np.float32)
@@ -142,12 +142,12 @@ def test_a_model_is_saved_cloned_and_copied(name, tmp_path):
   clone = tf.keras.models.clone_model(model)
   loaded = tf.keras.models.load_model(tmp_path / 'model.keras')
   for other in (loaded, copy.deepcopy(model)):
+    # The counters of steps are among the weights.
+    same(other.get_weights(), model.get_weights())
     same(other(inputs), expected)
     assert not {id(v) for v in other.weights} & {id(v) for v in model.weights}
   clone.load_weights(tmp_path / 'weights.h5')
   same(clone(inputs), expected)
-  # The counters of steps are among the weights.
-  same(loaded.get_weights(), model.get_weights())
 
 
 @pytest.mark.parametrize('name', ['LV2Chain', 'ProxyLV2Plugin', 'WaveNet'])
@@ -216,7 +216,8 @@ def test_layers_are_copied_and_pickled_by_themselves(name):
   scramble(layer)
   if n_controls is None:
     n_controls = layer.n_controls
-  inputs = (AUDIO, UNIT[..., :n_controls]) if n_controls else (AUDIO,)
+  unit = np.linspace(0.2, 0.8, n_controls, dtype=np.float32)
+  inputs = (AUDIO, np.tile(unit, [2, 1])) if n_controls else (AUDIO,)
   expected = layer(*inputs)
   for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
     same(other(*inputs), expected)
@@ -289,13 +290,12 @@ def all_public():
   for room in (effects, neural, synths, processors):
     for value in vars(room).values():
       if isinstance(value, type) and issubclass(value, tf.keras.layers.Layer):
-        yield value
+        if value not in (processors.Layer, processors.Rebuildable):
+          yield value
 
 
 @pytest.mark.parametrize('layer', [*all_public()])
 def test_every_public_layer_can_be_saved(layer):
-  if layer is processors.Layer:
-    return  # what parts of networks are made of; their owners make them again
   assert issubclass(layer, processors.Rebuildable)
   assert tf.keras.utils.get_registered_name(layer) == f'dafx>{layer.__name__}'
   # What can be changed later has to be there.
@@ -318,7 +318,7 @@ def test_a_missing_plugin_is_missed_in_the_usual_words():
 def test_a_copy_streams_by_itself():
   controls = tf.constant([[[0.8]]])
   original = plugin('onepole')
-  halves = AUDIO[:1, :128], AUDIO[:1, 128:]
+  halves = AUDIO[:1, :64], AUDIO[:1, 64:]
   state = original.initial_state(1)
   first, state = original.stream(state, halves[0], controls)
   other = copy.deepcopy(original)
@@ -390,8 +390,8 @@ def test_a_differentiable_model_becomes_a_saved_model(tmp_path):
   for name in ('saved', 'exported'):
     graph = (tmp_path / name / 'saved_model.pb').read_bytes()
     assert b'PyFunc' not in graph
-  signal = tf.saved_model.load(tmp_path / 'exported').serve(AUDIO)
-  np.testing.assert_allclose(signal, expected, atol=1e-5)
+  loaded = tf.saved_model.load(tmp_path / 'exported')
+  np.testing.assert_allclose(loaded.serve(AUDIO), expected, atol=1e-5)
 
 
 def test_xla_is_refused_by_a_plugin():
