@@ -7,7 +7,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from dafx import core, gradients, processors
+from dafx import core, gradients
 from dafx.effects import estimated
 from dafx.effects import plugins as lv2_plugins
 

@@ -8,7 +8,6 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from dafx import processors
 from dafx.effects import estimated
 from dafx.effects import plugins as lv2_plugins
 

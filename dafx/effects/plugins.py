@@ -9,7 +9,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from dafx import core, gradients, lv2, processors
+from dafx import core, gradients, lv2
 from dafx.effects import estimated, plugin_streams
 
 _log = logging.getLogger('dafx.effects')
