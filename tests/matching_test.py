@@ -7,7 +7,7 @@ import pytest
 import scipy.signal
 
 from dafx import metrics
-from dafx.metrics import alignment, levels, spectra
+from dafx.metrics import alignment, levels, spectra, stereo
 
 RATE = 44100
 ALL = {
@@ -73,6 +73,14 @@ def test_matched_is_each_metric_on_the_matched_mean_of_the_channels():
   assert all(value > 0.01 for value in values.values())
   one = metrics.matched(target[:, :1], audio[:, :1], RATE)
   assert set(one) == {*list(expected)[:3]}
+
+
+def test_measuring_leaves_audio_as_it_is():
+  target, audio = music(9000), -0.5 * music(9000, seed=2)
+  before = target.copy(), audio.copy()
+  metrics.matched(target, audio, RATE)
+  metrics.true_peak_dbtp(audio, RATE)
+  np.testing.assert_array_equal((target, audio), before)
 
 
 def test_what_has_no_value_is_nan():
@@ -302,6 +310,14 @@ def test_width_of_mono_and_of_what_cancels_has_a_bound():
   assert metrics.width_error_db(mono, dithered) == 0.0
   assert metrics.width_error_db(mono, opposite) == 120.0
   assert metrics.width_db(mono * [1.0, 0.0]) == pytest.approx(0.0)
+
+
+def test_width_of_a_long_file_is_summed_in_parts(monkeypatch):
+  audio = music(5000)
+  whole = metrics.width_db(audio), metrics.mono_sum_db(audio)
+  monkeypatch.setattr(stereo, '_SAMPLES_AT_ONCE', 300)
+  parts = metrics.width_db(audio), metrics.mono_sum_db(audio)
+  assert parts == pytest.approx(whole)
 
 
 @pytest.mark.parametrize('metric', [metrics.width_db, metrics.mono_sum_db])

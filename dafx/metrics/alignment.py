@@ -56,7 +56,7 @@ def find_lag(target, audio, max_lag, ignore_polarity=False, by_overlap=True):
     energy = np.concatenate([[0.0], energy])
     return energy[stop] - energy[start]
 
-  norm = total = np.sqrt(np.sum(target**2) * np.sum(audio**2))
+  norm = total = np.linalg.norm(target) * np.linalg.norm(audio)
   if by_overlap:
     norm = np.maximum(
       np.sqrt(

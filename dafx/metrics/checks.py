@@ -4,7 +4,10 @@ import numpy as np
 
 
 def check_signal(name, signal):
-  """Returns the signal in float64, or raises ValueError."""
+  """Returns the signal in float64, or raises ValueError.
+
+  What is float64 already is not copied: metrics must not write on it.
+  """
   signal = np.asarray(signal)
   if not np.issubdtype(signal.dtype, np.floating):
     raise ValueError(
@@ -22,7 +25,7 @@ def check_signal(name, signal):
       f'{name} has {n_bad} of {signal.size} samples that are NaN or infinite; '
       'all must be finite.'
     )
-  return signal.astype(np.float64)
+  return signal.astype(np.float64, copy=False)
 
 
 def check_pair(target, audio):
@@ -68,7 +71,7 @@ def channels_first(signal):
 
 def target_energy(target, metric):
   """Returns the energy of a target, or raises ValueError for silence."""
-  energy = np.sum(target**2)
+  energy = np.vdot(target, target)
   if not energy > 0:
     raise ValueError(
       f'The target (or a channel of it) is silent: {metric} is relative to its '

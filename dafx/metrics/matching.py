@@ -32,7 +32,7 @@ def match_level(target, audio):
   """
   target, audio = checks.check_pair(target, audio)
   target_energy = checks.target_energy(target, 'match_level')
-  energy = np.sum(audio**2)
+  energy = np.vdot(audio, audio)
   return audio * np.sqrt(target_energy / energy) if energy > 0 else audio
 
 

@@ -7,6 +7,8 @@ from dafx.metrics import checks
 # Beyond this a ratio counts as this: a side 60 dB below the middle is mono to
 # the ear, and 16 bits of dither on a mono file must not make a difference.
 _LIMIT_DB = 60.0
+# Samples that are summed at once, which bounds the memory.
+_SAMPLES_AT_ONCE = 2**18
 
 
 def width_db(audio):
@@ -25,9 +27,8 @@ def width_db(audio):
     ValueError: If the audio is empty, not finite, silent or not of two
       channels.
   """
-  audio = _check_stereo(audio, 'width_db')
-  left, right = audio.T
-  return _ratio_db(np.sum((left - right) ** 2), np.sum((left + right) ** 2))
+  middle, side = _energies(_check_stereo(audio, 'width_db'))
+  return _ratio_db(side, middle)
 
 
 def mono_sum_db(audio):
@@ -44,8 +45,9 @@ def mono_sum_db(audio):
     ValueError: If the audio is empty, not finite, silent or not of two
       channels.
   """
-  audio = _check_stereo(audio, 'mono_sum_db')
-  return _ratio_db(np.mean(audio.mean(axis=1) ** 2), np.mean(audio**2))
+  middle, side = _energies(_check_stereo(audio, 'mono_sum_db'))
+  # Both together have half the energy of left and right.
+  return _ratio_db(middle, middle + side)
 
 
 def width_error_db(target, audio):
@@ -96,6 +98,16 @@ def _check_stereo(audio, metric):
       'files.'
     )
   return audio
+
+
+def _energies(audio):
+  """Returns the energies of middle and side."""
+  middle, side = 0.0, 0.0
+  for start in range(0, len(audio), _SAMPLES_AT_ONCE):
+    left, right = audio[start : start + _SAMPLES_AT_ONCE].T
+    middle += np.sum((0.5 * (left + right)) ** 2)
+    side += np.sum((0.5 * (left - right)) ** 2)
+  return middle, side
 
 
 def _ratio_db(energy, reference):
