@@ -254,8 +254,8 @@ def quiet_tensorflow():
   memory that is exhausted. Where there is no GPU driver, TensorFlow logs its
   absence as an error ("failed call to cuInit"), and only level 3 leaves that
   out. What really fails there, memory included, is raised, and fatal errors
-  have no level. (TensorFlow 2.21 logs two lines before it reads its level,
-  from initializers of its libraries; 2.20 does not.)
+  have no level. (TensorFlow 2.21 logs three lines, twice, before it reads its
+  level; `make setup` installs 2.20, which does not.)
   """
   if not is_verbose():
     level = '1' if has_gpu_driver() else '3'

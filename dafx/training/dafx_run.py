@@ -280,6 +280,7 @@ def main(argv):
     raise app.UsageError(f'Not a flag: {" ".join(argv[1:])}')
   _check_flags()
   _check_files()
+  save_dir = _folders.expand_user(FLAGS.save_dir, '--save_dir')
   _environment.demand_tensorflow()
   _command.announce(f'dafx_run: {_describe_task()}; starting TensorFlow')
   train_util.prepare_tensorflow(FLAGS.seed, FLAGS.allow_memory_growth)
@@ -299,7 +300,6 @@ def main(argv):
     import dafx.training.trainers  # noqa: F401
 
     train_util.parse_gin(FLAGS.gin_file, FLAGS.gin_param)
-  save_dir = _folders.expand_user(FLAGS.save_dir, '--save_dir')
   if FLAGS.mode == 'train':
     _train(save_dir)
   elif FLAGS.mode == 'profile':
