@@ -212,10 +212,14 @@ static void* own_realloc(void* data, size_t size) {
     if (size) note(data, former);
     return NULL;
   }
+  /* Asked for as a whole, which moves nothing: only so may all of it be written
+     (_FORTIFY_SOURCE, which Ubuntu compiles with, ends the process else). */
   const size_t usable = malloc_usable_size(grown);
-  if (usable > former) memset(grown + former, 0, usable - former);
-  note(grown, size);
-  return grown;
+  uint8_t* whole = realloc(grown, usable);
+  if (!whole) return NULL;
+  if (usable > former) memset(whole + former, 0, usable - former);
+  note(whole, size);
+  return whole;
 }
 
 static void own_free(void* data) {

@@ -20,6 +20,14 @@ from dafx.lv2 import _host
 _ffi = _host.ffi
 _lib = _host.lib
 
+# The C library's vector maths, which some plugins call without saying that they
+# need it, such as Invada's tube as Debian 13 has it. Programs that are linked
+# with it can load them.
+try:
+  ctypes.CDLL('libmvec.so.1', mode=ctypes.RTLD_GLOBAL)
+except OSError:  # another C library, or another processor
+  pass
+
 _LV2 = 'http://lv2plug.in/ns/lv2core#'
 _ATOM = 'http://lv2plug.in/ns/ext/atom#'
 _BUF_SIZE = 'http://lv2plug.in/ns/ext/buf-size#'
