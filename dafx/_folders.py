@@ -38,6 +38,32 @@ def expand_user(path: str | os.PathLike, flag: str = '') -> pathlib.Path:
     ) from error
 
 
+def check_output_folder(folder: str | os.PathLike, flag: str):
+  """Looks whether a folder can be made or written, and makes nothing.
+
+  Args:
+    folder: A path, with a '~' or without.
+    flag: What it was given by, such as '--save_dir'.
+
+  Raises:
+    ValueError: The path is empty, or there is a '~' and no home folder.
+    OSError: There is a file in its place, or it may not be written.
+  """
+  if not os.fspath(folder):
+    raise ValueError(f'{flag} is empty. Give the path of a folder.')
+  path = expand_user(folder, flag).absolute()
+  there = next(p for p in (path, *path.parents) if os.path.lexists(p))
+  if not there.is_dir():
+    raise NotADirectoryError(
+      f'{flag}={folder}: {there} is no folder. Give the path of one, there or '
+      'not.'
+    )
+  if not os.access(there, os.W_OK | os.X_OK):
+    raise PermissionError(
+      f'{flag}={folder}: {there} may not be written. Give another path.'
+    )
+
+
 def user_cache() -> pathlib.Path | None:
   """Returns the folder of the user's caches; None without a home folder.
 

@@ -147,9 +147,46 @@ def test_every_command_of_dafx_plugins_is_described():
       ],
       'holds no trained model',
     ),
+    (
+      'dafx_run',
+      ['--gin_file=mastering.gin', '--save_dir={0}/a.gin/run'],
+      'a.gin is no folder',
+    ),
+    (
+      'dafx_run',
+      ['--gin_file=mastering.gin', '--save_dir='],
+      '--save_dir is empty',
+    ),
+    (
+      'dafx_run',
+      ['--gin_file=mastering.gin', "--gin_param=data_path = '{0}/gone'"],
+      'gone: there is no such file or folder; the macro data_path',
+    ),
+    (
+      'dafx_run',
+      ['--mode=eval', '--gin_file=mastering.gin', '--save_dir={0}/run']
+      + ["--gin_param=evaluate.path = '{0}/gone'"],
+      'gone: there is no such file or folder; evaluate.path',
+    ),
+    (
+      'dafx_run',
+      ['--gin_file=blackbox_demo.gin', '--gin_file=recordings.gin'],
+      'Where the recordings are is not said (the macro input_path is empty)',
+    ),
+    (
+      'dafx_run',
+      ['--gin_file=blackbox_demo.gin', '--gin_file=recordings.gin']
+      + ["--gin_param=input_path = '{0}/dry.wav'"],
+      'dry.wav: there is no such file or folder; the macro input_path',
+    ),
     ('dafx_plugins', ['lsit'], 'Give one command of list, show, render'),
     ('dafx_plugins', ['list', '--filtre=a'], 'Did you mean: filter'),
     ('dafx_prepare', ['--sample_rate=a'], 'sample_rate'),
+    (
+      'dafx_prepare',
+      ['mastering', '--output_dir={0}/a.gin'],
+      'a.gin is no folder',
+    ),
   ],
 )
 def test_what_is_wrong_is_found_without_tensorflow(

@@ -155,10 +155,12 @@ def _check_flags():
 def _check_files():
   """Raises for files and folders that are missing; TensorFlow loads later."""
   train_util.add_gin_search_paths(FLAGS.gin_search_path)
-  train_util.check_gin(FLAGS.gin_file, FLAGS.gin_param)
+  bound = train_util.check_gin(FLAGS.gin_file, FLAGS.gin_param)
   mode, folder = FLAGS.mode, FLAGS.restore_dir or FLAGS.save_dir
   if mode in _SAVED_MODES:
     train_util.newest_operative_config(folder)
+  else:
+    _folders.check_output_folder(FLAGS.save_dir, '--save_dir')
   if mode not in ('train', 'profile'):
     train_util.check_checkpoints(folder)
   elif FLAGS.restore_dir and not train_util.has_checkpoint(FLAGS.save_dir):
@@ -166,6 +168,8 @@ def _check_files():
   if FLAGS.single_dir:
     train_util.newest_operative_config(FLAGS.single_dir)
     train_util.check_checkpoints(FLAGS.single_dir)
+  if mode in ('train', 'eval', 'sample'):
+    train_util.check_data(bound, is_training=mode == 'train')
   if mode == 'process':
     audio_files.plan_outputs(FLAGS.input, FLAGS.output)
 

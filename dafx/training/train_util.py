@@ -7,6 +7,7 @@ import pathlib
 import re
 import signal
 import threading
+from typing import Any
 
 import gin
 from gin import config_parser
@@ -24,6 +25,13 @@ _GIN_FOLDERS = (
   'datasets',
   'optimization',
 )
+# Where dafx's providers of data look, by the names of their arguments.
+_DATA_PATHS = {
+  'FolderProvider': ('path',),
+  'TFRecordProvider': ('path',),
+  'RecordingProvider': ('input_path', 'target_path'),
+  'RenderedProvider': ('dry_path',),
+}
 
 
 def gin_roots() -> list[pathlib.Path]:
@@ -62,10 +70,18 @@ class _LooksNothingUp(config_parser.ParserDelegate):
     return name
 
   def macro(self, name):
-    return name
+    return _Macro(name)
 
 
-def check_gin(files=(), params=()):
+class _Macro(str):
+  """The name of a macro, where its value will stand."""
+
+
+# (function or class, argument), without modules; a macro has no argument.
+Bindings = dict[tuple[str, str], Any]
+
+
+def check_gin(files=(), params=()) -> Bindings:
   """Reads .gin files, what they include, and bindings, and imports nothing.
 
   What is missing or misspelt is so found before TensorFlow loads.
@@ -74,20 +90,80 @@ def check_gin(files=(), params=()):
     files: Names of files, found on gin's search path.
     params: Bindings.
 
+  Returns:
+    What is bound outside of scopes, the last word on each.
+
   Raises:
     FileNotFoundError: A file that is nowhere; those that are there are named.
     ValueError: Text that gin cannot parse.
   """
+  bound = {}
   for file in files:
-    _check_gin_file(file, f'--gin_file={file}', ())
+    _check_gin_file(file, f'--gin_file={file}', (), bound)
   try:
-    list(config_parser.ConfigParser('\n'.join(params), _LooksNothingUp()))
+    for statement in config_parser.ConfigParser(
+      '\n'.join(params), _LooksNothingUp()
+    ):
+      _note(statement, bound)
   except SyntaxError as error:
     raise ValueError(f'--gin_param={list(params)}: {error}') from error
+  return bound
 
 
-def _check_gin_file(file, place, parents):
-  """Reads a file and those that it includes; `place` is what names it."""
+def _note(statement, bound):
+  """Adds what a statement binds to `bound`."""
+  is_binding = isinstance(statement, config_parser.BindingStatement)
+  if is_binding and not statement.scope:
+    name = statement.selector.split('.')[-1]
+    bound[name, statement.arg_name or ''] = statement.value
+
+
+def check_data(bound: Bindings, is_training: bool):
+  """Looks whether the data of a run are where its bindings say.
+
+  Only dafx's own providers are known here; others say it themselves, later.
+
+  Args:
+    bound: What `check_gin` returned.
+    is_training: Whether the data of the training are meant, or of the test.
+
+  Raises:
+    FileNotFoundError: There is no such file or folder.
+    ValueError: Where they are is not said.
+  """
+  user = ('train', 'data_provider')
+  if not is_training:
+    user = ('evaluate_effect', 'provider')
+    _check_data_path(bound, ('evaluate', 'path'))
+  # '@train/effect_data.RecordingProvider()' without what is around the name.
+  provider = str(bound.get(user, '')).split('/')[-1].split('.')[-1]
+  for argument in _DATA_PATHS.get(provider, ()):
+    _check_data_path(bound, (provider, argument))
+
+
+def _check_data_path(bound, key):
+  """Raises unless an argument is unknown here, or a path that exists."""
+  path, name = bound.get(key), '.'.join(key)
+  while isinstance(path, _Macro):
+    name, path = f'the macro {path}', bound.get((str(path), ''))
+  if not isinstance(path, str):
+    return
+  if not path and key[1] == 'input_path':
+    raise ValueError(
+      f'Where the recordings are is not said ({name} is empty). Give '
+      '--gin_param="input_path=\'dry.wav\'" and '
+      '--gin_param="target_path=\'wet.wav\'".'
+    )
+  if path and not _folders.expand_user(path).exists():
+    advice = ' `dafx_prepare --help` says how pairs are made.'
+    raise FileNotFoundError(
+      f'{path}: there is no such file or folder; {name} says that the data are '
+      f'there.{advice if key[1] == "path" else ""}'
+    )
+
+
+def _check_gin_file(file, place, parents, bound):
+  """Reads a file and those it includes; `place` names it in messages."""
   prefixes = gin.config._LOCATION_PREFIXES
   paths = [pathlib.Path(prefix, file) for prefix in prefixes]
   path = next((path for path in paths if path.is_file()), None)
@@ -110,7 +186,10 @@ def _check_gin_file(file, place, parents):
   for statement in statements:
     if isinstance(statement, config_parser.IncludeStatement):
       name = statement.filename
-      _check_gin_file(name, f"{path}: include '{name}'", (*parents, path))
+      place = f"{path}: include '{name}'"
+      _check_gin_file(name, place, (*parents, path), bound)
+    else:
+      _note(statement, bound)
 
 
 def parse_gin(files=(), params=()):

@@ -163,15 +163,20 @@ def prepare_folder(output_dir: pathlib.Path):
     OSError: A folder is not there, or another process is at work in output_dir.
     ValueError: Folders or patterns that do not go together; see `matching`.
   """
-  from dafx.training.data_preparation import files, matching, published
+  # Others take seconds to import; folders are checked before.
+  from dafx.training.data_preparation import matching
 
   folders = [_folders.expand_user(f) for f in (FLAGS.input, FLAGS.target)]
   matching.check_folders(*folders, output_dir)
   candidates, left_out = matching.find_candidates(
     *folders, FLAGS.input_pattern or '{name}', FLAGS.target_pattern or '{name}'
   )
+  from dafx.training.data_preparation import files
+
   split_of = None
   if FLAGS.split_by == 'speaker':
+    from dafx.training.data_preparation import published
+
     split_of = published.split_by_speaker(candidates)
   with files.locked(output_dir):
     _prepare_files(candidates, left_out, output_dir, split_of)
@@ -275,6 +280,7 @@ def main(argv):
     output_dir = pathlib.Path(FLAGS.output_dir or f'~/dafx/data/{task}')
     if FLAGS.output_dir and argv[1] == 'all':
       output_dir /= task
+    _folders.check_output_folder(output_dir, '--output_dir')
     output_dir = _folders.expand_user(output_dir, '--output_dir')
     download_dir = output_dir / 'download'
     if FLAGS.download_dir:
