@@ -264,11 +264,35 @@ def test_setup_adds_extras_and_keeps_them(machine):
   assert not machine.calls()
 
 
-def test_setup_names_the_extras_where_one_is_unknown(machine):
-  result = machine.setup('tests')
+@pytest.mark.parametrize('extra', ['tests', 'te.t', '.*', ''])
+def test_setup_names_the_extras_where_one_is_unknown(machine, extra):
+  result = machine.setup(extra)
   assert result.returncode == 1
-  assert "no extra named 'tests'; there are: benchmarks" in result.stderr
+  assert f"no extra named '{extra}'; there are: benchmarks" in result.stderr
   assert not machine.calls()
+
+
+@pytest.mark.parametrize('venv', ['-x', 'my env', 'v[1]', './v//'])
+def test_setup_takes_odd_names_of_the_environment(machine, venv):
+  result = machine.setup(VENV=venv)
+  assert result.returncode == 0, result.stderr
+  assert (machine.root / venv / '.dafx-setup').is_file()
+  assert 'is up to date' in machine.setup(VENV=venv).stdout
+
+
+def test_setup_does_not_take_the_disk_for_the_environment(machine):
+  result = machine.setup(VENV='/')
+  assert result.returncode == 1
+  assert result.stderr == (
+    'setup: VENV=/ is all of the disk; give another path\n'
+  )
+  assert not machine.calls()
+
+
+def test_setup_keeps_its_note_while_it_makes_the_environment(machine):
+  script = 'cat "v[1]/.dafx-setup" >>"$CALLS"'
+  machine.setup(VENV='v[1]', PIP_SCRIPT=script)
+  assert 'unfinished' in machine.calls()
 
 
 def test_setup_follows_a_checkout_that_was_moved(machine):
