@@ -152,7 +152,8 @@ def with_messages(command: str, main):
   def wrapped(argv):
     try:
       main(argv)
-      sys.stdout.flush()
+      if sys.stdout is not None:  # None: `>&-` closed it
+        sys.stdout.flush()
       return
     except KeyboardInterrupt:
       sys.exit(130)

@@ -243,6 +243,11 @@ def test_a_fault_of_ours_is_a_traceback():
     _command.with_messages('command', main)([])
 
 
+def test_standard_output_may_be_closed(monkeypatch):
+  monkeypatch.setattr(sys, 'stdout', None)
+  _command.with_messages('command', print)(['What goes nowhere.'])
+
+
 def test_wrong_usage_passes(capsys):
   def main(argv):
     raise app.UsageError('Give one.')
