@@ -184,8 +184,10 @@ def with_messages(command: str, main):
     if is_verbose():
       traceback.print_exception(fault)
     print(f'{command}: {text}', file=sys.stderr)
-    # What is not installed is said in one line, with the remedy.
-    if not (is_verbose() or isinstance(fault, ImportError)):
+    # What dafx needs and is not installed is said in one line, with the remedy;
+    # an import of the user's that fails has the name of its module.
+    is_remedy = isinstance(fault, ImportError) and fault.name is None
+    if not (is_verbose() or is_remedy):
       print('  (--verbosity=1 shows the traceback.)', file=sys.stderr)
     sys.exit(1)
 
