@@ -242,7 +242,7 @@ class NeverReset:
 
 def trace(task, folder, steps, counter, is_published):
   """Trains; returns [(seconds, renders, validation loss)]."""
-  params = [f'demo_steps = {steps}']
+  params = [f'num_steps = {steps}']
   files = []
   if is_published:
     files = ['gradients/spsa_whole_item.gin']
