@@ -10,14 +10,14 @@ Commands
   render  Render an audio file through a plugin.
       dafx_plugins render http://calf.sourceforge.net/plugins/Compressor \
         --input=in.wav --output=out.wav --set threshold=0.1 --set ratio=4
-  gin     Print a gin binding of a plugin, to be pasted.
+  gin     Print the gin configuration of a plugin, to paste into a file.
       dafx_plugins gin http://calf.sourceforge.net/plugins/Compressor
-  check   Try a plugin, or all: repeatable, fast, which controls are heard.
+  check   Try a plugin: can renders be repeated, how fast, which controls matter.
       dafx_plugins check http://calf.sourceforge.net/plugins/Compressor
       dafx_plugins check --all --json=cards.json
 
-Plugins are looked for in the folders of the variable LV2_PATH, else in the
-standard ones.
+A plugin is named by its URI, as `list` prints it. LV2_PATH, if set, says which
+folders hold plugins, in place of the standard ones.
 """
 
 import json
@@ -525,8 +525,8 @@ def _define_render_flags(values):
   flags.DEFINE_multi_string(
     'set',
     [],
-    'A control, as symbol=value in port units, such as --set ratio=4. Outranks '
-    'the preset.',
+    'A control, as symbol=value in port units, such as --set ratio=4. It wins '
+    'over the preset.',
     flag_values=values,
   )
   flags.DEFINE_string(
@@ -556,7 +556,8 @@ def _define_render_flags(values):
   flags.DEFINE_bool(
     'latency_compensation',
     True,
-    "Take the plugin's latency out.",
+    "Leave the plugin's latency in. Without it, the output starts where the "
+    'input does.',
     flag_values=values,
   )
   flags.DEFINE_bool(
@@ -569,8 +570,8 @@ def _define_render_flags(values):
     'isolation',
     'process',
     lv2.ISOLATIONS,
-    'process: a plugin that crashes or hangs is an error message; thread: it '
-    'runs in this process.',
+    'process: run the plugin in a process of its own, so that a crash or hang '
+    'becomes an error message; thread: in this process, which is faster.',
     flag_values=values,
   )
 

@@ -1,25 +1,26 @@
-r"""dafx_run: trains models that set plugins or are effects, and uses them.
+r"""dafx_run: trains networks that set plugins or are effects, and uses them.
 
     dafx_run --mode=MODE --save_dir=FOLDER [--gin_file=FILE ...]
 
 Modes
-  train    Train a model. What is in --save_dir goes on.
+  train    Train a model, or continue the training that is in --save_dir.
       dafx_run --gin_file=mastering_demo.gin --save_dir=~/dafx/mastering
   eval     Compare a trained model with the targets of the test split.
       dafx_run --mode=eval --gin_file=mastering_demo.gin \
         --save_dir=~/dafx/mastering
-  sample   Write some of the test split as audio, as the model makes it.
+  sample   Process some files of the test split, to listen to.
       dafx_run --mode=sample --gin_file=mastering_demo.gin \
         --save_dir=~/dafx/mastering
-  process  Run a trained model on audio files; write what it set beside them.
+  process  Process audio files; write the controls that were set beside them.
       dafx_run --mode=process --save_dir=~/dafx/mastering --input=mix.wav \
         --output=master.wav
   export   Write a model of an effect as a .nam file or a SavedModel.
       dafx_run --mode=export --save_dir=~/dafx/amp --output=amp.nam
-  profile  Measure what a model of an effect costs, trained or not.
+  profile  Measure size and speed of a model of an effect, trained or not.
       dafx_run --mode=profile --gin_file=blackbox.gin --save_dir=/tmp/profile
 
-A later word wins: the files of --gin_file in their order, then --gin_param.
+Where settings contradict, the later file of --gin_file wins, and --gin_param
+wins over all files. gin/README.md lists the files.
 """
 
 from absl import app, flags
@@ -49,8 +50,8 @@ flags.DEFINE_enum(
 flags.DEFINE_string(
   'save_dir',
   '~/dafx/run',
-  'Folder of the run: checkpoints, gin, summaries; such as '
-  '--save_dir=~/dafx/mastering.',
+  'Folder of the run: checkpoints, settings, figures for TensorBoard; '
+  'such as --save_dir=~/dafx/mastering.',
 )
 flags.DEFINE_string(
   'restore_dir',
@@ -101,7 +102,7 @@ flags.DEFINE_string(
   'setting; --single_dir=~/dafx/single.',
 )
 flags.DEFINE_integer(
-  'seed', 0, 'Seed of weights, data order and directions; --seed=1.'
+  'seed', 0, 'Seed of all that is random in training; --seed=1.'
 )
 flags.DEFINE_bool(
   'allow_memory_growth', False, 'Take GPU memory as it is needed, not at once.'

@@ -247,7 +247,8 @@ def read_pair(
     if info.samplerate != sample_rate or info.channels != 1:
       raise ValueError(
         f'{path} has {info.samplerate} Hz and {info.channels} channels; '
-        f'{sample_rate} Hz and one are wanted. Convert it, or set sample_rate.'
+        f'{sample_rate} Hz and one channel are wanted. Convert it, or train '
+        f"at its rate: --gin_param='sample_rate = {info.samplerate}'."
       )
     audio = audio_files.read(path)[0][:, 0]
     n_bad = np.count_nonzero(~np.isfinite(audio))

@@ -7,17 +7,21 @@ r"""Makes training data: the command dafx_prepare.
     dafx_prepare nonspeech --source=download
     dafx_prepare all
 
-folder: your own pairs. Files of one name below --input and --target are one,
-whatever their suffixes, rates and channels; what is no pair is named.
-distortion, nonspeech, mastering, all: those of the tasks, made from what comes
-with dafx, or downloaded. The name of a task says what is made or downloaded,
-how it is split, and where it goes, no more: pairs of all kinds have one layout.
+What to prepare
+  folder    Your own pairs. Two files are a pair if they have the same name
+      below --input and --target; suffixes, rates and channels may differ. Files
+      without a partner are reported.
+  distortion, nonspeech, mastering
+      The pairs of one task, made from the audio that comes with dafx, or
+      downloaded with --source=download.
+  all       The pairs of all three tasks.
 
-Train and valid are written at --sample_rate and with --n_channels; test keeps
-the rate and the channels of its source, because a trained model takes any.
+All pairs have the same layout: folders train, valid and test, each with input
+and target. Train and valid are written at --sample_rate and with --n_channels.
+Test keeps the rate and the channels of its source, because a trained model
+takes any.
 
-Each step (download, align, resample and pair, TFRecord) notes what it has done,
-and does only what is missing when the command is given again.
+The command given again does only what is missing.
 """
 
 import contextlib
@@ -46,78 +50,95 @@ _OWN_PAIRS = 'dafx_prepare folder --input=DIR --target=DIR'
 
 def _define_flags():
   # Not on import: the tests take functions from here.
-  flags.DEFINE_string('input', None, 'folder: the folder of the inputs.')
-  flags.DEFINE_string('target', None, 'folder: the folder of the targets.')
+  flags.DEFINE_string(
+    'input', None, 'folder: where the inputs are; --input=dry.'
+  )
+  flags.DEFINE_string(
+    'target', None, 'folder: where the targets are; --target=wet.'
+  )
   flags.DEFINE_string(
     'input_pattern',
     None,
-    "folder: how inputs are called, such as '{name}_dry'; {name}, the path "
-    'below --input without suffix, is what the files of a pair have in common. '
-    "'{name}' if not given.",
+    "folder: pattern of the inputs' names, such as '{name}_dry'. {name} is "
+    'what both files of a pair have in common: the path below --input, without '
+    "suffix. '{name}' if not given.",
   )
   flags.DEFINE_string(
-    'target_pattern', None, "folder: how targets are called; '{name}' likewise."
+    'target_pattern',
+    None,
+    "folder: pattern of the targets' names, such as '{name}_wet'. '{name}' if "
+    'not given.',
   )
   flags.DEFINE_enum(
     'split_by',
     None,
     ['file', 'speaker'],
-    'folder: file: a tenth of the files each to valid and test, and at least '
-    'one; speaker: as DAPS is split, by names such as f10_script1. file if not '
-    'given.',
+    'folder: how pairs are shared out. file: a tenth of the files to valid, a '
+    'tenth to test, at least one each; speaker: as DAPS is split, by names '
+    'such as f10_script1. file if not given.',
   )
   flags.DEFINE_bool(
     'align',
     True,
-    'Move targets to where they fit their inputs, and leave out what is no '
-    'pair; --noalign takes pairs as they lie. Not for --source=demo.',
+    'Take pairs as they are. Without it, targets are shifted to match their '
+    'inputs, and pairs that do not match are left out; that is not done for '
+    '--source=demo.',
   )
   flags.DEFINE_enum(
     'source',
     None,
     ['demo', 'download'],
-    'Of a task: demo: pairs made from what comes with dafx; download: the '
-    'published set. demo if not given.',
+    'Pairs of a task. demo: made from the audio that comes with dafx; '
+    'download: the published data set. demo if not given.',
   )
   flags.DEFINE_string(
     'output_dir',
     None,
-    'Gets train, valid and test; ~/dafx/data/<task>, or ~/dafx/data/folder, if '
-    'not given. With all, it gets a folder per task.',
+    'Folder to write train, valid and test to; ~/dafx/data/<task>, or '
+    '~/dafx/data/folder, if not given. For all, it holds a folder per task.',
   )
   flags.DEFINE_string(
-    'download_dir', None, 'Gets downloads; <output_dir>/download if not given.'
+    'download_dir',
+    None,
+    'Folder to download to; <output_dir>/download if not given.',
   )
   flags.DEFINE_enum(
     'until',
     'all',
     ['download', 'align', 'all'],
-    'The last step to take, if not all of them.',
+    'Step to stop after.',
   )
   flags.DEFINE_integer(
-    'sample_rate', 22050, 'Of train and valid, in Hz.', lower_bound=4000
+    'sample_rate', 22050, 'Rate of train and valid, in Hz.', lower_bound=4000
   )
-  flags.DEFINE_integer('n_channels', 1, 'Of train and valid.', lower_bound=1)
+  flags.DEFINE_integer(
+    'n_channels', 1, 'Channels of train and valid.', lower_bound=1
+  )
   flags.DEFINE_integer(
     'n_variants',
     8,
-    'source=demo: pairs per song, speaker or style in train.',
+    '--source=demo: pairs per song, speaker or style in train.',
     lower_bound=1,
   )
   flags.DEFINE_integer(
-    'seed', 0, 'Of what is drawn, and of splits by file.', lower_bound=0
+    'seed',
+    0,
+    'Seed of the pairs of --source=demo, and of the split by file.',
+    lower_bound=0,
   )
   flags.DEFINE_bool(
-    'tfrecord', False, 'Also write train and valid as TFRecord.'
+    'tfrecord', False, 'Also write train and valid as TFRecord files.'
   )
   flags.DEFINE_string(
-    'zenodo_url', 'https://zenodo.org', 'source=download: another server.'
+    'zenodo_url',
+    'https://zenodo.org',
+    '--source=download: address of Zenodo or of a copy of it.',
   )
   flags.DEFINE_string(
     'cambridge_index',
     None,
-    'source=download: another address of the search page of the multitrack '
-    'library, or the path of the page, saved in a browser.',
+    '--source=download: address of the search page of the multitrack library, '
+    'or path of that page, saved in a browser.',
   )
 
 
