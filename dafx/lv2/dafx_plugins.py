@@ -12,7 +12,7 @@ Commands
         --input=in.wav --output=out.wav --set threshold=0.1 --set ratio=4
   gin     Print the gin configuration of a plugin, to paste into a file.
       dafx_plugins gin http://calf.sourceforge.net/plugins/Compressor
-  check   Try a plugin: can renders be repeated, how fast, which controls matter.
+  check   Try a plugin: is it repeatable, how fast, which controls matter.
       dafx_plugins check http://calf.sourceforge.net/plugins/Compressor
       dafx_plugins check --all --json=cards.json
 
