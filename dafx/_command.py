@@ -174,6 +174,8 @@ def with_messages(command: str, main):
       # str() of a KeyError has quotes; gin passes one on without args.
       is_key = isinstance(error, KeyError) and error.args
       fault, text = error, error.args[0] if is_key else error
+      if isinstance(error, OSError):  # "[Errno 2] No such file …: 'in.wav'"
+        text = str(error).removeprefix(f'[Errno {error.errno}] ')
     except Exception as error:
       # What fails in a graph, such as a plugin or a file, comes wrapped.
       tensorflow = sys.modules.get('tensorflow')

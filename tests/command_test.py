@@ -248,6 +248,19 @@ def test_standard_output_may_be_closed(monkeypatch):
   _command.with_messages('command', print)(['What goes nowhere.'])
 
 
+def test_a_missing_file_is_named_without_a_number(tmp_path, capsys):
+  path = tmp_path / 'gone.wav'
+
+  def main(argv):
+    path.read_bytes()
+
+  with pytest.raises(SystemExit):
+    _command.with_messages('command', main)([])
+  assert capsys.readouterr().err.splitlines()[0] == (
+    f"command: No such file or directory: '{path}'"
+  )
+
+
 def test_wrong_usage_passes(capsys):
   def main(argv):
     raise app.UsageError('Give one.')
