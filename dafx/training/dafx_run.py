@@ -11,7 +11,7 @@ Modes
   sample   Process some files of the test split, to listen to.
       dafx_run --mode=sample --gin_file=mastering_demo.gin \
         --save_dir=~/dafx/mastering
-  process  Process audio files; write the controls that were set beside them.
+  process  Process audio files, and write the controls that the model sets.
       dafx_run --mode=process --save_dir=~/dafx/mastering --input=mix.wav \
         --output=master.wav
   export   Write a model of an effect as a .nam file or a SavedModel.

@@ -1,4 +1,4 @@
-r"""Makes training data: the command dafx_prepare.
+r"""dafx_prepare: makes pairs of audio files to train on.
 
     dafx_prepare folder --input=dry --target=wet --output_dir=~/dafx/data/mine
     dafx_prepare folder --input=takes --target=takes \
