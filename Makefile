@@ -28,7 +28,7 @@ test: lint  ## style and the quick tests
 	@$(PYTEST) -m 'not slow and not speech'
 
 test-all: lint  ## style and all tests
-	@scripts/setup test speech browser
+	@scripts/setup test speech browser music
 	@$(PYTEST) --browser=required
 
 lint:

@@ -44,11 +44,14 @@ _EXTRAS_REQUIRE = {
   # Pitch functions of DDSP. Its build downloads the weights and needs
   # `--no-build-isolation`.
   'crepe': ['crepe>=0.0.12'],
+  # Reads the music that scripts/render_demo_music.py plays.
+  'music': ['mido>=1.3'],
   'notebooks': ['ipykernel', 'jupyterlab'],
   # Built from its source, which needs a C compiler.
   'speech': ['pesq>=0.0.4'],
   'test': [
     'ipykernel',
+    'mido>=1.3',
     'nbclient',
     'nbformat',
     'pytest>=8',

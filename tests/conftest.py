@@ -1,7 +1,8 @@
-"""What tests share: the project's own test plugins; whether a browser is."""
+"""What tests share: the project's own test plugins; what may be missing."""
 
 import os
 import pathlib
+import shutil
 import sys
 import tempfile
 
@@ -21,6 +22,8 @@ _SYSTEM = ('~/.lv2', '/usr/lib/lv2', '/usr/local/lib/lv2')
 
 # What needs a browser.
 _IN_BROWSER = 'page_test.py'
+# What needs FluidSynth.
+_BY_FLUIDSYNTH = 'demo_render_test.py'
 
 
 def pytest_addoption(parser):
@@ -34,9 +37,11 @@ def pytest_addoption(parser):
 
 
 def pytest_ignore_collect(collection_path, config):
-  """Leaves out what needs a browser where there is none."""
+  """Leaves out what needs a browser or FluidSynth where there is none."""
   del config
   if collection_path.name == _IN_BROWSER and not browser.is_there():
+    return True
+  if collection_path.name == _BY_FLUIDSYNTH and not shutil.which('fluidsynth'):
     return True
   return None
 
@@ -47,6 +52,11 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.write_line(
       f'No browser: tests/{_IN_BROWSER} was left out. To run it, '
       f'{browser.REMEDY}.'
+    )
+  if not shutil.which('fluidsynth'):
+    terminalreporter.write_line(
+      f'No FluidSynth: tests/{_BY_FLUIDSYNTH} was left out. To run it, '
+      '`scripts/setup music`.'
     )
 
 
