@@ -187,8 +187,9 @@ def with_messages(command: str, main):
       traceback.print_exception(fault)
     print(f'{command}: {text}', file=sys.stderr)
     # What dafx needs and is not installed is said in one line, with the remedy;
-    # an import of the user's that fails has the name of its module.
-    is_remedy = isinstance(fault, ImportError) and fault.name is None
+    # a module that Python does not find may be misspelt.
+    is_misspelt = isinstance(fault, ModuleNotFoundError)
+    is_remedy = isinstance(fault, ImportError) and not is_misspelt
     if not (is_verbose() or is_remedy):
       print('  (--verbosity=1 shows the traceback.)', file=sys.stderr)
     sys.exit(1)

@@ -72,6 +72,7 @@ except ImportError as error:
   print(error)
 from dafx.training import dafx_run
 sys.argv = ['dafx_run', '--mode=train', '--gin_file=mastering.gin']
+sys.argv += ['--gin_param=data_path = "."']  # one that is there
 dafx_run.console_entry_point()
 """,
   )
