@@ -21,6 +21,7 @@ _INSTALL_REQUIRES = [
   'matplotlib',
   'numba',  # librosa brings it too.
   'numpy',
+  'pillow',
   'pooch',
   'pyloudnorm',
   'requests',
