@@ -17,7 +17,7 @@ from dafx.losses.alignment import (
   find_lag,
   find_polarity,
 )
-from dafx.losses.checks import fold_channels
+from dafx.losses.shapes import fold_channels
 from dafx.losses.spectral import (
   MultiScaleSpectralLoss,
   multi_scale_spectral_loss,

@@ -4,7 +4,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from dafx.losses.checks import check_audio
+from dafx.losses.shapes import check_audio
 from dafx.losses.wrapping import WrappedLosses
 
 # Scores closer than this count as tied, and the shortest lag wins: a periodic

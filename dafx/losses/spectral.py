@@ -4,7 +4,7 @@ import ddsp
 import gin
 import tensorflow as tf
 
-from dafx.losses.checks import check_audio, check_loss_type, fold_channels
+from dafx.losses.shapes import check_audio, check_loss_type, fold_channels
 
 
 def multi_scale_spectral_loss(

@@ -6,7 +6,7 @@ import librosa
 import numpy as np
 import tensorflow as tf
 
-from dafx.losses.checks import check_audio, fold_channels
+from dafx.losses.shapes import check_audio, fold_channels
 
 # (FFT, hop, window) in samples, from Yamamoto et al., 2020.
 RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))

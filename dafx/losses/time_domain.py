@@ -5,7 +5,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from dafx.losses.checks import check_audio, check_loss_type, fold_channels
+from dafx.losses.shapes import check_audio, check_loss_type, fold_channels
 
 
 def time_domain_loss(target, audio, loss_type='L1'):

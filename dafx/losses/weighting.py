@@ -5,7 +5,7 @@ import numpy as np
 import scipy.signal
 import tensorflow as tf
 
-from dafx.losses.checks import check_audio, fold_channels
+from dafx.losses.shapes import check_audio, fold_channels
 from dafx.losses.wrapping import WrappedLosses
 
 # Poles of A-weighting in Hz and its gain at 1 kHz in dB (IEC 61672-1, E.4.1).

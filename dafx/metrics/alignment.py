@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.signal
 
-from dafx.metrics import checks
+from dafx.metrics import pairs
 
 # As in `dafx.losses`: scores this close are tied, and an overlap of less than
 # this share of the energy does not normalise its own score.
@@ -37,7 +37,7 @@ def find_lag(target, audio, max_lag, ignore_polarity=False, by_overlap=True):
     ValueError: If the audio is empty, not finite or of unequal shapes, or
       `max_lag` is not allowed.
   """
-  target, audio = checks.check_pair(target, audio)
+  target, audio = pairs.check_pair(target, audio)
   n_samples = len(target)
   if max_lag != int(max_lag) or not 0 <= max_lag < n_samples:
     raise ValueError(
@@ -52,7 +52,7 @@ def find_lag(target, audio, max_lag, ignore_polarity=False, by_overlap=True):
   correlation = _correlate(target, audio, max_lag)[lags + max_lag]
 
   def overlap_energy(signal, start, stop):
-    energy = np.cumsum(np.sum(checks.channels_first(signal) ** 2, axis=0))
+    energy = np.cumsum(np.sum(pairs.channels_first(signal) ** 2, axis=0))
     energy = np.concatenate([[0.0], energy])
     return energy[stop] - energy[start]
 
@@ -84,7 +84,7 @@ def _correlate(target, audio, max_lag):
     first, last = start - max_lag, start + len(part) + max_lag
     padding = (max(-first, 0), max(last - n_samples, 0))
     around = audio[max(first, 0) : last]
-    for t, a in zip(checks.channels_first(part), checks.channels_first(around)):
+    for t, a in zip(pairs.channels_first(part), pairs.channels_first(around)):
       a = np.pad(a, padding)
       total += scipy.signal.correlate(a, t, mode='valid', method='fft')
   return total
@@ -106,7 +106,7 @@ def align(target, audio, lag):
     ValueError: If the audio is empty, not finite or of unequal shapes, or the
       lag leaves no overlap.
   """
-  target, audio = checks.check_pair(target, audio)
+  target, audio = pairs.check_pair(target, audio)
   n_shared = len(target) - abs(lag)
   if n_shared <= 0:
     raise ValueError(

@@ -3,7 +3,7 @@
 import librosa
 import numpy as np
 
-from dafx.metrics import checks
+from dafx.metrics import pairs
 
 # (fft, hop, window) in samples, from Yamamoto et al., 2020.
 _RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
@@ -24,7 +24,7 @@ def mae(target, audio):
   Raises:
     ValueError: If the audio is empty, not finite or of unequal shapes.
   """
-  target, audio = checks.check_pair(target, audio)
+  target, audio = pairs.check_pair(target, audio)
   return float(np.mean(np.abs(target - audio)))
 
 
@@ -48,8 +48,8 @@ def esr(target, audio):
     ValueError: If the audio is empty, not finite or of unequal shapes, or the
       target is silent.
   """
-  target, audio = checks.check_pair(target, audio)
-  energy = checks.target_energy(target, 'esr')
+  target, audio = pairs.check_pair(target, audio)
+  energy = pairs.target_energy(target, 'esr')
   return float(np.sum((target - audio) ** 2) / energy)
 
 
@@ -72,10 +72,10 @@ def si_sdr(target, audio):
     ValueError: If the audio is empty, not finite or of unequal shapes, or a
       channel of the target is silent.
   """
-  target, audio = checks.check_pair(target, audio)
+  target, audio = pairs.check_pair(target, audio)
   ratios = []
-  for t, a in zip(checks.channels_first(target), checks.channels_first(audio)):
-    part = np.dot(a, t) / checks.target_energy(t, 'si_sdr') * t
+  for t, a in zip(pairs.channels_first(target), pairs.channels_first(audio)):
+    part = np.dot(a, t) / pairs.target_energy(t, 'si_sdr') * t
     with np.errstate(divide='ignore'):
       ratio = np.sum(part**2) / np.sum((a - part) ** 2, dtype=np.float64)
       ratios.append(10.0 * np.log10(ratio))
@@ -97,10 +97,10 @@ def dc(target, audio):
     ValueError: If the audio is empty, not finite or of unequal shapes, or a
       channel of the target is silent.
   """
-  target, audio = checks.check_pair(target, audio)
+  target, audio = pairs.check_pair(target, audio)
   ratios = [
-    np.mean(t - a) ** 2 * len(t) / checks.target_energy(t, 'dc')
-    for t, a in zip(checks.channels_first(target), checks.channels_first(audio))
+    np.mean(t - a) ** 2 * len(t) / pairs.target_energy(t, 'dc')
+    for t, a in zip(pairs.channels_first(target), pairs.channels_first(audio))
   ]
   return float(np.mean(ratios))
 
@@ -119,7 +119,7 @@ def polarity(target, audio):
   Raises:
     ValueError: If the audio is empty, not finite or of unequal shapes.
   """
-  target, audio = checks.check_pair(target, audio)
+  target, audio = pairs.check_pair(target, audio)
   norm = np.linalg.norm(target) * np.linalg.norm(audio)
   return float(np.sum(target * audio) / norm) if norm > 0 else 0.0
 
@@ -150,8 +150,8 @@ def mr_stft(target, audio):
     ValueError: If the audio is empty, too short, not finite or of unequal
       shapes.
   """
-  target, audio = checks.check_pair(target, audio)
-  checks.check_length(
+  target, audio = pairs.check_pair(target, audio)
+  pairs.check_length(
     target, max(n_fft for n_fft, _, _ in _RESOLUTIONS), 'mr_stft'
   )
 
@@ -177,7 +177,7 @@ def _magnitudes(signal, n_fft, hop_length, win_length):
   That of a song as a whole would take gigabytes.
   """
   padding = ((0, 0), (n_fft // 2, n_fft // 2))
-  signal = np.pad(checks.channels_first(signal), padding, mode='reflect')
+  signal = np.pad(pairs.channels_first(signal), padding, mode='reflect')
   n_frames = 1 + (signal.shape[-1] - n_fft) // hop_length
   for first in range(0, n_frames, _FRAMES_AT_ONCE):
     last = min(first + _FRAMES_AT_ONCE, n_frames) - 1
@@ -222,9 +222,9 @@ def mfcc_cosine(target, audio, sample_rate, over='frames'):
   axes = {'frames': 1, 'rows': 2}
   if over not in axes:
     raise ValueError(f'over={over!r} must be one of {list(axes)}.')
-  target, audio = checks.check_pair(target, audio)
-  checks.check_sample_rate(sample_rate)
-  checks.check_length(target, 1024, 'mfcc_cosine')
+  target, audio = pairs.check_pair(target, audio)
+  pairs.check_sample_rate(sample_rate)
+  pairs.check_length(target, 1024, 'mfcc_cosine')
   target_level, level = np.mean(np.abs(target)), np.mean(np.abs(audio))
   if target_level > 0 and level > 0:
     audio = audio * (target_level / level)
@@ -238,8 +238,8 @@ def mfcc_cosine(target, audio, sample_rate, over='frames'):
     )
 
   # [n_channels, 13, n_frames].
-  a = np.stack([coefficients(c) for c in checks.channels_first(target)])
-  b = np.stack([coefficients(c) for c in checks.channels_first(audio)])
+  a = np.stack([coefficients(c) for c in pairs.channels_first(target)])
+  b = np.stack([coefficients(c) for c in pairs.channels_first(audio)])
   axis = axes[over]
   norm_a = np.linalg.norm(a, axis=axis)
   norm_b = np.linalg.norm(b, axis=axis)

@@ -6,7 +6,7 @@ import numpy as np
 import pyloudnorm
 import scipy.signal
 
-from dafx.metrics import checks
+from dafx.metrics import pairs
 
 # Absolute gate of ITU-R BS.1770-4; nothing quieter has a loudness.
 SILENCE_LUFS = -70.0
@@ -42,7 +42,7 @@ def rms_db(audio):
   Raises:
     ValueError: If the audio is empty or not finite.
   """
-  audio = checks.check_signal('audio', audio)
+  audio = pairs.check_signal('audio', audio)
   with np.errstate(divide='ignore'):
     return float(10.0 * np.log10(np.mean(audio**2)))
 
@@ -60,8 +60,8 @@ def crest_factor_db(audio):
   Raises:
     ValueError: If the audio is empty, not finite or silent.
   """
-  audio = checks.check_signal('audio', audio)
-  checks.target_energy(audio, 'crest_factor_db')
+  audio = pairs.check_signal('audio', audio)
+  pairs.target_energy(audio, 'crest_factor_db')
   peak = np.max(np.abs(audio))
   return float(20.0 * np.log10(peak / np.sqrt(np.mean(audio**2))))
 
@@ -80,7 +80,7 @@ def crest_error_db(target, audio):
   Raises:
     ValueError: As `crest_factor_db`, or if the shapes are unequal.
   """
-  target, audio = checks.check_pair(target, audio)
+  target, audio = pairs.check_pair(target, audio)
   return abs(crest_factor_db(target) - crest_factor_db(audio))
 
 
@@ -103,8 +103,8 @@ def true_peak_dbtp(audio, sample_rate):
     ValueError: If the audio is empty or not finite, or `sample_rate` is not
       allowed.
   """
-  audio = checks.channels_first(checks.check_signal('audio', audio))
-  checks.check_sample_rate(sample_rate)
+  audio = pairs.channels_first(pairs.check_signal('audio', audio))
+  pairs.check_sample_rate(sample_rate)
   factor = min(_OVERSAMPLING, math.ceil(_OVERSAMPLED_HZ / sample_rate))
   peak = 0.0
   for start in range(0, audio.shape[1], _SAMPLES_AT_ONCE):
@@ -133,7 +133,7 @@ class LoudnessMeter:
   """
 
   def __init__(self, sample_rate, n_channels):
-    checks.check_sample_rate(sample_rate)
+    pairs.check_sample_rate(sample_rate)
     if not 1 <= n_channels <= MAX_LOUDNESS_CHANNELS:
       raise ValueError(
         f'audio has {n_channels} channels; loudness is defined for at most '
@@ -232,7 +232,7 @@ def loudness_lufs(audio, sample_rate):
     ValueError: If the audio is empty, not finite or of more than 5 channels, or
       `sample_rate` is not allowed.
   """
-  audio = checks.channels_first(checks.check_signal('audio', audio)).T
+  audio = pairs.channels_first(pairs.check_signal('audio', audio)).T
   meter = LoudnessMeter(sample_rate, audio.shape[1])
   meter.add(audio)
   return meter.lufs()
@@ -253,7 +253,7 @@ def loudness_difference(target, audio, sample_rate):
   Raises:
     ValueError: As `loudness_lufs`, or if the shapes are unequal.
   """
-  target, audio = checks.check_pair(target, audio)
+  target, audio = pairs.check_pair(target, audio)
   return abs(
     loudness_lufs(target, sample_rate) - loudness_lufs(audio, sample_rate)
   )

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from dafx.metrics import alignment, checks, levels, spectra, stereo
+from dafx.metrics import alignment, levels, pairs, spectra, stereo
 
 # Samples within which audio may be late or early.
 _MAX_LAG = 2000
@@ -30,8 +30,8 @@ def match_level(target, audio):
     ValueError: If the audio is empty, not finite or of unequal shapes, or the
       target is silent.
   """
-  target, audio = checks.check_pair(target, audio)
-  target_energy = checks.target_energy(target, 'match_level')
+  target, audio = pairs.check_pair(target, audio)
+  target_energy = pairs.target_energy(target, 'match_level')
   energy = np.vdot(audio, audio)
   return audio * np.sqrt(target_energy / energy) if energy > 0 else audio
 
@@ -52,7 +52,7 @@ def match_loudness(target, audio, sample_rate):
   Raises:
     ValueError: As `loudness_lufs`, or if the shapes are unequal.
   """
-  target, audio = checks.check_pair(target, audio)
+  target, audio = pairs.check_pair(target, audio)
   wanted, lufs = (levels.loudness_lufs(x, sample_rate) for x in (target, audio))
   if levels.SILENCE_LUFS in (wanted, lufs):
     return audio
@@ -80,7 +80,7 @@ def match(target, audio, max_lag=_MAX_LAG):
     ValueError: If the audio is empty, not finite or of unequal shapes, or the
       target is silent where both overlap.
   """
-  target, audio = checks.check_pair(target, audio)
+  target, audio = pairs.check_pair(target, audio)
   lag = alignment.find_lag(
     target,
     audio,
@@ -120,14 +120,14 @@ def matched(target, audio, sample_rate):
     ValueError: If the audio is empty, not finite or of unequal shapes, or
       `sample_rate` is not allowed.
   """
-  pair = checks.check_pair(target, audio)
-  checks.check_sample_rate(sample_rate)
+  pair = pairs.check_pair(target, audio)
+  pairs.check_sample_rate(sample_rate)
   values = dict.fromkeys(
     ('matched_mr_stft', 'average_spectrum_db', 'crest_error_db'), math.nan
   )
   # Each of these raises for what has no such value, such as silence.
   with contextlib.suppress(ValueError):
-    mono = match(*(checks.channels_first(x).mean(axis=0) for x in pair))
+    mono = match(*(pairs.channels_first(x).mean(axis=0) for x in pair))
     values['matched_mr_stft'] = spectra.multi_scale_spectral(*mono)
     with contextlib.suppress(ValueError):
       values['average_spectrum_db'] = spectra.average_spectrum_error_db(

@@ -3,7 +3,7 @@
 import librosa
 import numpy as np
 
-from dafx.metrics import checks
+from dafx.metrics import pairs
 
 
 def log_mel_embedding(audio, sample_rate):
@@ -25,15 +25,15 @@ def log_mel_embedding(audio, sample_rate):
     ValueError: If the audio is shorter than 1 s or not finite, or `sample_rate`
       is not allowed.
   """
-  audio = checks.check_signal('audio', audio)
+  audio = pairs.check_signal('audio', audio)
   if not sample_rate >= 14000:
     raise ValueError(
       f'sample_rate={sample_rate} Hz must be at least 14000: the bands reach '
       '7 kHz.'
     )
-  checks.check_length(audio, int(sample_rate), 'log_mel_embedding')
+  pairs.check_length(audio, int(sample_rate), 'log_mel_embedding')
   mel = librosa.feature.melspectrogram(
-    y=np.mean(checks.channels_first(audio), axis=0),
+    y=np.mean(pairs.channels_first(audio), axis=0),
     sr=sample_rate,
     n_fft=2048,
     hop_length=int(sample_rate) // 100,

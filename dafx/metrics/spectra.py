@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.signal
 
-from dafx.metrics import checks
+from dafx.metrics import pairs as checks
 
 # Frames in samples, and what is added to a magnitude before its logarithm.
 _FRAME_SIZES = (2048, 1024, 512, 256, 128, 64)

@@ -5,7 +5,7 @@ import math
 import librosa
 import numpy as np
 
-from dafx.metrics import checks
+from dafx.metrics import pairs
 
 
 def require_pesq():
@@ -55,18 +55,18 @@ def pesq(target, audio, sample_rate):
     ImportError: If the package is not installed.
   """
   package = require_pesq()
-  target, audio = checks.check_pair(target, audio)
-  checks.check_sample_rate(sample_rate)
+  target, audio = pairs.check_pair(target, audio)
+  pairs.check_sample_rate(sample_rate)
   target, audio = (
     librosa.resample(
-      checks.channels_first(x).mean(axis=0),
+      pairs.channels_first(x).mean(axis=0),
       orig_sr=sample_rate,
       target_sr=_SAMPLE_RATE,
     )
     for x in (target, audio)
   )
   scores, lengths = [], []
-  for start, stop in checks.pieces(len(target), int(_PIECE_S * _SAMPLE_RATE)):
+  for start, stop in pairs.pieces(len(target), int(_PIECE_S * _SAMPLE_RATE)):
     score = _score(package, target[start:stop], audio[start:stop])
     if not math.isnan(score):
       scores.append(score)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dafx.metrics import checks
+from dafx.metrics import pairs
 
 # Beyond this a ratio counts as this: a side 60 dB below the middle is mono to
 # the ear, and 16 bits of dither on a mono file must not make a difference.
@@ -63,7 +63,7 @@ def width_error_db(target, audio):
   Raises:
     ValueError: As `width_db`, or if the shapes are unequal.
   """
-  target, audio = checks.check_pair(target, audio)
+  target, audio = pairs.check_pair(target, audio)
   return abs(width_db(target) - width_db(audio))
 
 
@@ -80,13 +80,13 @@ def mono_sum_error_db(target, audio):
   Raises:
     ValueError: As `mono_sum_db`, or if the shapes are unequal.
   """
-  target, audio = checks.check_pair(target, audio)
+  target, audio = pairs.check_pair(target, audio)
   return abs(mono_sum_db(target) - mono_sum_db(audio))
 
 
 def _check_stereo(audio, metric):
   """Returns audio of two channels that is not silent, in float64."""
-  audio = checks.check_signal('audio', audio)
+  audio = pairs.check_signal('audio', audio)
   if audio.ndim != 2 or audio.shape[1] != 2:
     raise ValueError(
       f'audio has shape {audio.shape}; {metric} takes stereo, [n_samples, 2]. '

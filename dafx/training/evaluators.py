@@ -14,7 +14,7 @@ from absl import logging
 
 import dafx
 from dafx import _folders, metrics
-from dafx.metrics import checks
+from dafx.metrics import pairs as checks
 from dafx.training import (
   audio_files,
   data,
