@@ -12,6 +12,7 @@ _environment.prepare()
 __version__ = '0.1.0'
 
 _MODULES = (
+  'audio',
   'colab',
   'core',
   'effects',

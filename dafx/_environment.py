@@ -16,10 +16,10 @@ from dafx import _folders
 # Modules that need neither TensorFlow nor DDSP, with all below them; of
 # `dafx.training`, what the commands read before they know what to do.
 _LIGHT = (
+  'audio',
   'gradients',
   'lv2',
   'metrics',
-  'training.audio_files',
   'training.dafx_run',
   'training.data_preparation',
   'training.demo',

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from dafx.training import audio_files, chunks
+from dafx.audio import files as audio_files
+from dafx.audio import sources
 from dafx.training.data_preparation import files
 
 RATE = 22050
@@ -49,7 +50,7 @@ def ways(path):
   return {
     'read': lambda: audio_files.read(path),
     'blocks': lambda: list(audio_files.read_blocks(path, 1000)),
-    'chunks': lambda: list(chunks.from_file(path).blocks()),
+    'chunks': lambda: list(sources.from_file(path).blocks()),
   }
 
 
@@ -161,7 +162,7 @@ def test_mp3_that_does_not_say_its_length_is_counted(tmp_path, tag):
   assert info.frames == len(expected)
   assert info.duration == len(expected) / RATE
   np.testing.assert_array_equal(audio_files.read(path)[0], expected)
-  source = chunks.from_file(path)
+  source = sources.from_file(path)
   assert source.n_samples == sum(map(len, source.blocks())) == len(expected)
 
 
@@ -174,7 +175,7 @@ def test_what_is_no_audio(tmp_path):
   with pytest.raises(audio_files.FileError, match='is a folder'):
     audio_files.read_info(tmp_path)
   with pytest.raises(FileNotFoundError):
-    chunks.from_file(tmp_path / 'nothing.wav')
+    sources.from_file(tmp_path / 'nothing.wav')
 
 
 def test_values_that_are_not_finite_are_named_by_their_file(tmp_path):
@@ -182,7 +183,7 @@ def test_values_that_are_not_finite_are_named_by_their_file(tmp_path):
   audio[3000] = np.nan
   path = put(tmp_path, '.wav', encoded(audio, '.wav'))
   with pytest.raises(ValueError, match='NaN') as error:
-    list(chunks.from_file(path).blocks())
+    list(sources.from_file(path).blocks())
   assert str(error.value).startswith(str(path))
 
 

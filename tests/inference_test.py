@@ -18,9 +18,9 @@ import soundfile
 import tensorflow as tf
 
 from dafx import effects, losses, lv2, metrics, processors
+from dafx.audio import files as audio_files
+from dafx.audio import sources
 from dafx.training import (
-  audio_files,
-  chunks,
   encoders,
   evaluators,
   inference,
@@ -165,7 +165,7 @@ def test_rates_can_change_to_and_fro(model):
 def test_a_model_goes_on_at_its_own_rate_after_use(model):
   features = {'audio': noise(20 * HOP).T}
   before = model(features)['audio_synth']
-  renders = inference.plan(model, chunks.from_array(noise(3000), 44100))[0]
+  renders = inference.plan(model, sources.from_array(noise(3000), 44100))[0]
   next(renders.blocks())  # and no more of them
   np.testing.assert_array_equal(model(features)['audio_synth'], before)
   assert {p.sample_rate for p in model.driven.values()} == {RATE}
@@ -219,7 +219,7 @@ def test_channels_that_the_plugins_do_not_take():
 
 # --------------------------------------------------------------- Chunks ----
 def in_small_chunks(monkeypatch):
-  monkeypatch.setattr(chunks, '_BLOCK', 999)
+  monkeypatch.setattr(sources, '_BLOCK', 999)
   monkeypatch.setattr(listening, '_FRAMES_AT_ONCE', 3)
   monkeypatch.setattr(rendering, '_CHUNK', 2500)
   monkeypatch.setattr(preprocessing, '_CHUNK', 3000)

@@ -8,15 +8,14 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1] / 'dafx'
 # A module may import those of the levels before its own, and none of its own.
 LEVELS = (
-  ('core', 'lv2', 'gradients', 'processors'),
+  ('core', 'audio', 'lv2', 'gradients', 'processors'),
   ('neural', 'losses', 'metrics', 'synths'),
   ('effects',),
   ('training',),
   ('colab',),
 )
 TRAINING_LEVELS = (
-  ('audio_files', 'band_powers', 'ledger', 'measures'),
-  ('chunks',),
+  ('ledger', 'measures'),
   (
     'plotting',
     'profiling',
@@ -56,8 +55,8 @@ LV2_LEVELS = (
   ('checks',),
   ('dafx_plugins',),
 )
-# The host and the estimators know nothing of TensorFlow and gin.
-PURE = ('lv2', 'gradients')
+# Files, host and estimators know nothing of TensorFlow and gin.
+PURE = ('audio', 'lv2', 'gradients')
 
 
 def imported_names(path):
@@ -138,7 +137,7 @@ def test_every_module_has_a_level():
 
 
 @pytest.mark.parametrize('package', PURE)
-def test_host_and_gradients_are_numpy_only(package):
+def test_files_host_and_gradients_are_numpy_only(package):
   for path in files(package):
     names = list(imported_names(path))
     assert not [n for n in names if n.split('.')[0] in ('tensorflow', 'gin')]

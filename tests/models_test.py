@@ -8,7 +8,8 @@ import soundfile
 import tensorflow as tf
 
 from dafx import effects, losses, processors
-from dafx.training import chunks, data, encoders, listening, models
+from dafx.audio import sources
+from dafx.training import data, encoders, listening, models
 
 RATE = 16000
 HOP = 512
@@ -394,7 +395,7 @@ def test_static_log_mel_hears_a_file_in_chunks(monkeypatch, n_samples):
   model = model_of([(plugin('gain', 'loud'), ['audio', 'c'])], own)
   audio = noise(1, n_samples) * np.linspace(0.1, 2.0, n_samples, dtype='f')
   monkeypatch.setattr(listening, '_FRAMES_AT_ONCE', 4)
-  source = chunks.from_array(audio.numpy().T, RATE)
+  source = sources.from_array(audio.numpy().T, RATE)
   heard = listening.listen(model, source)['c']
   assert heard.shape == (1, 1)
   expected = model.predict_controls(audio)['c'][0]
@@ -450,7 +451,7 @@ def test_a_crop_is_heard_as_it_is_in_the_whole_file(tmp_path):
   crops = data.FolderProvider(
     str(tmp_path), sample_rate=RATE, n_samples=4 * own.hop_size
   )
-  whole = listening.listen(model, chunks.from_file(path))['c']
+  whole = listening.listen(model, sources.from_file(path))['c']
   order = dict(shuffle=False, repeats=1, margin=model.margin)
   (batch,) = crops.get_batch(1, **order)
   ours = model(batch)['loud']['controls']['controls'][0]

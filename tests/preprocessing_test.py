@@ -6,7 +6,8 @@ import pytest
 import scipy.signal
 
 from dafx import lv2, metrics
-from dafx.training import augmentation, chunks, labels, preprocessing
+from dafx.audio import sources
+from dafx.training import augmentation, labels, preprocessing
 
 RATE = 22050
 
@@ -42,7 +43,7 @@ def test_channels_get_the_gain_of_their_mono_mix(high_pass_hz):
   apart = mono + 0.03 * noise(seed=1) * [1, -1]
   for audio in (dual, apart):
     np.testing.assert_allclose(prepare.input_gain(audio, RATE), gain)
-    source = prepare.process_source(chunks.from_array(audio, RATE))
+    source = prepare.process_source(sources.from_array(audio, RATE))
     out = np.concatenate(list(source.blocks())).mean(axis=1, keepdims=True)
     expected = prepare.process_input(mono, RATE)
     np.testing.assert_allclose(out, expected, atol=1e-6)
@@ -62,11 +63,11 @@ def test_level_of_short_and_of_silent_files(n_samples):
 def test_chunks_are_processed_as_the_whole(
   monkeypatch, input_lufs, high_pass_hz, n_samples
 ):
-  monkeypatch.setattr(chunks, '_BLOCK', 777)
+  monkeypatch.setattr(sources, '_BLOCK', 777)
   monkeypatch.setattr(preprocessing, '_CHUNK', 1000)
   prepare = preprocessing.Preprocessor(input_lufs, high_pass_hz)
   audio = noise(n_samples, 2) + 0.2
-  source = prepare.process_source(chunks.from_array(audio, RATE))
+  source = prepare.process_source(sources.from_array(audio, RATE))
   parts = list(source.blocks())
   assert len(parts) >= n_samples // 10000 and source.n_samples == n_samples
   np.testing.assert_allclose(

@@ -26,7 +26,8 @@ wins over all files. gin/README.md lists the files.
 from absl import app, flags
 
 from dafx import _command, _environment, _folders
-from dafx.training import audio_files, train_util
+from dafx.audio import files as audio_files
+from dafx.training import train_util
 
 FLAGS = flags.FLAGS
 

@@ -23,7 +23,8 @@ import numpy as np
 import tensorflow as tf
 
 from dafx import _folders, core
-from dafx.training import audio_files, labels, preprocessing
+from dafx.audio import files as audio_files
+from dafx.training import labels, preprocessing
 
 # What the gin files of tasks take the folder of pairs by.
 PATH_FLAG = '--gin_param="data_path = \'<folder>\'"'

@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from dafx.audio import files as audio_files
 from dafx.training import (
-  audio_files,
   data,
   evaluators,
   findings,

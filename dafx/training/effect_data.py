@@ -15,7 +15,8 @@ import numpy as np
 from absl import logging
 
 from dafx import _folders, effects, metrics
-from dafx.training import audio_files, data, effect_pairs
+from dafx.audio import files as audio_files
+from dafx.training import data, effect_pairs
 
 _DEMO_AUDIO = 'data_preparation/demo_audio'
 # Correlation below which a target counts as upside down.

@@ -15,8 +15,9 @@ import tensorflow as tf
 from absl import logging
 
 from dafx import _folders, metrics, neural, processors
+from dafx.audio import files as audio_files
 from dafx.neural import nam
-from dafx.training import audio_files, measures, plotting, progress_bar
+from dafx.training import measures, plotting, progress_bar
 
 # Samples that are streamed at once; whole frames, so that nothing is compiled
 # but for the last chunk.

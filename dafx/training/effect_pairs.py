@@ -20,7 +20,7 @@ import re
 import numpy as np
 
 from dafx import metrics
-from dafx.training import audio_files
+from dafx.audio import files as audio_files
 
 _KNOB = re.compile(r'^([A-Z])(\d{3})$')
 _SWITCH = re.compile(r'^([A-Z])([A-Z][A-Za-z]*)$')

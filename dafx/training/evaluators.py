@@ -14,9 +14,9 @@ from absl import logging
 
 import dafx
 from dafx import _folders, metrics
+from dafx.audio import files as audio_files
 from dafx.metrics import pairs as checks
 from dafx.training import (
-  audio_files,
   data,
   inference,
   labels,

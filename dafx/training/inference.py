@@ -16,10 +16,10 @@ import tensorflow as tf
 from absl import logging
 
 from dafx import _folders, lv2
+from dafx.audio import band_powers
+from dafx.audio import files as audio_files
+from dafx.audio import sources as chunks
 from dafx.training import (
-  audio_files,
-  band_powers,
-  chunks,
   encoders,
   listening,
   models,

@@ -3,14 +3,15 @@
 import numpy as np
 import tensorflow as tf
 
-from dafx.training import chunks, encoders, models
+from dafx.audio import sources
+from dafx.training import encoders, models
 
 # Frames that a network hears at a time, to bound its memory.
 _FRAMES_AT_ONCE = 256
 
 
 def listen(
-  model: models.ControlModel, source: chunks.Source
+  model: models.ControlModel, source: sources.Source
 ) -> dict[str, np.ndarray]:
   """Returns the controls that a model's network gives for audio.
 
@@ -26,7 +27,7 @@ def listen(
   encoder = model.encoder
   if isinstance(encoder, encoders.Constant):  # hears nothing
     return _rows([model.predict_controls(tf.zeros([1, 1]))])
-  heard = chunks.resampled(chunks.mixed(source), model.sample_rate)
+  heard = sources.resampled(sources.mixed(source), model.sample_rate)
   if getattr(encoder, 'is_static', False):
     embedding = _mean_embedding(encoder, heard)
     return _rows([model.controls_of(embedding)])
@@ -58,7 +59,7 @@ def _in_context(embed, hop_size, context, heard):
   # All pieces end at the same place in a hop, as the audio does: where an
   # encoder pools frames depends on it.
   after = context + heard.n_samples % hop_size
-  for piece, n_before in chunks.windows(heard.blocks(), size, context, after):
+  for piece, n_before in sources.windows(heard.blocks(), size, context, after):
     first = n_before // hop_size
     embedding = embed(tf.constant(piece[np.newaxis, :, 0]))
     yield embedding[:, first : first + _FRAMES_AT_ONCE]
@@ -69,7 +70,7 @@ def _listen_with_margins(model, heard):
   hop_size, margin = model.encoder.hop_size, model.encoder.margin
   size = _FRAMES_AT_ONCE * hop_size
   parts, start = [], 0
-  for piece, n_before in chunks.windows(heard.blocks(), size, margin, margin):
+  for piece, n_before in sources.windows(heard.blocks(), size, margin, margin):
     n_samples = min(size, heard.n_samples - start)
     n_after = len(piece) - n_before - n_samples
     fill = -n_samples % hop_size  # whole frames
@@ -93,7 +94,7 @@ def _mean_embedding(encoder, heard):
   size = _FRAMES_AT_ONCE * encoder.context_step
   after = encoder.context_size - encoder.context_step
   total, n_contexts = 0.0, 0
-  for piece, _ in chunks.windows(heard.blocks(), size, 0, after):
+  for piece, _ in sources.windows(heard.blocks(), size, 0, after):
     count = encoder.n_contexts(len(piece))
     if n_contexts and not count:
       break  # what is left fills no context

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.signal
 
 from dafx import metrics
-from dafx.training import chunks
+from dafx.audio import sources
 
 # After so many times 1 / (2 pi f) a high-pass has forgotten what was before.
 _MEMORY = 32
@@ -158,7 +158,7 @@ class Preprocessor:
     """Processes a whole target, [n_samples, n_channels]."""
     return self.apply(audio, sample_rate)
 
-  def process_source(self, source: chunks.Source) -> chunks.Source:
+  def process_source(self, source: sources.Source) -> sources.Source:
     """Processes a whole input in chunks; what comes out is `process_input`'s.
 
     Args:
@@ -172,7 +172,7 @@ class Preprocessor:
 
     def filtered():
       size = max(_CHUNK, 4 * margin)
-      pieces = chunks.windows(source.blocks(), size, margin, margin)
+      pieces = sources.windows(source.blocks(), size, margin, margin)
       for piece, n_before in pieces:
         whole = self._filtered(piece.astype(np.float64), rate)
         yield whole[n_before : n_before + size]

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from dafx import _folders, effects, processors
-from dafx.training import audio_files
+from dafx.audio import files as audio_files
 
 _CURVES = {'tanh': tf.tanh, 'linear': tf.identity}
 _NETWORKS = ('mlp', 'siren')

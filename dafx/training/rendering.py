@@ -8,7 +8,8 @@ import numpy as np
 from absl import logging
 
 from dafx import processors
-from dafx.training import chunks, models
+from dafx.audio import sources
+from dafx.training import models
 
 # Samples between values of the controls, which move in straight lines between
 # the frames that the network gives, so that nothing is heard of the frames.
@@ -120,7 +121,7 @@ class Rendering:
   def __init__(
     self,
     model: models.ControlModel,
-    source: chunks.Source,
+    source: sources.Source,
     points: Mapping[str, np.ndarray],
     point_times_s: np.ndarray | None,
   ):
@@ -131,7 +132,7 @@ class Rendering:
     self._source = source
     self._points = points
     self._point_times_s = point_times_s
-    self._heard = chunks.resampled(source, self._rate)
+    self._heard = sources.resampled(source, self._rate)
     n_frames = -(-self._heard.n_samples // CONTROL_STEP)
     self.frame_times_s = np.arange(n_frames) * CONTROL_STEP / self._rate
 
@@ -161,10 +162,10 @@ class Rendering:
       yield first
       yield from rendered
 
-    out = chunks.Source(
+    out = sources.Source(
       self._rate, self._heard.n_samples, first.shape[1], again
     )
-    yield from chunks.resample_blocks(
+    yield from sources.resample_blocks(
       out, self._source.sample_rate, self._source.n_samples
     )
 
@@ -177,7 +178,7 @@ class Rendering:
 
     def parts():
       frame, size = 0, max(_CHUNK // unit, 1) * unit
-      for block, _ in chunks.windows(self._heard.blocks(), size):
+      for block, _ in sources.windows(self._heard.blocks(), size):
         fill = -len(block) % CONTROL_STEP
         audio = np.pad(block, ((0, fill), (0, 0)))[np.newaxis]
         if audio.shape[-1] == 1:

@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from dafx.training import audio_files, data
+from dafx.audio import files as audio_files
+from dafx.training import data
 
 # A record lies between the length with its checksum and its own checksum.
 _HEADER_BYTES = struct.calcsize('<QI')

@@ -21,7 +21,7 @@ import urllib.parse
 from absl import logging
 
 from dafx import _folders
-from dafx.training import audio_files
+from dafx.audio import files as audio_files
 from dafx.training.data_preparation import download, files
 
 INDEX_URL = 'https://multitracksearch.cambridge-mt.com/ms-mtk-search.htm'

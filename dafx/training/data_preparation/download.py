@@ -16,7 +16,7 @@ import pooch
 import requests
 import tqdm
 
-from dafx.training import audio_files
+from dafx.audio import files as audio_files
 from dafx.training.data_preparation import files
 
 ZENODO_URL = 'https://zenodo.org'

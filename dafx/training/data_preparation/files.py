@@ -15,7 +15,8 @@ import soundfile
 import soxr
 
 from dafx import lv2
-from dafx.training import audio_files, labels
+from dafx.audio import files as audio_files
+from dafx.training import labels
 
 _CHUNK_BYTES = 2**20
 

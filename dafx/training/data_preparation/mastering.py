@@ -17,7 +17,8 @@ import numpy as np
 import scipy.signal
 
 from dafx import metrics
-from dafx.training import audio_files, progress_bar
+from dafx.audio import files as audio_files
+from dafx.training import progress_bar
 from dafx.training.data_preparation import files
 
 # The music that comes with dafx; see LICENSE.md in it.

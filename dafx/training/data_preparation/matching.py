@@ -13,7 +13,7 @@ import shlex
 import unicodedata
 from collections.abc import Collection
 
-from dafx.training import audio_files
+from dafx.audio import files as audio_files
 
 _SPLITS = ('train', 'valid', 'test')
 _N_NAMED = 3  # files that a message names

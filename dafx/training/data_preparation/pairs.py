@@ -13,7 +13,8 @@ from collections.abc import Callable
 import numpy as np
 from absl import logging
 
-from dafx.training import audio_files, progress_bar
+from dafx.audio import files as audio_files
+from dafx.training import progress_bar
 from dafx.training.data_preparation import align, files, matching
 
 # A pair shorter than this cannot be aligned.

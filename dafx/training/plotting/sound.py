@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dafx.training import band_powers
+from dafx.audio import band_powers
 from dafx.training.plotting import style
 
 _FLOOR_DB = -80.0  # of a spectrogram, below its loudest cell

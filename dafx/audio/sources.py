@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import soxr
 
-from dafx.training import audio_files
+from dafx.audio import files as audio_files
 
 # Samples that are read at a time.
 _BLOCK = 2**16

@@ -1,0 +1,1 @@
+"""Sound on disk and in chunks: files, sources, rates. NumPy only."""
