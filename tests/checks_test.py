@@ -7,7 +7,9 @@ import time
 import pytest
 
 from dafx import lv2
-from dafx.lv2 import cards, checks, processes
+from dafx.lv2 import processes
+from dafx.lv2.cards import card as cards
+from dafx.lv2.cards import checks
 
 TEST = 'urn:dafx-test:'
 CALF = 'http://calf.sourceforge.net/plugins/'

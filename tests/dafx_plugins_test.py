@@ -15,7 +15,9 @@ import soxr
 from absl import app, flags
 
 from dafx import _command, lv2
-from dafx.lv2 import binding, cards, dafx_plugins
+from dafx.lv2 import dafx_plugins
+from dafx.lv2.cards import binding
+from dafx.lv2.cards import card as cards
 
 RATE = 44100
 TEST = 'urn:dafx-test:'
@@ -376,7 +378,7 @@ def test_gin_builds_under_strict_parsing(uri):
 # ----------------------------------------------------------------- check ----
 @pytest.fixture
 def checks(monkeypatch):
-  """Stands for `dafx.lv2.checks`; keeps what it was asked."""
+  """Stands for `dafx.lv2.cards.checks`; keeps what it was asked."""
   asked = []
 
   def check_all(uris, json_path):
@@ -397,8 +399,8 @@ def checks(monkeypatch):
   monkeypatch.setattr(
     cards, 'format_summary', lambda found: f'{len(found)} cards'
   )
-  monkeypatch.setitem(sys.modules, 'dafx.lv2.checks', module)
-  monkeypatch.setattr(lv2, 'checks', module, raising=False)
+  monkeypatch.setitem(sys.modules, 'dafx.lv2.cards.checks', module)
+  monkeypatch.setattr('dafx.lv2.cards.checks', module, raising=False)
   return module
 
 

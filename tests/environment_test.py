@@ -42,7 +42,8 @@ import dafx
 dafx.lv2
 assert not {'scipy', 'numba', 'librosa', 'matplotlib'} & set(sys.modules)
 dafx.gradients, dafx.metrics
-import dafx.lv2.checks, dafx.training.dafx_run, dafx.training.data_preparation
+import dafx.lv2.cards.checks, dafx.training.dafx_run
+import dafx.training.data_preparation
 from dafx.training.data_preparation import dafx_prepare, mastering
 for name in ('effects', 'core', 'training.models'):
   try:

@@ -3,7 +3,8 @@
 import numpy as np
 
 from dafx import lv2
-from dafx.lv2 import experiments, probing
+from dafx.lv2 import probing
+from dafx.lv2.cards import experiments
 
 RATE = 44100
 BLOCK_SIZE = 256

@@ -50,9 +50,8 @@ LV2_LEVELS = (
   ('world', 'processes', 'shelf'),
   ('fresh_state', 'instances'),
   ('renderer',),
-  ('worker', 'presets', 'probing', 'binding', 'cards'),
-  ('experiments',),
-  ('checks',),
+  ('worker', 'presets', 'probing'),
+  ('cards',),
   ('dafx_plugins',),
 )
 # Files, host and estimators know nothing of TensorFlow and gin.

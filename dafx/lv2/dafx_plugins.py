@@ -30,7 +30,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from absl import app, flags
 
 from dafx import _command, _folders, lv2
-from dafx.lv2 import binding, world
+from dafx.lv2 import world
+from dafx.lv2.cards import binding
 
 FLAGS = flags.FLAGS
 
@@ -453,7 +454,7 @@ def _check(*uris):
     raise app.UsageError('check takes either a URI or --all.')
   for uri in uris:
     get_plugin(uri)
-  from dafx.lv2 import cards, checks  # what only this command needs
+  from dafx.lv2.cards import card, checks
 
   path = FLAGS.json and _folders.expand_user(FLAGS.json)
   if path:  # An error now, not after half an hour.
@@ -462,9 +463,9 @@ def _check(*uris):
     list(uris or lv2.list_uris()), str(path) if path else None
   )
   if FLAGS.all:
-    print(cards.format_summary(found))
+    print(card.format_summary(found))
     return
-  print(cards.format_card(found[0]))
+  print(card.format_card(found[0]))
   if found[0]['status'] != 'ok':
     raise lv2.PluginError(
       f'{uris[0]} cannot be used, as the card says: FAILED.'

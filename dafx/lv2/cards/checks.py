@@ -14,15 +14,9 @@ import time
 import numpy as np
 import tqdm
 
-from dafx.lv2 import (
-  binding,
-  cards,
-  errors,
-  fresh_state,
-  probing,
-  processes,
-  world,
-)
+from dafx.lv2 import errors, fresh_state, probing, processes, world
+from dafx.lv2.cards import binding
+from dafx.lv2.cards import card as cards
 
 _log = logging.getLogger('dafx.lv2')
 _SAMPLE_RATE = 48000
@@ -145,7 +139,12 @@ class _Examination:
     )
 
   def call(
-    self, function, *, module='experiments', in_new_process=False, **kwargs
+    self,
+    function,
+    *,
+    module='cards.experiments',
+    in_new_process=False,
+    **kwargs,
   ):
     """Runs an experiment on this plugin."""
     if self.n_hangs >= _MAX_HANGS or self.n_crashes >= _MAX_CRASHES:
