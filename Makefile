@@ -18,7 +18,7 @@ setup:  ## install everything that is missing
 	@scripts/setup
 
 demo: setup  ## train on the bundled audio, write build/demo; DEMO_ARGS='...'
-	@$(RUN) dafx.training.demo --output_dir=build/demo $(DEMO_ARGS)
+	@$(RUN) dafx.commands.demo --output_dir=build/demo $(DEMO_ARGS)
 
 notebooks:  ## open the tutorials in JupyterLab, which is installed for it
 	@scripts/setup notebooks

@@ -102,10 +102,9 @@ setuptools.setup(
   cffi_modules=['dafx/lv2/build_host.py:ffibuilder'],
   entry_points={
     'console_scripts': [
-      'dafx_run = dafx.training.dafx_run:console_entry_point',
-      'dafx_plugins = dafx.lv2.dafx_plugins:console_entry_point',
-      'dafx_prepare = '
-      'dafx.training.data_preparation.dafx_prepare:console_entry_point',
+      'dafx_run = dafx.commands.dafx_run:console_entry_point',
+      'dafx_plugins = dafx.commands.dafx_plugins:console_entry_point',
+      'dafx_prepare = dafx.commands.dafx_prepare:console_entry_point',
     ],
   },
 )

@@ -32,7 +32,8 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
-from dafx import _command, losses, lv2
+from dafx import losses, lv2
+from dafx.commands import running
 from dafx.training import (
   evaluators,
   inference,
@@ -361,4 +362,4 @@ def main(argv):
 
 if __name__ == '__main__':
   logging.set_verbosity(logging.INFO)
-  app.run(_command.with_messages('tasks', main))
+  app.run(running.with_messages('tasks', main))

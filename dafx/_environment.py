@@ -17,12 +17,11 @@ from dafx import _folders
 # `dafx.training`, what the commands read before they know what to do.
 _LIGHT = (
   'audio',
+  'commands',
   'gradients',
   'lv2',
   'metrics',
-  'training.dafx_run',
   'training.data_preparation',
-  'training.demo',
   'training.labels',
   'training.progress_bar',
   'training.train_util',

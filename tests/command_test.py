@@ -8,13 +8,12 @@ import sys
 import pytest
 from absl import app, flags, logging
 
-from dafx import _command
-from dafx.lv2 import dafx_plugins
+from dafx.commands import dafx_plugins, running
 
 MODULES = {
-  'dafx_run': 'dafx.training.dafx_run',
-  'dafx_prepare': 'dafx.training.data_preparation.dafx_prepare',
-  'dafx_plugins': 'dafx.lv2.dafx_plugins',
+  'dafx_run': 'dafx.commands.dafx_run',
+  'dafx_prepare': 'dafx.commands.dafx_prepare',
+  'dafx_plugins': 'dafx.commands.dafx_plugins',
 }
 # As the installed command: __main__ is a stub. An import of TensorFlow is an
 # error that no command catches.
@@ -67,7 +66,7 @@ def test_flags_are_described_as_they_are_written():
   flags.DEFINE_bool('align', True, 'Move.', values)
   flags.DEFINE_multi_string('set', [], 'A control.', values)
   flags.DEFINE_integer('rate', 5, 'In Hz.', flag_values=values)
-  assert _command.describe_flags(values) == [
+  assert running.describe_flags(values) == [
     '  --mode=train|eval',
     '      What. By default train.',
     '  --noalign',
@@ -240,12 +239,12 @@ def test_a_fault_of_ours_is_a_traceback():
     raise AssertionError(argv)
 
   with pytest.raises(AssertionError):
-    _command.with_messages('command', main)([])
+    running.with_messages('command', main)([])
 
 
 def test_standard_output_may_be_closed(monkeypatch):
   monkeypatch.setattr(sys, 'stdout', None)
-  _command.with_messages('command', print)(['What goes nowhere.'])
+  running.with_messages('command', print)(['What goes nowhere.'])
 
 
 def test_a_missing_file_is_named_without_a_number(tmp_path, capsys):
@@ -255,7 +254,7 @@ def test_a_missing_file_is_named_without_a_number(tmp_path, capsys):
     path.read_bytes()
 
   with pytest.raises(SystemExit):
-    _command.with_messages('command', main)([])
+    running.with_messages('command', main)([])
   assert capsys.readouterr().err.splitlines()[0] == (
     f"command: No such file or directory: '{path}'"
   )
@@ -266,9 +265,9 @@ def test_wrong_usage_passes(capsys):
     raise app.UsageError('Give one.')
 
   with pytest.raises(app.UsageError):
-    _command.with_messages('command', main)([])
+    running.with_messages('command', main)([])
   with pytest.raises(SystemExit):
-    _command._refuse('command', 'Give one.')
+    running._refuse('command', 'Give one.')
   assert capsys.readouterr().err.splitlines() == [
     'command: Give one.',
     '  (command --help shows what there is.)',
@@ -293,10 +292,10 @@ def loggers():
 def lines_of_log(capsys, verbosity):
   """Returns what is printed of a record of each level from three places."""
   logging.set_verbosity(verbosity)
-  _command.set_up_log()
+  running.set_up_log()
   for name, path in (
-    ('absl', _command.__file__),
-    ('dafx.lv2', _command.__file__),
+    ('absl', running.__file__),
+    ('dafx.lv2', running.__file__),
     ('absl', '/site-packages/tensorflow/checkpoint.py'),
     ('numba.core', '/site-packages/numba/core.py'),
   ):
@@ -314,10 +313,10 @@ def test_the_log_is_for_people(loggers, capsys):
   del loggers
   lines = [line.split(' ', 1) for line in lines_of_log(capsys, logging.INFO)]
   assert [text for _, text in lines] == [
-    '_command.py: 20',
-    'WARNING: _command.py: 30',
-    '_command.py: 20',
-    'WARNING: _command.py: 30',
+    'running.py: 20',
+    'WARNING: running.py: 30',
+    'running.py: 20',
+    'WARNING: running.py: 30',
     'WARNING: checkpoint.py: 30',
     'WARNING: core.py: 30',
   ]
@@ -327,11 +326,11 @@ def test_verbosity_brings_the_rest(loggers, capsys):
   del loggers
   lines = lines_of_log(capsys, logging.DEBUG)
   assert [line.split('] ', 1)[1] for line in lines] == [
-    *2 * ['_command.py: 10', '_command.py: 20', '_command.py: 30'],
+    *2 * ['running.py: 10', 'running.py: 20', 'running.py: 30'],
     *['checkpoint.py: 10', 'checkpoint.py: 20', 'checkpoint.py: 30'],
     *['core.py: 20', 'core.py: 30'],
   ]
-  assert ' _command.py:1] ' in lines[0]
+  assert ' running.py:1] ' in lines[0]
 
 
 # ------------------------------------------------------------ TensorFlow ----
@@ -352,12 +351,12 @@ def test_tensorflows_level(
   loggers, monkeypatch, verbosity, has_driver, given, expected
 ):
   del loggers
-  monkeypatch.setattr(_command, 'has_gpu_driver', lambda: has_driver)
+  monkeypatch.setattr(running, 'has_gpu_driver', lambda: has_driver)
   monkeypatch.delenv(LEVEL, raising=False)
   if given is not None:
     monkeypatch.setenv(LEVEL, given)
   logging.set_verbosity(verbosity)
-  _command.quiet_tensorflow()
+  running.quiet_tensorflow()
   assert os.environ.get(LEVEL) == expected
   os.environ.pop(LEVEL, None)
 
@@ -365,6 +364,6 @@ def test_tensorflows_level(
 def test_drivers_are_found(tmp_path):
   (tmp_path / 'kfd').touch()
   gone = str(tmp_path / 'gone')
-  assert not _command.has_gpu_driver([gone], [gone])
-  assert _command.has_gpu_driver([gone], [gone, str(tmp_path / 'kfd')])
-  assert _command.has_gpu_driver([gone, 'libc.so.6'], [gone])
+  assert not running.has_gpu_driver([gone], [gone])
+  assert running.has_gpu_driver([gone], [gone, str(tmp_path / 'kfd')])
+  assert running.has_gpu_driver([gone, 'libc.so.6'], [gone])

@@ -14,8 +14,8 @@ import soundfile
 import soxr
 from absl import app, flags
 
-from dafx import _command, lv2
-from dafx.lv2 import dafx_plugins
+from dafx import lv2
+from dafx.commands import dafx_plugins, running
 from dafx.lv2.cards import binding
 from dafx.lv2.cards import card as cards
 
@@ -49,7 +49,7 @@ def dafx_plugins_command(monkeypatch, capsys):
     dafx_plugins._define_flags(args[0], values)
     code = 0
     try:
-      _command.with_messages('dafx_plugins', dafx_plugins.main)(
+      running.with_messages('dafx_plugins', dafx_plugins.main)(
         values(['dafx_plugins', *args])
       )
     except SystemExit as end:
@@ -61,7 +61,7 @@ def dafx_plugins_command(monkeypatch, capsys):
 
 def run_program(*args, **environment):
   return subprocess.run(
-    [sys.executable, '-m', 'dafx.lv2.dafx_plugins', *map(str, args)],
+    [sys.executable, '-m', 'dafx.commands.dafx_plugins', *map(str, args)],
     capture_output=True,
     text=True,
     env={
@@ -646,7 +646,9 @@ def test_flags_of_another_command_or_out_of_range(dafx_plugins_command, args):
 
 
 def test_help_of_the_installed_command_names_its_flags():
-  code = 'from dafx.lv2.dafx_plugins import console_entry_point as run; run()'
+  code = (
+    'from dafx.commands.dafx_plugins import console_entry_point as run; run()'
+  )
   text = subprocess.run(
     [sys.executable, '-c', code, 'render', '--help'],
     capture_output=True,
@@ -664,7 +666,7 @@ def test_a_reader_that_stops_is_no_traceback():
   read_end, write_end = os.pipe()
   os.close(read_end)
   result = subprocess.run(
-    [sys.executable, '-m', 'dafx.lv2.dafx_plugins', 'show', CALF],
+    [sys.executable, '-m', 'dafx.commands.dafx_plugins', 'show', CALF],
     stdout=write_end,
     stderr=subprocess.PIPE,
     text=True,

@@ -16,8 +16,9 @@ import soundfile
 from absl import app
 from absl.testing import flagsaver
 
-from dafx import _command, lv2
-from dafx.training import dafx_run, trainers
+from dafx import lv2
+from dafx.commands import dafx_run, running
+from dafx.training import trainers
 
 ROOT = pathlib.Path(__file__).parents[1]
 RATE = 16000
@@ -93,7 +94,7 @@ def run(*words):
   """Runs the command in this process."""
   with flagsaver.flagsaver():
     argv = dafx_run.FLAGS(['dafx_run', *words])
-    _command.with_messages('dafx_run', dafx_run.main)(argv)
+    running.with_messages('dafx_run', dafx_run.main)(argv)
 
 
 def message_of(capsys, *words):
@@ -419,7 +420,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(home, tmp_path):
   )
   with open(tmp_path / 'log', 'w') as log:
     process = subprocess.Popen(
-      [sys.executable, '-m', 'dafx.training.dafx_run', *flags],
+      [sys.executable, '-m', 'dafx.commands.dafx_run', *flags],
       env={**os.environ, 'PYTHONPATH': str(ROOT)},
       stderr=log,
     )

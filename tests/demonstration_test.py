@@ -115,7 +115,7 @@ def test_flags_are_checked_before_tensorflow_loads():
   code = (
     'import sys\n'
     'from absl import app\n'
-    'from dafx.training import demo\n'
+    'from dafx.commands import demo\n'
     'try:\n'
     '  demo.main(["demo", "more"])\n'
     'except app.UsageError as error:\n'

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from dafx.commands import dafx_prepare
 from dafx.training import data
 from dafx.training.data_preparation import (
   cambridge,
-  dafx_prepare,
   download,
   files,
   matching,

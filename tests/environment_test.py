@@ -42,15 +42,16 @@ import dafx
 dafx.lv2
 assert not {'scipy', 'numba', 'librosa', 'matplotlib'} & set(sys.modules)
 dafx.gradients, dafx.metrics
-import dafx.lv2.cards.checks, dafx.training.dafx_run
+import dafx.lv2.cards.checks, dafx.commands.dafx_run
 import dafx.training.data_preparation
-from dafx.training.data_preparation import dafx_prepare, mastering
+from dafx.commands import dafx_prepare
+from dafx.training.data_preparation import mastering
 for name in ('effects', 'core', 'training.models'):
   try:
     __import__(f'dafx.{name}')
   except ImportError as error:
     print(error)
-from dafx.lv2 import dafx_plugins
+from dafx.commands import dafx_plugins
 sys.argv = ['dafx_plugins', 'list', '--filter=urn:dafx-test:gain']
 dafx_plugins.console_entry_point()
 """,
@@ -71,7 +72,7 @@ try:
   import dafx.training.models
 except ImportError as error:
   print(error)
-from dafx.training import dafx_run
+from dafx.commands import dafx_run
 sys.argv = ['dafx_run', '--mode=train', '--gin_file=mastering.gin']
 sys.argv += ['--gin_param=data_path = "."']  # one that is there
 dafx_run.console_entry_point()

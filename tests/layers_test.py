@@ -12,6 +12,7 @@ LEVELS = (
   ('neural', 'losses', 'metrics', 'synths'),
   ('effects',),
   ('training',),
+  ('commands',),
   ('colab',),
 )
 TRAINING_LEVELS = (
@@ -39,7 +40,6 @@ TRAINING_LEVELS = (
   ('inference',),
   ('evaluators', 'effect_inference', 'data_preparation'),
   ('demonstration',),
-  ('dafx_run', 'demo'),
 )
 GRADIENTS_LEVELS = (
   ('black_box',),
@@ -52,7 +52,6 @@ LV2_LEVELS = (
   ('renderer',),
   ('worker', 'presets', 'probing'),
   ('cards',),
-  ('dafx_plugins',),
 )
 # Files, host and estimators know nothing of TensorFlow and gin.
 PURE = ('audio', 'lv2', 'gradients')

@@ -11,10 +11,10 @@ import scipy.signal
 import soundfile
 import soxr
 
+from dafx.commands import dafx_prepare
 from dafx.training import data
 from dafx.training.data_preparation import (
   align,
-  dafx_prepare,
   files,
   guitar,
   matching,

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from dafx import _command
+from dafx.commands import running
 from dafx.training import progress_bar
 
 
@@ -141,7 +141,7 @@ def test_lines_of_the_log_do_not_break_the_bar(monkeypatch):
   assert 'tracing the first step' in terminal.getvalue()
   progress.update('loss 1')
   before = len(terminal.getvalue())
-  _command.announce('Step 1: validation loss 0.5')
+  running.announce('Step 1: validation loss 0.5')
   after = terminal.getvalue()[before:]
   progress.close()
   # The bar is wiped out, the line stands alone, the bar is drawn again.

@@ -20,8 +20,8 @@ _DOCUMENTS = [
   *sorted((_ROOT / 'gin').rglob('*.md')),
 ]
 _PROGRAMS = {
-  'dafx_run': 'dafx.training.dafx_run',
-  'dafx_prepare': 'dafx.training.data_preparation.dafx_prepare',
+  'dafx_run': 'dafx.commands.dafx_run',
+  'dafx_prepare': 'dafx.commands.dafx_prepare',
 }
 # For processes that run elsewhere than here.
 _PYTHONPATH = os.pathsep.join(

@@ -4,7 +4,7 @@ import importlib
 import sys
 import warnings
 
-from dafx import _command
+from dafx.commands import running
 
 
 def import_tensorflow():
@@ -15,7 +15,7 @@ def import_tensorflow():
   """
   if 'tensorflow' in sys.modules:
     return
-  _command.quiet_tensorflow()
+  running.quiet_tensorflow()
   # Bars of TensorFlow Datasets, which DDSP imports, are text without widgets.
   warnings.filterwarnings('ignore', 'IProgress not found')
   importlib.import_module('tensorflow')

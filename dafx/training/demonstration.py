@@ -1,6 +1,6 @@
 """A network learns to master; what it makes of songs it never heard, as a page.
 
-The command is `dafx.training.demo`.
+The command is `dafx.commands.demo`.
 """
 
 import csv

@@ -25,8 +25,9 @@ wins over all files. gin/README.md lists the files.
 
 from absl import app, flags
 
-from dafx import _command, _environment, _folders
+from dafx import _environment, _folders
 from dafx.audio import files as audio_files
+from dafx.commands import running
 from dafx.training import train_util
 
 FLAGS = flags.FLAGS
@@ -230,7 +231,7 @@ def _use_saved(folder):
   for path in paths:
     print(path, flush=True)
   if not is_effect and (presets := inference.describe_presets(model, paths)):
-    _command.announce(presets)
+    running.announce(presets)
 
 
 def _checked_setting(model, setting, meanings):
@@ -288,7 +289,7 @@ def main(argv):
   _check_files()
   save_dir = _folders.expand_user(FLAGS.save_dir, '--save_dir')
   _environment.demand_tensorflow()
-  _command.announce(f'dafx_run: {_describe_task()}; starting TensorFlow')
+  running.announce(f'dafx_run: {_describe_task()}; starting TensorFlow')
   train_util.prepare_tensorflow(FLAGS.seed, FLAGS.allow_memory_growth)
   single = None
   if FLAGS.mode == 'eval' and FLAGS.single_dir:
@@ -316,7 +317,7 @@ def main(argv):
 
 def console_entry_point():
   """The command dafx_run."""
-  _command.run('dafx_run', main, __doc__)
+  running.run('dafx_run', main, __doc__)
 
 
 if __name__ == '__main__':

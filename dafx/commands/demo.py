@@ -1,6 +1,6 @@
 """The demonstration: a network learns to master, and a page lets one hear it.
 
-    python -m dafx.training.demo --output_dir=build/demo
+    python -m dafx.commands.demo --output_dir=build/demo
 
 Makes mastering pairs from the music that comes with dafx, trains a network on
 `mastering_demo.gin`, and compares it on songs that it never heard with the
@@ -11,7 +11,8 @@ path of the page.
 
 from absl import app, flags, logging
 
-from dafx import _command, _folders
+from dafx import _folders
+from dafx.commands import running
 from dafx.training import train_util
 
 FLAGS = flags.FLAGS
@@ -54,4 +55,4 @@ def main(argv):
 
 if __name__ == '__main__':
   _define_flags()
-  _command.run('demo', main, __doc__)
+  running.run('demo', main, __doc__)

@@ -29,7 +29,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from absl import app, flags
 
-from dafx import _command, _folders, lv2
+from dafx import _folders, lv2
+from dafx.commands import running
 from dafx.lv2 import world
 from dafx.lv2.cards import binding
 
@@ -609,7 +610,7 @@ def console_entry_point():
   """The command dafx_plugins."""
   command = sys.argv[1] if len(sys.argv) > 1 else ''
   _define_flags(command, FLAGS)
-  _command.run('dafx_plugins', main, __doc__, _sections(command))
+  running.run('dafx_plugins', main, __doc__, _sections(command))
 
 
 if __name__ == '__main__':

@@ -31,7 +31,8 @@ import sys
 
 from absl import app, flags, logging
 
-from dafx import _command, _folders
+from dafx import _folders
+from dafx.commands import running
 
 FLAGS = flags.FLAGS
 _TASKS = ('distortion', 'nonspeech', 'mastering')
@@ -306,7 +307,7 @@ def main(argv):
     download_dir = output_dir / 'download'
     if FLAGS.download_dir:
       download_dir = _folders.expand_user(FLAGS.download_dir) / task
-    _command.announce(f'dafx_prepare: making pairs ({task}) in {output_dir}')
+    running.announce(f'dafx_prepare: making pairs ({task}) in {output_dir}')
     try:
       if task == 'folder':
         prepare_folder(output_dir)
@@ -349,7 +350,7 @@ def console_entry_point():
   except ValueError as error:
     sys.exit(f'dafx_prepare: {error}')
   _define_flags()
-  _command.run('dafx_prepare', main, __doc__)
+  running.run('dafx_prepare', main, __doc__)
 
 
 if __name__ == '__main__':

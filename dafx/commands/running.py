@@ -1,7 +1,7 @@
 """What the commands share: help, messages, their log, TensorFlow's level.
 
     def console_entry_point():
-      _command.run('dafx_run', main, __doc__)
+      running.run('dafx_run', main, __doc__)
 
 It knows nothing of the rest of dafx, so that each of its parts may use it.
 """
@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from absl import app, flags, logging
 
-_PACKAGE = pathlib.Path(__file__).resolve().parent
+_PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 _HELP = ('-h', '-?', '-help', '--help', '-helpshort', '--helpshort')
 _WIDTH = 80
 _END_OF_HELP = """\
