@@ -126,7 +126,7 @@ RUNS = (
 
 def read(run, num_steps=None):
   """Parses what a run is made of."""
-  from dafx.training import train_util
+  from dafx.training import gin_files
 
   gin.clear_config()
   bindings = [
@@ -139,7 +139,7 @@ def read(run, num_steps=None):
   ]
   if num_steps is not None:
     bindings.append(f'num_steps = {num_steps}')
-  train_util.parse_gin(run.files, bindings)
+  gin_files.parse_gin(run.files, bindings)
 
 
 def steps_that_fit(run):
@@ -202,12 +202,12 @@ def evaluate(model, folder):
 
 def measure(run, output_dir):
   """Trains one model and returns its row of the table."""
-  from dafx.training import models, train_util, trainers
+  from dafx.training import gin_files, models, trainers
 
-  train_util.prepare_tensorflow(FLAGS.seed)
+  gin_files.prepare_tensorflow(FLAGS.seed)
   num_steps = steps_that_fit(run)
   read(run, num_steps)
-  train_util.prepare_tensorflow(FLAGS.seed)
+  gin_files.prepare_tensorflow(FLAGS.seed)
   model = models.get_model()
   start, cpu = time.monotonic(), time.process_time()
   trainers.train(trainer=trainers.Trainer(model), seed=FLAGS.seed)
@@ -255,9 +255,9 @@ def main(argv):
   """Trains, measures and prints."""
   del argv
   logging.set_verbosity(logging.WARNING)
-  from dafx.training import train_util
+  from dafx.training import gin_files
 
-  train_util.add_gin_search_paths()
+  gin_files.add_gin_search_paths()
   output_dir = pathlib.Path(FLAGS.output_dir).expanduser()
   output_dir.mkdir(parents=True, exist_ok=True)
   rows = []

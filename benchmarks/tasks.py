@@ -34,15 +34,8 @@ from absl import app, flags, logging
 
 from dafx import losses, lv2
 from dafx.commands import running
-from dafx.training import (
-  evaluators,
-  inference,
-  measures,
-  models,
-  plotting,
-  train_util,
-  trainers,
-)
+from dafx.training import gin_files, inference, models, plotting, trainers
+from dafx.training.evaluation import evaluate, measures
 
 FLAGS = flags.FLAGS
 TASKS = ('distortion', 'nonspeech', 'mastering')
@@ -52,11 +45,11 @@ flags.DEFINE_integer('steps', 0, 'Steps of the comparison; 0 for none.')
 flags.DEFINE_string('compare', 'distortion', 'Task of the comparison.')
 flags.DEFINE_multi_string('gin_param', [], 'Bindings that come last.')
 
-SINGLE, OURS = evaluators.BEST_SINGLE_SETTING, evaluators.DAFX
+SINGLE, OURS = evaluate.BEST_SINGLE_SETTING, evaluate.DAFX
 BASELINES = (
-  evaluators.UNTREATED,
-  evaluators.UNTREATED_AT_LOUDNESS,
-  evaluators.DEFAULT_SETTING,
+  evaluate.UNTREATED,
+  evaluate.UNTREATED_AT_LOUDNESS,
+  evaluate.DEFAULT_SETTING,
   SINGLE,
 )
 # Main metrics, as `measures` names them: what an engineer hears a master by.
@@ -88,7 +81,7 @@ def configure(task, folder, files=(), params=()):
   """Parses a task's demo overlay anew."""
   gin.clear_config()
   with gin.unlock_config():
-    train_util.parse_gin(
+    gin_files.parse_gin(
       [f'{task}_demo.gin', *files],
       [f'data_path = {str(folder / "data" / task)!r}', *params],
     )
@@ -136,7 +129,7 @@ def measure_task(task, folder):
     for key, value in single.predict_controls(tf.zeros([1, 1])).items()
   }
   model, costs[OURS] = train(task, folder, 'network')
-  rows = evaluators.evaluate(
+  rows = evaluate.evaluate(
     model,
     output_dir=str(folder / task / 'evaluation'),
     settings={SINGLE: setting},
@@ -147,7 +140,7 @@ def measure_task(task, folder):
   none = dict.fromkeys(costs[OURS])
   return [
     {'task': task, **entry, **costs.get(entry['system'], none)}
-    for entry in evaluators.summarize(rows)
+    for entry in evaluate.summarize(rows)
     if entry['metric'] in METRICS[task]
   ]
 
@@ -192,7 +185,7 @@ def print_table(table):
   """Prints mean and confidence interval of each row, task by task."""
   for task in dict.fromkeys(row['task'] for row in table):
     own = [row for row in table if row['task'] == task]
-    print(f'{task}\n{evaluators.describe(own)}\n')
+    print(f'{task}\n{evaluate.describe(own)}\n')
 
 
 class Counter:
@@ -344,8 +337,8 @@ def main(argv):
   """Does what the flags say."""
   if len(argv) > 1:
     raise app.UsageError(f'Not a flag: {" ".join(argv[1:])}')
-  train_util.prepare_tensorflow(seed=0)
-  train_util.add_gin_search_paths()
+  gin_files.prepare_tensorflow(seed=0)
+  gin_files.add_gin_search_paths()
   folder = pathlib.Path(FLAGS.output_dir).expanduser().absolute()
   table = []
   for task in FLAGS.tasks:
@@ -353,7 +346,7 @@ def main(argv):
       raise app.UsageError(f'--tasks={task} is none of {", ".join(TASKS)}.')
     table += measure_task(task, folder)
   if table:
-    evaluators.write_table(table, folder, 'tasks')
+    evaluate.write_table(table, folder, 'tasks')
     print_table(table)
     print('\n'.join(verdicts(table)))
   if FLAGS.steps:

@@ -19,7 +19,7 @@ import tensorflow as tf
 from absl import app, flags
 
 from dafx.lv2 import renderer as lv2_renderer
-from dafx.training import models, train_util, trainers
+from dafx.training import gin_files, models, trainers
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('gin_file', 'mastering.gin', 'Task.')
@@ -76,8 +76,8 @@ def seconds(function):
 def main(argv):
   """Measures and prints."""
   del argv
-  train_util.add_gin_search_paths()
-  train_util.parse_gin(
+  gin_files.add_gin_search_paths()
+  gin_files.parse_gin(
     [FLAGS.gin_file],
     ["data_path = ''", f'n_samples = {FLAGS.n_samples}'],
   )

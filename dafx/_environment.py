@@ -22,9 +22,9 @@ _LIGHT = (
   'lv2',
   'metrics',
   'training.data_preparation',
+  'training.gin_files',
   'training.labels',
-  'training.progress_bar',
-  'training.train_util',
+  'training.progress',
 )
 
 # Requirements by the package that they install, as setup.py has them.

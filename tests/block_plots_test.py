@@ -9,7 +9,8 @@ import scipy.signal
 import tensorflow as tf
 
 from dafx import effects, losses, processors
-from dafx.training import block_plots, effect_models
+from dafx.training.models import effect
+from dafx.training.plotting import blocks
 
 RATE = 48000
 
@@ -20,13 +21,13 @@ def drawn(figure):
 
 def test_responses_are_those_of_the_filters():
   fir = effects.Fir(ir=[0.5, 0.25, -0.25])
-  ((at_hz, gain_db),) = drawn(block_plots.frequency_response(fir, RATE))
+  ((at_hz, gain_db),) = drawn(blocks.frequency_response(fir, RATE))
   z = np.exp(-2j * np.pi * at_hz / RATE)
   expected = 20 * np.log10(np.abs(0.5 + 0.25 * z - 0.25 * z**2))
   np.testing.assert_allclose(gain_db, expected, atol=1e-3)
   low_pass = effects.Biquads(['low_pass'], sample_rate=RATE)
   controls = np.float32([[3000.0, np.sqrt(0.5)], [9000.0, np.sqrt(0.5)]])
-  curves = drawn(block_plots.frequency_response(low_pass, RATE, controls))
+  curves = drawn(blocks.frequency_response(low_pass, RATE, controls))
   for (at_hz, gain_db), f0_hz in zip(curves, (3000.0, 9000.0, 9000.0)):
     sos = scipy.signal.butter(2, f0_hz, fs=RATE, output='sos')
     h = scipy.signal.sosfreqz(sos, at_hz, fs=RATE)[1]
@@ -37,13 +38,13 @@ def test_responses_are_those_of_the_filters():
 
 
 def test_curves_are_those_of_waveshaper_and_dynamics():
-  ((x, y),) = drawn(block_plots.transfer_curve(effects.Waveshaper('hard_clip')))
+  ((x, y),) = drawn(blocks.transfer_curve(effects.Waveshaper('hard_clip')))
   np.testing.assert_allclose(y, np.clip(x, -1, 1))
   dynamics = effects.Dynamics(
     trainable=['threshold_db'],
     fixed={'ratio': 4.0, 'knee_db': 0.0, 'makeup_db': 3.0},
   )
-  ((x, y),) = drawn(block_plots.static_curve(dynamics, np.float32([[-20.0]])))
+  ((x, y),) = drawn(blocks.static_curve(dynamics, np.float32([[-20.0]])))
   expected = np.where(x > -20, -20 + (x + 20) / 4, x) + 3
   np.testing.assert_allclose(y, expected, atol=1e-3)
 
@@ -58,11 +59,11 @@ def test_model_draws_all_its_blocks_and_files_are_written(tmp_path):
   ]
   group = ddsp.processors.ProcessorGroup(dag=dag)
   processors.connect_controllers(group)
-  model = effect_models.EffectModel(group, [losses.TimeDomainLoss()], RATE)
+  model = effect.EffectModel(group, [losses.TimeDomainLoss()], RATE)
   figures = model.block_figures(model({'audio': tf.zeros([2, 64])}))
   names = ['gain/controls', 'shaper/curve', 'speaker/response']
   assert list(figures) == names
-  paths = block_plots.write(figures, tmp_path / 'blocks')
+  paths = blocks.write(figures, tmp_path / 'blocks')
   assert [p.name for p in paths] == [
     'gain_controls.png',
     'shaper_curve.png',

@@ -8,7 +8,7 @@ import scipy.signal
 import soundfile
 
 from dafx import metrics
-from dafx.training import clip_audio
+from dafx.training.evaluation import clip_audio
 
 RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 

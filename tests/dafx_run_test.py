@@ -26,7 +26,7 @@ TINY = """
 import ddsp
 import dafx.effects
 import dafx.losses
-import dafx.training.encoders
+import dafx.training.models
 import dafx.training.models
 include 'datasets/pairs.gin'
 include 'optimization/base.gin'

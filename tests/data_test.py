@@ -8,7 +8,8 @@ import pytest
 import soundfile
 import tensorflow as tf
 
-from dafx.training import augmentation, data, labels, preprocessing, tfrecords
+from dafx.training import labels
+from dafx.training.data import augmentation, folders, preprocessing, tfrecords
 
 RATE = 8000
 
@@ -32,7 +33,7 @@ def make_pairs(folder, n_pairs=5, n_samples=400, n_channels=1, split='train'):
   return folder
 
 
-def provider(folder, n_samples=100, kind=data.FolderProvider, **kwargs):
+def provider(folder, n_samples=100, kind=folders.FolderProvider, **kwargs):
   return kind(str(folder), sample_rate=RATE, n_samples=n_samples, **kwargs)
 
 
@@ -64,7 +65,7 @@ def test_pairs_are_found_by_name_in_order(tmp_path):
     flac = path.with_suffix('')
     soundfile.write(flac, audio, RATE)
     path.unlink()
-  pairs = data.find_pairs(tmp_path)
+  pairs = folders.find_pairs(tmp_path)
   assert [p.name for p in pairs] == ['a', 'b', 'deep/er.v2']
   assert {(p.sample_rate, p.n_channels, p.n_samples) for p in pairs} == {
     (RATE, 1, 50)
@@ -182,11 +183,11 @@ def test_a_batch_larger_than_the_data_repeats_it(tmp_path):
 
 
 # --------------------------------------------------------------- Margins ----
-KINDS = [data.FolderProvider, tfrecords.TFRecordProvider]
+KINDS = [folders.FolderProvider, tfrecords.TFRecordProvider]
 
 
 def of_kind(kind, folder, **kwargs):
-  pairs = data.find_pairs(folder / 'train')
+  pairs = folders.find_pairs(folder / 'train')
   tfrecords.write_tfrecord(pairs, folder / 'train.tfrecord')
   return provider(folder, kind=kind, **kwargs)
 
@@ -275,7 +276,7 @@ def test_an_encoder_hears_what_is_rendered_varied_alike(tmp_path):
 @pytest.mark.parametrize('n_channels', [1, 2])
 def test_tfrecord_gives_what_the_folder_gives(tmp_path, n_channels):
   folder = make_pairs(tmp_path, n_channels=n_channels)
-  pairs = data.find_pairs(folder / 'train')
+  pairs = folders.find_pairs(folder / 'train')
   tfrecords.write_tfrecord(pairs, tmp_path / 'train.tfrecord')
   records = provider(
     folder, kind=tfrecords.TFRecordProvider, n_channels=n_channels
@@ -315,7 +316,7 @@ def damage(kind, path):
 def test_tfrecords_that_cannot_be_read(tmp_path, kind):
   folder = make_pairs(tmp_path, n_pairs=2)
   path = tmp_path / 'train.tfrecord'
-  tfrecords.write_tfrecord(data.find_pairs(folder / 'train'), path)
+  tfrecords.write_tfrecord(folders.find_pairs(folder / 'train'), path)
   damage(kind, path)
   with pytest.raises(ValueError, match=r'train\.tfrecord.*dafx_prepare'):
     provider(folder, kind=tfrecords.TFRecordProvider)
@@ -324,10 +325,10 @@ def test_tfrecords_that_cannot_be_read(tmp_path, kind):
 def test_records_that_are_replaced_meanwhile(tmp_path):
   make_pairs(tmp_path)
   path = tmp_path / 'train.tfrecord'
-  tfrecords.write_tfrecord(data.find_pairs(tmp_path / 'train'), path)
+  tfrecords.write_tfrecord(folders.find_pairs(tmp_path / 'train'), path)
   ours = provider(tmp_path, kind=tfrecords.TFRecordProvider)
   before = batches(ours, 2)
-  found = data.find_pairs(tmp_path / 'train')
+  found = folders.find_pairs(tmp_path / 'train')
   tfrecords.write_tfrecord(found[3:], path)
   assert_equal(batches(ours, 2), before)
   # One that is too long, or damaged, leaves what is there.
@@ -347,7 +348,7 @@ def test_tfrecords_that_do_not_fit(tmp_path):
   with pytest.raises(FileNotFoundError, match=r'train\.tfrecord.*dafx_prepare'):
     provider(folder, kind=tfrecords.TFRecordProvider)
   path = tmp_path / 'train.tfrecord'
-  tfrecords.write_tfrecord(data.find_pairs(folder / 'train'), path)
+  tfrecords.write_tfrecord(folders.find_pairs(folder / 'train'), path)
   with pytest.raises(ValueError, match=r"'song_0' of .*1 channels"):
     provider(folder, kind=tfrecords.TFRecordProvider, n_channels=2)
   with pytest.raises(ValueError, match=r'8000 Hz.*16000 Hz'):
@@ -548,7 +549,7 @@ def test_labels_come_with_their_pair_and_go_into_records(tmp_path):
   events = (labels.Event('pop', 3, 9), labels.Event('breath', 20, 50))
   path = labels.events_path(tmp_path / 'train', 'song_1')
   labels.write_events(events, path)
-  pairs = data.find_pairs(tmp_path / 'train')
+  pairs = folders.find_pairs(tmp_path / 'train')
   assert [p.events for p in pairs] == [(), events]
   tfrecords.write_tfrecord(pairs, tmp_path / 'train.tfrecord')
   records = tf.data.TFRecordDataset(str(tmp_path / 'train.tfrecord'))
@@ -563,8 +564,8 @@ def test_labels_come_with_their_pair_and_go_into_records(tmp_path):
 
 def test_an_iterator_tells_how_long_it_was_waited_for(monkeypatch):
   clock = iter([0.0, 1.0, 3.0, 10.0, 10.5, 20.0])
-  monkeypatch.setattr(data.time, 'monotonic', lambda: next(clock))
-  timed = data.TimedIterator([7, 8])
+  monkeypatch.setattr(folders.time, 'monotonic', lambda: next(clock))
+  timed = folders.TimedIterator([7, 8])
   assert [next(timed), next(timed)] == [7, 8]
   assert timed.wait_s == 2.5 and timed.n_items == 2
   assert timed.wait_fraction == 2.5 / 20.0

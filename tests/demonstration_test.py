@@ -6,14 +6,15 @@ import types
 
 import pytest
 
-from dafx.training import demonstration, evaluators, measures, summaries
+from dafx.training.evaluation import demonstration, evaluate, measures
+from dafx.training.trainers import summaries
 
 VALUES = {
-  evaluators.UNTREATED: (12.0, 0.6, 2.0, 3.0, -14.0),
-  evaluators.UNTREATED_AT_LOUDNESS: (0.0, 0.6, 2.0, 3.0, -1.0),
-  evaluators.DEFAULT_SETTING: (11.0, 0.7, 2.5, 2.5, -12.0),
-  evaluators.BEST_SINGLE_SETTING: (5.0, 0.8, 3.0, 2.0, -2.0),
-  evaluators.DAFX: (1.0, 0.9, 1.0, 1.0, -0.5),
+  evaluate.UNTREATED: (12.0, 0.6, 2.0, 3.0, -14.0),
+  evaluate.UNTREATED_AT_LOUDNESS: (0.0, 0.6, 2.0, 3.0, -1.0),
+  evaluate.DEFAULT_SETTING: (11.0, 0.7, 2.5, 2.5, -12.0),
+  evaluate.BEST_SINGLE_SETTING: (5.0, 0.8, 3.0, 2.0, -2.0),
+  evaluate.DAFX: (1.0, 0.9, 1.0, 1.0, -0.5),
 }
 
 
@@ -51,7 +52,7 @@ def test_table_leads_with_what_masters_are_judged_by():
     'best single setting',
     'dafx (network)',
   ]
-  assert table.rows['dafx (network)'] == list(VALUES[evaluators.DAFX])
+  assert table.rows['dafx (network)'] == list(VALUES[evaluate.DAFX])
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_table_leads_with_what_masters_are_judged_by():
   ],
 )
 def test_first_paragraph_is_what_the_figures_say(dafx, learned, failed):
-  rows = make_rows({**VALUES, evaluators.DAFX: dafx})
+  rows = make_rows({**VALUES, evaluate.DAFX: dafx})
   intro = demonstration._make_intro(
     rows, make_model('<EQ>'), 36, ([40, 80], [1.0, 2.0])
   )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from dafx.training import effect_data
+from dafx.training.data import recordings
 
 RATE = 8000
 GAIN = 'urn:dafx-test:gain'
@@ -55,7 +55,7 @@ def test_splits_of_one_pair_share_no_sample(one_pair):
   dry, settings = one_pair
   ranges = {'train': (0, 8000), 'valid': (8000, 9000), 'test': (9000, 10000)}
   for split, (first, last) in ranges.items():
-    provider = effect_data.RecordingProvider(split=split, **settings)
+    provider = recordings.RecordingProvider(split=split, **settings)
     assert provider.n_items == (last - first) // 500
     for batch in batches(provider, 12):
       np.testing.assert_allclose(batch['target'], 0.5 * batch['audio'])
@@ -66,14 +66,14 @@ def test_splits_of_one_pair_share_no_sample(one_pair):
 
 def test_crops_begin_at_random_and_validation_in_order(one_pair):
   dry, settings = one_pair
-  provider = effect_data.RecordingProvider(split='train', **settings)
+  provider = recordings.RecordingProvider(split='train', **settings)
   crops = np.concatenate([b['audio'] for b in batches(provider, 8)])
   assert len({start % 500 for start in starts_in(dry, crops)}) > 10
   again = np.concatenate([b['audio'] for b in batches(provider, 8)])
   np.testing.assert_array_equal(crops, again)
   later = batches(provider, 4, first_step=4)
   np.testing.assert_array_equal(crops[8:10], later[0]['audio'])
-  valid = effect_data.RecordingProvider(split='valid', **settings)
+  valid = recordings.RecordingProvider(split='valid', **settings)
   in_order = batches(valid, 9, shuffle=False, repeats=1)
   assert starts_in(dry, in_order[0]['audio']) == [8000, 8500]
   assert len(in_order) == 1
@@ -84,7 +84,7 @@ def test_knobs_come_with_the_audio(tmp_path):
   write(tmp_path / 'riff.input.wav', dry)
   for name, gain in (('G020_MHi', 0.2), ('G070_MLo', 0.7), ('G100_MHi', 1.0)):
     write(tmp_path / f'{name}.riff.target.wav', gain * dry)
-  provider = effect_data.RecordingProvider(
+  provider = recordings.RecordingProvider(
     str(tmp_path), sample_rate=RATE, n_samples=400
   )
   assert provider.knob_names == ('G', 'M=Hi', 'M=Lo')
@@ -114,25 +114,25 @@ def test_bad_recordings_are_named(one_pair, change, message):
   if change.get('n_samples'):
     settings['valid_fraction'] = 0.05
   with pytest.raises(ValueError, match=message):
-    effect_data.RecordingProvider(**settings)
+    recordings.RecordingProvider(**settings)
 
 
 def test_an_inverted_target_is_reported(one_pair, caplog):
   dry, settings = one_pair
   write(pathlib.Path(settings['target_path']), -np.tanh(dry))
   with caplog.at_level('WARNING'):
-    effect_data.RecordingProvider(**settings)
+    recordings.RecordingProvider(**settings)
   assert 'upside down' in caplog.text
 
 
 # ---------------------- Rendered ----------------------------------------------
 def test_settings_cover_each_knob_and_splits_differ():
-  settings = effect_data.spread_settings(10, 3, seed=1)
+  settings = recordings.spread_settings(10, 3, seed=1)
   for knob in settings.T:
     assert sorted(np.floor(10 * knob)) == list(range(10))
-  other = effect_data.spread_settings(10, 3, seed=2)
+  other = recordings.spread_settings(10, 3, seed=2)
   assert not np.any(np.isclose(settings, other))
-  assert effect_data.spread_settings(2, 0, seed=0).shape == (2, 0)
+  assert recordings.spread_settings(2, 0, seed=0).shape == (2, 0)
 
 
 def test_a_plugin_is_rendered_at_settings_of_its_knobs(tmp_path):
@@ -149,7 +149,7 @@ def test_a_plugin_is_rendered_at_settings_of_its_knobs(tmp_path):
   )
   seen = {}
   for split in ('train', 'valid', 'test'):
-    provider = effect_data.RenderedProvider(split=split, **settings)
+    provider = recordings.RenderedProvider(split=split, **settings)
     assert provider.knob_names == ('amount',)
     for batch in batches(provider, 10):
       gain = 0.5 + batch['knobs']
@@ -165,7 +165,7 @@ def test_a_plugin_is_rendered_at_settings_of_its_knobs(tmp_path):
 def test_folders_of_splits_and_rates_are_taken_as_they_are(tmp_path):
   for split, seed in (('train', 1), ('valid', 2)):
     write(tmp_path / split / 'a.wav', noise(8000, seed), 2 * RATE)
-  provider = effect_data.RenderedProvider(
+  provider = recordings.RenderedProvider(
     GAIN,
     fixed={'amount': 0.25},
     dry_path=str(tmp_path),
@@ -182,7 +182,7 @@ def test_folders_of_splits_and_rates_are_taken_as_they_are(tmp_path):
 
 
 def test_the_music_of_dafx_is_the_default():
-  provider = effect_data.RenderedProvider(
+  provider = recordings.RenderedProvider(
     GAIN, fixed={'amount': 1.0}, sample_rate=RATE, n_samples=800, seconds=2.0
   )
   ((_, dry, *_),) = provider.recordings
@@ -192,4 +192,4 @@ def test_the_music_of_dafx_is_the_default():
 
 def test_a_missing_dry_file_is_named(tmp_path):
   with pytest.raises(FileNotFoundError, match='no.wav'):
-    effect_data.RenderedProvider(GAIN, dry_path=str(tmp_path / 'no.wav'))
+    recordings.RenderedProvider(GAIN, dry_path=str(tmp_path / 'no.wav'))

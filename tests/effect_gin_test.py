@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import tensorflow as tf
 
-from dafx.training import models, train_util, trainers
+from dafx.training import gin_files, models, trainers
 
 RATE = 48000
 SMALL = [
@@ -69,7 +69,7 @@ def _fresh_gin():
   prefixes = gin.config._LOCATION_PREFIXES
   former = list(prefixes)
   gin.clear_config()
-  train_util.add_gin_search_paths()
+  gin_files.add_gin_search_paths()
   yield
   gin.clear_config()
   prefixes[:] = former
@@ -77,7 +77,7 @@ def _fresh_gin():
 
 def parse(task, files, bindings):
   names = [f'{task}.gin', *(f'{file}.gin' for file in files)]
-  train_util.parse_gin(names, [*SMALL, *bindings])
+  gin_files.parse_gin(names, [*SMALL, *bindings])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ import pytest
 import tensorflow as tf
 
 from dafx import losses
-from dafx.training import effect_models, profiling, trainers
+from dafx.training import trainers
+from dafx.training.inference import profiling
+from dafx.training.models import effect
 
 N_SAMPLES = 64
 
@@ -68,7 +70,7 @@ def model_of(*nodes, inputs=('audio',), **kwargs):
   for before, node in zip(nodes, nodes[1:]):
     dag.append((node, [f'{before.name}/signal']))
   group = ddsp.processors.ProcessorGroup(dag=dag)
-  return effect_models.EffectModel(
+  return effect.EffectModel(
     group, [losses.TimeDomainLoss('L2')], 8000, **kwargs
   )
 
@@ -286,7 +288,7 @@ def test_profile_names_what_it_cannot_count():
     dag=[(Leaky('a'), ['audio']), (mixer, ['a/signal', 'audio'])]
   )
   assert profiling.count_macs(group) == (2.0, ['add'])
-  model = effect_models.EffectModel(group, [losses.EsrLoss()], 8000)
+  model = effect.EffectModel(group, [losses.EsrLoss()], 8000)
   found = profiling.profile(model, block_sizes=(8,), seconds=0.01)
   assert found['receptive_field'] is None
   text = profiling.describe(found)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from dafx.training import effect_pairs
+from dafx.training.data import pairs as effect_pairs
 
 RATE = 8000
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dafx.training import findings, measures
+from dafx.training.evaluation import findings, measures
 
 COLUMNS = [
   measures.MEASURES[name]

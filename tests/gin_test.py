@@ -9,19 +9,13 @@ import pytest
 import scipy.signal
 import soundfile
 
-import dafx.training.evaluators
+import dafx.training.evaluation.evaluate
 import dafx.training.inference
 import dafx.training.models
 import dafx.training.trainers
 from dafx import metrics
-from dafx.training import (
-  data,
-  inference,
-  models,
-  tfrecords,
-  train_util,
-  trainers,
-)
+from dafx.training import data, gin_files, inference, models, trainers
+from dafx.training.data import tfrecords
 
 ROOT = pathlib.Path(__file__).parents[1] / 'gin'
 FILES = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob('*.gin'))
@@ -50,7 +44,7 @@ def _fresh_gin():
   prefixes = gin.config._LOCATION_PREFIXES
   former = list(prefixes)
   gin.clear_config()
-  train_util.add_gin_search_paths()
+  gin_files.add_gin_search_paths()
   yield
   gin.clear_config()
   prefixes[:] = former
@@ -96,7 +90,7 @@ def test_file_says_what_it_is_and_needs(file):
 
 @pytest.mark.parametrize('file', FILES)
 def test_file_parses_by_itself(file):
-  train_util.parse_gin([file])
+  gin_files.parse_gin([file])
   # Once more with its macros, as text that can be read again.
   for macro in needed_macros(file):
     gin.parse_config(f'{macro} = 1')
@@ -109,31 +103,31 @@ def test_a_macro_that_nothing_refers_to_is_named(tmp_path):
   with pytest.raises(
     ValueError, match=r"'learnig_rate' is given.*Did you mean learning_rate"
   ):
-    train_util.parse_gin(['mastering.gin'], ['learnig_rate = 1'])
+    gin_files.parse_gin(['mastering.gin'], ['learnig_rate = 1'])
   gin.clear_config()
   own = tmp_path / 'own.gin'
   own.write_text("include 'mastering.gin'\nbatchsize = 4\nfor_another = 1\n")
   with pytest.raises(ValueError, match=r"'batchsize'.*Did you mean batch_size"):
-    train_util.parse_gin([str(own)])
+    gin_files.parse_gin([str(own)])
   gin.clear_config()
   # What another file of the folder refers to is no fault, nor is a macro of
   # the command line that another there refers to.
   own.write_text("include 'mastering.gin'\nfor_another = 1\n")
   (tmp_path / 'other.gin').write_text('dafx.training.train.seed = %for_another')
-  train_util.parse_gin([str(own)])
+  gin_files.parse_gin([str(own)])
   gin.clear_config()
-  train_util.parse_gin(
+  gin_files.parse_gin(
     ['mastering.gin'], ['steps = 7', 'dafx.training.train.num_steps = %steps']
   )
   gin.clear_config()
   with pytest.raises(ValueError, match=r"'n_blocks' is given a value, but"):
-    train_util.parse_gin(['mastering.gin'], ['n_blocks = 7'])
+    gin_files.parse_gin(['mastering.gin'], ['n_blocks = 7'])
 
 
 @pytest.mark.parametrize('file', TASKS)
 def test_task_is_found_by_its_bare_name(file):
   assert not needed_macros(file)
-  train_util.parse_gin([pathlib.Path(file).name])
+  gin_files.parse_gin([pathlib.Path(file).name])
 
 
 @pytest.mark.parametrize(
@@ -147,7 +141,7 @@ def test_task_is_found_by_its_bare_name(file):
   ],
 )
 def test_gradients_are_chosen_by_name(file, expected):
-  train_util.parse_gin(['mastering.gin', file])
+  gin_files.parse_gin(['mastering.gin', file])
   with gin.config_scope('limiter'):
     limiter = gin.get_configurable('effects.LV2Plugin')()
   assert limiter.name == 'limiter'
@@ -180,7 +174,7 @@ PUBLISHED = {
 
 @pytest.mark.parametrize('task', PUBLISHED)
 def test_task_trains_as_many_controls_as_published(task):
-  train_util.parse_gin([f'{task}.gin'])
+  gin_files.parse_gin([f'{task}.gin'])
   with gin.unlock_config():
     gin.parse_config(SMALL)
   model = models.get_model()
@@ -201,7 +195,7 @@ def test_task_trains_as_many_controls_as_published(task):
 
 @pytest.mark.parametrize('task', ['mastering', 'nonspeech', 'distortion_demo'])
 def test_any_task_can_have_one_setting_per_file(task):
-  train_util.parse_gin([f'{task}.gin', 'static.gin'])
+  gin_files.parse_gin([f'{task}.gin', 'static.gin'])
   with gin.unlock_config():
     gin.parse_config(SMALL)
   model = models.get_model()
@@ -224,7 +218,7 @@ ALTERNATIVES = [
 def test_other_plugins_do_something_at_all_their_controls(file, node, source):
   import dafx.effects
 
-  train_util.parse_gin([f'plugins/{file}.gin'], ['sample_rate = 22050'])
+  gin_files.parse_gin([f'plugins/{file}.gin'], ['sample_rate = 22050'])
   gin.parse_config(
     'import dafx.training.models\n'
     f'get_model.model = @{node}/effects.LV2Plugin()'
@@ -251,7 +245,7 @@ def test_records_give_a_task_what_its_files_give(task, noise_pairs):
   for split in ('train', 'valid'):
     found = data.find_pairs(noise_pairs / split)
     tfrecords.write_tfrecord(found, noise_pairs / f'{split}.tfrecord')
-  train_util.parse_gin(
+  gin_files.parse_gin(
     [f'{task}.gin', 'tfrecords.gin'],
     [*SMALL, f'data_path = {str(noise_pairs)!r}', 'valid_crops_per_file = 3'],
   )
@@ -273,7 +267,7 @@ def test_records_give_a_task_what_its_files_give(task, noise_pairs):
 
 @pytest.mark.parametrize('file', CONTROL_TASKS)
 def test_task_takes_a_step_and_can_be_used(file, noise_pairs, tmp_path):
-  train_util.parse_gin([file], [*SMALL, f'data_path = {str(noise_pairs)!r}'])
+  gin_files.parse_gin([file], [*SMALL, f'data_path = {str(noise_pairs)!r}'])
   model = models.get_model()
   trainer = trainers.Trainer(model)
   before = {}
@@ -309,7 +303,7 @@ def test_task_takes_a_step_and_can_be_used(file, noise_pairs, tmp_path):
 @pytest.mark.parametrize('task', ['distortion', 'nonspeech', 'mastering'])
 def test_plugins_of_a_task_at_other_rates(task):
   """Of one sound, the same is made at each rate that files have."""
-  train_util.parse_gin([f'{task}.gin', 'single_setting.gin'])
+  gin_files.parse_gin([f'{task}.gin', 'single_setting.gin'])
   model = models.get_model()
   settings = {'moving': None}  # as the network has it
   for name, value in (('default', None), ('low', 0.0), ('high', 1.0)):

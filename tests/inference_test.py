@@ -20,19 +20,12 @@ import tensorflow as tf
 from dafx import effects, losses, lv2, metrics, processors
 from dafx.audio import files as audio_files
 from dafx.audio import sources
-from dafx.training import (
-  encoders,
-  evaluators,
-  inference,
-  labels,
-  listening,
-  measures,
-  models,
-  preprocessing,
-  progress_bar,
-  rendering,
-  trainers,
-)
+from dafx.training import inference, labels, models, trainers
+from dafx.training import progress as progress_bar
+from dafx.training.data import preprocessing
+from dafx.training.evaluation import evaluate as evaluators
+from dafx.training.evaluation import measures
+from dafx.training.models import encoders, listening, rendering
 
 RATE = 16000
 HOP = 512

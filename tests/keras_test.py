@@ -500,10 +500,10 @@ def test_the_batch_may_be_unknown(name):
 _LIVE_ITERATORS = """
 import sys
 import numpy as np
-from dafx.training import effect_data
+from dafx.training.data import recordings
 rng = np.random.default_rng(0)
 dry, wet = rng.standard_normal([2, 400_000]).astype(np.float32)
-data = effect_data.Recordings([('a', dry, wet, [])], (), 16000, 100_000)
+data = recordings.Recordings([('a', dry, wet, [])], (), 16000, 100_000)
 iterators = [iter(data.get_batch(4)) for _ in range(4)]
 for iterator in iterators:
   next(iterator)

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from dafx import effects, losses, processors
 from dafx.audio import sources
-from dafx.training import data, encoders, listening, models
+from dafx.training import data, models
+from dafx.training.models import encoders, listening
 
 RATE = 16000
 HOP = 512

@@ -15,7 +15,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from dafx.training import clip_audio, measures, plotting, report
+from dafx.training import plotting
+from dafx.training.evaluation import clip_audio, measures, report
 
 SAMPLE_RATE = 8000
 SECONDS = 4.0

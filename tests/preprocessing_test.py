@@ -7,7 +7,8 @@ import scipy.signal
 
 from dafx import lv2, metrics
 from dafx.audio import sources
-from dafx.training import augmentation, labels, preprocessing
+from dafx.training import labels
+from dafx.training.data import augmentation, preprocessing
 
 RATE = 22050
 

@@ -12,7 +12,9 @@ import soundfile
 import tensorflow as tf
 
 from dafx import effects, losses
-from dafx.training import effect_models, pretraining, trainers
+from dafx.training import trainers
+from dafx.training.models import effect
+from dafx.training.models import starts as pretraining
 
 RATE = 48000
 
@@ -65,7 +67,7 @@ def test_model_starts_where_it_is_told(tmp_path):
   ir = np.zeros(50, np.float32)
   ir[:3] = [3.0, 0.0, 4.0]
   soundfile.write(tmp_path / 'ir.wav', ir, RATE, subtype='FLOAT')
-  model = effect_models.EffectModel(
+  model = effect.EffectModel(
     group(),
     [losses.TimeDomainLoss()],
     RATE,
@@ -98,7 +100,7 @@ def test_only_a_new_run_is_fitted(tmp_path, monkeypatch):
       return itertools.repeat(batch)
 
   for num_steps in (1, 2):
-    model = effect_models.EffectModel(
+    model = effect.EffectModel(
       group(),
       [losses.TimeDomainLoss()],
       RATE,

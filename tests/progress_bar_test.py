@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from dafx.commands import running
-from dafx.training import progress_bar
+from dafx.training import progress as progress_bar
 
 
 class Clock:

@@ -249,15 +249,15 @@ def clean_gin():
   import dafx.effects
   import dafx.losses
   import dafx.training.data
-  import dafx.training.encoders
-  import dafx.training.evaluators
+  import dafx.training.evaluation.evaluate
   import dafx.training.models
+  import dafx.training.models.encoders
   import dafx.training.trainers  # noqa: F401
-  from dafx.training import train_util
+  from dafx.training import gin_files
 
   gin.clear_config()
-  train_util.add_gin_search_paths()
-  yield train_util
+  gin_files.add_gin_search_paths()
+  yield gin_files
   gin.clear_config()
 
 

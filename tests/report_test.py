@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dafx.training import clip_audio, measures, plotting, report
+from dafx.training import plotting
+from dafx.training.evaluation import clip_audio, measures, report
 
 SAMPLE_RATE = 8000
 VOID = {'meta', 'img', 'input', 'br', 'hr', 'link'}

@@ -22,15 +22,9 @@ import tensorflow as tf
 from absl import logging
 
 from dafx import effects, losses, processors
-from dafx.training import (
-  data,
-  effect_models,
-  encoders,
-  models,
-  progress_bar,
-  summaries,
-  trainers,
-)
+from dafx.training import data, models, progress, trainers
+from dafx.training.models import effect, encoders
+from dafx.training.trainers import summaries
 
 RATE = 16000
 HOP = 512
@@ -144,14 +138,14 @@ def test_history_of_steps_that_were_lost_is_replaced(tmp_path):
 
 def at_step(monkeypatch, step, action):
   """Has `action` called while the given step is under way."""
-  original = progress_bar.Progress.update
+  original = progress.Progress.update
 
   def update(self, text=''):
     original(self, text)
     if self.done == step:
       action()
 
-  monkeypatch.setattr(progress_bar.Progress, 'update', update)
+  monkeypatch.setattr(progress.Progress, 'update', update)
 
 
 def press_ctrl_c():
@@ -161,7 +155,7 @@ def press_ctrl_c():
 def test_a_run_says_what_it_does_and_that_it_takes_hours(
   folder, monkeypatch, caplog
 ):
-  class Slow(progress_bar.Progress):
+  class Slow(progress.Progress):
     """Whose clock goes on by three hours a step."""
 
     def __init__(self, *args, **kwargs):
@@ -172,7 +166,7 @@ def test_a_run_says_what_it_does_and_that_it_takes_hours(
       self.now_s += 3 * 3600
       super().update(text)
 
-  monkeypatch.setattr(progress_bar, 'Progress', Slow)
+  monkeypatch.setattr(progress, 'Progress', Slow)
   caplog.set_level('INFO', logger='absl')
   train(make_trainer(), folder, 6, valid=True, steps_per_validation=6)
   said = [m for m in caplog.messages if 'trainable' not in m]
@@ -216,8 +210,8 @@ processors = sorted(os.sched_getaffinity(0))
 os.sched_setaffinity(0, processors[: int(sys.argv[1])])
 sys.path.insert(0, sys.argv[2])
 import dafx, tensorflow  # the demonstration imports it before it prepares it
-from dafx.training import train_util
-train_util.prepare_tensorflow(seed=0)
+from dafx.training import gin_files
+gin_files.prepare_tensorflow(seed=0)
 import trainers_test
 trainer = trainers_test.make_trainer(
     model=trainers_test.make_model(width=16, n_threads=None))
@@ -318,10 +312,11 @@ _KILLED = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import dafx
-from dafx.training import train_util
-train_util.prepare_tensorflow(seed=0)
+from dafx.training import gin_files
+gin_files.prepare_tensorflow(seed=0)
 import trainers_test
-from dafx.training import summaries, trainers
+from dafx.training.trainers import summaries
+from dafx.training import trainers
 summaries.write_examples = lambda *args: None
 take_step = trainers.Run.take_step
 
@@ -778,7 +773,7 @@ def test_a_checkpoint_says_what_the_controls_of_a_gray_box_are():
       (gain, ['audio', 'knob/signal']),
     ]
   )
-  model = effect_models.EffectModel(group, [losses.TimeDomainLoss()], RATE)
+  model = effect.EffectModel(group, [losses.TimeDomainLoss()], RATE)
   assert json.loads(make_trainer(model=model).description.numpy()) == {
     'drive': 'Gain',
     'drive/gain_db': 'from -6 to 12',

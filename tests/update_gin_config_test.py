@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from dafx import processors
-from dafx.training import evaluators, models, train_util, trainers  # noqa: F401
+from dafx.training import gin_files, models, trainers  # noqa: F401
+from dafx.training.evaluation import evaluate  # noqa: F401
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _SCRIPT = _ROOT / 'update_gin_config.py'

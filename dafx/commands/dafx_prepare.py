@@ -152,7 +152,8 @@ def write_tfrecords(output_dir: pathlib.Path):
   Raises:
     OSError: No room on the disk.
   """
-  from dafx.training import data, tfrecords
+  from dafx.training import data
+  from dafx.training.data import tfrecords
   from dafx.training.data_preparation import files
 
   state_path = output_dir / 'tfrecords.json'

@@ -28,7 +28,7 @@ from absl import app, flags
 from dafx import _environment, _folders
 from dafx.audio import files as audio_files
 from dafx.commands import running
-from dafx.training import train_util
+from dafx.training import gin_files
 
 FLAGS = flags.FLAGS
 
@@ -124,7 +124,8 @@ def _train(save_dir):
 
 
 def _profile(save_dir):
-  from dafx.training import models, profiling
+  from dafx.training import models
+  from dafx.training.inference import profiling
 
   model = models.get_model()
   if not hasattr(model, 'stream'):
@@ -157,22 +158,22 @@ def _check_flags():
 
 def _check_files():
   """Raises for files and folders that are missing; TensorFlow loads later."""
-  train_util.add_gin_search_paths(FLAGS.gin_search_path)
-  bound = train_util.check_gin(FLAGS.gin_file, FLAGS.gin_param)
+  gin_files.add_gin_search_paths(FLAGS.gin_search_path)
+  bound = gin_files.check_gin(FLAGS.gin_file, FLAGS.gin_param)
   mode, folder = FLAGS.mode, FLAGS.restore_dir or FLAGS.save_dir
   if mode in _SAVED_MODES:
-    train_util.newest_operative_config(folder)
+    gin_files.newest_operative_config(folder)
   else:
     _folders.check_output_folder(FLAGS.save_dir, '--save_dir')
   if mode not in ('train', 'profile'):
-    train_util.check_checkpoints(folder)
-  elif FLAGS.restore_dir and not train_util.has_checkpoint(FLAGS.save_dir):
-    train_util.check_checkpoints(FLAGS.restore_dir)
+    gin_files.check_checkpoints(folder)
+  elif FLAGS.restore_dir and not gin_files.has_checkpoint(FLAGS.save_dir):
+    gin_files.check_checkpoints(FLAGS.restore_dir)
   if FLAGS.single_dir:
-    train_util.newest_operative_config(FLAGS.single_dir)
-    train_util.check_checkpoints(FLAGS.single_dir)
+    gin_files.newest_operative_config(FLAGS.single_dir)
+    gin_files.check_checkpoints(FLAGS.single_dir)
   if mode in ('train', 'eval', 'sample'):
-    train_util.check_data(bound, is_training=mode == 'train')
+    gin_files.check_data(bound, is_training=mode == 'train')
   if mode == 'process':
     audio_files.plan_outputs(FLAGS.input, FLAGS.output)
 
@@ -206,7 +207,8 @@ def _check_flags_of_model(model):
 
 def _use_saved(folder):
   """Processes files by a trained model, or exports it."""
-  from dafx.training import effect_inference, inference
+  from dafx.training import inference
+  from dafx.training.inference import effect_files
 
   model = inference.load_model(folder, FLAGS.gin_param)
   _check_flags_of_model(model)
@@ -218,12 +220,12 @@ def _use_saved(folder):
         f'{type(model).__name__} sets plugins. Use --mode=process, which '
         'writes presets and automation.'
       )
-    effect_inference.export(model, FLAGS.output)
+    effect_files.export(model, FLAGS.output)
     print(FLAGS.output)
     return
   if is_effect:
     knobs = [float(k) for k in FLAGS.knobs] if FLAGS.knobs else None
-    paths = effect_inference.process(model, FLAGS.input, FLAGS.output, knobs)
+    paths = effect_files.process(model, FLAGS.input, FLAGS.output, knobs)
   else:
     if FLAGS.n_plugins:
       model.n_plugins = FLAGS.n_plugins
@@ -250,7 +252,8 @@ def _checked_setting(model, setting, meanings):
 
 
 def _use(save_dir, single):
-  from dafx.training import effect_inference, evaluators, inference, models
+  from dafx.training import inference, models
+  from dafx.training.evaluation import evaluate, evaluate_effects
 
   folder = _folders.expand_user(FLAGS.restore_dir or save_dir)
   if FLAGS.mode in _SAVED_MODES:
@@ -261,18 +264,18 @@ def _use(save_dir, single):
   inference.restore_model(model, folder)
   settings = {}
   if single is not None:
-    settings[evaluators.BEST_SINGLE_SETTING] = _checked_setting(model, *single)
+    settings[evaluate.BEST_SINGLE_SETTING] = _checked_setting(model, *single)
   if FLAGS.n_plugins:
     model.n_plugins = FLAGS.n_plugins
   name = 'evaluation' if FLAGS.mode == 'eval' else 'samples'
   if hasattr(model, 'stream'):
-    rows = effect_inference.evaluate_effect(
+    rows = evaluate_effects.evaluate_effect(
       model, output_dir=str(save_dir / name)
     )
-    print(effect_inference.describe(rows))
+    print(evaluate_effects.describe(rows))
     print(save_dir / name)
     return
-  evaluators.evaluate(
+  evaluate.evaluate(
     model,
     output_dir=str(save_dir / name),
     with_metrics=FLAGS.mode == 'eval',
@@ -290,7 +293,7 @@ def main(argv):
   save_dir = _folders.expand_user(FLAGS.save_dir, '--save_dir')
   _environment.demand_tensorflow()
   running.announce(f'dafx_run: {_describe_task()}; starting TensorFlow')
-  train_util.prepare_tensorflow(FLAGS.seed, FLAGS.allow_memory_growth)
+  gin_files.prepare_tensorflow(FLAGS.seed, FLAGS.allow_memory_growth)
   single = None
   if FLAGS.mode == 'eval' and FLAGS.single_dir:
     import gin
@@ -300,13 +303,12 @@ def main(argv):
     single = inference.load_setting(FLAGS.single_dir)
     gin.clear_config()
   if FLAGS.mode not in _SAVED_MODES:
-    # trainers, evaluators and models hold names that the files bind.
-    import dafx.training.effect_inference
-    import dafx.training.evaluators
+    # They hold names that the files bind.
+    import dafx.training.evaluation
     import dafx.training.models
     import dafx.training.trainers  # noqa: F401
 
-    train_util.parse_gin(FLAGS.gin_file, FLAGS.gin_param)
+    gin_files.parse_gin(FLAGS.gin_file, FLAGS.gin_param)
   if FLAGS.mode == 'train':
     _train(save_dir)
   elif FLAGS.mode == 'profile':

@@ -13,7 +13,7 @@ from absl import app, flags, logging
 
 from dafx import _folders
 from dafx.commands import running
-from dafx.training import train_util
+from dafx.training import gin_files
 
 FLAGS = flags.FLAGS
 
@@ -39,10 +39,10 @@ def main(argv):
     'cores. Ctrl-C ends it; the same command goes on with it.',
     output_dir / 'index.html',
   )
-  train_util.prepare_tensorflow(seed=0)
-  train_util.add_gin_search_paths()
+  gin_files.prepare_tensorflow(seed=0)
+  gin_files.add_gin_search_paths()
   # TensorFlow takes seconds to import.
-  from dafx.training import demonstration
+  from dafx.training.evaluation import demonstration
 
   path = demonstration.run(
     output_dir,

@@ -11,7 +11,7 @@ import pathlib
 
 import numpy as np
 
-from dafx.training import progress_bar
+from dafx.training import progress as progress_bar
 from dafx.training.data_preparation import files, guitar
 
 _PREAMPLIFIER = 'urn:zamaudio:ZamTube'

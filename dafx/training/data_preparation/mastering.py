@@ -18,7 +18,7 @@ import scipy.signal
 
 from dafx import metrics
 from dafx.audio import files as audio_files
-from dafx.training import progress_bar
+from dafx.training import progress as progress_bar
 from dafx.training.data_preparation import files
 
 # The music that comes with dafx; see LICENSE.md in it.

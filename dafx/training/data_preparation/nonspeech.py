@@ -9,7 +9,8 @@ import re
 
 import numpy as np
 
-from dafx.training import labels, progress_bar
+from dafx.training import labels
+from dafx.training import progress as progress_bar
 from dafx.training.data_preparation import files, speech
 
 SECONDS = 10.0

@@ -14,7 +14,7 @@ import numpy as np
 from absl import logging
 
 from dafx.audio import files as audio_files
-from dafx.training import progress_bar
+from dafx.training import progress as progress_bar
 from dafx.training.data_preparation import align, files, matching
 
 # A pair shorter than this cannot be aligned.

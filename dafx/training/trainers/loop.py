@@ -7,7 +7,8 @@ import tensorflow as tf
 from absl import logging
 
 from dafx import _folders
-from dafx.training import data, progress_bar, train_util
+from dafx.training import data, gin_files
+from dafx.training import progress as progress_bar
 from dafx.training.trainers import run as runs
 
 _ADVICE = (
@@ -143,7 +144,7 @@ def train(
     return trainer.stage_step >= n_steps or trainer.monitor.should_stop
 
   try:
-    with train_util.deferred_interrupts() as interrupted:
+    with gin_files.deferred_interrupts() as interrupted:
       progress.say('tracing the first step')
       # A run that stopped early and is called again stays where it is.
       while True:

@@ -6,7 +6,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from dafx.training import summaries, train_util
+from dafx.training import gin_files
+from dafx.training.trainers import summaries
 
 
 class DivergedError(ArithmeticError):
@@ -56,7 +57,7 @@ class Run:
         + 'Lower dafx.training.Trainer.learning_rate or .grad_clip_norm.'
       )
     if self.folder is not None and len(self.history['step']) == 1:
-      train_util.write_operative_config(self.folder, step - 1)
+      gin_files.write_operative_config(self.folder, step - 1)
     return losses['total_loss']
 
   def summarize(self):

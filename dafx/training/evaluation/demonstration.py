@@ -14,19 +14,9 @@ import tensorflow as tf
 from absl import logging
 
 from dafx.audio import files as audio_files
-from dafx.training import (
-  data,
-  evaluators,
-  findings,
-  inference,
-  measures,
-  models,
-  plotting,
-  report,
-  train_util,
-  trainers,
-)
+from dafx.training import data, gin_files, inference, models, plotting, trainers
 from dafx.training.data_preparation import mastering
+from dafx.training.evaluation import evaluate, findings, measures, report
 
 # What an engineer judges a master by; the first columns of the page.
 _MAIN = (
@@ -38,11 +28,11 @@ _MAIN = (
 )
 # Rows of the tables.
 _SYSTEMS = {
-  evaluators.UNTREATED: evaluators.UNTREATED,
-  evaluators.UNTREATED_AT_LOUDNESS: evaluators.UNTREATED_AT_LOUDNESS,
-  evaluators.DEFAULT_SETTING: evaluators.DEFAULT_SETTING,
-  evaluators.BEST_SINGLE_SETTING: evaluators.BEST_SINGLE_SETTING,
-  evaluators.DAFX: 'dafx (network)',
+  evaluate.UNTREATED: evaluate.UNTREATED,
+  evaluate.UNTREATED_AT_LOUDNESS: evaluate.UNTREATED_AT_LOUDNESS,
+  evaluate.DEFAULT_SETTING: evaluate.DEFAULT_SETTING,
+  evaluate.BEST_SINGLE_SETTING: evaluate.BEST_SINGLE_SETTING,
+  evaluate.DAFX: 'dafx (network)',
 }
 _INTRO = """\
 <p class="lead">{learned}</p>
@@ -83,7 +73,7 @@ class _Stopwatch:
 def _configure(gin_file, params):
   gin.clear_config()
   with gin.unlock_config():
-    train_util.parse_gin([gin_file], params)
+    gin_files.parse_gin([gin_file], params)
   tf.keras.utils.set_random_seed(0)  # both runs start alike
   return models.get_model()
 
@@ -158,7 +148,7 @@ def _make_table(rows, names, caption):
   return report.Table(
     columns=[measures.MEASURES[name] for name in names],
     rows={
-      title: [evaluators.mean_of(rows, system, name) for name in names]
+      title: [evaluate.mean_of(rows, system, name) for name in names]
       for system, title in _SYSTEMS.items()
     },
     caption=caption,
@@ -172,9 +162,9 @@ def _make_intro(rows, model, n_train, validation):
     for text in findings.describe(
       rows,
       [measures.MEASURES[name] for name in _MAIN],
-      evaluators.DAFX,
-      evaluators.UNTREATED,
-      evaluators.BEST_SINGLE_SETTING,
+      evaluate.DAFX,
+      evaluate.UNTREATED,
+      evaluate.BEST_SINGLE_SETTING,
     )
   )
   sentences = []
@@ -221,23 +211,23 @@ def run(
   watch.note('training the network')
   logging.info('Finding the best single setting of the same plugins.')
   single_params = [
-    'import dafx.training.encoders',
+    'import dafx.training.models',
     'ControlModel.encoder = @encoders.Constant()',
   ]
   single = _train(gin_file, [*params, *single_params], output_dir / 'single')
   watch.note('the best single setting')
   logging.info('Comparing on the test songs.')
-  rows = evaluators.evaluate(
+  rows = evaluate.evaluate(
     model,
     output_dir=str(output_dir / 'evaluation'),
     n_audio=0,  # the page has it
     with_baselines=False,  # no random settings
     settings={
-      evaluators.DEFAULT_SETTING: {
+      evaluate.DEFAULT_SETTING: {
         key: plugin.default_controls[np.newaxis]
         for key, plugin in model.driven.items()
       },
-      evaluators.BEST_SINGLE_SETTING: {
+      evaluate.BEST_SINGLE_SETTING: {
         key: value[0].numpy()
         for key, value in single.predict_controls(tf.zeros([1, 1])).items()
       },
@@ -274,7 +264,7 @@ def _write_page(output_dir, data_dir, model, single, rows):
   distances = {
     row['name']: row['matched_mr_stft']
     for row in rows
-    if row['system'] == evaluators.DAFX
+    if row['system'] == evaluate.DAFX
   }
   ranked = sorted(
     zip(songs.values(), clips, strict=True), key=lambda p: distances[p[0].name]

@@ -16,15 +16,9 @@ import dafx
 from dafx import _folders, metrics
 from dafx.audio import files as audio_files
 from dafx.metrics import pairs as checks
-from dafx.training import (
-  data,
-  inference,
-  labels,
-  ledger,
-  measures,
-  plotting,
-  progress_bar,
-)
+from dafx.training import data, inference, labels, plotting
+from dafx.training import progress as progress_bar
+from dafx.training.evaluation import ledger, measures
 
 # Systems that an evaluation compares, by their names in its rows.
 UNTREATED = 'untreated'

@@ -71,7 +71,7 @@ def fade(audio: np.ndarray, n_samples: int) -> np.ndarray:
   return audio * window[:, np.newaxis]
 
 
-@gin.register
+@gin.register(module='dafx.training.preprocessing')
 class Preprocessor:
   """Level and high-pass, as a task wants them.
 

@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from dafx import processors
-from dafx.training import block_plots, plotting
+from dafx.training import plotting
+from dafx.training.plotting import blocks
 
 
 def write_steps(writer, trainer, losses, seconds_per_step, wait_fraction):
@@ -111,7 +112,7 @@ def write_examples(writer, trainer, batch, losses, folder, n_examples=2):
       tf.summary.image(f'controls/{processor.name}', image[None])
     if hasattr(model, 'block_figures'):
       figures = model.block_figures(outputs)
-      block_plots.write(figures, pathlib.Path(folder) / 'blocks')
+      blocks.write(figures, pathlib.Path(folder) / 'blocks')
       for name, figure in figures.items():
         image = plotting.figure_to_array(figure)
         tf.summary.image(f'blocks/{name}', image[None])

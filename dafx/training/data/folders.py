@@ -24,7 +24,8 @@ import tensorflow as tf
 
 from dafx import _folders, core
 from dafx.audio import files as audio_files
-from dafx.training import labels, preprocessing
+from dafx.training import labels
+from dafx.training.data import preprocessing
 
 # What the gin files of tasks take the folder of pairs by.
 PATH_FLAG = '--gin_param="data_path = \'<folder>\'"'
@@ -400,7 +401,7 @@ class PairProvider(Provider):
     raise NotImplementedError  # abstract
 
 
-@gin.register
+@gin.register(module='dafx.training.data')
 class FolderProvider(PairProvider):
   """Crops of pairs of audio files.
 

@@ -9,7 +9,7 @@ from absl import logging
 
 from dafx import processors
 from dafx.audio import sources
-from dafx.training import models
+from dafx.training.models import control
 
 # Samples between values of the controls, which move in straight lines between
 # the frames that the network gives, so that nothing is heard of the frames.
@@ -120,7 +120,7 @@ class Rendering:
 
   def __init__(
     self,
-    model: models.ControlModel,
+    model: control.ControlModel,
     source: sources.Source,
     points: Mapping[str, np.ndarray],
     point_times_s: np.ndarray | None,

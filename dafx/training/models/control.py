@@ -16,7 +16,7 @@ tfkl = tf.keras.layers
 _DEFAULT_MARGIN = 0.02
 
 
-@gin.configurable
+@gin.configurable(module='dafx.training.models')
 def get_model(model=gin.REQUIRED):
   """Returns the model that gin chose (`get_model.model = @...()`)."""
   return model
@@ -47,7 +47,7 @@ def _needed_inputs(name, members) -> str:
   return f"audio and the controls of each plugin: ['audio', {controls}]."
 
 
-@gin.register
+@gin.register(module='dafx.training.models')
 class ControlModel(tf.keras.Model):
   """An encoder listens to the audio and sets the processors of a DAG.
 

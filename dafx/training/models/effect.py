@@ -7,12 +7,13 @@ import gin
 import tensorflow as tf
 
 from dafx import processors
-from dafx.training import block_plots, pretraining
+from dafx.training.models import starts as pretraining
+from dafx.training.plotting import blocks
 
 tfkl = tf.keras.layers
 
 
-@gin.register
+@gin.register(module='dafx.training.effect_models')
 class EffectModel(tf.keras.Model):
   """A group of processors that is trained to be an effect.
 
@@ -67,7 +68,7 @@ class EffectModel(tf.keras.Model):
     """Fits networks to their `starts`; `train` does it for a run that is new.
 
     Returns:
-      Relative RMS error of each node that was fitted; `pretraining.fit_nodes`.
+      Relative RMS error of each node that was fitted; `starts.fit_nodes`.
 
     Raises:
       ValueError: An impulse response of another rate, or that is no response.
@@ -171,9 +172,9 @@ class EffectModel(tf.keras.Model):
     return outputs['audio_synth']
 
   def block_figures(self, outputs) -> dict:
-    """Draws the blocks of a gray box; see `block_plots.block_figures`."""
+    """Draws the blocks of a gray box; see `blocks.block_figures`."""
     group = self.processor_group
-    return block_plots.block_figures(group, outputs, self.sample_rate)
+    return blocks.block_figures(group, outputs, self.sample_rate)
 
   @staticmethod
   def port_values(outputs) -> dict[str, tf.Tensor]:

@@ -4,14 +4,14 @@ import numpy as np
 import tensorflow as tf
 
 from dafx.audio import sources
-from dafx.training import encoders, models
+from dafx.training.models import control, encoders
 
 # Frames that a network hears at a time, to bound its memory.
 _FRAMES_AT_ONCE = 256
 
 
 def listen(
-  model: models.ControlModel, source: sources.Source
+  model: control.ControlModel, source: sources.Source
 ) -> dict[str, np.ndarray]:
   """Returns the controls that a model's network gives for audio.
 

@@ -15,7 +15,7 @@ def n_frames_for(n_samples, hop_size):
   return -(-n_samples // hop_size)
 
 
-@gin.register
+@gin.register(module='dafx.training.encoders')
 class LogMelEncoder(tfkl.Layer):
   """A small convolutional network over log-mel spectra.
 
@@ -326,7 +326,7 @@ class _InceptionNetwork(tfkl.Layer):
     return tf.math.l2_normalize(x, axis=-1)
 
 
-@gin.register
+@gin.register(module='dafx.training.encoders')
 class InceptionEncoder(_SpectrogramEncoder):
   """An inception network over the spectrogram around each frame.
 
@@ -382,7 +382,7 @@ class InceptionEncoder(_SpectrogramEncoder):
     return _InceptionNetwork(self._channels, self._width)
 
 
-@gin.register
+@gin.register(module='dafx.training.encoders')
 class MobileNetV2Encoder(_SpectrogramEncoder):
   """MobileNetV2 over the spectrogram around each frame.
 
@@ -448,7 +448,7 @@ class MobileNetV2Encoder(_SpectrogramEncoder):
     )
 
 
-@gin.register
+@gin.register(module='dafx.training.encoders')
 class Constant(tfkl.Layer):
   """Hears nothing: one embedding for all, and so one setting for all.
 

@@ -19,16 +19,9 @@ from dafx import _folders, lv2
 from dafx.audio import band_powers
 from dafx.audio import files as audio_files
 from dafx.audio import sources as chunks
-from dafx.training import (
-  encoders,
-  listening,
-  models,
-  plotting,
-  progress_bar,
-  rendering,
-  train_util,
-  trainers,
-)
+from dafx.training import gin_files, models, plotting, trainers
+from dafx.training import progress as progress_bar
+from dafx.training.models import encoders, listening, rendering
 
 # What is faster than half the highest rate that frames can show is taken out of
 # the controls first, by a filter of order 4 without shift of phase (DeepAFx).
@@ -88,8 +81,8 @@ def load_model(save_dir: str | os.PathLike, gin_params=()):
   folder = _folders.expand_user(save_dir)
   gin.clear_config()
   with gin.unlock_config():
-    gin.parse_config_file(os.fspath(train_util.newest_operative_config(folder)))
-    train_util.parse_gin(params=gin_params)
+    gin.parse_config_file(os.fspath(gin_files.newest_operative_config(folder)))
+    gin_files.parse_gin(params=gin_params)
   model = models.get_model()
   restore_model(model, folder)
   return model

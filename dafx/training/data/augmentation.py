@@ -62,7 +62,7 @@ EQ_PRESETS = {
 }
 
 
-@gin.register
+@gin.register(module='dafx.training.augmentation')
 class NoiseAndGain:
   """Noise on the input alone, and one gain for input and target.
 
@@ -105,7 +105,7 @@ def _renderer(sample_rate: int):
   )
 
 
-@gin.register
+@gin.register(module='dafx.training.augmentation')
 class RandomEqualizer:
   """One of the curves above on the input, through the LV2 plugin.
 

@@ -21,7 +21,8 @@ from typing import TypedDict
 import numpy as np
 from PIL import Image
 
-from dafx.training import clip_audio, measures, plotting
+from dafx.training import plotting
+from dafx.training.evaluation import clip_audio, measures
 
 _TEMPLATE = pathlib.Path(__file__).with_name('report.html')
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dafx.training import measures, report
+from dafx.training.evaluation import measures, report
 
 CLOSER, FURTHER, UNCLEAR = 'closer', 'further', 'unclear'
 
@@ -26,7 +26,7 @@ def compare(
   """Says whether a system is closer to the target than another.
 
   Args:
-    rows: As `evaluators.evaluate` returns them.
+    rows: As `evaluate.evaluate` returns them.
     measure: Of which lower is better.
     system: Name in the rows.
     other: Likewise.
@@ -69,7 +69,7 @@ def describe(
   """Says what a network learned, what it did not, and whether it had to listen.
 
   Args:
-    rows: As `evaluators.evaluate` returns them.
+    rows: As `evaluate.evaluate` returns them.
     columns: Measures of which lower is better.
     system: Name of the network in the rows.
     untreated: Name of the input as it is.

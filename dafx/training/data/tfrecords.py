@@ -13,7 +13,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from dafx.audio import files as audio_files
-from dafx.training import data
+from dafx.training.data import folders
 
 # A record lies between the length with its checksum and its own checksum.
 _HEADER_BYTES = struct.calcsize('<QI')
@@ -58,8 +58,8 @@ class _Item:
     )
 
 
-@gin.register
-class TFRecordProvider(data.PairProvider):
+@gin.register(module='dafx.training.tfrecords')
+class TFRecordProvider(folders.PairProvider):
   """Crops of pairs stored in TFRecord files; see `write_tfrecord`.
 
   Only what a crop needs is read, so that a file may be larger than memory.
@@ -131,7 +131,7 @@ class TFRecordProvider(data.PairProvider):
     return np.stack(sides)
 
 
-def write_tfrecord(pairs: list[data.Pair], path: str | os.PathLike):
+def write_tfrecord(pairs: list[folders.Pair], path: str | os.PathLike):
   """Writes pairs into a TFRecord file, whole, under a temporary name first.
 
   Each record holds 'name', 'sample_rate', 'n_channels', 'audio' and 'target' as

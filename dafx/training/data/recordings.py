@@ -16,14 +16,15 @@ from absl import logging
 
 from dafx import _folders, effects, metrics
 from dafx.audio import files as audio_files
-from dafx.training import data, effect_pairs
+from dafx.training.data import folders
+from dafx.training.data import pairs as effect_pairs
 
 _DEMO_AUDIO = 'data_preparation/demo_audio'
 # Correlation below which a target counts as upside down.
 _INVERTED = -0.3
 
 
-class Recordings(data.Provider):
+class Recordings(folders.Provider):
   """Crops of pairs that are held in memory.
 
   Args:
@@ -82,9 +83,9 @@ class Recordings(data.Provider):
     return np.stack([dry[part], wet[part]])[..., np.newaxis]
 
 
-@gin.register
+@gin.register(module='dafx.training.effect_data')
 class RecordingProvider(Recordings):
-  """Recordings of an effect, in the layouts of `effect_pairs`.
+  """Recordings of an effect, in the layouts of `pairs`.
 
   Args:
     input_path: A dry file, or a folder of `*.input.wav`.
@@ -154,7 +155,7 @@ def _report(name, dry, wet, latency):
     )
 
 
-@gin.register
+@gin.register(module='dafx.training.effect_data')
 class RenderedProvider(Recordings):
   """What an LV2 plugin makes of dry audio: to clone it into a network.
 
@@ -219,7 +220,7 @@ class RenderedProvider(Recordings):
     rng = np.random.default_rng([seed, offset])
     recordings = []
     for index, setting in enumerate(settings):
-      start = data.crop_start(rng, len(dry), n_dry)
+      start = folders.crop_start(rng, len(dry), n_dry)
       part = 10 ** (input_gain_db / 20) * dry[start : start + n_dry]
       part = part.astype(np.float32)
       wet = self.processor(part[np.newaxis], setting[np.newaxis])[0].numpy()

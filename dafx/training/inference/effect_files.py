@@ -1,23 +1,20 @@
-"""Models of effects in use: on files, in evaluation, in other programs."""
+"""Models of effects in use: on files, in other programs."""
 
 import functools
-import json
 import math
 import os
-import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-import gin
 import matplotlib.image
 import numpy as np
 import soxr
 import tensorflow as tf
-from absl import logging
 
-from dafx import _folders, metrics, neural, processors
+from dafx import _folders, neural, processors
 from dafx.audio import files as audio_files
 from dafx.neural import nam
-from dafx.training import measures, plotting, progress_bar
+from dafx.training import plotting
+from dafx.training import progress as progress_bar
 
 # Samples that are streamed at once; whole frames, so that nothing is compiled
 # but for the last chunk.
@@ -126,69 +123,6 @@ def process(model, input_path: str, output_path: str, knobs=None):
     matplotlib.image.imsave(base.with_name(f'{base.name}.png'), image)
   progress.close()
   return [output for _, output in jobs]
-
-
-@gin.configurable(module='dafx.training')
-def evaluate_effect(
-  model, provider=gin.REQUIRED, output_dir: str = '', n_audio: int = 8
-) -> list[dict]:
-  """Compares a model of an effect with recordings that it never heard.
-
-  Args:
-    model: An EffectModel.
-    provider: Recordings of the test split; see `effect_data`.
-    output_dir: Gets metrics.json, and below `audio` the first recordings as
-      input, target and output; '' writes nothing.
-    n_audio: Number of recordings to write the audio of.
-
-  Returns:
-    A row for each recording: {'name', 'knobs', 'esr', 'mae', 'mr_stft',
-    'si_sdr', 'dc', 'polarity'}, as of `dafx.metrics`. The part in which the
-    model settles is left out.
-  """
-  rows, folder = [], pathlib.Path(output_dir)
-  progress = progress_bar.Progress(
-    len(provider.recordings), label='Evaluating', unit='recording'
-  )
-  progress.say('compiling')
-  for name, dry, target, knobs in provider.recordings:
-    out = process_audio(model, dry[:, None], provider.sample_rate, knobs)[:, 0]
-    start = model.settling(len(dry))
-    pair = target[start:].astype(np.float64), out[start:].astype(np.float64)
-    measures = ('esr', 'mae', 'mr_stft', 'si_sdr', 'dc', 'polarity')
-    row = {'name': name, 'knobs': [float(k) for k in knobs]}
-    row.update({key: getattr(metrics, key)(*pair) for key in measures})
-    if row['polarity'] < -0.3:
-      logging.warning('%s comes out upside down (ESR near 4).', name)
-    rows.append(row)
-    if output_dir and len(rows) <= n_audio:
-      for kind, audio in (('input', dry), ('target', target), ('output', out)):
-        path = folder / 'audio' / f'{len(rows) - 1}_{kind}.wav'
-        audio_files.write(path, audio[:, None], provider.sample_rate)
-    progress.update(f'{name}: ESR {row["esr"]:.4f}')
-  progress.close()
-  if output_dir:
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(rows, indent=2) + '\n'
-    (folder / 'metrics.json').write_text(text, encoding='utf-8')
-  return rows
-
-
-def describe(rows: list[Mapping]) -> str:
-  """Returns what `evaluate_effect` found as text, and a verdict by ESR."""
-  titles = [measures.MEASURES[k].title for k in ('esr', 'mr_stft', 'si_sdr')]
-  lines = ['  '.join(['recording'.ljust(30), *titles])]
-  for row in rows:
-    lines.append(
-      f'{row["name"][-30:]:30}  {row["esr"]:>{len(titles[0])}.4f}  '
-      f'{row["mr_stft"]:>{len(titles[1])}.3f}  '
-      f'{row["si_sdr"]:>{len(titles[2])}.1f}'
-    )
-  esr = float(np.mean([row['esr'] for row in rows]))
-  steps = ((0.01, 'very close'), (0.035, 'close'), (0.1, 'audibly different'))
-  words = next((word for limit, word in steps if esr < limit), 'not alike')
-  lines.append(f'mean ESR {esr:.4f}: {words}')
-  return '\n'.join(lines)
 
 
 def export(model, path: str | os.PathLike, block_size: int = 512):

@@ -1,0 +1,25 @@
+"""What is trained and used: models that set plugins, models of effects.
+
+All that gin knows of models and encoders is registered on import.
+"""
+
+from dafx.training.models.control import ControlModel, get_model
+from dafx.training.models.effect import EffectModel
+from dafx.training.models.encoders import (
+  Constant,
+  InceptionEncoder,
+  LogMelEncoder,
+  MobileNetV2Encoder,
+  n_frames_for,
+)
+
+__all__ = [
+  'Constant',
+  'ControlModel',
+  'EffectModel',
+  'InceptionEncoder',
+  'LogMelEncoder',
+  'MobileNetV2Encoder',
+  'get_model',
+  'n_frames_for',
+]
