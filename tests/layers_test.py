@@ -1,60 +1,64 @@
-"""Modules import only downward, as docs/design.md has it."""
+"""Modules import only from rooms above their own, as docs/design.md has it."""
 
 import ast
 import pathlib
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[1] / 'dafx'
-# A module may import those of the levels before its own, and none of its own.
-LEVELS = (
-  ('core', 'audio', 'lv2', 'gradients', 'processors'),
-  ('neural', 'losses', 'metrics', 'synths'),
-  ('effects',),
-  ('training',),
-  ('commands',),
-  ('colab',),
+ROOT = pathlib.Path(__file__).parents[1]
+# Rooms, from the ground up. A room is a package or a module; what a longer
+# name claims is not part of it. A module imports from rows above its own, and
+# from its own room; rooms of one row do not know each other.
+ROWS = (
+  ('dafx._folders',),
+  ('dafx._environment',),
+  ('dafx',),
+  ('dafx.core', 'dafx.audio', 'dafx.lv2', 'dafx.gradients'),
+  ('dafx.processors', 'dafx.lv2.cards', 'dafx.losses', 'dafx.metrics'),
+  ('dafx.neural', 'dafx.synths'),
+  ('dafx.effects',),
+  ('dafx.training', 'dafx.training.plotting'),
+  ('dafx.training.data', 'dafx.training.models'),
+  ('dafx.training.trainers',),
+  # Restores a model through a Trainer, so it is not in the row of trainers.
+  ('dafx.training.inference', 'dafx.training.data_preparation'),
+  ('dafx.training.evaluation',),
+  ('dafx.commands',),
+  ('dafx.colab',),
 )
-TRAINING_LEVELS = (
-  ('ledger', 'measures'),
-  (
-    'plotting',
-    'profiling',
-    'labels',
-    'preprocessing',
-    'augmentation',
-    'encoders',
-    'train_util',
-    'progress_bar',
-    'checkpoints',
-    'pretraining',
-  ),
-  ('data', 'clip_audio', 'block_plots'),
-  ('report', 'summaries'),
-  ('findings',),
-  ('tfrecords', 'effect_pairs'),
-  ('effect_data',),
-  ('models', 'effect_models'),
-  ('listening', 'rendering'),
-  ('trainers',),
-  ('inference',),
-  ('evaluators', 'effect_inference', 'data_preparation'),
-  ('demonstration',),
-)
-GRADIENTS_LEVELS = (
+# The same within rooms that have an order of their own.
+GRADIENTS = (
   ('black_box',),
   ('adjoint', 'differences', 'directional', 'response', 'spsa'),
 )
-LV2_LEVELS = (
-  ('_host', 'errors'),
+LV2 = (
+  ('_host', 'build_host', 'errors'),
   ('world', 'processes', 'shelf'),
   ('fresh_state', 'instances'),
   ('renderer',),
   ('worker', 'presets', 'probing'),
-  ('cards',),
+)
+CARDS = (('binding', 'card'), ('experiments',), ('checks',))
+EVALUATION = (
+  ('clip_audio', 'ledger', 'measures'),
+  ('report',),
+  ('evaluate', 'evaluate_effects', 'findings'),
+  ('demonstration',),
 )
 # Files, host and estimators know nothing of TensorFlow and gin.
-PURE = ('audio', 'lv2', 'gradients')
+PURE = ('dafx.audio', 'dafx.lv2', 'dafx.gradients')
+
+
+def modules():
+  """Returns the path of each module of dafx by its full name."""
+  found = {}
+  for path in sorted((ROOT / 'dafx').rglob('*.py')):
+    parts = path.relative_to(ROOT).with_suffix('').parts
+    found['.'.join(p for p in parts if p != '__init__')] = path
+  return found
+
+
+MODULES = modules()
 
 
 def imported_names(path):
@@ -68,80 +72,81 @@ def imported_names(path):
         yield f'{node.module}.{alias.name}'
 
 
-def files(package):
-  single = ROOT / f'{package}.py'
-  return [single] if single.exists() else sorted((ROOT / package).rglob('*.py'))
+def room_of(name, rows):
+  """Returns (row, room) of a dotted name: that of its longest prefix."""
+  rooms = {room: i for i, row in enumerate(rows) for room in row}
+  parts = name.split('.')
+  for n in range(len(parts), 0, -1):
+    room = '.'.join(parts[:n])
+    if room in rooms:
+      return rooms[room], room
+  return None
 
 
-def level_of(name, levels):
-  return next(i for i, level in enumerate(levels) if name in level)
-
-
-def faults(paths_by_module, prefix, levels):
+def faults(paths_by_module, rows):
+  """Returns a line for each import that does not go upward."""
   found = []
-  for module, paths in paths_by_module.items():
-    own = level_of(module, levels)
-    for path in paths:
-      for name in imported_names(path):
-        if not name.startswith(prefix):
-          continue
-        other = name[len(prefix) :].split('.')[0]
-        known = [n for level in levels for n in level]
-        if other == module or other not in known:
-          continue
-        if level_of(other, levels) >= own:
-          found.append(f'{path.name} imports {name}')
+  for module, path in paths_by_module.items():
+    own = room_of(module, rows)
+    for name in imported_names(path):
+      other = room_of(name, rows)
+      if own is None or other is None or other[1] == own[1]:
+        continue
+      if other[0] >= own[0]:
+        found.append(f'{module} imports {name}')
   return found
 
 
-def test_package_imports_downward():
-  modules = {n: files(n) for level in LEVELS for n in level}
-  assert all(modules.values())
-  assert faults(modules, 'dafx.', LEVELS) == []
+def rows_within(package, rows):
+  return [[f'{package}.{name}' for name in row] for row in rows]
+
+
+def test_rooms_import_from_rows_above():
+  assert faults(MODULES, ROWS) == []
 
 
 @pytest.mark.parametrize(
-  'package, levels',
+  'package, rows',
   [
-    ('training', TRAINING_LEVELS),
-    ('gradients', GRADIENTS_LEVELS),
-    ('lv2', LV2_LEVELS),
+    ('dafx.gradients', GRADIENTS),
+    ('dafx.lv2', LV2),
+    ('dafx.lv2.cards', CARDS),
+    ('dafx.training.evaluation', EVALUATION),
   ],
 )
-def test_subpackages_import_downward(package, levels):
-  folder = ROOT / package
-  modules = {}
-  for level in levels:
-    for name in level:
-      path = folder / f'{name}.py'
-      modules[name] = [path] if path.exists() else []
-      if (folder / name).is_dir():
-        modules[name] = sorted((folder / name).rglob('*.py'))
-  listed = {p for paths in modules.values() for p in paths}
-  there = {p for p in folder.rglob('*.py') if p.stem != '__init__'}
-  there -= {folder / 'build_host.py'}
-  assert not there - listed, 'modules that no level names'
-  assert faults(modules, f'dafx.{package}.', levels) == []
+def test_modules_of_a_room_import_from_rows_above(package, rows):
+  rows = rows_within(package, rows)
+  inside = {n: p for n, p in MODULES.items() if room_of(n, rows)}
+  there = {n for n, p in MODULES.items() if n.rpartition('.')[0] == package}
+  packages = {n for n in there if MODULES[n].name == '__init__.py'}
+  assert not there - packages - set(inside), 'modules that no row names'
+  assert faults(inside, rows) == []
 
 
-def test_every_module_has_a_level():
-  there = {
-    p.stem
-    for p in ROOT.iterdir()
-    if (p.suffix == '.py' or (p / '__init__.py').exists())
-    and not p.stem.startswith('_')
-  }
-  assert there == {name for level in LEVELS for name in level}
+def test_every_module_has_a_room():
+  rooms = {room for row in ROWS for room in row}
+  assert rooms <= set(MODULES), 'rooms without a module'
+  # Only the package itself is its own room: what is new gets one.
+  ground = [n for n in MODULES if room_of(n, ROWS)[1] == 'dafx']
+  assert ground == ['dafx']
+  packages = {n for n, p in MODULES.items() if p.name == '__init__.py'}
+  assert packages <= rooms
 
 
 @pytest.mark.parametrize('package', PURE)
 def test_files_host_and_gradients_are_numpy_only(package):
-  for path in files(package):
-    names = list(imported_names(path))
-    assert not [n for n in names if n.split('.')[0] in ('tensorflow', 'gin')]
+  paths = [p for n, p in MODULES.items() if f'{n}.'.startswith(f'{package}.')]
+  assert paths
+  for path in paths:
+    roots = {name.split('.')[0] for name in imported_names(path)}
+    assert not roots & {'tensorflow', 'gin', 'ddsp'}
 
 
 def test_the_check_can_fail():
-  wrong = (('losses', 'metrics'), ('effects',), ('core', 'lv2', 'gradients'))
-  modules = {'effects': files('effects'), 'core': files('core')}
-  assert faults(modules, 'dafx.', wrong) != []
+  assert faults(MODULES, ROWS[::-1]) != []
+  inference = next(row for row in ROWS if 'dafx.training.inference' in row)
+  rows = [inference, *(row for row in ROWS if row != inference)]
+  assert any(
+    line.startswith('dafx.training.inference.')
+    for line in faults(MODULES, rows)
+  )

@@ -83,7 +83,7 @@ def test_nothing_is_left_in_pyplot():
 
 def test_import_needs_no_tensorflow_and_no_notebook():
   code = (
-    'import sys, dafx.training.evaluation.report, dafx.colab.colab_utils\n'
+    'import sys, dafx.training.plotting, dafx.colab.colab_utils\n'
     'print(sorted({"tensorflow", "IPython"} & set(sys.modules)))'
   )
   done = subprocess.run(
