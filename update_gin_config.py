@@ -28,13 +28,29 @@ flags.DEFINE_bool(
   'overwrite', False, 'Replace the files instead of writing updated_ copies.'
 )
 
-# What versions changed, newest last. There has been one version so far.
+# What versions changed, newest last.
 
 # Bindings to drop: 'Configurable.parameter', or the name of a macro.
 REMOVE: Sequence[str] = ()
 
 # (regular expression, replacement), applied to each binding in turn.
-SUBSTITUTE: Sequence[tuple[str, str]] = ()
+SUBSTITUTE: Sequence[tuple[str, str]] = (
+  # 0.2.0: files of dafx.training moved into packages, which register under the
+  # same names what they hold.
+  (
+    r'^import dafx\.training\.(?:augmentation|effect_data|preprocessing|tfrecords)'
+    r'(?![.\w])',
+    'import dafx.training.data',
+  ),
+  (
+    r'^import dafx\.training\.(?:effect_models|encoders|pretraining)(?![.\w])',
+    'import dafx.training.models',
+  ),
+  (
+    r'^import dafx\.training\.(?:effect_inference|evaluators)(?![.\w])',
+    'import dafx.training.evaluation',
+  ),
+)
 
 # (configurable, parameter, value): bound where a config uses the configurable
 # and does not bind the parameter, so that an old run keeps its behaviour.

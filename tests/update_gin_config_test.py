@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dafx import processors
-from dafx.training import gin_files, models, trainers  # noqa: F401
+from dafx.training import gin_files, inference, models, trainers  # noqa: F401
 from dafx.training.evaluation import evaluate  # noqa: F401
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -234,6 +234,57 @@ def test_models_of_every_version_still_build(script, clean_gin, golden):
   }
   trainer = trainers.Trainer(model)
   assert trainer.grad_clip_norm == gin.query_parameter('Trainer.grad_clip_norm')
+
+
+@pytest.mark.parametrize(
+  'old, new',
+  [
+    ('import dafx.training.encoders', 'import dafx.training.models'),
+    (
+      'import dafx.training.effect_models as m',
+      'import dafx.training.models as m',
+    ),
+    ('import dafx.training.tfrecords', 'import dafx.training.data'),
+    ('import dafx.training.effect_data', 'import dafx.training.data'),
+    (
+      'import dafx.training.evaluators as e',
+      'import dafx.training.evaluation as e',
+    ),
+    (
+      'import dafx.training.effect_inference',
+      'import dafx.training.evaluation',
+    ),
+  ],
+)
+def test_imports_of_modules_that_moved_become_packages(script, old, new):
+  assert script.update_text(f'{old}\na = 1')[0] == f'{new}\na = 1'
+  assert script.update_text(old)[0] == new
+  assert script.update_text(new) == (new, [])
+
+
+def test_what_stays_is_not_touched(script):
+  for text in (
+    'import dafx.training.data as d\n',
+    'import dafx.training.encoders_of_mine\n',
+    'ControlModel.encoder = @dafx.training.encoders.Constant()\n',
+  ):
+    assert script.update_text(text) == (text, [])
+
+
+@pytest.mark.parametrize('golden', _GOLDEN[:1], ids=lambda path: path.stem)
+def test_an_old_run_says_how_to_convert_it(clean_gin, tmp_path, golden):
+  path = tmp_path / 'operative_config-0.gin'
+  path.write_bytes(golden.read_bytes())
+  with pytest.raises(ValueError, match='update_gin_config.py') as caught:
+    inference.load_model(tmp_path)
+  assert f'--overwrite {path}' in str(caught.value)
+  assert 'dafx.training.encoders' in str(caught.value)
+  assert [*tmp_path.iterdir()] == [path]
+  assert path.read_bytes() == golden.read_bytes()
+  assert _run('--overwrite', tmp_path).returncode == 0
+  # Now only the checkpoint is missing.
+  with pytest.raises(ValueError, match='no checkpoint that can be read'):
+    inference.load_model(tmp_path)
 
 
 def test_there_is_a_config_of_this_version():

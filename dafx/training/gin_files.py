@@ -5,6 +5,7 @@ import difflib
 import os
 import pathlib
 import re
+import shlex
 import signal
 import threading
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import gin
 from gin import config_parser
 
+import dafx
 from dafx import _environment, _folders
 
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
@@ -207,13 +209,44 @@ def parse_gin(files=(), params=()):
   """
   check_gin(files, params)
   for file in files:
-    gin.parse_config_file(file)
+    _parse_file(file)
   bound, _ = _macros()
   try:
     gin.parse_config(list(params))
   except ValueError as error:
     raise ValueError(f'--gin_param={list(params)}: {error}') from error
   _check_macros(files, bound)
+
+
+def parse_operative_config(folder: str | os.PathLike):
+  """Parses the newest operative config of a training run.
+
+  Args:
+    folder: Where the run was saved.
+
+  Raises:
+    FileNotFoundError: There is no training run.
+    ValueError: The config is of an older version of dafx and has to be brought
+      up to date first, or names what this version does not have.
+  """
+  _parse_file(os.fspath(newest_operative_config(folder)))
+
+
+def _parse_file(file):
+  """Parses a file; of imports that dafx had once, says what to do."""
+  try:
+    gin.parse_config_file(file)
+  except ModuleNotFoundError as error:
+    # gin raises a copy of it, without its `name`.
+    gone = re.search(r"No module named '(dafx\.[\w.]+)'", str(error))
+    if not gone:
+      raise
+    raise ValueError(
+      f'{file}: dafx {dafx.__version__} has no module {gone[1]}. If an older '
+      "version of dafx wrote this file, update_gin_config.py, beside dafx's "
+      'README, brings it up to date: `python update_gin_config.py '
+      f'--overwrite {shlex.quote(str(file))}`. Nothing was changed.'
+    ) from error
 
 
 def _macros() -> tuple[set[str], set[str]]:

@@ -76,12 +76,13 @@ def load_model(save_dir: str | os.PathLike, gin_params=()):
 
   Raises:
     FileNotFoundError: There is no training run.
-    ValueError: There is no checkpoint, or one of another model.
+    ValueError: There is no checkpoint, or one of another model; or the run is
+      of an older version and its configuration has to be updated first.
   """
   folder = _folders.expand_user(save_dir)
   gin.clear_config()
   with gin.unlock_config():
-    gin.parse_config_file(os.fspath(gin_files.newest_operative_config(folder)))
+    gin_files.parse_operative_config(folder)
     gin_files.parse_gin(params=gin_params)
   model = models.get_model()
   restore_model(model, folder)
