@@ -38,8 +38,8 @@ SUBSTITUTE: Sequence[tuple[str, str]] = (
   # 0.2.0: files of dafx.training moved into packages, which register under the
   # same names what they hold.
   (
-    r'^import dafx\.training\.(?:augmentation|effect_data|preprocessing|tfrecords)'
-    r'(?![.\w])',
+    r'^import dafx\.training\.'
+    r'(?:augmentation|effect_data|preprocessing|tfrecords)(?![.\w])',
     'import dafx.training.data',
   ),
   (
