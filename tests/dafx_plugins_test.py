@@ -107,7 +107,7 @@ def test_lists_all_plugins_without_tensorflow():
   assert by_uri[CALF]['class'] == 'Compressor Plugin'
   assert by_uri[CALF]['trainable'] == 29
   code = (
-    'import sys; from dafx.lv2 import dafx_plugins; '
+    'import sys; from dafx.commands import dafx_plugins; '
     "sys.exit(bool({'tensorflow', 'gin', 'ddsp'} & set(sys.modules)))"
   )
   assert subprocess.run([sys.executable, '-c', code]).returncode == 0

@@ -13,7 +13,6 @@ from typing import Any
 import gin
 from gin import config_parser
 
-import dafx
 from dafx import _environment, _folders
 
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
@@ -242,9 +241,9 @@ def _parse_file(file):
     if not gone:
       raise
     raise ValueError(
-      f'{file}: dafx {dafx.__version__} has no module {gone[1]}. If an older '
-      "version of dafx wrote this file, update_gin_config.py, beside dafx's "
-      'README, brings it up to date: `python update_gin_config.py '
+      f'{file}: this version of dafx has no module {gone[1]}. If an older one '
+      "wrote this file, update_gin_config.py, beside dafx's README, brings it "
+      'up to date: `python update_gin_config.py '
       f'--overwrite {shlex.quote(str(file))}`. Nothing was changed.'
     ) from error
 
