@@ -219,7 +219,7 @@ def test_wrong_values_are_named(home, tmp_path, capsys):
     ('gain/effects.LV2Plugin.trainable = ["amuont"]', 'amount'),
     ('gain/effects.LV2Plugin.uri = "urn:dafx-test:alien"', 'urn:dafx-test:fe'),
     ('smooth/effects.LV2Plugin.name = "gain"', "named 'gain'"),
-    ('data_path = "/not/there"', '/not/there/train/input'),
+    ('data_path = "/not/there"', 'data_path says that the data are there'),
     ('n_samples = 2000', '2000 samples'),
     ('sample_rate = 44100', '16000 Hz, not 44100'),
   ):
