@@ -35,7 +35,7 @@ def main(argv):
   output_dir = _folders.expand_user(FLAGS.output_dir).absolute()
   logging.info(
     'Trains a network to master music, finds the best single setting of the '
-    'same plugins, compares both and writes %s: about ten minutes on two '
+    'same plugins, compares both and writes %s: some minutes on two '
     'cores. Ctrl-C ends it; the same command goes on with it.',
     output_dir / 'index.html',
   )
