@@ -9,7 +9,7 @@ from dafx import _environment
 
 _environment.prepare()
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 
 _MODULES = (
   'audio',

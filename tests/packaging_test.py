@@ -108,6 +108,13 @@ def test_wheel_claims_no_top_level_name_but_dafx(wheel_names):
   assert not any(name.startswith('dafx/tests') for name in wheel_names)
 
 
+def test_the_version_has_one_source():
+  citation = (_ROOT / 'CITATION.cff').read_text(encoding='utf-8')
+  keys = [line.split(':')[0] for line in citation.splitlines()]
+  assert {'cff-version', 'title', 'authors', 'license'} <= set(keys)
+  assert 'version' not in keys  # dafx/__init__.py has it, setup.py reads it
+
+
 class _Machine:
   """A checkout and a PATH on which the system's programs are stand-ins."""
 

@@ -21,6 +21,7 @@ import soundfile
 import tensorflow as tf
 from absl import logging
 
+import dafx
 from dafx import effects, losses, processors
 from dafx.training import data, models, progress, trainers
 from dafx.training.models import effect, encoders
@@ -782,9 +783,13 @@ def test_a_checkpoint_says_what_the_controls_of_a_gray_box_are():
   }
 
 
-def test_restore_dir_starts_from_a_trained_model(tmp_path, folder):
+def test_restore_dir_starts_from_a_trained_model(tmp_path, folder, caplog):
   trained = make_trainer()
   train(trained, folder, 4, tmp_path / 'old')
+  config = tmp_path / 'old/operative_config-0.gin'
+  version, text = config.read_text().split('\n', 1)
+  assert version == f'# Written by dafx {dafx.__version__}.'
+  config.write_text(text)  # as 0.1.0 wrote it
   before = hashes(tmp_path / 'old')
   trainer = make_trainer(seed=9)
   history = train(
@@ -792,6 +797,7 @@ def test_restore_dir_starts_from_a_trained_model(tmp_path, folder):
   )
   assert history['step'] == [5, 6]
   assert hashes(tmp_path / 'old') == before
+  assert [m for m in caplog.messages if 'was trained by dafx 0.1.0' in m]
   # What save_dir holds comes first.
   again = make_trainer(seed=9)
   history = train(

@@ -287,6 +287,21 @@ def test_an_old_run_says_how_to_convert_it(clean_gin, tmp_path, golden):
     inference.load_model(tmp_path)
 
 
+def test_a_run_of_an_old_version_is_known(script, clean_gin, tmp_path, caplog):
+  gin_files.write_operative_config(tmp_path, 10)
+  gin_files.warn_of_old_run(tmp_path)
+  gin_files.warn_of_old_run(tmp_path / 'nowhere')
+  assert not caplog.messages
+  # What the script has brought up to date is still what 0.1.0 trained.
+  old, _ = script.update_text(_GOLDEN[0].read_text())
+  (tmp_path / 'operative_config-0.gin').write_text(old)
+  gin_files.warn_of_old_run(tmp_path)
+  (record,) = caplog.records
+  assert record.levelname == 'WARNING'
+  assert f'{tmp_path} was trained by dafx 0.1.0' in record.message
+  assert '--seed did not reach' in record.message
+
+
 def test_there_is_a_config_of_this_version():
   import dafx
 

@@ -11,8 +11,10 @@ import threading
 from typing import Any
 
 import gin
+from absl import logging
 from gin import config_parser
 
+import dafx
 from dafx import _environment, _folders
 
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
@@ -33,6 +35,8 @@ _DATA_PATHS = {
   'RecordingProvider': ('input_path', 'target_path'),
   'RenderedProvider': ('dry_path',),
 }
+# How an operative config begins, from 0.2.0 on.
+_VERSION = '# Written by dafx '
 
 
 def gin_roots() -> list[pathlib.Path]:
@@ -309,6 +313,26 @@ def newest_operative_config(folder) -> pathlib.Path:
   return found[max(found)]
 
 
+def warn_of_old_run(save_dir: str | os.PathLike):
+  """Logs a warning for a run that an older version of dafx began.
+
+  Args:
+    save_dir: Where the run was saved; it need not exist.
+  """
+  folder = _folders.expand_user(save_dir)
+  for path in folder.glob('operative_config-*.gin'):
+    if not path.read_text(encoding='utf-8').startswith(_VERSION):
+      logging.warning(
+        '%s was trained by dafx 0.1.0 (%s names no version). That version did '
+        'not compare the sample rates of model, encoder, plugins and data, and '
+        'its --seed did not reach the random directions of gradient estimates: '
+        'training goes on with other directions.',
+        folder,
+        path.name,
+      )
+      return
+
+
 def check_checkpoints(save_dir: str | os.PathLike):
   """Looks whether a training run has saved a model, without reading it.
 
@@ -339,9 +363,10 @@ def write_operative_config(folder, step: int):
     step: Step at which it starts.
   """
   # Imports stay in it, so that it can be parsed by itself.
+  text = f'{_VERSION}{dafx.__version__}.\n{gin.operative_config_str()}'
   path = pathlib.Path(folder) / f'operative_config-{step}.gin'
   temporary = path.with_suffix('.partial')
-  temporary.write_text(gin.operative_config_str(), encoding='utf-8')
+  temporary.write_text(text, encoding='utf-8')
   temporary.replace(path)
 
 

@@ -107,6 +107,7 @@ def restore_model(model: tf.keras.Model, save_dir: str | os.PathLike):
   if not (trainer.restore(folder / 'best') or trainer.restore(folder)):
     raise ValueError(f'{folder} holds no checkpoint that can be read.')
   logging.info('Model of %s, step %d.', folder, trainer.step)
+  gin_files.warn_of_old_run(folder)
 
 
 def load_setting(

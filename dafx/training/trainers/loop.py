@@ -101,10 +101,12 @@ def train(
   folder = _folders.expand_user(save_dir) if save_dir else None
   if folder is not None and trainer.restore(folder):
     logging.info('Resuming %s at step %d.', folder, trainer.step)
+    gin_files.warn_of_old_run(folder)
   elif restore_dir:
     if not trainer.restore(_folders.expand_user(restore_dir)):
       raise ValueError(f'--restore_dir={restore_dir} holds no checkpoint.')
     logging.info('Starting from %s, step %d.', restore_dir, trainer.step)
+    gin_files.warn_of_old_run(restore_dir)
   elif hasattr(trainer.model, 'fit_starts'):
     trainer.model.fit_starts()
   valid_batches = None
