@@ -160,7 +160,6 @@ def test_levels():
   amplitude = tf.constant([1.0, -0.1, 0.0])
   level = core.amplitude_to_db(amplitude)
   np.testing.assert_allclose(level, [0, -20, -120], atol=1e-4)
-  np.testing.assert_allclose(core.db_to_amplitude(level[:2]), [1, 0.1], 1e-5)
 
 
 def test_bad_inputs_are_named():

@@ -3,7 +3,6 @@
 from dafx.core.dynamics import (
   amplitude_to_db,
   ballistics,
-  db_to_amplitude,
   reduction_db,
   smoothing_coefficient,
   soft_excess,
@@ -39,7 +38,6 @@ __all__ = [
   'ballistics',
   'batch_size',
   'call_python',
-  'db_to_amplitude',
   'design_biquads',
   'frame_hop',
   'is_compiled',

@@ -27,11 +27,6 @@ def amplitude_to_db(amplitude):
   return tf.math.log(amplitude) * (20.0 / np.log(10.0))
 
 
-def db_to_amplitude(db):
-  """Returns the factor that a gain in dB is."""
-  return tf.exp(db * (np.log(10.0) / 20.0))
-
-
 def soft_excess(level_db, threshold_db, knee_db):
   """Returns by how much levels exceed a threshold, with a quadratic knee.
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+import ddsp
 import gin
 import numpy as np
 import tensorflow as tf
@@ -272,5 +273,6 @@ class Gain(Controlled):
     settings = {
       s: hold(v, audio.shape[1]) for s, v in self.settings(controls).items()
     }
-    gain = settings['polarity'] * core.db_to_amplitude(settings['gain_db'])
+    gain = ddsp.core.db_to_amplitude(settings['gain_db'])
+    gain = settings['polarity'] * gain
     return gain * audio + settings['offset'], state

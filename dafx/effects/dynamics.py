@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import ddsp
 import gin
 import tensorflow as tf
 
@@ -136,6 +137,6 @@ class Dynamics(Controlled):
       sign * reduction_db, *coefficients, state['change_db']
     )
     line = tf.concat([state['audio'], audio], axis=1)
-    gain = core.db_to_amplitude(makeup_db - sign * change_db)
+    gain = ddsp.core.db_to_amplitude(makeup_db - sign * change_db)
     state = {'change_db': last, 'audio': line[:, n_samples:]}
     return line[:, :n_samples] * gain, state

@@ -2,6 +2,7 @@
 
 import math
 
+import ddsp
 import gin
 import tensorflow as tf
 
@@ -147,7 +148,7 @@ class DilatedConv(base.Network):
     film.check(conditioning, n_knobs)
     seeds = base.seeds_of(seed)
     self.gated = gated
-    self.input_gain = 10.0 ** (input_gain_db / 20.0)
+    self.input_gain = ddsp.core.db_to_amplitude(input_gain_db)
     self.frame_size = film.frame_size(conditioning)
     self.shared = film.Shared(conditioning, n_knobs, seeds)
     self.blocks = [

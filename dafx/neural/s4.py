@@ -2,6 +2,7 @@
 
 import math
 
+import ddsp
 import gin
 import tensorflow as tf
 
@@ -492,7 +493,7 @@ class S4(base.Network):
     )
     film.check(conditioning, n_knobs)
     seeds = base.seeds_of(seed)
-    self.input_gain = 10.0 ** (input_gain_db / 20.0)
+    self.input_gain = ddsp.core.db_to_amplitude(input_gain_db)
     self.frame_size = film.frame_size(conditioning)
     self.shared = film.Shared(conditioning, n_knobs, seeds)
     self.expand = base.Dense(1, n_channels, seeds)
