@@ -89,9 +89,8 @@ def test_what_has_no_value_is_nan():
   assert set(values) == ALL and all(map(math.isnan, values.values()))
   # A system that is silent is far away, not left out.
   values = metrics.matched(target, silence, RATE)
-  assert values['matched_mr_stft'] > 3.0 and values['average_spectrum_db'] > 1.0
-  for name in ('crest_error_db', 'width_error_db', 'mono_sum_error_db'):
-    assert math.isnan(values[name])
+  assert values.pop('matched_mr_stft') > 3.0
+  assert all(map(math.isnan, values.values()))
   # Left and right cancel: no mean of the channels, but a width.
   opposite = target[:, :1] * [1.0, -1.0]
   values = metrics.matched(opposite, opposite, RATE)
@@ -110,7 +109,9 @@ def test_what_has_no_value_is_nan():
   [
     (np.ones(9), np.ones(8), RATE, r'\(9,\) and audio \(8,\)'),
     (np.ones(9), np.full(9, np.nan), RATE, 'NaN'),
-    (np.ones(9), np.ones(9), 0, 'sample_rate=0 Hz'),
+    (np.ones(9), np.ones(9), 0, 'sample_rate=0 must be a number of Hz'),
+    (np.ones(9), np.ones(9), None, 'sample_rate=None must be a number of Hz'),
+    (np.ones(9), np.ones(9), '44100', 'sample_rate=44100 must be a number'),
   ],
 )
 def test_matched_names_what_it_cannot_measure(target, audio, rate, message):

@@ -113,8 +113,8 @@ def matched(target, audio, sample_rate):
     'average_spectrum_db' and 'crest_error_db', the errors in dB of average
     spectrum and crest factor; for two channels also 'width_error_db' and
     'mono_sum_error_db'. NaN for what the audio has not: all of them for a
-    silent target, the crest and the width of silence, the average spectrum of
-    less than 8,192 samples.
+    silent target, the average spectrum, the crest and the width of silence, the
+    average spectrum of less than 8,192 samples.
 
   Raises:
     ValueError: If the audio is empty, not finite or of unequal shapes, or

@@ -1,5 +1,7 @@
 """What all metrics ask of audio."""
 
+import numbers
+
 import numpy as np
 
 
@@ -42,8 +44,12 @@ def check_pair(target, audio):
 
 def check_sample_rate(sample_rate):
   """Raises ValueError unless a sample rate, in Hz, is positive."""
-  if not (np.isfinite(sample_rate) and sample_rate > 0):
-    raise ValueError(f'sample_rate={sample_rate} Hz must be > 0.')
+  is_number = isinstance(sample_rate, numbers.Real)
+  if not (is_number and np.isfinite(sample_rate) and sample_rate > 0):
+    raise ValueError(
+      f'sample_rate={sample_rate} must be a number of Hz above 0. Give the '
+      'rate of the audio, such as 44100.'
+    )
 
 
 def check_length(signal, min_samples, metric):

@@ -26,7 +26,8 @@ def log_mel_embedding(audio, sample_rate):
       is not allowed.
   """
   audio = pairs.check_signal('audio', audio)
-  if not sample_rate >= 14000:
+  pairs.check_sample_rate(sample_rate)
+  if sample_rate < 14000:
     raise ValueError(
       f'sample_rate={sample_rate} Hz must be at least 14000: the bands reach '
       '7 kHz.'

@@ -115,9 +115,9 @@ def average_spectrum_error_db(target, audio, sample_rate):
   """How far the average spectrum is from the target's, whatever the level.
 
   Args:
-    target: Target audio. Shape [n_samples] or [n_samples, n_channels], at least
-      8,192 samples.
-    audio: Audio of the same shape.
+    target: Target audio, not silent. Shape [n_samples] or [n_samples,
+      n_channels], at least 8,192 samples.
+    audio: Audio of the same shape, not silent.
     sample_rate: Sample rate in Hz, > 0.
 
   Returns:
@@ -125,9 +125,16 @@ def average_spectrum_error_db(target, audio, sample_rate):
     `average_spectrum_db`; >= 0.
 
   Raises:
-    ValueError: As `average_spectrum_db`, or if the shapes are unequal.
+    ValueError: As `average_spectrum_db`, or if the shapes are unequal or one
+      of both is silent: silence has no spectrum.
   """
   target, audio = checks.check_pair(target, audio)
+  for name, signal in (('target', target), ('audio', audio)):
+    if not signal.any():
+      raise ValueError(
+        f'The {name} is silent and has no average spectrum. Leave out silent '
+        'files.'
+      )
   gap_db = average_spectrum_db(audio, sample_rate)
   gap_db = gap_db - average_spectrum_db(target, sample_rate)
   gap_db = gap_db[np.isfinite(gap_db)]
