@@ -158,6 +158,18 @@ def test_levels_are_said(tmp_path):
   assert titles[0] == f'+{before:.1f} dB at equal loudness'
 
 
+def test_silent_versions_are_called_silent(tmp_path):
+  tone, silence = 0.1 * np.sin(np.arange(SAMPLE_RATE)), np.zeros(SAMPLE_RATE)
+  page = _page(tmp_path, clips=[_clip(audio={'one': tone, 'two': silence})])
+  (note,) = [text for text in page.text('p') if 'Equally loud at' in text]
+  assert note.endswith(', two silent.') and '70' not in note
+  titles = [button.get('title') for button in page.all('button')]
+  assert titles[1] == 'silent'
+  page = _page(tmp_path, clips=[_clip(audio={'one': silence, 'two': silence})])
+  assert 'One silent, two silent.' in page.text('p')
+  assert 'Equally loud at' not in ' '.join(page.text('p'))
+
+
 def test_images_are_the_pngs_with_size_and_alt(tmp_path):
   original = Image.open(io.BytesIO(PNG)).convert('RGB')
   page = _page(tmp_path)

@@ -17,6 +17,9 @@ from dafx.audio import files as audio_files
 
 _SPLITS = ('train', 'valid', 'test')
 _N_NAMED = 3  # files that a message names
+# File systems take names of so many bytes. What is written first has a longer
+# name than the pair: .<name>.flac.partial.flac.
+_MAX_NAME_BYTES = 255 - len('..flac.partial.flac')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,14 +117,20 @@ def _find_side(folder, pattern, side, left_out):
       left_out[path.name] = (
         f'{match[1]!r} would be a hidden file; take the dot into the pattern'
       )
+    elif len(os.fsencode(pathlib.PurePath(match[1]).name)) > _MAX_NAME_BYTES:
+      left_out[path.name] = (
+        f'its name is too long for the files that are made of it: it may have '
+        f'{_MAX_NAME_BYTES} bytes without suffix. Rename both files of the pair'
+      )
     elif match[1] in by_name:
       left_out[path.name] = f'has the name of {by_name[match[1]]}'
     else:
       by_name[match[1]] = path
   if not by_name:
+    reasons = ''.join(f'\n  {name}: {why}' for name, why in left_out.items())
     raise FileNotFoundError(
       f'{folder} holds no {side}s: no audio file is called {pattern} (with '
-      'a suffix such as .wav).'
+      f'a suffix such as .wav).{reasons}'
     )
   return by_name
 

@@ -58,7 +58,7 @@ def even(
 
 def equal_loudness(
   audio: Mapping[str, np.ndarray], sample_rate: int
-) -> tuple[float, dict[str, float]]:
+) -> tuple[float | None, dict[str, float]]:
   """Finds the gains that make all versions of a clip equally loud.
 
   Args:
@@ -68,7 +68,8 @@ def equal_loudness(
   Returns:
     (common loudness in LUFS, {version: gain in dB}). The loudness is that of
     the loudest version, or the highest at which no version peaks above -1 dBTP
-    if that is less. Silence gets 0 dB.
+    if that is less. A version that is silent, as BS.1770 has it, has no gain;
+    where all are, the loudness is None.
 
   Raises:
     ValueError: As `metrics.loudness_lufs` does.
@@ -78,12 +79,12 @@ def equal_loudness(
   }
   heard = {k: v for k, v in loudness.items() if v > metrics.SILENCE_LUFS}
   if not heard:
-    return metrics.SILENCE_LUFS, dict.fromkeys(audio, 0.0)
+    return None, {}
   headroom = {
     k: _PEAK_DBTP - metrics.true_peak_dbtp(audio[k], sample_rate) for k in heard
   }
   common = min(max(heard.values()), *(heard[k] + headroom[k] for k in heard))
-  return common, {k: common - heard.get(k, common) for k in audio}
+  return common, {k: common - lufs for k, lufs in heard.items()}
 
 
 def encode_mp3(audio: np.ndarray, sample_rate: int) -> bytes:

@@ -18,6 +18,7 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
+import ddsp
 import numpy as np
 from PIL import Image
 
@@ -239,11 +240,15 @@ def _clip_html(number, clip):
   buttons, players = '', ''
   for i, (version, samples) in enumerate(audio.items(), start=1):
     label = html.escape(version)
-    gain_db = gains_db[version]
-    mp3 = clip_audio.encode_mp3(samples * 10.0 ** (gain_db / 20.0), rate)
+    gain_db = gains_db.get(version, 0.0)
+    gain = ddsp.core.db_to_amplitude(gain_db)
+    mp3 = clip_audio.encode_mp3(samples * gain, rate)
+    title = 'silent'
+    if version in gains_db:
+      title = f'{_db(gain_db)} at equal loudness'
     buttons += (
       '<button type="button" aria-pressed="false" '
-      f'aria-keyshortcuts="{i}" title="{_db(gain_db)} at equal loudness" '
+      f'aria-keyshortcuts="{i}" title="{title}" '
       f'style="--version:{plotting.color_of(version)}">'
       f'<kbd>{i}</kbd>{label}</button>\n'
     )
@@ -304,9 +309,13 @@ def _db(gain_db):
 
 def _levels_html(audio, lufs, gains_db):
   """Says by which gains the versions are equally loud, and which clip."""
-  text = f'Equally loud at {_db(lufs)[:-3]} LUFS: ' + ', '.join(
-    f'{version} {_db(gain_db)}' for version, gain_db in gains_db.items()
+  levels = ', '.join(
+    f'{version} {_db(gains_db[version]) if version in gains_db else "silent"}'
+    for version in audio
   )
+  text = levels[0].upper() + levels[1:]
+  if gains_db:
+    text = f'Equally loud at {_db(lufs)[:-3]} LUFS: {levels}'
   peaks = {version: np.abs(samples).max() for version, samples in audio.items()}
   over = [
     f'{version}, which peaks at {_db(20.0 * math.log10(peak))[:-3]} dBFS'
