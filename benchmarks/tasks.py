@@ -35,7 +35,7 @@ from absl import app, flags, logging
 from dafx import losses, lv2
 from dafx.commands import running
 from dafx.training import gin_files, inference, models, plotting, trainers
-from dafx.training.evaluation import evaluate, measures
+from dafx.training.evaluation import evaluate, measures, tables
 
 FLAGS = flags.FLAGS
 TASKS = ('distortion', 'nonspeech', 'mastering')
@@ -140,7 +140,7 @@ def measure_task(task, folder):
   none = dict.fromkeys(costs[OURS])
   return [
     {'task': task, **entry, **costs.get(entry['system'], none)}
-    for entry in evaluate.summarize(rows)
+    for entry in tables.summarize(rows)
     if entry['metric'] in METRICS[task]
   ]
 
@@ -185,7 +185,7 @@ def print_table(table):
   """Prints mean and confidence interval of each row, task by task."""
   for task in dict.fromkeys(row['task'] for row in table):
     own = [row for row in table if row['task'] == task]
-    print(f'{task}\n{evaluate.describe(own)}\n')
+    print(f'{task}\n{tables.describe(own)}\n')
 
 
 class Counter:
@@ -346,7 +346,7 @@ def main(argv):
       raise app.UsageError(f'--tasks={task} is none of {", ".join(TASKS)}.')
     table += measure_task(task, folder)
   if table:
-    evaluate.write_table(table, folder, 'tasks')
+    tables.write_table(table, folder, 'tasks')
     print_table(table)
     print('\n'.join(verdicts(table)))
   if FLAGS.steps:

@@ -21,7 +21,7 @@ VALUES = {
 def make_rows(values):
   return [
     {
-      'name': f'song_{i}',
+      'name': f'song {i}_0',
       'system': system,
       **dict(zip(demonstration._MAIN, numbers, strict=True)),
     }

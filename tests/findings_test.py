@@ -1,8 +1,11 @@
 """Tests of what is said of figures: both outcomes, and neither."""
 
+import itertools
+
+import numpy as np
 import pytest
 
-from dafx.training.evaluation import findings, measures
+from dafx.training.evaluation import findings, measures, tables
 
 COLUMNS = [
   measures.MEASURES[name]
@@ -109,6 +112,38 @@ def test_what_differs_by_chance_is_not_claimed(other):
   assert findings.compare(rows, measure, *SYSTEMS[:2]) == findings.CLOSER
 
 
+def test_clips_of_one_song_are_not_taken_for_independent():
+  # Of two songs one is better, of each of their clips; the other is worse.
+  rows = [
+    {'name': f'{song}_{i}', 'system': system, 'mr_stft': value}
+    for system, values in {
+      'dafx': {'good': 0.5, 'bad': 2.1},
+      'untreated': {'good': 2.0, 'bad': 2.0},
+    }.items()
+    for song, value in values.items()
+    for i in range(20)
+  ]
+  measure = measures.MEASURES['mr_stft']
+  assert findings.compare(rows, measure, *SYSTEMS[:2]) == findings.CLOSER
+  by_song = findings.compare(
+    rows, measure, *SYSTEMS[:2], lambda name: name.split('_')[0]
+  )
+  assert by_song == findings.UNCLEAR
+
+
+def test_intervals_against_all_draws():
+  values, groups = [1.0, 3.0, 2.0, 8.0], ['a', 'a', 'b', 'c']
+  sums, counts = np.array([4.0, 2.0, 8.0]), np.array([2, 1, 1])
+  draws = np.array(list(itertools.product(range(3), repeat=3)))
+  means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
+  low, high = np.percentile(means, [2.5, 97.5], method='inverted_cdf')
+  found = tables.mean_interval(values, groups, n_resamples=20000)
+  np.testing.assert_allclose(found, (low, high), atol=1e-9)
+  assert tables.mean_interval(values[:2], groups[:2]) is None
+  again = tables.mean_interval(values, groups, n_resamples=20000)
+  assert found == again
+
+
 def test_what_reads_the_same_is_not_claimed():
   rows = make_rows(dafx=(1.201,) * 5, untreated=(1.202,) * 5)
   compared = findings.compare(rows, COLUMNS[0], *SYSTEMS[:2])
@@ -117,10 +152,12 @@ def test_what_reads_the_same_is_not_claimed():
 
 def test_files_without_a_value_are_left_out():
   rows = make_rows(dafx=MIXED, untreated=UNTREATED)
-  for row in rows[:9]:
+  for row in rows[:8]:
     row['loudness_difference'] = None
   measure = COLUMNS[0]
   assert findings.compare(rows, measure, *SYSTEMS[:2]) == findings.CLOSER
+  rows[8]['loudness_difference'] = None  # one song says nothing of others
+  assert findings.compare(rows, measure, *SYSTEMS[:2]) == findings.UNCLEAR
   rows[9]['loudness_difference'] = None
   assert findings.compare(rows, measure, *SYSTEMS[:2]) == findings.UNCLEAR
 

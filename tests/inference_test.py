@@ -24,7 +24,7 @@ from dafx.training import inference, labels, models, trainers
 from dafx.training import progress as progress_bar
 from dafx.training.data import preprocessing
 from dafx.training.evaluation import evaluate as evaluators
-from dafx.training.evaluation import measures
+from dafx.training.evaluation import measures, tables
 from dafx.training.models import encoders, listening, rendering
 
 RATE = 16000
@@ -798,7 +798,7 @@ def test_evaluation_compares_what_a_user_would_get(model, pairs, tmp_path):
   with open(out / 'summary.csv', newline='') as file:
     table = list(csv.DictReader(file))
   (entry,) = [e for e in table if (e['system'], e['metric']) == ('dafx', 'mae')]
-  mean = evaluators.mean_of(rows, 'dafx', 'mae')
+  mean = tables.mean_of(rows, 'dafx', 'mae')
   assert float(entry['mean']) == pytest.approx(mean)
   assert float(entry['low']) <= mean <= float(entry['high'])
 
@@ -825,7 +825,7 @@ def test_confidence_intervals_are_those_of_the_mean():
   values = 3.0 + rng.standard_normal(400)
   rows = [{'name': str(i), 'system': 's', 'm': v} for i, v in enumerate(values)]
   rows += [{'name': 'silent', 'system': 's', 'm': None, 'n': None}]
-  (m, n) = evaluators.summarize(rows, seed=1)
+  (m, n) = tables.summarize(rows, seed=1)
   assert n == {
     'system': 's',
     'metric': 'n',
@@ -842,9 +842,12 @@ def test_confidence_intervals_are_those_of_the_mean():
   assert m['mean'] == pytest.approx(values.mean())
   assert m['low'] == pytest.approx(values.mean() - half_width, abs=0.02)
   assert m['high'] == pytest.approx(values.mean() + half_width, abs=0.02)
-  assert evaluators.summarize(rows, seed=1)[0] == m
-  assert evaluators.mean_of(rows, 's', 'm') == pytest.approx(values.mean())
-  assert np.isnan(evaluators.mean_of(rows[-1:], 's', 'm'))
+  assert tables.summarize(rows, seed=1)[0] == m
+  assert tables.describe([m]).endswith(f'[{m["low"]:.4f}, {m["high"]:.4f}]')
+  of_one_song = tables.summarize(rows, song_of=lambda name: 'a song')[0]
+  assert of_one_song['mean'] == m['mean'] and of_one_song['low'] is None
+  assert tables.mean_of(rows, 's', 'm') == pytest.approx(values.mean())
+  assert np.isnan(tables.mean_of(rows[-1:], 's', 'm'))
 
 
 def test_a_table_says_what_is_at_equal_level():
@@ -853,18 +856,18 @@ def test_a_table_says_what_is_at_equal_level():
     for system, v in (('untreated', 3.0), ('dafx', 1.5))
   ]
   rows[0]['esr'] = None
-  table = evaluators.summarize(rows)
+  table = tables.summarize(rows)
   kinds = {e['metric']: (e['unit'], e['kind']) for e in table}
   assert kinds['mr_stft'] == ('', 'raw')
   assert kinds['crest_error_db'] == ('dB', 'at equal level')
-  assert evaluators.describe(table).splitlines() == [
+  assert tables.describe(table).splitlines() == [
     'MR-STFT, raw; follows mostly the level of the file, and its lag',
-    '  untreated                        3.0000 [3.0000, 3.0000]',
-    '  dafx                             1.5000 [1.5000, 1.5000]',
+    '  untreated                        3.0000',
+    '  dafx                             1.5000',
     'Crest error (dB), at equal level; follows the highest peak over the mean '
     'level: limiting, clipping',
-    '  untreated                        6.0000 [6.0000, 6.0000]',
-    '  dafx                             3.0000 [3.0000, 3.0000]',
+    '  untreated                        6.0000',
+    '  dafx                             3.0000',
   ]
 
 

@@ -41,7 +41,7 @@ LV2 = (
 CARDS = (('binding', 'card'), ('experiments',), ('checks',))
 EVALUATION = (
   ('clip_audio', 'ledger', 'measures'),
-  ('report',),
+  ('report', 'tables'),
   ('evaluate', 'evaluate_effects', 'findings'),
   ('demonstration',),
 )

@@ -16,7 +16,13 @@ from absl import logging
 from dafx.audio import files as audio_files
 from dafx.training import data, gin_files, inference, models, plotting, trainers
 from dafx.training.data_preparation import mastering
-from dafx.training.evaluation import evaluate, findings, measures, report
+from dafx.training.evaluation import (
+  evaluate,
+  findings,
+  measures,
+  report,
+  tables,
+)
 
 # What an engineer judges a master by; the first columns of the page.
 _MAIN = (
@@ -86,9 +92,9 @@ def _train(gin_file, params, save_dir):
   return model
 
 
-def _song(pair):
-  """Returns the title of the song that a pair is a variant of."""
-  return pair.name.rsplit('_', 1)[0].replace('_', ' ').capitalize()
+def _song(name):
+  """Returns the title of the song that the pair of a name is a variant of."""
+  return name.rsplit('_', 1)[0].replace('_', ' ').capitalize()
 
 
 def _make_clip(pair, model, single):
@@ -113,7 +119,7 @@ def _make_clip(pair, model, single):
     ]
   figure = plotting.spectrograms(versions, rate)
   return report.Clip(
-    name=_song(pair),
+    name=_song(pair.name),
     sample_rate=rate,
     audio=versions,
     spectrogram=plotting.figure_to_png(figure),
@@ -148,7 +154,7 @@ def _make_table(rows, names, caption):
   return report.Table(
     columns=[measures.MEASURES[name] for name in names],
     rows={
-      title: [evaluate.mean_of(rows, system, name) for name in names]
+      title: [tables.mean_of(rows, system, name) for name in names]
       for system, title in _SYSTEMS.items()
     },
     caption=caption,
@@ -165,6 +171,7 @@ def _make_intro(rows, model, n_train, validation):
       evaluate.DAFX,
       evaluate.UNTREATED,
       evaluate.BEST_SINGLE_SETTING,
+      _song,
     )
   )
   sentences = []
@@ -258,7 +265,7 @@ def _write_page(output_dir, data_dir, model, single, rows):
 
   songs = {}  # the first variant of each song
   for pair in pairs:
-    songs.setdefault(_song(pair), pair)
+    songs.setdefault(_song(pair.name), pair)
   clips = [_make_clip(pair, model, single) for pair in songs.values()]
   # The song that is neither the best nor the worst.
   distances = {

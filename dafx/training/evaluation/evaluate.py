@@ -1,11 +1,8 @@
 """Evaluation on whole files: distances to the target, and the sound."""
 
-import csv
-import json
 import math
-import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import gin
 import matplotlib.image
@@ -18,7 +15,7 @@ from dafx.audio import files as audio_files
 from dafx.metrics import pairs as checks
 from dafx.training import data, inference, labels, plotting
 from dafx.training import progress as progress_bar
-from dafx.training.evaluation import ledger, measures
+from dafx.training.evaluation import ledger, measures, tables
 
 # Systems that an evaluation compares, by their names in its rows.
 UNTREATED = 'untreated'
@@ -33,24 +30,6 @@ _LOSS_PIECE_S = 10.0
 _SAYS_WHAT_IT_IS = ('name', 'uri', 'symbols', 'low', 'high', 'is_log')
 # Rows as they come, until all are there.
 _LEDGER = 'metrics.partial.jsonl'
-
-
-def write_table(rows: list[Mapping], folder: str | os.PathLike, name: str):
-  """Writes rows as <name>.json and <name>.csv.
-
-  Args:
-    rows: Values by column; None where there is none.
-    folder: Where to.
-    name: Of the files.
-  """
-  folder = pathlib.Path(folder)
-  folder.mkdir(parents=True, exist_ok=True)
-  text = json.dumps(rows, indent=2)
-  (folder / f'{name}.json').write_text(text + '\n', encoding='utf-8')
-  with open(folder / f'{name}.csv', 'w', newline='', encoding='utf-8') as file:
-    writer = csv.DictWriter(file, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
 
 
 def model_loss(model, target, audio, sample_rate: int) -> float:
@@ -137,82 +116,6 @@ def measure(
   return values
 
 
-def summarize(
-  rows: Sequence[Mapping], n_resamples: int = 2000, seed: int = 0
-) -> list[dict]:
-  """Returns means over files with their confidence, by system and metric.
-
-  Args:
-    rows: As `evaluate` returns them.
-    n_resamples: How often the files are drawn anew for the bootstrap.
-    seed: Of these draws, which are the same for all systems and metrics.
-
-  Returns:
-    {'system', 'metric', 'heading', 'unit', 'kind', 'follows', 'mean', 'low',
-    'high', 'n_files'}: how to read the metric, as `measures` has it; low and
-    high are the 2.5th and 97.5th percentile of the mean over files drawn with
-    replacement. Files without a value are left out; None if none has one.
-  """
-  table = []
-  for system in dict.fromkeys(row['system'] for row in rows):
-    own = [row for row in rows if row['system'] == system]
-    metric_names = dict.fromkeys(k for row in own for k in row)
-    for metric in metric_names:
-      if metric in ('name', 'system'):
-        continue
-      values = [row.get(metric) for row in own]
-      values = np.array([math.nan if v is None else v for v in values], float)
-      values = values[np.isfinite(values)]
-      known = measures.of(metric)
-      entry = {'system': system, 'metric': metric}
-      entry.update(heading=known.heading, unit=known.unit)
-      entry.update(kind=known.kind, follows=known.follows)
-      entry.update(mean=None, low=None, high=None, n_files=len(values))
-      if len(values):
-        rng = np.random.default_rng(seed)
-        draws = rng.integers(len(values), size=(n_resamples, len(values)))
-        low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
-        entry.update(
-          mean=float(values.mean()), low=float(low), high=float(high)
-        )
-      table.append(entry)
-  return table
-
-
-def describe(table: Sequence[Mapping]) -> str:
-  """Returns a table of `summarize` as text, a paragraph for each metric.
-
-  Args:
-    table: As `summarize` returns it.
-
-  Returns:
-    For each metric its heading, which says whether it is raw or at equal level
-    and what it follows, and a line for each system that has a value: mean, low
-    and high.
-  """
-  lines = []
-  for metric in dict.fromkeys(entry['metric'] for entry in table):
-    own = [entry for entry in table if entry['metric'] == metric]
-    own = [entry for entry in own if entry['mean'] is not None]
-    if not own:
-      continue
-    known = measures.of(metric)
-    follows = f'; follows {known.follows}' if known.follows else ''
-    lines.append(f'{known.title}{follows}')
-    lines += [
-      f'  {e["system"]:<29} {e["mean"]:9.4f} [{e["low"]:.4f}, {e["high"]:.4f}]'
-      for e in own
-    ]
-  return '\n'.join(lines)
-
-
-def mean_of(rows: Sequence[Mapping], system: str, metric: str) -> float:
-  """Returns the mean of a metric over the files of a system that have it."""
-  values = [row[metric] for row in rows if row['system'] == system]
-  values = [value for value in values if value is not None]
-  return float(np.mean(values)) if values else math.nan
-
-
 def _default_setting(model):
   return {
     key: p.default_controls[np.newaxis] for key, p in model.driven.items()
@@ -271,11 +174,11 @@ def evaluate(
     path: Folder with the splits; see `data`.
     split: Which of them.
     output_dir: Gets metrics.json and metrics.csv with a row for each file and
-      system, summary.json and summary.csv (see `summarize`), and below `audio`
-      the first files as input, target and output, with the automation as it was
-      rendered and as the network gave it; '' writes nothing. An evaluation
-      that was interrupted goes on behind the files that it has measured, if
-      the model, what is asked for and the files are as they were.
+      system, summary.json and summary.csv (see `tables.summarize`), and below
+      `audio` the first files as input, target and output, with the automation
+      as it was rendered and as the network gave it; '' writes nothing. An
+      evaluation that was interrupted goes on behind the files that it has
+      measured, if the model, what is asked for and the files are as they were.
     n_audio: Number of files to write the audio of.
     with_metrics: Whether to compare; otherwise only the audio is written.
     with_baselines: Whether to measure the plugins at their default and at
@@ -336,13 +239,13 @@ def evaluate(
     progress.update(pair.name)
   progress.close()
   if with_metrics:
-    table = summarize(rows, seed=seed)
-    logging.info('Means of %s:\n%s', split, describe(table))
+    table = tables.summarize(rows, seed=seed)
+    logging.info('Means of %s:\n%s', split, tables.describe(table))
     columns = dict.fromkeys(key for row in rows for key in row)
     rows = [{key: row.get(key) for key in columns} for row in rows]
     if output_dir:
-      write_table(rows, output_dir, 'metrics')
-      write_table(table, output_dir, 'summary')
+      tables.write_table(rows, output_dir, 'metrics')
+      tables.write_table(table, output_dir, 'summary')
       known.remove()
   return rows
 

@@ -38,7 +38,7 @@ def evaluate_effect(
     len(provider.recordings), label='Evaluating', unit='recording'
   )
   progress.say('compiling')
-  for name, dry, target, knobs in provider.recordings:
+  for name, dry, target, knobs, _ in provider.recordings:
     out = effect_files.process_audio(
       model, dry[:, None], provider.sample_rate, knobs
     )[:, 0]

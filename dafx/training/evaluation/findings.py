@@ -1,16 +1,16 @@
 """What the figures of an evaluation say, in words: learned, and not learned.
 
-Nothing is claimed that the files do not bear: a system is called closer to the
+Nothing is claimed that the songs do not bear: a system is called closer to the
 target, or further from it, only where the mean of its differences from another,
-file by file, is on one side of zero with 95 % confidence.
+file by file, is on one side of zero with 95 % confidence for songs like these.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from dafx.training.evaluation import measures, report
+from dafx.training.evaluation import measures, report, tables
 
 CLOSER, FURTHER, UNCLEAR = 'closer', 'further', 'unclear'
 
@@ -20,6 +20,7 @@ def compare(
   measure: measures.Measure,
   system: str,
   other: str,
+  song_of: Callable[[str], str] = str,
   n_resamples: int = 2000,
   seed: int = 0,
 ) -> str:
@@ -30,13 +31,15 @@ def compare(
     measure: Of which lower is better.
     system: Name in the rows.
     other: Likewise.
-    n_resamples: How often the files are drawn anew for the bootstrap.
+    song_of: Returns the song that a file is of, by the file's name; by default
+      each is one of its own.
+    n_resamples: How often the songs are drawn anew for the bootstrap.
     seed: Of these draws.
 
   Returns:
     CLOSER, FURTHER, or UNCLEAR: where the 95 % interval of the mean difference
-    over the files holds zero, where both means read the same, or where no file
-    has a value of both.
+    over the files holds zero, where both means read the same, or where fewer
+    than two songs have a value of both.
   """
   values = [
     {
@@ -50,13 +53,11 @@ def compare(
   own, others = (np.array([v[name] for name in files]) for v in values)
   if not files or _reads(own, measure) == _reads(others, measure):
     return UNCLEAR
-  differences = own - others
-  rng = np.random.default_rng(seed)
-  draws = rng.integers(len(files), size=(n_resamples, len(files)))
-  low, high = np.percentile(differences[draws].mean(axis=1), [2.5, 97.5])
-  if low <= 0.0 <= high:
+  songs = [song_of(name) for name in files]
+  interval = tables.mean_interval(own - others, songs, n_resamples, seed)
+  if interval is None or interval[0] <= 0.0 <= interval[1]:
     return UNCLEAR
-  return CLOSER if high < 0.0 else FURTHER
+  return CLOSER if interval[1] < 0.0 else FURTHER
 
 
 def describe(
@@ -65,6 +66,7 @@ def describe(
   system: str,
   untreated: str,
   single: str,
+  song_of: Callable[[str], str] = str,
 ) -> list[str]:
   """Says what a network learned, what it did not, and whether it had to listen.
 
@@ -74,6 +76,7 @@ def describe(
     system: Name of the network in the rows.
     untreated: Name of the input as it is.
     single: Name of the best setting that is the same for all files.
+    song_of: As for `compare`.
 
   Returns:
     Three sentences or groups of them, plain text: those that begin with 'What
@@ -81,7 +84,7 @@ def describe(
   """
   n_files = len({row['name'] for row in rows})
   columns = [measure for measure in columns if measure.lower_is_better]
-  groups = _by_verdict(rows, columns, system, untreated)
+  groups = _by_verdict(rows, columns, system, untreated, song_of)
   learned = (
     f'What was learned: on {n_files} clips of songs that it never heard, '
   )
@@ -101,7 +104,7 @@ def describe(
   return [
     learned,
     f'What was not: {failed}.',
-    _against_single(rows, columns, system, single),
+    _against_single(rows, columns, system, single, song_of),
   ]
 
 
@@ -127,22 +130,22 @@ def describe_validation(steps: Sequence[int], losses: Sequence[float]) -> str:
   )
 
 
-def _by_verdict(rows, columns, system, other):
+def _by_verdict(rows, columns, system, other, song_of):
   """Returns {verdict: measures} of a system compared with another."""
   groups = {CLOSER: [], FURTHER: [], UNCLEAR: []}
   for measure in columns:
-    groups[compare(rows, measure, system, other)].append(measure)
+    groups[compare(rows, measure, system, other, song_of)].append(measure)
   return groups
 
 
-def _against_single(rows, columns, system, single):
+def _against_single(rows, columns, system, single, song_of):
   """Compares with one setting for all songs, which hears nothing."""
   words = {
     CLOSER: 'closer to the master',
     FURTHER: 'further from the master',
     UNCLEAR: 'not clearly different',
   }
-  groups = _by_verdict(rows, columns, system, single)
+  groups = _by_verdict(rows, columns, system, single, song_of)
   return (
     'Against the best single setting, the same for all songs, the network is '
     f'{_say(rows, groups, words, system, single)}.'

@@ -1,0 +1,155 @@
+"""Tables of what an evaluation measured: written, summed up, and as text."""
+
+import csv
+import json
+import math
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import scipy.stats
+
+from dafx.training.evaluation import measures
+
+
+def write_table(rows: list[Mapping], folder: str | os.PathLike, name: str):
+  """Writes rows as <name>.json and <name>.csv.
+
+  Args:
+    rows: Values by column; None where there is none.
+    folder: Where to.
+    name: Of the files.
+  """
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  text = json.dumps(rows, indent=2)
+  (folder / f'{name}.json').write_text(text + '\n', encoding='utf-8')
+  with open(folder / f'{name}.csv', 'w', newline='', encoding='utf-8') as file:
+    writer = csv.DictWriter(file, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def mean_interval(
+  values: Sequence[float],
+  groups: Sequence[str],
+  n_resamples: int = 2000,
+  seed: int = 0,
+) -> tuple[float, float] | None:
+  """Returns where the mean of values lies with 95 % confidence.
+
+  By the bootstrap, in percentiles. What is drawn with replacement are groups,
+  not values: clips of one song are alike, and count as one draw (the cluster
+  bootstrap; Davison and Hinkley, "Bootstrap Methods and their Application",
+  1997, section 3.8).
+
+  Args:
+    values: Shape [n_values].
+    groups: Of each value, what it is a part of, such as its song.
+    n_resamples: How often groups are drawn anew.
+    seed: Of the draws.
+
+  Returns:
+    (low, high); None for fewer than two groups, which say nothing of others.
+  """
+  names, places = np.unique(groups, return_inverse=True)
+  if len(names) < 2:
+    return None
+
+  def mean(sums, counts, axis=-1):
+    return sums.sum(axis=axis) / counts.sum(axis=axis)
+
+  found = scipy.stats.bootstrap(
+    (np.bincount(places, weights=values), np.bincount(places)),
+    mean,
+    n_resamples=n_resamples,
+    paired=True,
+    vectorized=True,
+    method='percentile',
+    rng=np.random.default_rng(seed),
+  )
+  low, high = found.confidence_interval
+  return float(low), float(high)
+
+
+def summarize(
+  rows: Sequence[Mapping],
+  n_resamples: int = 2000,
+  seed: int = 0,
+  song_of: Callable[[str], str] = str,
+) -> list[dict]:
+  """Returns means over files with their confidence, by system and metric.
+
+  Args:
+    rows: As `evaluate.evaluate` returns them.
+    n_resamples: How often songs are drawn anew for the bootstrap.
+    seed: Of these draws, which are the same for all systems and metrics.
+    song_of: Returns the song that a file is of, by the file's name; by default
+      each is one of its own.
+
+  Returns:
+    {'system', 'metric', 'heading', 'unit', 'kind', 'follows', 'mean', 'low',
+    'high', 'n_files'}: how to read the metric, as `measures` has it; low and
+    high as of `mean_interval`, None for files of one song. Files without a
+    value are left out; the mean is None if none has one.
+  """
+  table = []
+  for system in dict.fromkeys(row['system'] for row in rows):
+    own = [row for row in rows if row['system'] == system]
+    metric_names = dict.fromkeys(k for row in own for k in row)
+    for metric in metric_names:
+      if metric in ('name', 'system', 'knobs'):
+        continue
+      found = [
+        (row[metric], song_of(row['name']))
+        for row in own
+        if row.get(metric) is not None and math.isfinite(row[metric])
+      ]
+      known = measures.of(metric)
+      entry = {'system': system, 'metric': metric}
+      entry.update(heading=known.heading, unit=known.unit)
+      entry.update(kind=known.kind, follows=known.follows)
+      entry.update(mean=None, low=None, high=None, n_files=len(found))
+      if found:
+        values, songs = zip(*found, strict=True)
+        entry['mean'] = float(np.mean(values))
+        interval = mean_interval(values, songs, n_resamples, seed)
+        entry['low'], entry['high'] = interval or (None, None)
+      table.append(entry)
+  return table
+
+
+def describe(table: Sequence[Mapping]) -> str:
+  """Returns a table of `summarize` as text, a paragraph for each metric.
+
+  Args:
+    table: As `summarize` returns it.
+
+  Returns:
+    For each metric its heading, which says whether it is raw or at equal level
+    and what it follows, and a line for each system that has a value: mean, and
+    low and high where they are known.
+  """
+  lines = []
+  for metric in dict.fromkeys(entry['metric'] for entry in table):
+    own = [entry for entry in table if entry['metric'] == metric]
+    own = [entry for entry in own if entry['mean'] is not None]
+    if not own:
+      continue
+    known = measures.of(metric)
+    follows = f'; follows {known.follows}' if known.follows else ''
+    lines.append(f'{known.title}{follows}')
+    for entry in own:
+      line = f'  {entry["system"]:<29} {entry["mean"]:9.4f}'
+      if entry['low'] is not None:
+        line += f' [{entry["low"]:.4f}, {entry["high"]:.4f}]'
+      lines.append(line)
+  return '\n'.join(lines)
+
+
+def mean_of(rows: Sequence[Mapping], system: str, metric: str) -> float:
+  """Returns the mean of a metric over the files of a system that have it."""
+  values = [row[metric] for row in rows if row['system'] == system]
+  values = [value for value in values if value is not None]
+  return float(np.mean(values)) if values else math.nan
