@@ -26,7 +26,7 @@ _INSTALL_REQUIRES = [
   'pyloudnorm',
   'requests',
   'scikit-learn',  # librosa brings it too.
-  'scipy',
+  'scipy>=1.15',
   'setuptools<81',  # tensorboard 2.20 imports pkg_resources.
   'soundfile',
   'soxr',

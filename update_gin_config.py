@@ -50,6 +50,15 @@ SUBSTITUTE: Sequence[tuple[str, str]] = (
     r'^import dafx\.training\.(?:effect_inference|evaluators)(?![.\w])',
     'import dafx.training.evaluation',
   ),
+  # What data hold registers under their package; TFRecords are shards.
+  (
+    r'(?<![\w.])((?:dafx\.)?(?:training\.)?)'
+    r'(?:augmentation|effect_data|preprocessing|tfrecords)\.'
+    r'(NoiseAndGain|RandomEqualizer|RecordingProvider|RenderedProvider'
+    r'|Preprocessor|TFRecordProvider)(?!\w)',
+    r'\1data.\2',
+  ),
+  (r'(?<!\w)TFRecordProvider(?!\w)', 'ShardProvider'),
 )
 
 # (configurable, parameter, value): bound where a config uses the configurable

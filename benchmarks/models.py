@@ -151,7 +151,7 @@ def steps_that_fit(run):
   read(run)
   wanted = gin.query_parameter('num_steps/macro.value')
   trainer = trainers.Trainer(models.get_model())
-  provider = gin.get_configurable('train/effect_data.RenderedProvider')()
+  provider = gin.get_configurable('train/data.RenderedProvider')()
   batch_size = gin.query_parameter('batch_size/macro.value')
   batches = iter(provider.get_batch(batch_size, seed=FLAGS.seed))
   trainer.build(next(batches))
@@ -179,7 +179,7 @@ def evaluate(model, folder):
   """
   from dafx import metrics
 
-  test = gin.get_configurable('test/effect_data.RenderedProvider')()
+  test = gin.get_configurable('test/data.RenderedProvider')()
   targets, outputs, gains, rows = [], [], [], {}
   for name, dry, wet, knobs in test.recordings:
     features = {'audio': dry[np.newaxis], 'knobs': knobs[np.newaxis]}

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from dafx.training import labels
 from dafx.training.data import augmentation, folders, preprocessing, tfrecords
+from dafx.training.data import provider as providers
 
 RATE = 8000
 
@@ -183,7 +184,7 @@ def test_a_batch_larger_than_the_data_repeats_it(tmp_path):
 
 
 # --------------------------------------------------------------- Margins ----
-KINDS = [folders.FolderProvider, tfrecords.TFRecordProvider]
+KINDS = [folders.FolderProvider, tfrecords.ShardProvider]
 
 
 def of_kind(kind, folder, **kwargs):
@@ -272,6 +273,62 @@ def test_an_encoder_hears_what_is_rendered_varied_alike(tmp_path):
   assert_equal(batches(songs, 2, seed=2, margin=50, first_step=2), first[2:])
 
 
+# ----------------------------------------------------------------- Items ----
+@pytest.mark.parametrize('kind', KINDS)
+def test_items_are_whole_files_as_they_are(tmp_path, kind):
+  make_pairs(tmp_path, n_pairs=2, n_samples=70000, n_channels=2)
+  events = (labels.Event('pop', 3, 9),)
+  path = labels.events_path(tmp_path / 'train', 'song_1')
+  labels.write_events(events, path)
+  # Neither rate nor channels of batches, nor what is done to crops, matters.
+  songs = of_kind(kind, tmp_path, augmentation=augmentation.NoiseAndGain())
+  items = songs.items()
+  assert [item.name for item in items] == ['song_0', 'song_1']
+  assert [item.events for item in items] == [(), events]
+  for i, item in enumerate(items):
+    assert item.input.sample_rate == RATE and item.input.n_samples == 70000
+    assert not item.options
+    audio = ramp(70000, 2, start=0.1 * i)
+    for source, expected in ((item.input, audio), (item.target, -audio)):
+      for _ in range(2):  # as often as one likes
+        np.testing.assert_array_equal(
+          np.concatenate(list(source.blocks())), expected
+        )
+  before = items[0].version
+  make_pairs(tmp_path, n_pairs=2, n_samples=70001, n_channels=2)
+  assert of_kind(kind, tmp_path).items()[0].version != before
+
+
+def test_features_are_the_shapes_of_batches(tmp_path):
+  make_pairs(tmp_path, n_channels=2)
+  for n_channels in (1, 2):
+    songs = provider(tmp_path, n_channels=n_channels)
+    assert songs.features == {
+      'audio': [100] if n_channels == 1 else [100, 2],
+      'target': [100] if n_channels == 1 else [100, 2],
+    }
+
+
+def test_a_crop_that_is_not_finite_is_named_in_training(tmp_path):
+  audio = ramp(400)
+  audio[200] = np.nan
+  for side in ('input', 'target'):
+    write(tmp_path / 'train' / side / 'song.wav', audio)
+  with pytest.raises(tf.errors.OpError) as error:
+    batches(provider(tmp_path, 400), 1)
+  message = error.value.message.splitlines()[0]
+  assert 'song.wav has 1 samples that are NaN or infinite' in message
+
+
+def test_a_provider_says_what_it_has_to_have():
+  class Half(providers.Provider):
+    def get_batch(self, *args, **kwargs):
+      return None
+
+  with pytest.raises(TypeError, match='features.*items'):
+    Half()
+
+
 # -------------------------------------------------------------- TFRecord ----
 @pytest.mark.parametrize('n_channels', [1, 2])
 def test_tfrecord_gives_what_the_folder_gives(tmp_path, n_channels):
@@ -279,7 +336,7 @@ def test_tfrecord_gives_what_the_folder_gives(tmp_path, n_channels):
   pairs = folders.find_pairs(folder / 'train')
   tfrecords.write_tfrecord(pairs, tmp_path / 'train.tfrecord')
   records = provider(
-    folder, kind=tfrecords.TFRecordProvider, n_channels=n_channels
+    folder, kind=tfrecords.ShardProvider, n_channels=n_channels
   )
   songs = provider(folder, n_channels=n_channels)
   assert records.n_items == songs.n_items == 5
@@ -319,14 +376,14 @@ def test_tfrecords_that_cannot_be_read(tmp_path, kind):
   tfrecords.write_tfrecord(folders.find_pairs(folder / 'train'), path)
   damage(kind, path)
   with pytest.raises(ValueError, match=r'train\.tfrecord.*dafx_prepare'):
-    provider(folder, kind=tfrecords.TFRecordProvider)
+    provider(folder, kind=tfrecords.ShardProvider)
 
 
 def test_records_that_are_replaced_meanwhile(tmp_path):
   make_pairs(tmp_path)
   path = tmp_path / 'train.tfrecord'
   tfrecords.write_tfrecord(folders.find_pairs(tmp_path / 'train'), path)
-  ours = provider(tmp_path, kind=tfrecords.TFRecordProvider)
+  ours = provider(tmp_path, kind=tfrecords.ShardProvider)
   before = batches(ours, 2)
   found = folders.find_pairs(tmp_path / 'train')
   tfrecords.write_tfrecord(found[3:], path)
@@ -346,13 +403,14 @@ def test_records_that_are_replaced_meanwhile(tmp_path):
 def test_tfrecords_that_do_not_fit(tmp_path):
   folder = make_pairs(tmp_path, n_pairs=2)
   with pytest.raises(FileNotFoundError, match=r'train\.tfrecord.*dafx_prepare'):
-    provider(folder, kind=tfrecords.TFRecordProvider)
+    provider(folder, kind=tfrecords.ShardProvider)
   path = tmp_path / 'train.tfrecord'
   tfrecords.write_tfrecord(folders.find_pairs(folder / 'train'), path)
-  with pytest.raises(ValueError, match=r"'song_0' of .*1 channels"):
-    provider(folder, kind=tfrecords.TFRecordProvider, n_channels=2)
-  with pytest.raises(ValueError, match=r'8000 Hz.*16000 Hz'):
-    tfrecords.TFRecordProvider(str(folder), sample_rate=16000, n_samples=100)
+  with pytest.raises(ValueError, match=r"'song_0' of .*1 channels, not 2"):
+    provider(folder, kind=tfrecords.ShardProvider, n_channels=2).get_batch(1)
+  of_another_rate = tfrecords.ShardProvider(str(folder), sample_rate=16000)
+  with pytest.raises(ValueError, match=r"'song_1' of .*8000 Hz, not 16000"):
+    of_another_rate.get_batch(1)
 
 
 # ----------------------------------------------------------- What is bad ----
@@ -413,16 +471,21 @@ def test_files_that_do_not_fit_the_settings_are_all_named(tmp_path):
     folder = tmp_path / 'train' / side
     write(folder / 'song_0.wav', ramp(400), rate=44100)
     write(folder / 'song_1.wav', ramp(400, 2))
-  expect(
-    ValueError,
-    tmp_path,
-    '2 files',
+  # Evaluation takes them as they are; batches do not.
+  songs = provider(tmp_path)
+  rates = [item.input.sample_rate for item in songs.items()]
+  assert rates == [44100, RATE, RATE, RATE, RATE]
+  with pytest.raises(ValueError) as caught:
+    songs.get_batch(1)
+  for part in (
+    '2 pairs',
     'song_0.wav: 44100 Hz, not 8000',
     'song_1.wav: 2 channels, not 1',
     'dafx_prepare',
     'macro sample_rate',
     'FolderProvider.n_channels',
-  )
+  ):
+    assert part in str(caught.value)
 
 
 def test_two_files_of_one_name_are_not_taken_for_one(tmp_path):
@@ -564,8 +627,8 @@ def test_labels_come_with_their_pair_and_go_into_records(tmp_path):
 
 def test_an_iterator_tells_how_long_it_was_waited_for(monkeypatch):
   clock = iter([0.0, 1.0, 3.0, 10.0, 10.5, 20.0])
-  monkeypatch.setattr(folders.time, 'monotonic', lambda: next(clock))
-  timed = folders.TimedIterator([7, 8])
+  monkeypatch.setattr(providers.time, 'monotonic', lambda: next(clock))
+  timed = providers.TimedIterator([7, 8])
   assert [next(timed), next(timed)] == [7, 8]
   assert timed.wait_s == 2.5 and timed.n_items == 2
   assert timed.wait_fraction == 2.5 / 20.0

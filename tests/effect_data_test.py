@@ -117,6 +117,27 @@ def test_bad_recordings_are_named(one_pair, change, message):
     recordings.RecordingProvider(**settings)
 
 
+def test_items_are_the_recordings_of_the_split(tmp_path):
+  dry = noise(1000)
+  write(tmp_path / 'riff.input.wav', dry)
+  for name, gain in (('G020', 0.2), ('G070', 0.7)):
+    write(tmp_path / f'{name}.riff.target.wav', gain * dry)
+  items = recordings.RecordingProvider(
+    str(tmp_path), split='test', sample_rate=RATE, n_samples=100
+  ).items()
+  assert [item.options['knobs'].tolist() for item in items] == [
+    [np.float32(0.2)],
+    [np.float32(0.7)],
+  ]
+  for item in items:
+    assert item.name.endswith('riff.target.wav') and item.version
+    assert item.input.sample_rate == item.target.sample_rate == RATE
+    source = np.concatenate(list(item.input.blocks()))
+    np.testing.assert_array_equal(source, dry[900:, np.newaxis])
+    target = np.concatenate(list(item.target.blocks()))
+    np.testing.assert_allclose(target, item.options['knobs'] * source)
+
+
 def test_an_inverted_target_is_reported(one_pair, caplog):
   dry, settings = one_pair
   write(pathlib.Path(settings['target_path']), -np.tanh(dry))
@@ -130,6 +151,9 @@ def test_settings_cover_each_knob_and_splits_differ():
   settings = recordings.spread_settings(10, 3, seed=1)
   for knob in settings.T:
     assert sorted(np.floor(10 * knob)) == list(range(10))
+  np.testing.assert_array_equal(
+    settings, recordings.spread_settings(10, 3, seed=1)
+  )
   other = recordings.spread_settings(10, 3, seed=2)
   assert not np.any(np.isclose(settings, other))
   assert recordings.spread_settings(2, 0, seed=0).shape == (2, 0)
@@ -174,7 +198,7 @@ def test_folders_of_splits_and_rates_are_taken_as_they_are(tmp_path):
     n_samples=400,
     input_gain_db=6.0206,
   )
-  ((_, dry, wet, knobs),) = provider.recordings
+  ((_, dry, wet, knobs, _),) = provider.recordings
   assert len(dry) == 4000 and knobs.shape == (0,)
   np.testing.assert_allclose(wet, 0.25 * dry, atol=1e-6)
   # Half of the energy of white noise is above the new Nyquist frequency.

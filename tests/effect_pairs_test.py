@@ -1,9 +1,11 @@
-"""Tests of the layouts of recorded effects."""
+"""Tests of the layouts of recorded effects, and of reading their pairs."""
 
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
+from dafx.training import reading
 from dafx.training.data import pairs as effect_pairs
 
 RATE = 8000
@@ -108,12 +110,16 @@ def test_a_folder_without_pairs_is_named(tmp_path):
 
 
 # ---------------------- Reading -----------------------------------------------
-def pair_of(tmp_path, dry, wet, rate=RATE):
-  return effect_pairs.EffectPair(
-    'x',
+def files_of(tmp_path, dry, wet, rate=RATE):
+  return (
     write(tmp_path / 'dry.wav', dry),
     write(tmp_path / 'wet.wav', wet, rate),
   )
+
+
+def read(paths, mend=('latency',)):
+  """Reads a recording as `RecordingProvider` does."""
+  return reading.read_pair(*paths, RATE, 1, mend, find_latency=True)
 
 
 @pytest.mark.parametrize('latency', [0, 1, 37, 500])
@@ -121,51 +127,49 @@ def test_blips_tell_the_latency_and_it_is_taken_out(tmp_path, latency):
   dry = with_blips(noise(4000))
   answer = np.tanh(2 * dry) + 1e-5 * noise(len(dry), 1)
   wet = np.concatenate([np.zeros(latency), answer])[: len(dry)]
-  pair = pair_of(tmp_path, dry, wet)
-  assert effect_pairs.find_blips(dry, RATE) == [2000, 5000]
-  ours, theirs, found = effect_pairs.read_pair(pair, RATE)
-  assert found == latency
+  paths = files_of(tmp_path, dry, wet)
+  assert reading.find_blips(dry, RATE) == [2000, 5000]
+  pair = read(paths)
+  assert pair.latency == latency and pair.sample_rate == RATE
   n = len(dry) - latency
-  np.testing.assert_allclose(ours, dry[:n], atol=1e-6)
-  np.testing.assert_allclose(theirs, answer[:n], atol=1e-6)
+  np.testing.assert_allclose(pair.audio[:, 0], dry[:n], atol=1e-6)
+  np.testing.assert_allclose(pair.target[:, 0], answer[:n], atol=1e-6)
   if latency:
     with pytest.raises(ValueError, match=f'{latency} samples late'):
-      effect_pairs.read_pair(pair, RATE, align=False)
+      read(paths, mend=())
 
 
 def test_music_has_no_blips():
-  assert effect_pairs.find_blips(noise(40000), RATE) == []
-  assert effect_pairs.find_blips(np.zeros(40000), RATE) == []
+  assert reading.find_blips(noise(40000), RATE) == []
+  assert reading.find_blips(np.zeros(40000), RATE) == []
   # A blip that the music follows at once tells nothing.
-  assert effect_pairs.find_blips(with_blips(noise(100), (7990,)), RATE) == []
+  assert reading.find_blips(with_blips(noise(100), (7990,)), RATE) == []
 
 
 def test_blips_without_answer_or_agreement_are_named(tmp_path):
   dry = with_blips(noise(4000))
   with pytest.raises(ValueError, match='no answer'):
-    effect_pairs.blip_latency(dry, 0 * dry, RATE)
+    reading.blip_latency(dry, 0 * dry, RATE)
   wet = dry.copy()
   wet[5000], wet[5100] = 0.0, 0.9
   with pytest.raises(ValueError, match=r'\[0, 100\]'):
-    effect_pairs.blip_latency(dry, wet, RATE)
+    reading.blip_latency(dry, wet, RATE)
 
 
 @pytest.mark.parametrize('lag', [60, -60])
 def test_a_misaligned_pair_is_named(tmp_path, lag):
   dry = noise(8000)
-  pair = pair_of(tmp_path, dry, -np.tanh(np.roll(dry, lag)))
+  paths = files_of(tmp_path, dry, -np.tanh(np.roll(dry, lag)))
   with pytest.raises(ValueError, match=f'is {lag} samples') as error:
-    effect_pairs.read_pair(pair, RATE)
+    read(paths)
   assert ('late' if lag > 0 else 'early') in str(error.value)
 
 
 def test_a_filter_is_no_misalignment(tmp_path):
   dry = noise(8000)
   wet = np.convolve(dry, np.hanning(17))[: len(dry)]
-  ours, theirs, latency = effect_pairs.read_pair(
-    pair_of(tmp_path, dry, wet), RATE
-  )
-  assert latency == 0 and len(ours) == len(theirs) == 8000
+  pair = read(files_of(tmp_path, dry, wet))
+  assert pair.latency == 0 and len(pair.audio) == len(pair.target) == 8000
 
 
 @pytest.mark.parametrize(
@@ -180,7 +184,46 @@ def test_a_filter_is_no_misalignment(tmp_path):
 )
 def test_bad_pairs_are_named(tmp_path, wet, rate, message):
   with pytest.raises(ValueError, match=message):
-    effect_pairs.read_pair(pair_of(tmp_path, noise(8000), wet, rate), RATE)
+    read(files_of(tmp_path, noise(8000), wet, rate))
+
+
+def test_what_is_asked_for_is_mended_and_nothing_else(tmp_path):
+  dry = noise(8000)
+  stereo = np.stack([dry, -dry], -1)
+  paths = files_of(tmp_path, stereo, noise(15000, 1), 2 * RATE)
+  for mend, message in (
+    ((), '8000 Hz and 2 channels; wanted are 16000 Hz and 2'),
+    (('sample_rate',), 'wet.wav has 16000 Hz and 1 channels'),
+    (('sample_rate', 'channels'), '16000 samples.*15000'),
+    (('speed',), "mend=.'speed',.*sample_rate"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      reading.read_pair(*paths, mend=mend)
+  pair = reading.read_pair(*paths, mend=('sample_rate', 'channels', 'length'))
+  assert pair.sample_rate == 2 * RATE and pair.latency == 0
+  # Resampled by soxr, the mono side on both channels, at lengths of their own.
+  np.testing.assert_array_equal(
+    pair.audio,
+    soxr.resample(soundfile.read(paths[0], dtype='float32')[0], RATE, 2 * RATE),
+  )
+  np.testing.assert_allclose(
+    pair.target, noise(15000, 1)[:, np.newaxis].repeat(2, axis=1), atol=1e-7
+  )
+  mixed = reading.read_pair(*paths, RATE, 1, mend=reading.MENDABLE[:3])
+  assert not mixed.audio.any()  # the channels cancel
+  with pytest.raises(ValueError, match='at least 1.5 s'):
+    reading.read_pair(*paths, mend=reading.MENDABLE, min_seconds=1.5)
+
+
+def test_a_part_of_a_file_is_checked_as_the_whole_is(tmp_path):
+  audio = noise(8000)
+  audio[5000] = np.inf
+  path = write(tmp_path / 'a.wav', audio)
+  part, rate = reading.read_side(path, 1000, 4000)
+  np.testing.assert_array_equal(part[:, 0], np.float32(audio[1000:5000]))
+  assert rate == RATE
+  with pytest.raises(ValueError, match=r'a\.wav has 1 samples that are NaN'):
+    reading.read_side(path, 1001, 4000)
 
 
 def test_splits_are_side_by_side():

@@ -252,9 +252,9 @@ def test_records_give_a_task_what_its_files_give(task, noise_pairs):
   model = models.get_model()
   for use, scope in (('data_provider', ''), ('valid_provider', 'valid/')):
     chosen = gin.query_parameter(f'dafx.training.train.{use}')
-    assert str(chosen) == f'@{scope}tfrecords.TFRecordProvider()'
+    assert str(chosen) == f'@{scope}data.ShardProvider()'
     batches = []
-    for kind in ('data.FolderProvider', 'tfrecords.TFRecordProvider'):
+    for kind in ('data.FolderProvider', 'data.ShardProvider'):
       with gin.config_scope(scope.rstrip('/') or None):
         provider = gin.get_configurable(kind)()
       is_same = type(provider.preprocessor) is type(model.preprocessor)

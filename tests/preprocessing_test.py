@@ -205,9 +205,9 @@ def test_settings_that_cannot_be():
 def test_all_are_known_to_gin():
   gin.clear_config()
   with gin.unlock_config():
-    gin.parse_config('preprocessing.Preprocessor.input_lufs = -25.0')
-    gin.parse_config('augmentation.NoiseAndGain.gain = (1, 1)')
-    gin.parse_config("augmentation.RandomEqualizer.presets = ('flat',)")
+    gin.parse_config('data.Preprocessor.input_lufs = -25.0')
+    gin.parse_config('data.NoiseAndGain.gain = (1, 1)')
+    gin.parse_config("data.RandomEqualizer.presets = ('flat',)")
   gin.clear_config()
 
 

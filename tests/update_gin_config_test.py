@@ -262,11 +262,36 @@ def test_imports_of_modules_that_moved_become_packages(script, old, new):
   assert script.update_text(new) == (new, [])
 
 
+@pytest.mark.parametrize(
+  'old, new',
+  [
+    ('p = @preprocessing.Preprocessor()', 'p = @data.Preprocessor()'),
+    (
+      'augmentation.NoiseAndGain.gain = (0.1, 1.0)',
+      'data.NoiseAndGain.gain = (0.1, 1.0)',
+    ),
+    (
+      'train.data_provider = @train/effect_data.RenderedProvider()',
+      'train.data_provider = @train/data.RenderedProvider()',
+    ),
+    (
+      'train.data_provider = @dafx.training.tfrecords.TFRecordProvider()',
+      'train.data_provider = @dafx.training.data.ShardProvider()',
+    ),
+    ("valid/TFRecordProvider.split = 'v'", "valid/ShardProvider.split = 'v'"),
+  ],
+)
+def test_what_data_hold_is_named_by_their_package(script, old, new):
+  assert script.update_text(old)[0] == new
+  assert script.update_text(new) == (new, [])
+
+
 def test_what_stays_is_not_touched(script):
   for text in (
     'import dafx.training.data as d\n',
     'import dafx.training.encoders_of_mine\n',
     'ControlModel.encoder = @dafx.training.encoders.Constant()\n',
+    'preprocessing.MyOwn.level = 1\n',
   ):
     assert script.update_text(text) == (text, [])
 

@@ -31,7 +31,7 @@ _GIN_FOLDERS = (
 # Where dafx's providers of data look, by the names of their arguments.
 _DATA_PATHS = {
   'FolderProvider': ('path',),
-  'TFRecordProvider': ('path',),
+  'ShardProvider': ('path',),
   'RecordingProvider': ('input_path', 'target_path'),
   'RenderedProvider': ('dry_path',),
 }
@@ -140,7 +140,7 @@ def check_data(bound: Bindings, is_training: bool):
   if not is_training:
     user = ('evaluate_effect', 'provider')
     _check_data_path(bound, ('evaluate', 'path'))
-  # '@train/effect_data.RecordingProvider()' without what is around the name.
+  # '@train/data.RecordingProvider()' without what is around the name.
   provider = str(bound.get(user, '')).split('/')[-1].split('.')[-1]
   for argument in _DATA_PATHS.get(provider, ()):
     _check_data_path(bound, (provider, argument))

@@ -13,23 +13,29 @@ from dafx.training.data.folders import (
   FolderProvider,
   Pair,
   PairProvider,
-  Provider,
-  TimedIterator,
-  crop_start,
   find_pairs,
 )
 from dafx.training.data.preprocessing import Preprocessor, fade, high_pass
+from dafx.training.data.provider import (
+  CropProvider,
+  Item,
+  Provider,
+  TimedIterator,
+  crop_start,
+)
 from dafx.training.data.recordings import (
   RecordingProvider,
   Recordings,
   RenderedProvider,
   spread_settings,
 )
-from dafx.training.data.tfrecords import TFRecordProvider, write_tfrecord
+from dafx.training.data.tfrecords import ShardProvider, write_tfrecord
 
 __all__ = [
+  'CropProvider',
   'EQ_PRESETS',
   'FolderProvider',
+  'Item',
   'NoiseAndGain',
   'PATH_FLAG',
   'Pair',
@@ -40,7 +46,7 @@ __all__ = [
   'RecordingProvider',
   'Recordings',
   'RenderedProvider',
-  'TFRecordProvider',
+  'ShardProvider',
   'TimedIterator',
   'crop_start',
   'fade',

@@ -6,6 +6,7 @@ shape [n_samples, n_channels], and returns both.
 
 import functools
 
+import ddsp
 import gin
 import numpy as np
 
@@ -62,7 +63,7 @@ EQ_PRESETS = {
 }
 
 
-@gin.register(module='dafx.training.augmentation')
+@gin.register(module='dafx.training.data')
 class NoiseAndGain:
   """Noise on the input alone, and one gain for input and target.
 
@@ -86,7 +87,7 @@ class NoiseAndGain:
     """Returns both, varied."""
     del sample_rate
     level = np.sqrt(np.mean(np.square(audio)))
-    level *= 10 ** (-rng.uniform(*self.snr_db) / 20)
+    level *= ddsp.core.db_to_amplitude(-rng.uniform(*self.snr_db))
     noise = rng.standard_normal(audio.shape, np.float32)
     gain = rng.uniform(*self.gain)
     return gain * (audio + level * noise), gain * target
@@ -105,7 +106,7 @@ def _renderer(sample_rate: int):
   )
 
 
-@gin.register(module='dafx.training.augmentation')
+@gin.register(module='dafx.training.data')
 class RandomEqualizer:
   """One of the curves above on the input, through the LV2 plugin.
 
@@ -155,7 +156,7 @@ class RandomEqualizer:
       values[f'{band}_active'] = 1.0
       values[f'{band}_freq'] = freq_hz
       if rest:
-        values[f'{band}_level'] = 10 ** (rest[0] * factor / 20)
+        values[f'{band}_level'] = ddsp.core.db_to_amplitude(rest[0] * factor)
       if len(rest) > 1:
         values[f'{band}_q'] = rest[1]
     return values

@@ -2,8 +2,7 @@
 
 Three layouts are read.
 
-- One pair: two files, as Neural Amp Modeler takes them. Blips in the quiet at
-  the start of the dry file tell the latency of the recording.
+- One pair: two files, as Neural Amp Modeler takes them.
 - A folder of pairs (ToneTwist AFx): `song.input.wav` and `song.target.wav`, in
   one folder or in two.
 - The same at several settings: `P030_Q050.song.target.wav`, or
@@ -19,26 +18,10 @@ import re
 
 import numpy as np
 
-from dafx import metrics
 from dafx.audio import files as audio_files
 
 _KNOB = re.compile(r'^([A-Z])(\d{3})$')
 _SWITCH = re.compile(r'^([A-Z])([A-Z][A-Za-z]*)$')
-
-# A blip stands out of the quiet around it for no longer than this.
-_BLIP_S = 2e-3
-_QUIET_S = 0.1
-_BLIP_PEAK = 0.1
-_QUIET_PEAK = 1e-3
-# Blips are looked for in so much of the start, and answers so long after one.
-_LEAD_S = 5.0
-_LONGEST_LATENCY_S = 0.25
-# An answer is what exceeds the noise before the blip so many times.
-_OVER_NOISE = 4.0
-_OVER_SILENCE = 1e-4
-# Pairs further apart than this are no pairs, or late.
-_MAX_LAG_S = 0.05
-_SURE_CORRELATION = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,163 +201,6 @@ def knob_values(pair: EffectPair, columns: list[str]) -> np.ndarray:
         f'{", ".join(columns) or "none"}.'
       )
   return np.array(values, np.float32)
-
-
-# ---------------------- Reading -----------------------------------------------
-def read_pair(
-  pair: EffectPair, sample_rate: int, align: bool = True
-) -> tuple[np.ndarray, np.ndarray, int]:
-  """Reads a pair, checks it, and takes the latency of the recording out.
-
-  Args:
-    pair: The pair. Files are mono.
-    sample_rate: Rate that they must have, in Hz.
-    align: Whether to take out what blips tell of latency; what is found
-      otherwise is an error.
-
-  Returns:
-    (dry, wet, latency): audio of one length, [n_samples], float32, and the
-    samples that were taken out.
-
-  Raises:
-    ValueError: Another rate, more channels, other lengths, samples that are not
-      finite, a silent file, or a target that is late; the message says which,
-      by how much, and what to do.
-  """
-  sides = []
-  for path in (pair.input_path, pair.target_path):
-    info = audio_files.read_info(path)
-    if info.samplerate != sample_rate or info.channels != 1:
-      raise ValueError(
-        f'{path} has {info.samplerate} Hz and {info.channels} channels; '
-        f'{sample_rate} Hz and one channel are wanted. Convert it, or train '
-        f"at its rate: --gin_param='sample_rate = {info.samplerate}'."
-      )
-    audio = audio_files.read(path)[0][:, 0]
-    n_bad = np.count_nonzero(~np.isfinite(audio))
-    if n_bad:
-      raise ValueError(
-        f'{path} has {n_bad} samples that are NaN or infinite; export it again.'
-      )
-    if not np.any(np.abs(audio) > 1e-6):
-      raise ValueError(
-        f'{path} is silent: there is nothing to learn from it. Check the '
-        'recording.'
-      )
-    sides.append(audio)
-  dry, wet = sides
-  if len(dry) != len(wet):
-    raise ValueError(
-      f'{pair.input_path} has {len(dry)} samples, {pair.target_path} '
-      f'{len(wet)}: one of them is cut or was recorded at another rate. Export '
-      'both from the same region.'
-    )
-  latency = blip_latency(dry, wet, sample_rate)
-  if latency is None:
-    _check_lag(pair, dry, wet, sample_rate)
-    return dry, wet, 0
-  if latency and not align:
-    raise ValueError(
-      f'{pair.target_path} is {latency} samples late by its blips. Set '
-      'align=True, or shift it.'
-    )
-  return dry[: len(dry) - latency], wet[latency:], latency
-
-
-def _check_lag(pair, dry, wet, sample_rate):
-  """Raises ValueError for a target that is clearly late or early."""
-  n = min(len(dry), 10 * sample_rate)
-  max_lag = min(int(_MAX_LAG_S * sample_rate), n // 2)
-  if n < 2:
-    return
-  lag = metrics.find_lag(dry[:n], wet[:n], max_lag, ignore_polarity=True)
-  if abs(lag) <= 2e-3 * sample_rate:
-    return  # Filters have a delay of their own.
-  both = metrics.align(dry[:n], wet[:n], lag)
-  correlation = metrics.polarity(*both)
-  as_they_are = metrics.polarity(dry[:n], wet[:n])
-  if abs(correlation) > max(_SURE_CORRELATION, 2 * abs(as_they_are)):
-    raise ValueError(
-      f'{pair.target_path} is {lag} samples {"late" if lag > 0 else "early"} '
-      f'against {pair.input_path} (correlation {correlation:.2f} there, '
-      f'{as_they_are:.2f} as they are). Shift it by that; if the effect is '
-      'meant to delay, this pair cannot be told from a misaligned one: put '
-      'blips before the dry audio.'
-    )
-
-
-# ---------------------- Blips -------------------------------------------------
-def find_blips(dry: np.ndarray, sample_rate: int) -> list[int]:
-  """Finds single clicks in the quiet at the start of a dry file.
-
-  Args:
-    dry: Shape [n_samples].
-    sample_rate: In Hz.
-
-  Returns:
-    First samples of the clicks.
-  """
-  lead = np.abs(dry[: int(_LEAD_S * sample_rate)])
-  loud = np.flatnonzero(lead > _BLIP_PEAK)
-  quiet, length = int(_QUIET_S * sample_rate), int(_BLIP_S * sample_rate)
-  blips = []
-  for start in loud:
-    if blips and start < blips[-1] + length:
-      continue
-    before = lead[max(start - quiet, 0) : start - 1]
-    after = lead[start + length : start + quiet]
-    is_single = (
-      len(before) >= quiet // 2
-      and len(after) >= quiet // 2
-      and before.max() < _QUIET_PEAK
-      and after.max() < _QUIET_PEAK
-    )
-    if not is_single:
-      break  # The music begins.
-    blips.append(int(start))
-  return blips
-
-
-def blip_latency(
-  dry: np.ndarray, wet: np.ndarray, sample_rate: int
-) -> int | None:
-  """Measures the latency of a recording by its blips.
-
-  Args:
-    dry: Shape [n_samples].
-    wet: Of that shape.
-    sample_rate: In Hz.
-
-  Returns:
-    Samples from a blip to the first sample of the answer; None if there are no
-    blips.
-
-  Raises:
-    ValueError: No answer to a blip, or blips that do not agree.
-  """
-  blips = find_blips(dry, sample_rate)
-  if not blips:
-    return None
-  latencies = []
-  for start in blips:
-    noise = np.abs(wet[max(start - int(_QUIET_S * sample_rate), 0) : start])
-    stop = start + int(_LONGEST_LATENCY_S * sample_rate)
-    answer = np.abs(wet[start:stop])
-    threshold = max(_OVER_NOISE * noise.max(), _OVER_SILENCE)
-    over = np.flatnonzero(answer > threshold)
-    if not len(over):
-      raise ValueError(
-        f'The dry audio has a blip at {start / sample_rate:.3f} s, and the wet '
-        f'audio no answer to it within {_LONGEST_LATENCY_S} s (its noise is '
-        f'{noise.max():.2g}). Is it the recording of this file?'
-      )
-    latencies.append(int(over[0]))
-  if max(latencies) - min(latencies) > 2e-3 * sample_rate:
-    raise ValueError(
-      f'The blips are answered after {latencies} samples: they do not agree. '
-      'Samples were lost in the recording; record it again.'
-    )
-  return min(latencies)
 
 
 def contiguous_part(

@@ -6,6 +6,7 @@ never meets other audio than it was trained on.
 
 import dataclasses
 
+import ddsp
 import gin
 import numpy as np
 import scipy.signal
@@ -71,7 +72,7 @@ def fade(audio: np.ndarray, n_samples: int) -> np.ndarray:
   return audio * window[:, np.newaxis]
 
 
-@gin.register(module='dafx.training.preprocessing')
+@gin.register(module='dafx.training.data')
 class Preprocessor:
   """Level and high-pass, as a task wants them.
 
@@ -125,7 +126,7 @@ class Preprocessor:
   def _gain(self, lufs):
     if lufs <= metrics.SILENCE_LUFS:
       return 1.0
-    return float(10 ** ((self.input_lufs - lufs) / 20))
+    return float(ddsp.core.db_to_amplitude(self.input_lufs - lufs))
 
   def _filtered(self, audio, sample_rate):
     if self.high_pass_hz is None:

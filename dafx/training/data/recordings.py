@@ -9,27 +9,31 @@ import importlib.resources
 import pathlib
 from collections.abc import Mapping, Sequence
 
+import ddsp
 import gin
 import librosa
 import numpy as np
+import scipy.stats
 from absl import logging
 
 from dafx import _folders, effects, metrics
 from dafx.audio import files as audio_files
-from dafx.training.data import folders
+from dafx.audio import sources
+from dafx.training import reading
 from dafx.training.data import pairs as effect_pairs
+from dafx.training.data import provider
 
 _DEMO_AUDIO = 'data_preparation/demo_audio'
 # Correlation below which a target counts as upside down.
 _INVERTED = -0.3
 
 
-class Recordings(folders.Provider):
+class Recordings(provider.CropProvider):
   """Crops of pairs that are held in memory.
 
   Args:
-    recordings: (name, dry, wet, knobs) of each: audio of shape [n_samples],
-      knobs in [0, 1] of shape [n_knobs].
+    recordings: (name, dry, wet, knobs, version) of each: audio of shape
+      [n_samples], knobs in [0, 1] of shape [n_knobs], version as of an `Item`.
     knob_names: What the knobs are.
     sample_rate: Rate of the audio, in Hz.
     n_samples: Length of a crop.
@@ -78,12 +82,25 @@ class Recordings(folders.Provider):
 
   def _read(self, index, start, n_samples):
     recording, first = self._segments[index]
-    _, dry, wet, _ = self.recordings[recording]
+    _, dry, wet, *_ = self.recordings[recording]
     part = slice(first + start, first + start + n_samples)
     return np.stack([dry[part], wet[part]])[..., np.newaxis]
 
+  def items(self) -> list[provider.Item]:
+    """Returns the recordings, with the 'knobs' of those that have some."""
+    return [
+      provider.Item(
+        name=name,
+        input=sources.from_array(dry[:, np.newaxis], self.sample_rate),
+        target=sources.from_array(wet[:, np.newaxis], self.sample_rate),
+        options={'knobs': knobs} if self.knob_names else {},
+        version=version,
+      )
+      for name, dry, wet, knobs, version in self.recordings
+    ]
 
-@gin.register(module='dafx.training.effect_data')
+
+@gin.register(module='dafx.training.data')
 class RecordingProvider(Recordings):
   """Recordings of an effect, in the layouts of `pairs`.
 
@@ -116,28 +133,31 @@ class RecordingProvider(Recordings):
     test_fraction: float = 0.1,
     align: bool = True,
   ):
-    dry = _folders.expand_user(input_path)
-    wet = _folders.expand_user(target_path) if target_path else None
-    if dry.is_dir():
-      pairs = effect_pairs.find_effect_pairs(dry, wet)
-    elif wet is None or wet.is_dir():
+    source = _folders.expand_user(input_path)
+    target = _folders.expand_user(target_path) if target_path else None
+    if source.is_dir():
+      pairs = effect_pairs.find_effect_pairs(source, target)
+    elif target is None or target.is_dir():
       raise ValueError(
-        f'{dry} is a file: target_path={target_path!r} must be the file of '
+        f'{source} is a file: target_path={target_path!r} must be the file of '
         'what the effect made of it.'
       )
     else:
-      pairs = [effect_pairs.EffectPair(wet.name, dry, wet)]
+      pairs = [effect_pairs.EffectPair(target.name, source, target)]
     columns = effect_pairs.knob_columns(pairs)
     recordings = []
     for pair in pairs:
-      ours, theirs, latency = effect_pairs.read_pair(pair, sample_rate, align)
-      _report(pair.name, ours, theirs, latency)
+      paths = pair.input_path, pair.target_path
+      mend = ('latency',) if align else ()
+      sides = reading.read_pair(*paths, sample_rate, 1, mend, find_latency=True)
+      dry, wet = sides.audio[:, 0], sides.target[:, 0]
+      _report(pair.name, dry, wet, sides.latency)
       start, stop = effect_pairs.contiguous_part(
-        len(ours), split, valid_fraction, test_fraction
+        len(dry), split, valid_fraction, test_fraction
       )
       knobs = effect_pairs.knob_values(pair, columns)
-      part = ours[start:stop], theirs[start:stop]
-      recordings.append((pair.name, *part, knobs))
+      part = dry[start:stop], wet[start:stop]
+      recordings.append((pair.name, *part, knobs, reading.version(*paths)))
     super().__init__(recordings, columns, sample_rate, n_samples)
 
 
@@ -155,7 +175,7 @@ def _report(name, dry, wet, latency):
     )
 
 
-@gin.register(module='dafx.training.effect_data')
+@gin.register(module='dafx.training.data')
 class RenderedProvider(Recordings):
   """What an LV2 plugin makes of dry audio: to clone it into a network.
 
@@ -220,11 +240,12 @@ class RenderedProvider(Recordings):
     rng = np.random.default_rng([seed, offset])
     recordings = []
     for index, setting in enumerate(settings):
-      start = folders.crop_start(rng, len(dry), n_dry)
-      part = 10 ** (input_gain_db / 20) * dry[start : start + n_dry]
-      part = part.astype(np.float32)
+      start = provider.crop_start(rng, len(dry), n_dry)
+      gain = ddsp.core.db_to_amplitude(input_gain_db)
+      part = (gain * dry[start : start + n_dry]).astype(np.float32)
       wet = self.processor(part[np.newaxis], setting[np.newaxis])[0].numpy()
-      recordings.append((f'{split} setting {index}', part, wet, setting))
+      name = f'{split} setting {index}'
+      recordings.append((name, part, wet, setting, ''))
     names = self.processor.symbols
     super().__init__(recordings, names, sample_rate, n_samples)
 
@@ -243,14 +264,10 @@ def spread_settings(n_settings: int, n_knobs: int, seed: int) -> np.ndarray:
   Returns:
     In [0, 1], shape [n_settings, n_knobs], float32.
   """
-  rng = np.random.default_rng(seed)
-  cells = (
-    np.stack([rng.permutation(n_settings) for _ in range(n_knobs)], axis=-1)
-    if n_knobs
-    else np.zeros([n_settings, 0])
-  )
-  places = rng.uniform(size=cells.shape)
-  return ((cells + places) / n_settings).astype(np.float32)
+  if not n_knobs:
+    return np.zeros([n_settings, 0], np.float32)
+  sampler = scipy.stats.qmc.LatinHypercube(n_knobs, rng=seed)
+  return sampler.random(n_settings).astype(np.float32)
 
 
 def _dry_audio(path, split, sample_rate, valid_fraction, test_fraction):

@@ -1,4 +1,4 @@
-"""Pairs in TFRecord files: one file per split in place of many."""
+"""Pairs in shards, which are TFRecord files: one per split in place of many."""
 
 import contextlib
 import dataclasses
@@ -12,13 +12,15 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from dafx.audio import files as audio_files
-from dafx.training.data import folders
+from dafx.audio import sources
+from dafx.training import labels, reading
+from dafx.training.data import folders, provider
 
 # A record lies between the length with its checksum and its own checksum.
 _HEADER_BYTES = struct.calcsize('<QI')
 _FOOTER_BYTES = struct.calcsize('<I')
 _MAX_BYTES = 2**31 - 2**20  # a message of protobuf is below 2 GiB
+_BLOCK = 2**16  # samples that are read at a time
 
 
 def _records(file: pathlib.Path):
@@ -32,7 +34,7 @@ def _records(file: pathlib.Path):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Item:
+class _Record:
   """What a record holds, and where in the file input and target begin."""
 
   name: str
@@ -40,6 +42,7 @@ class _Item:
   n_channels: int
   n_samples: int
   offsets: tuple[int, int]
+  events: tuple[labels.Event, ...]
 
   @classmethod
   def parse(cls, record: bytes, place: int):
@@ -49,17 +52,24 @@ class _Item:
     n_bytes = {len(side) for side in sides}
     if len(n_bytes) != 1 or len(sides[0]) % (4 * n_channels):
       raise ValueError('input and target differ in length')
+    events = zip(
+      feature['event_kind'].bytes_list.value,
+      feature['event_start'].int64_list.value,
+      feature['event_stop'].int64_list.value,
+      strict=True,
+    )
     return cls(
       feature['name'].bytes_list.value[0].decode(),
       feature['sample_rate'].int64_list.value[0],
       n_channels,
       len(sides[0]) // (4 * n_channels),
       tuple(place + record.index(side) for side in sides),
+      tuple(labels.Event(kind.decode(), *ends) for kind, *ends in events),
     )
 
 
-@gin.register(module='dafx.training.tfrecords')
-class TFRecordProvider(folders.PairProvider):
+@gin.register(module='dafx.training.data')
+class ShardProvider(folders.PairProvider):
   """Crops of pairs stored in TFRecord files; see `write_tfrecord`.
 
   Only what a crop needs is read, so that a file may be larger than memory.
@@ -67,9 +77,9 @@ class TFRecordProvider(folders.PairProvider):
   Args:
     path: Folder with one `<split>.tfrecord` per split.
     split: Which of them.
-    sample_rate: Rate that the records must have, in Hz.
+    sample_rate: Rate of batches, in Hz. Their records must have it.
     n_samples: Length of a crop; silence follows a record that is shorter.
-    n_channels: Channels that the records must have.
+    n_channels: Channels of batches. Their records must have them.
     preprocessor: As of `FolderProvider`.
     augmentation: As of `FolderProvider`.
     fade_samples: As of `FolderProvider`.
@@ -77,58 +87,71 @@ class TFRecordProvider(folders.PairProvider):
 
   Raises:
     FileNotFoundError: There is no such file.
-    ValueError: Records that do not fit these settings, or cannot be read.
+    ValueError: Records that cannot be read.
   """
 
-  def _open(self, path, split):
-    file = path / f'{split}.tfrecord'
-    if not file.exists():
+  def _find(self, path, split):
+    self._path = path / f'{split}.tfrecord'
+    if not self._path.exists():
       raise FileNotFoundError(
-        f'{file}: there is no such file; dafx_prepare --tfrecord writes it.'
+        f'{self._path}: there is no such file; dafx_prepare --tfrecord writes '
+        'it.'
       )
     # Kept open: the file that takes its place may have others' samples here.
-    self._file = open(file, 'rb')
+    self._file = open(self._path, 'rb')
     weakref.finalize(self, self._file.close)
     try:
-      self.items = [_Item.parse(*found) for found in _records(file)]
+      records = [_Record.parse(*found) for found in _records(self._path)]
     except (tf.errors.OpError, DecodeError, IndexError, ValueError) as error:
       raise ValueError(
-        f'{file} is damaged or holds no pairs; write it again (dafx_prepare '
-        f'--tfrecord). {type(error).__name__}: {error}'
+        f'{self._path} is damaged or holds no pairs; write it again '
+        f'(dafx_prepare --tfrecord). {type(error).__name__}: {error}'
       ) from error
-    if not self.items:
+    if not records:
       raise ValueError(
-        f'{file} is empty; write it again (dafx_prepare --tfrecord).'
+        f'{self._path} is empty; write it again (dafx_prepare --tfrecord).'
       )
-    for item in self.items:
-      if (item.sample_rate, item.n_channels) != (
-        self.sample_rate,
-        self.n_channels,
-      ):
-        raise ValueError(
-          f'{item.name!r} of {file} has {item.sample_rate} Hz and '
-          f'{item.n_channels} channels; wanted are {self.sample_rate} Hz '
-          f'and {self.n_channels} channels.'
-        )
+    return records
 
-  @property
-  def n_items(self) -> int:
-    """Number of records."""
-    return len(self.items)
+  def _place(self, pair):
+    return f'{pair.name!r} of {self._path}'
 
-  def _length(self, index):
-    return self.items[index].n_samples
+  def _read_side(self, record, side, start, n_samples):
+    """Returns a part of input (side 0) or target, [n_samples, n_channels]."""
+    sample_bytes = 4 * record.n_channels
+    place = record.offsets[side] + sample_bytes * start
+    content = os.pread(self._file.fileno(), sample_bytes * n_samples, place)
+    return np.frombuffer(content, '<f4').reshape(n_samples, record.n_channels)
 
   def _read(self, index, start, n_samples):
-    item = self.items[index]
-    shape = (n_samples, item.n_channels)
-    sample_bytes = 4 * item.n_channels
-    sides = []
-    for offset in item.offsets:
-      place = offset + sample_bytes * start
-      content = os.pread(self._file.fileno(), sample_bytes * n_samples, place)
-      sides.append(np.frombuffer(content, '<f4').reshape(shape))
-    return np.stack(sides)
+    record = self.pairs[index]
+    return np.stack(
+      [self._read_side(record, side, start, n_samples) for side in (0, 1)]
+    )
+
+  def _source(self, record, side):
+    """Returns one side of a record as a source."""
+
+    def blocks():
+      for start in range(0, record.n_samples, _BLOCK):
+        n_samples = min(_BLOCK, record.n_samples - start)
+        yield self._read_side(record, side, start, n_samples)
+
+    form = record.sample_rate, record.n_samples, record.n_channels
+    return sources.Source(*form, blocks)
+
+  def items(self) -> list[provider.Item]:
+    """Returns the records, at their own rates and with all their channels."""
+    return [
+      provider.Item(
+        name=record.name,
+        input=self._source(record, 0),
+        target=self._source(record, 1),
+        events=record.events,
+        version=reading.version(self._path),
+      )
+      for record in self.pairs
+    ]
 
 
 def write_tfrecord(pairs: list[folders.Pair], path: str | os.PathLike):
@@ -163,16 +186,13 @@ def write_tfrecord(pairs: list[folders.Pair], path: str | os.PathLike):
     stack.callback(lambda: pathlib.Path(temporary).unlink(missing_ok=True))
     writer = stack.enter_context(tf.io.TFRecordWriter(temporary))
     for pair in pairs:
-      sides = [
-        audio_files.read(path)[0]
-        for path in (pair.input_path, pair.target_path)
-      ]
+      sides = reading.read_pair(pair.input_path, pair.target_path)
       values = dict(
         name=pair.name.encode(),
-        sample_rate=pair.sample_rate,
-        n_channels=pair.n_channels,
-        audio=sides[0].astype('<f4').tobytes(),
-        target=sides[1].astype('<f4').tobytes(),
+        sample_rate=sides.sample_rate,
+        n_channels=sides.audio.shape[1],
+        audio=sides.audio.astype('<f4').tobytes(),
+        target=sides.target.astype('<f4').tobytes(),
         event_kind=[event.kind.encode() for event in pair.events],
         event_start=[event.start for event in pair.events],
         event_stop=[event.stop for event in pair.events],

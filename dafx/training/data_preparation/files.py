@@ -12,11 +12,10 @@ from collections.abc import Iterable
 
 import numpy as np
 import soundfile
-import soxr
 
 from dafx import lv2
 from dafx.audio import files as audio_files
-from dafx.training import labels
+from dafx.training import labels, reading
 
 _CHUNK_BYTES = 2**20
 
@@ -43,39 +42,6 @@ def render(
   renderer = _renderer(uri, sample_rate, tuple(settings))
   values = np.array([[list(settings.values())]], np.float32)
   return renderer.render(np.asarray(audio, np.float32)[np.newaxis], values)[0]
-
-
-def resample(audio: np.ndarray, source_hz: int, target_hz: int) -> np.ndarray:
-  """Resamples [n_samples, n_channels] by soxr, at its high quality."""
-  if source_hz == target_hz:
-    return audio
-  return soxr.resample(audio, source_hz, target_hz, quality='HQ')
-
-
-def to_channels(audio: np.ndarray, n_channels: int) -> np.ndarray:
-  """Mixes [n_samples, n] to one channel, or repeats a single one.
-
-  Raises:
-    ValueError: Any other change of the number of channels.
-  """
-  given = audio.shape[1]
-  if given == n_channels:
-    return audio
-  if n_channels == 1:
-    return audio.mean(axis=1, keepdims=True)
-  if given == 1:
-    return np.repeat(audio, n_channels, axis=1)
-  raise ValueError(
-    f'{given} channels cannot become n_channels={n_channels}; only a mix to 1 '
-    'is made, and a single one is repeated.'
-  )
-
-
-def conform(
-  audio: np.ndarray, source_hz: int, sample_rate: int, n_channels: int
-) -> np.ndarray:
-  """Brings [n_samples, n] to a rate and a number of channels."""
-  return resample(to_channels(audio, n_channels), source_hz, sample_rate)
 
 
 def find_written(stem: pathlib.Path) -> pathlib.Path | None:
@@ -381,7 +347,7 @@ class Manifest:
     sample_rate, n_channels = form
     self.begin(split, name)
     for side, audio in zip(('input', 'target'), sides, strict=True):
-      audio = conform(audio, source_hz, sample_rate, n_channels)
+      audio = reading.conform(audio, source_hz, sample_rate, n_channels)
       write_audio(self.folder / split / side / name, audio, sample_rate)
     labels_path = labels.events_path(self.folder / split, name)
     labels_path.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ import scipy.signal
 from dafx import metrics
 from dafx.audio import files as audio_files
 from dafx.training import progress as progress_bar
+from dafx.training import reading
 from dafx.training.data_preparation import files
 
 # The music that comes with dafx; see LICENSE.md in it.
@@ -214,7 +215,7 @@ def prepare_from_mixes(
         audio = make_input(mix, rate, [*song_seed, i])
       else:
         audio = target
-      files.write_audio(file, files.conform(audio, rate, *form), form[0])
+      files.write_audio(file, reading.conform(audio, rate, *form), form[0])
     for i in range(n_variants[split]):
       name = f'{path.stem}_{i}'
       if missing or f'{split}/{name}' not in manifest.pairs:

@@ -15,6 +15,7 @@ from absl import logging
 
 from dafx.audio import files as audio_files
 from dafx.training import progress as progress_bar
+from dafx.training import reading
 from dafx.training.data_preparation import align, files, matching
 
 # A pair shorter than this cannot be aligned.
@@ -29,42 +30,27 @@ _BYTES_PER_SAMPLE = 4  # of what is not written as FLAC, which takes less
 _FEW_PAIRS = 10
 
 
-def _read(path):
-  audio_files.read_info(path)
-  audio, rate = audio_files.read(path)
-  if not np.isfinite(audio).all():
-    raise ValueError(f'{path} holds values that are NaN or infinite.')
-  if len(audio) < MIN_SECONDS * rate:
-    raise ValueError(
-      f'{path} is {len(audio) / rate:.2f} s long; a pair has at least '
-      f'{MIN_SECONDS} s.'
-    )
-  return audio, rate
-
-
 def read_sides(
-  candidate: matching.Candidate,
+  candidate: matching.Candidate, is_aligned: bool = False
 ) -> tuple[np.ndarray, np.ndarray, int]:
   """Reads both files, at the higher of their rates.
 
   Args:
     candidate: Which.
+    is_aligned: Whether they have to be of one length.
 
   Returns:
     Input and target, [n_samples, n_channels] each, and their rate. A mono file
     beside one with channels is repeated on all of them.
 
   Raises:
-    ValueError: A file that is no audio or too short, or numbers of channels
-      that do not go together.
+    ValueError: A file that is no audio or too short, numbers of channels that
+      do not go together, or lengths that differ and may not.
   """
-  sides, rates = zip(*map(_read, (candidate.input_path, candidate.target_path)))
-  n_channels = max(side.shape[1] for side in sides)
-  sides = [
-    files.conform(side, rate, max(rates), n_channels)
-    for side, rate in zip(sides, rates, strict=True)
-  ]
-  return *sides, max(rates)
+  mend = ('sample_rate', 'channels') + (() if is_aligned else ('length',))
+  paths = candidate.input_path, candidate.target_path
+  pair = reading.read_pair(*paths, mend=mend, min_seconds=MIN_SECONDS)
+  return pair.audio, pair.target, pair.sample_rate
 
 
 def n_clipped(audio: np.ndarray) -> int:
@@ -112,12 +98,8 @@ def align_all(
 
 def _align(candidate, is_aligned):
   try:
-    audio, target, rate = read_sides(candidate)
+    audio, target, rate = read_sides(candidate, is_aligned)
     if is_aligned:
-      if len(audio) != len(target):
-        raise ValueError(
-          f'it has {len(audio)} samples, its target {len(target)}'
-        )
       found = align.Alignment(0.0, 1.0, 1, 0, len(audio))
     else:
       found = align.align(audio, target, rate)

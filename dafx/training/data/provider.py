@@ -1,0 +1,361 @@
+"""What gives data: batches to train on, and whole recordings to evaluate on.
+
+What comes at a step depends on the seed and the step alone, so a run goes on
+after an interruption as if there had been none.
+"""
+
+import abc
+import dataclasses
+import os
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dafx import core
+from dafx.audio import sources
+from dafx.training import labels
+from dafx.training.data import preprocessing
+
+# Batches made ahead of the step: a slow one, with files not read before, does
+# not make the next step wait.
+_N_AHEAD = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+  """A whole recording, for evaluation: as it is, at its own rate.
+
+  Attributes:
+    name: What it is called in tables.
+    input: What goes in.
+    target: What shall come out: of the rate, channels and length of the input.
+    options: What a model's output depends on besides the input, by name, such
+      as 'knobs'.
+    events: What is labelled in it.
+    version: Changes where its files do; '' for audio that is in memory.
+  """
+
+  name: str
+  input: sources.Source
+  target: sources.Source
+  options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  events: tuple[labels.Event, ...] = ()
+  version: str = ''
+
+
+class Provider(abc.ABC):
+  """Batches whose content depends on (seed, step) alone.
+
+  Attributes:
+    sample_rate: Rate of the audio in batches, in Hz.
+  """
+
+  sample_rate: int
+
+  @property
+  @abc.abstractmethod
+  def features(self) -> dict[str, list[int]]:
+    """Shape of each feature of a batch by name, without the batch's size."""
+
+  @abc.abstractmethod
+  def get_batch(
+    self,
+    batch_size: int,
+    shuffle: bool = True,
+    repeats: int = -1,
+    first_step: int = 0,
+    seed: int = 0,
+    margin: int = 0,
+  ) -> tf.data.Dataset:
+    """Returns batches {feature: [batch_size, ...]} from a step on.
+
+    Args:
+      batch_size: Items per batch.
+      shuffle: Whether each epoch has an order of its own, and what is drawn of
+        an item is drawn at random; otherwise they come in order, as they are.
+      repeats: Epochs; -1 for ever.
+      first_step: Batches to leave out at the beginning.
+      seed: Seed of all that is drawn.
+      margin: Samples around a crop that an encoder hears too.
+    """
+
+  @abc.abstractmethod
+  def items(self) -> list[Item]:
+    """Returns the whole recordings of the split, in order."""
+
+
+class TimedIterator:
+  """An iterator that knows how long its user has waited for it.
+
+  Attributes:
+    wait_s: Seconds spent waiting, in all.
+    n_items: Items given.
+    start_s: time.monotonic() when it was made, or last reset.
+  """
+
+  def __init__(self, iterable):
+    self._iterator = iter(iterable)
+    self.reset()
+
+  def reset(self):
+    """Starts to count anew."""
+    self.wait_s = 0.0
+    self.n_items = 0
+    self.start_s = time.monotonic()
+
+  def __iter__(self):
+    """Returns itself."""
+    return self
+
+  def __next__(self):
+    """Returns the next item, and counts the time that it took."""
+    start = time.monotonic()
+    try:
+      return next(self._iterator)
+    finally:
+      self.wait_s += time.monotonic() - start
+      self.n_items += 1
+
+  @property
+  def wait_fraction(self) -> float:
+    """Part of the time since the start that was spent waiting."""
+    elapsed = time.monotonic() - self.start_s
+    return self.wait_s / elapsed if elapsed > 0 else 0.0
+
+
+def crop_start(
+  rng: np.random.Generator, n_available: int, n_samples: int
+) -> int:
+  """Returns where a crop begins: at random, or at 0 if there is no choice."""
+  if n_available <= n_samples:
+    return 0
+  return int(rng.integers(n_available - n_samples + 1))
+
+
+def _permuted(position: int, n_items: int, seed: int) -> int:
+  """Returns which item comes at a position of an endless, shuffled list."""
+  epoch, slot = divmod(position, n_items)
+  return int(np.random.default_rng([seed, epoch]).permutation(n_items)[slot])
+
+
+class CropProvider(Provider):
+  """Crops of input and target audio.
+
+  A subclass says how many items an epoch has (`n_items`), how long they are
+  (`_length`) and reads parts of them (`_read`).
+
+  Args:
+    As of `FolderProvider`.
+  """
+
+  def __init__(
+    self,
+    sample_rate: int,
+    n_samples: int,
+    n_channels: int,
+    preprocessor=None,
+    augmentation=None,
+    fade_samples: int = 0,
+    crops_per_file: int = 1,
+  ):
+    if crops_per_file < 1:
+      raise ValueError(f'crops_per_file={crops_per_file} must be at least 1.')
+    self.sample_rate = sample_rate
+    self.n_samples = n_samples
+    self.n_channels = n_channels
+    self.preprocessor = preprocessor
+    self.augmentation = augmentation
+    self.fade_samples = fade_samples
+    self.crops_per_file = crops_per_file
+    self._gains = {}  # of the input, by index
+    self._lock = threading.Lock()
+
+  @property
+  @abc.abstractmethod
+  def n_items(self) -> int:
+    """Items of an epoch."""
+
+  @abc.abstractmethod
+  def _length(self, index: int) -> int:
+    """Returns the samples of an item."""
+
+  def _span(self, index: int) -> tuple[int, int]:
+    """Returns from where to where there is audio around an item's start."""
+    return 0, self._length(index)
+
+  @abc.abstractmethod
+  def _read(self, index: int, start: int, n_samples: int) -> np.ndarray:
+    """Returns a part of input and target, [2, n_samples, n_channels]."""
+
+  def _check(self):
+    """Raises ValueError where the items are not as batches are to be."""
+
+  @property
+  def features(self) -> dict[str, list[int]]:
+    """'audio' and 'target', and 'knobs' where the data has some."""
+    shape = [self.n_samples]
+    if self.n_channels > 1:
+      shape = [self.n_samples, self.n_channels]
+    shapes = {'audio': shape, 'target': shape}
+    if self.knob_names:
+      shapes['knobs'] = [len(self.knob_names)]
+    return shapes
+
+  @property
+  def knob_names(self) -> tuple[str, ...]:
+    """What the columns of 'knobs' in a batch are; none for most data."""
+    return ()
+
+  def _knobs(self, index: int) -> np.ndarray:
+    """Returns the knob settings of an item, in [0, 1], [n_knobs]."""
+    del index
+    return np.zeros(0)
+
+  def _input_gain(self, index: int) -> float:
+    """Returns the gain of an item's input, which is measured once."""
+    with self._lock:
+      gain = self._gains.get(index)
+    if gain is None:
+      audio = self._read(index, 0, self._length(index))[0]
+      gain = self.preprocessor.input_gain(audio, self.sample_rate)
+      with self._lock:
+        self._gains[index] = gain
+    return gain
+
+  def _load(self, index: int, start: int, rng, margin: int):
+    """Returns a crop, and what is heard of its input.
+
+    Args:
+      index: Of the item.
+      start: Where the crop begins.
+      rng: Draws how it is varied; None leaves it as it is.
+      margin: Samples before and after the crop that are heard too.
+
+    Returns:
+      (input and target [2, n_samples, n_channels], input with its margins
+      [margin + n_samples + margin, n_channels]); silence lies where the item
+      has ended or not begun.
+    """
+    low, high = self._span(index)
+    stop = start + self.n_samples
+    first, last = max(start - margin, low), min(stop + margin, high)
+    if self.preprocessor is None:
+      wide = self._read(index, first, last - first)
+    else:
+      around = self.preprocessor.margin(self.sample_rate)
+      before, after = max(first - around, low), min(last + around, high)
+      gains = (self._input_gain(index), 1.0)
+      wide = np.stack(
+        [
+          self.preprocessor.apply(side, self.sample_rate, gain)
+          for side, gain in zip(
+            self._read(index, before, after - before), gains, strict=True
+          )
+        ]
+      )
+      wide = wide[:, first - before : last - before]
+    if self.augmentation is not None and rng is not None:
+      wide = np.stack(self.augmentation(*wide, self.sample_rate, rng))
+    crop = wide[:, start - first : stop - first]
+    crop = preprocessing.fade(crop, self.fade_samples)
+    missing = self.n_samples - crop.shape[1]
+    crop = np.pad(crop, ((0, 0), (0, missing), (0, 0)))
+    silence = (first - (start - margin), stop + margin - last)
+    return crop, np.pad(wide[0], (silence, (0, 0)))
+
+  def fixed_crops(self) -> list[tuple[int, int]]:
+    """Returns (item, where it begins) of the crops of an unshuffled epoch.
+
+    The first ones of all items come first, then the second ones.
+    """
+    crops = []  # (which of its item, item, start)
+    for index in range(self.n_items):
+      length = self._length(index)
+      n_crops = min(self.crops_per_file, -(-length // self.n_samples))
+      last_start = max(length - self.n_samples, 0)
+      starts = np.linspace(0, last_start, n_crops).astype(int)
+      crops += [(k, index, int(start)) for k, start in enumerate(starts)]
+    return [crop[1:] for crop in sorted(crops)]
+
+  def get_batch(
+    self,
+    batch_size: int,
+    shuffle: bool = True,
+    repeats: int = -1,
+    first_step: int = 0,
+    seed: int = 0,
+    margin: int = 0,
+  ) -> tf.data.Dataset:
+    """Returns batches {'audio', 'target'} from a step on.
+
+    They are made ahead, on as many threads as there are processors.
+
+    Args:
+      batch_size: Items per batch.
+      shuffle: Whether each epoch has an order of its own, and crops begin at
+        random and are augmented; otherwise they come in order, from fixed
+        places and as they are.
+      repeats: Epochs; -1 for ever. What does not fill a batch at the end of the
+        last one makes a smaller one.
+      first_step: Batches to leave out at the beginning.
+      seed: Seed of order and crops.
+      margin: Samples around a crop that an encoder hears too; the model's
+        `margin`.
+
+    Returns:
+      Dataset of {'audio': ..., 'target': ...}, each float32 of shape
+      [batch_size, n_samples] for one channel, else [..., n_channels]; with a
+      margin also 'heard', [batch_size, margin + n_samples + margin, ...], the
+      input with what lies around it in its file, or silence; with 'knobs',
+      [batch_size, n_knobs], where the data has some.
+
+    Raises:
+      ValueError: Items of another rate or number of channels.
+    """
+    self._check()
+    fixed = [] if shuffle else self.fixed_crops()
+    shapes = self.features
+    if margin:
+      n_heard = margin + self.n_samples + margin
+      shapes['heard'] = [n_heard, *shapes['audio'][1:]]
+
+    def load(position):
+      position = int(position)
+      if shuffle:
+        rng = np.random.default_rng([seed, position])
+        index = _permuted(position, self.n_items, seed)
+        start = crop_start(rng, self._length(index), self.n_samples)
+      else:
+        rng, (index, start) = None, fixed[position % len(fixed)]
+      pair, heard = self._load(index, start, rng, margin)
+      values = {'audio': pair[0], 'target': pair[1], 'heard': heard}
+      values['knobs'] = self._knobs(index)
+      return [
+        np.reshape(values[key], shape).astype(np.float32)
+        for key, shape in shapes.items()
+      ]
+
+    def to_features(position):
+      types = [tf.float32] * len(shapes)
+      values = core.call_python(load, [position], types, 'reading of data')
+      return {
+        key: tf.ensure_shape(value, shape)
+        for value, (key, shape) in zip(values, shapes.items(), strict=True)
+      }
+
+    first = first_step * batch_size
+    if repeats < 0:
+      positions = tf.data.Dataset.counter(first)
+    else:
+      n_items = self.n_items if shuffle else len(fixed)
+      positions = tf.data.Dataset.range(first, repeats * n_items)
+    n_threads = len(os.sched_getaffinity(0))
+    dataset = positions.map(to_features, num_parallel_calls=n_threads)
+    dataset = dataset.batch(batch_size, drop_remainder=repeats < 0)
+    options = tf.data.Options()
+    options.deterministic = True
+    return dataset.prefetch(_N_AHEAD).with_options(options)
