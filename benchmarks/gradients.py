@@ -147,7 +147,9 @@ def measure_parameters(report: Report, n_points: int = 2, n_seeds: int = 6):
       base = render(controls, np.zeros(1, int))
       error = (base - render(wanted, np.zeros(1, int))) / n_samples
       references = [
-        gradients.central_differences(render, controls, error, epsilon=size)
+        gradients.CentralDifferences(epsilon=size).estimates(
+          render, controls, error
+        )[0]
         for size in (0.005, 0.02)
       ]
       points.append((render, controls, error, base, references))
@@ -156,12 +158,13 @@ def measure_parameters(report: Report, n_points: int = 2, n_seeds: int = 6):
 
     def quality(n_probed=n_frames, points=points, n_frames=n_frames, **options):
       found = []
+      estimator = gradients.Spsa(**options)
       for render, controls, error, base, references in points:
-        if options.get('sides') == 1:
-          options['base'] = base
         spread = np.repeat(controls, n_probed // n_frames, axis=1)
         for seed in range(n_seeds):
-          estimate = gradients.spsa(render, spread, error, seed=seed, **options)
+          estimate = estimator.estimates(
+            render, spread, error, signal=base, seed=seed
+          ).mean(0)
           if n_probed > n_frames:
             estimate = estimate.sum(1, keepdims=True)
           found.append(cosine(estimate, sum(references)))
@@ -171,7 +174,7 @@ def measure_parameters(report: Report, n_points: int = 2, n_seeds: int = 6):
       # A static setting is perturbed in frames, as LV2Plugin does it.
       n_probed = n_frames
       if n_frames == 1:
-        n_probed = effects.plugins.frames_of_probes(
+        n_probed = gradients.frames_of_probes(
           plugin.measure_memory, n_samples, plugin.n_controls, n_probes
         )
       memory = plugin.find_memory(n_samples, n_probed)

@@ -234,20 +234,22 @@ class Joint:
     """Returns the gradient to points, and the renders of an item."""
     n_frames = max(self.n_frames, points.shape[1])
     before = task.n_renders
-    estimate = gradients.spsa(
+    estimator = gradients.Spsa(
+      n_probes=self.n_probes,
+      sides=self.sides,
+      memory=self.memory,
+      directions=self.directions,
+    )
+    estimates = estimator.estimates(
       lambda points, items: task.render(points),
       _in_frames(points, n_frames),
       cotangent,
-      n_probes=self.n_probes,
-      sides=self.sides,
-      base=signal,
-      memory=self.memory,
-      directions=self.directions,
+      signal=signal,
       step=step,
     )
     # Counted, for near a bound the one-sided estimate takes one render more.
     n_renders = (task.n_renders - before) / len(points)
-    return _of_frames(estimate, points.shape[1]), n_renders
+    return _of_frames(estimates.mean(0), points.shape[1]), n_renders
 
 
 @dataclasses.dataclass
@@ -299,7 +301,7 @@ class Central:
 
   def __call__(self, task, points, signal, cotangent, step):
     """Returns the gradient to points, and the renders of an item."""
-    estimate = gradients.central_differences(
+    (estimate,) = gradients.CentralDifferences().estimates(
       lambda points, items: task.render(points), points, cotangent
     )
     return estimate, 2 * points[0].size * len(task.plugins)

@@ -40,6 +40,53 @@ class Box:
     return sums * slope
 
 
+def spsa(
+  box, controls, cotangent, *, memory=1, seed=0, step=0, base=None,
+  item_keys=None, symbols=None, **options
+):  # fmt: skip
+  """Returns the mean of SPSA's estimates."""
+  return (
+    gradients.Spsa(memory=memory, **options)
+    .estimates(
+      box,
+      controls,
+      cotangent,
+      signal=base,
+      seed=seed,
+      step=step,
+      item_keys=item_keys,
+      symbols=symbols,
+    )
+    .mean(0)
+  )
+
+
+def central_differences(box, controls, cotangent, symbols=None, **options):
+  """Returns the gradient by central differences."""
+  estimator = gradients.CentralDifferences(**options)
+  (found,) = estimator.estimates(box, controls, cotangent, symbols=symbols)
+  return found
+
+
+def reversal_adjoint(render, audio, cotangent, **options):
+  """Returns the gradient to the audio by time reversal."""
+  adjoint = gradients.Reversal(**options)
+  return adjoint.pull_back(render, audio, cotangent, sample_rate=22050)[0]
+
+
+def gain_filter_adjoint(render, audio, cotangent):
+  """Returns the gradient to the audio of a gain that rides on a filter."""
+  adjoint = gradients.GainFilter()
+  return adjoint.pull_back(render, audio, cotangent, sample_rate=22050)[0]
+
+
+def straight_through(cotangent, n_in):
+  """Returns the gradient to audio of n_in channels, of a wire."""
+  audio = np.zeros((*cotangent.shape[:2], n_in))
+  wire = gradients.StraightThrough()
+  return wire.pull_back(None, audio, cotangent, sample_rate=22050)[0]
+
+
 def cotangent():
   return rng(2).standard_normal((N_ITEMS, N_SAMPLES))
 
@@ -53,20 +100,20 @@ def interior():
 def test_central_differences_are_exact_for_linear_boxes(delay):
   box, controls = Box(delay=delay), interior()
   controls[0, 0, 0], controls[1, 1, 1] = 0.0, 1.0
-  got = gradients.central_differences(box, controls, cotangent(), epsilon=0.1)
+  got = central_differences(box, controls, cotangent(), epsilon=0.1)
   np.testing.assert_allclose(got, box.gradient(1.0, cotangent()), atol=1e-9)
 
 
 def test_central_differences_are_exact_for_quadratic_boxes_inside():
   box, controls = Box(np.square), interior()
-  got = gradients.central_differences(box, controls, cotangent(), epsilon=0.1)
+  got = central_differences(box, controls, cotangent(), epsilon=0.1)
   expected = box.gradient(2 * controls, cotangent())
   np.testing.assert_allclose(got, expected, atol=1e-9)
 
 
 def test_central_differences_cost_two_renders_per_entry():
   box = Box()
-  gradients.central_differences(box, interior(), cotangent())
+  central_differences(box, interior(), cotangent())
   assert box.n_renders == 2 * N_ITEMS * N_FRAMES * N_CONTROLS
 
 
@@ -93,7 +140,7 @@ def test_spsa_is_unbiased_for_linear_boxes(directions, place):
   box = Box()
 
   def estimate(step):
-    return gradients.spsa(
+    return spsa(
       box, controls, cotangent(), memory=0, directions=directions, step=step
     )
 
@@ -105,9 +152,7 @@ def test_spsa_is_unbiased_for_saturating_and_delayed_boxes():
   box = Box(np.tanh, delay=1)
 
   def estimate(step):
-    return gradients.spsa(
-      box, controls, cotangent(), memory=1, epsilon=0.001, step=step
-    )
+    return spsa(box, controls, cotangent(), memory=1, epsilon=0.001, step=step)
 
   slope = 1 - np.tanh(controls) ** 2
   assert_unbiased(estimate, box.gradient(slope, cotangent()))
@@ -119,9 +164,7 @@ def test_whole_item_credit_is_unbiased_too_but_noisier():
 
   def errors(memory):
     return mean_and_error(
-      lambda step: gradients.spsa(
-        box, controls, cotangent(), memory=memory, step=step
-      )
+      lambda step: spsa(box, controls, cotangent(), memory=memory, step=step)
     )
 
   whole, whole_error = errors(None)
@@ -140,9 +183,9 @@ def test_hadamard_probes_are_exact_for_static_linear_boxes():
   controls[0, 0, :2] = 0.0, 1.0
   expected = cotangent() @ weights.T
   # 8 probes: the power of two from 5 controls on.
-  got = gradients.spsa(box, controls, cotangent(), n_probes=8)
+  got = spsa(box, controls, cotangent(), n_probes=8)
   np.testing.assert_allclose(got[:, 0], expected, atol=1e-9)
-  rademacher = gradients.spsa(
+  rademacher = spsa(
     box, controls, cotangent(), n_probes=8, directions='rademacher'
   )
   assert np.abs(rademacher[:, 0] - expected).max() > 0.1
@@ -151,7 +194,7 @@ def test_hadamard_probes_are_exact_for_static_linear_boxes():
 def test_spsa_divides_by_the_step_taken_at_the_bounds():
   controls = np.zeros((N_ITEMS, 1, 1))
   controls[1], controls[2] = 0.995, 1.0
-  got = gradients.spsa(
+  got = spsa(
     lambda points, items: np.repeat(points[:, :, 0], N_SAMPLES, axis=1),
     controls,
     np.ones((N_ITEMS, N_SAMPLES)),
@@ -162,7 +205,7 @@ def test_spsa_divides_by_the_step_taken_at_the_bounds():
 
 def test_spsa_costs_two_renders_per_probe():
   box = Box()
-  gradients.spsa(box, interior(), cotangent(), n_probes=3)
+  spsa(box, interior(), cotangent(), n_probes=3)
   assert box.n_renders == 2 * 3 * N_ITEMS
 
 
@@ -172,7 +215,7 @@ def test_spsa_draws_by_seed_step_and_item():
   box.weights[:] = box.weights[:1]
 
   def run(**kwargs):
-    return gradients.spsa(box, controls, g.repeat(N_ITEMS, 0), **kwargs)
+    return spsa(box, controls, g.repeat(N_ITEMS, 0), **kwargs)
 
   first = run(seed=1, step=2)
   np.testing.assert_array_equal(first, run(seed=1, step=2))
@@ -199,15 +242,15 @@ def test_frame_credit_in_closed_form():
 
 
 def test_no_controls_have_no_gradient():
-  got = gradients.spsa(Box(), np.zeros((3, 2, 0)), cotangent())
+  got = spsa(Box(), np.zeros((3, 2, 0)), cotangent())
   assert got.shape == (3, 2, 0)
 
 
 def test_permuted_batch_has_permuted_gradients():
   order = [2, 0, 1]
   box, controls, g = Box(), interior(), cotangent()
-  whole = gradients.spsa(box, controls, g, step=5)
-  permuted = gradients.spsa(
+  whole = spsa(box, controls, g, step=5)
+  permuted = spsa(
     lambda points, items: box(points, np.array(order)[items]),
     controls[order],
     g[order],
@@ -226,9 +269,7 @@ def test_one_sided_spsa_is_unbiased_for_linear_boxes(place):
   box = Box()
 
   def estimate(step):
-    return gradients.spsa(
-      box, controls, cotangent(), memory=0, sides=1, step=step
-    )
+    return spsa(box, controls, cotangent(), memory=0, sides=1, step=step)
 
   assert_unbiased(estimate, box.gradient(1.0, cotangent()))
 
@@ -243,7 +284,7 @@ def test_one_sided_spsa_is_exact_with_all_directions_and_at_bounds():
   controls = interior()[:, :1]
   controls[0, 0, :2] = 0.0, 1.0
   expected = cotangent() @ weights.T
-  got = gradients.spsa(box, controls, cotangent(), n_probes=8, sides=1)
+  got = spsa(box, controls, cotangent(), n_probes=8, sides=1)
   np.testing.assert_allclose(got[:, 0], expected, atol=1e-9)
 
 
@@ -251,17 +292,15 @@ def test_one_sided_spsa_costs_one_render_where_the_base_is_known():
   controls = interior()
   box = Box()
   base = box(controls, np.arange(N_ITEMS))
-  expected = gradients.spsa(box, controls, cotangent(), sides=1, n_probes=3)
+  expected = spsa(box, controls, cotangent(), sides=1, n_probes=3)
   box.n_renders = 0
-  got = gradients.spsa(
-    box, controls, cotangent(), sides=1, n_probes=3, base=base
-  )
+  got = spsa(box, controls, cotangent(), sides=1, n_probes=3, base=base)
   assert box.n_renders == 3 * N_ITEMS
   np.testing.assert_array_equal(got, expected)
   # An item at a bound is compared with a signal from inside.
   controls[1, 0, 0] = 0.0
   box.n_renders = 0
-  gradients.spsa(box, controls, cotangent(), sides=1, n_probes=3, base=base)
+  spsa(box, controls, cotangent(), sides=1, n_probes=3, base=base)
   assert box.n_renders == 3 * N_ITEMS + 1
 
 
@@ -273,7 +312,7 @@ def test_one_sided_error_is_of_first_order_and_two_sided_of_second():
     return np.repeat(np.exp(points[:, :, 0]), N_SAMPLES, axis=1)
 
   def error(sides, epsilon):
-    got = gradients.spsa(
+    got = spsa(
       box, controls, np.ones((1, N_SAMPLES)), sides=sides, epsilon=epsilon
     )
     return abs(got[0, 0, 0] - N_SAMPLES * np.exp(0.5))
@@ -289,28 +328,38 @@ def test_each_control_has_a_size_of_its_own():
     seen.append(points)
     return Box()(points, items)
 
-  sizes = np.array([0.001, 0.01, 0.1, 0.2, 0.02])
+  sizes = [0.001, 0.01, 0.1, 0.2, 0.02]
+  options = dict(
+    symbols='abcde', epsilon=0.01, epsilons=dict(a=0.001, c=0.1, d=0.2, e=0.02)
+  )
   controls = interior()
   for sides in (1, 2):
-    gradients.spsa(box, controls, cotangent(), epsilon=sizes, sides=sides)
+    spsa(box, controls, cotangent(), sides=sides, **options)
     moved = np.abs(seen[0][:N_ITEMS] - controls)
     np.testing.assert_allclose(moved, np.broadcast_to(sizes, controls.shape))
     seen.clear()
-  exact = gradients.central_differences(
-    Box(), controls, cotangent(), epsilon=sizes
-  )
+  exact = central_differences(Box(), controls, cotangent(), **options)
   np.testing.assert_allclose(exact, Box().gradient(1.0, cotangent()), atol=1e-9)
 
 
 def test_sizes_decay_as_spall_has_it():
-  assert gradients.decayed_epsilon(0.02, 0, 0.101, 1000) == 0.02
-  np.testing.assert_allclose(
-    gradients.decayed_epsilon(np.array([0.1, 0.2]), 3000, 0.5, 1000),
-    [0.05, 0.1],
+  estimator = gradients.Spsa(
+    epsilon=0.1, epsilons={'b': 0.2}, epsilon_decay=0.5, epsilon_decay_steps=10
   )
-  assert gradients.decayed_epsilon(0.02, 10**6, 0.0, 1) == 0.02
-  with pytest.raises(ValueError, match='decay=-1'):
-    gradients.decayed_epsilon(0.02, 1, -1, 1000)
+  np.testing.assert_array_equal(estimator.epsilons_at('ab', 0), [0.1, 0.2])
+  np.testing.assert_allclose(estimator.epsilons_at('ab', 30), [0.05, 0.1])
+  seen = []
+
+  def box(points, items):
+    seen.append(points)
+    return np.zeros((len(points), N_SAMPLES))
+
+  spsa(
+    box, np.full((1, 1, 1), 0.5), np.ones((1, N_SAMPLES)), step=30,
+    epsilon=0.1, epsilon_decay=0.5, epsilon_decay_steps=10,
+  )  # fmt: skip
+  np.testing.assert_allclose(np.abs(seen[0] - 0.5), 0.05)
+  assert gradients.Spsa(epsilon=0.02).epsilons_at('a', 10**6) == [0.02]
 
 
 def test_held_frames_share_the_gradient_of_their_block():
@@ -320,9 +369,7 @@ def test_held_frames_share_the_gradient_of_their_block():
   expected = np.concatenate([np.repeat(blocks[0], 3, axis=1), blocks[1]], 1)
 
   def estimate(step):
-    return gradients.spsa(
-      box, controls, cotangent(), memory=0, hold=3, step=step
-    )
+    return spsa(box, controls, cotangent(), memory=0, hold=3, step=step)
 
   assert_unbiased(estimate, expected)
   # The directions themselves are held.
@@ -332,7 +379,7 @@ def test_held_frames_share_the_gradient_of_their_block():
     seen.append(points - controls[items])
     return box(points, items)
 
-  gradients.spsa(spy, controls, cotangent(), hold=3)
+  spsa(spy, controls, cotangent(), hold=3)
   np.testing.assert_array_equal(np.sign(seen[0][:, 0]), np.sign(seen[0][:, 2]))
   assert (np.sign(seen[0][:, 2]) != np.sign(seen[0][:, 3])).any()
 
@@ -345,7 +392,7 @@ def test_held_frames_have_less_noise_where_the_gradient_is_slow():
 
   def error(hold):
     runs = [
-      gradients.spsa(box, interior(), g, memory=1, hold=hold, step=s) - exact
+      spsa(box, interior(), g, memory=1, hold=hold, step=s) - exact
       for s in range(50)
     ]
     return np.square(runs).mean()
@@ -355,8 +402,8 @@ def test_held_frames_have_less_noise_where_the_gradient_is_slow():
 
 def test_smoothing_is_a_triangular_mean_over_frames():
   box, controls, g = Box(), interior(), cotangent()
-  raw = gradients.spsa(box, controls, g, memory=0)
-  smooth = gradients.spsa(box, controls, g, memory=0, smoothing=1)
+  raw = spsa(box, controls, g, memory=0)
+  smooth = spsa(box, controls, g, memory=0, smoothing=1)
   np.testing.assert_allclose(
     smooth[:, 1], (raw[:, 0] + 2 * raw[:, 1] + raw[:, 2]) / 4
   )
@@ -385,14 +432,27 @@ def test_one_item_one_frame_one_control(shape, sides):
 
   controls = interior()[:n_items, :n_frames, :n_controls]
   g = cotangent()[:n_items]
-  exact = gradients.central_differences(box, controls, g)
-  found = gradients.spsa(
-    box, controls, g, n_probes=8, sides=sides, memory=0, hold=1
-  )
+  exact = central_differences(box, controls, g)
+  found = spsa(box, controls, g, n_probes=8, sides=sides, memory=0, hold=1)
   np.testing.assert_allclose(found, exact, atol=1e-9)
 
 
 # ---------------------------------------------------------------- Memory ----
+def test_static_settings_are_probed_for_as_long_as_the_plugin_responds():
+  # By samples of a frame: the frames after it that a response lasts in.
+  memories = {1024: 5, 2048: 2, 4096: 1}
+  asked = []
+
+  def memory(n_samples, n_frames):
+    asked.append(n_frames)
+    return memories[n_samples // n_frames]
+
+  assert gradients.frames_of_probes(memory, 16384, 9, 2) == 4
+  assert asked == [16, 8, 4]
+  assert gradients.frames_of_probes(memory, 2048, 9, 2) == 1
+  assert gradients.frames_of_probes(memory, 16384, 9, 9) == 1
+
+
 @pytest.mark.parametrize('delay', [0, 1, 3])
 def test_memory_is_how_long_the_box_responds(delay):
   box = Box(delay=delay)
@@ -438,9 +498,7 @@ def test_adjoint_identity_for_a_linear_filter(epsilon, shape):
   )
   v[:, n_samples:] = 0
   g[:, n_samples:] = 0
-  adjoint = gradients.reversal_adjoint(
-    as_render(butterworth), audio, g, epsilon=epsilon
-  )
+  adjoint = reversal_adjoint(as_render(butterworth), audio, g, epsilon=epsilon)
   assert adjoint.shape == audio.shape
   np.testing.assert_allclose(
     (g * butterworth(v)).sum(1), (adjoint * v).sum(1), rtol=1e-6
@@ -467,7 +525,7 @@ def test_adjoint_identity_between_channels(n_in, n_out):
 
   audio, v = rng(4).standard_normal((2, 2, 300, n_in))
   g = rng(5).standard_normal((2, 300, n_out))
-  adjoint = gradients.reversal_adjoint(as_render(mixer), audio, g)
+  adjoint = reversal_adjoint(as_render(mixer), audio, g)
   np.testing.assert_allclose(
     (g * mixer(v)).sum((1, 2)), (adjoint * v).sum((1, 2)), rtol=1e-6
   )
@@ -481,21 +539,17 @@ def test_adjoint_under_controls_that_change():
     assert backwards and items.tolist() == [0, 0]
     return signals * gains[:, ::-1]
 
-  adjoint = gradients.reversal_adjoint(render, audio, g)
+  adjoint = reversal_adjoint(render, audio, g)
   np.testing.assert_allclose(adjoint, gains[..., 0] * g, rtol=1e-9)
 
 
 def test_adjoint_of_a_memoryless_nonlinearity():
   audio, g = rng(7).standard_normal((2, 2, 50))
-  adjoint = gradients.reversal_adjoint(
-    as_render(np.tanh), audio, g, epsilon=1e-4
-  )
+  adjoint = reversal_adjoint(as_render(np.tanh), audio, g, epsilon=1e-4)
   np.testing.assert_allclose(adjoint, g * (1 - np.tanh(audio) ** 2), rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-  'adjoint', [gradients.reversal_adjoint, gradients.gain_filter_adjoint]
-)
+@pytest.mark.parametrize('adjoint', [reversal_adjoint, gain_filter_adjoint])
 def test_adjoint_of_nothing_is_nothing(adjoint):
   audio = rng(8).standard_normal((2, 500))
   nothing = adjoint(as_render(np.tanh), audio, np.zeros((2, 500)))
@@ -507,7 +561,7 @@ def test_adjoint_of_nothing_is_nothing(adjoint):
 
 
 def test_adjoint_of_silence():
-  adjoint = gradients.reversal_adjoint(
+  adjoint = reversal_adjoint(
     as_render(np.tanh), np.zeros((2, 50)), np.ones((2, 50))
   )
   np.testing.assert_allclose(adjoint, 1, rtol=1e-5)
@@ -523,7 +577,7 @@ def compressor(signals, ratio=8.0, seconds=0.01, rate=22050):
 
 def test_gain_filter_is_exact_where_the_gain_stands_still():
   audio, v, g = rng(4).standard_normal((3, 2, 1500))
-  found = gradients.gain_filter_adjoint(as_render(butterworth), audio, g)
+  found = gain_filter_adjoint(as_render(butterworth), audio, g)
   np.testing.assert_allclose(
     (g * butterworth(v)).sum(1), (found * v).sum(1), rtol=1e-3
   )
@@ -543,8 +597,8 @@ def test_gain_filter_follows_a_compressor_where_reversal_does_not():
   def agreement(gradient):
     return gradients.compare_with_slopes(gradient, directions, slopes)
 
-  by_gain = agreement(gradients.gain_filter_adjoint(render, audio, g))
-  by_reversal = agreement(gradients.reversal_adjoint(render, audio, g))
+  by_gain = agreement(gain_filter_adjoint(render, audio, g))
+  by_reversal = agreement(reversal_adjoint(render, audio, g))
   assert by_gain.cosine > 0.96
   assert 0.9 < by_gain.factor < 1.1
   assert by_reversal.cosine < 0.9
@@ -553,23 +607,21 @@ def test_gain_filter_follows_a_compressor_where_reversal_does_not():
 def test_gain_filter_knows_latency_is_out_and_channels_are_linked():
   audio = 0.3 * rng(4).standard_normal((2, 3000, 2))
   g = rng(5).standard_normal((2, 3000, 2))
-  found = gradients.gain_filter_adjoint(as_render(lambda x: 0.5 * x), audio, g)
+  found = gain_filter_adjoint(as_render(lambda x: 0.5 * x), audio, g)
   np.testing.assert_allclose(found, 0.5 * g, rtol=1e-3, atol=1e-3)
 
 
 def test_wire():
   g = rng(0).standard_normal((2, 9, 2))
-  np.testing.assert_array_equal(gradients.straight_through(g, 2), g)
+  np.testing.assert_array_equal(straight_through(g, 2), g)
   # From 1 to 2, v becomes [v, v]; from 2 to 1, the mean.
+  np.testing.assert_allclose(straight_through(g, 1), g.sum(-1, keepdims=True))
   np.testing.assert_allclose(
-    gradients.straight_through(g, 1), g.sum(-1, keepdims=True)
-  )
-  np.testing.assert_allclose(
-    gradients.straight_through(g[..., :1], 2),
+    straight_through(g[..., :1], 2),
     np.repeat(g[..., :1] / 2, 2, axis=-1),
   )
-  with pytest.raises(ValueError, match='3 inputs to 2 outputs'):
-    gradients.straight_through(g, 3)
+  with pytest.raises(ValueError, match='from 2 channels to 3'):
+    straight_through(g, 3)
 
 
 # ---------------------------------------------------------------- Choice ----
@@ -614,7 +666,7 @@ def test_of_ways_that_are_alike_the_first_one_is_taken():
 def test_the_best_candidate_comes_first_and_its_factor_mends_it():
   audio, g = rng(4).standard_normal((2, 6, 400, 1))
   g[3] = np.nan
-  exact = gradients.reversal_adjoint
+  exact = reversal_adjoint
   candidates = {
     'wire': lambda render, audio, g: g,
     'halved': lambda render, audio, g: 0.5 * exact(render, audio, g),
@@ -632,20 +684,57 @@ def test_the_best_candidate_comes_first_and_its_factor_mends_it():
   assert nothing == {}
 
 
+def test_the_best_adjoint_keeps_what_it_has_chosen():
+  render = as_render(lambda signals: 0.5 * butterworth(signals))
+  audio, g = 0.3 * rng(4).standard_normal((2, 2, 900, 1))
+  best = gradients.BestAdjoint(epsilons=(1.0,))
+  options = dict(sample_rate=22050)
+  first, state = best.pull_back(render, audio, g, **options)
+  assert best.candidates(1, 1)[state.choice] == gradients.Reversal(1.0)
+  assert state.report.startswith('by Reversal(epsilon=1.0), times')
+  assert state.is_sure
+  again, kept = best.pull_back(render, audio, g, state=state, step=1, **options)
+  np.testing.assert_array_equal(again, first)
+  assert kept == state._replace(report='')
+  # What is no index of a candidate is chosen anew.
+  lost = state._replace(choice=7)
+  _, found = best.pull_back(render, audio, g, state=lost, step=1, **options)
+  assert found.choice == state.choice
+  with pytest.raises(ValueError, match='epsilons is empty'):
+    gradients.BestAdjoint(epsilons=())
+  with pytest.raises(ValueError, match='epsilon=-1.0 must be above 0'):
+    gradients.BestAdjoint(epsilons=(0.1, -1.0))
+
+
+def test_between_other_channels_only_what_takes_them_is_compared():
+  best = gradients.BestAdjoint(epsilons=(0.1,))
+  reversal, wire = gradients.Reversal(0.1), gradients.StraightThrough()
+  assert best.candidates(1, 2) == [reversal, wire]
+  assert best.candidates(2, 3) == [reversal]
+  nothing = gradients.NoAudioGradient()
+  assert not nothing.takes(1, 1)
+  with pytest.raises(ValueError, match=r'NoAudioGradient\(\) does not pull'):
+    nothing.pull_back(None, np.ones((1, 9)), np.ones((1, 9)), sample_rate=22050)
+
+
 # ---------------------------------------------------------------- Faults ----
 @pytest.mark.parametrize(
   'kwargs, message',
   [
     (dict(epsilon=0.0), 'epsilon=0.0'),
     (dict(epsilon=0.6), 'epsilon=0.6'),
-    (dict(epsilon=[0.1, 0.0, 0.1, 0.1, 0.1]), 'above 0'),
-    (dict(epsilon=[0.1, 0.2]), r'shape \(2,\).*5 controls'),
+    (dict(epsilons={'a': 0.0}), r"epsilons\['a'\]=0.0 must be above 0"),
+    (dict(epsilons={'z': 0.1}, symbols='abcde'), "'z'.*not trainable"),
+    (dict(epsilon_decay=-1), 'epsilon_decay=-1'),
+    (dict(epsilon_decay_steps=0), 'epsilon_decay_steps=0 positive'),
     (dict(n_probes=0), 'n_probes=0'),
     (dict(hold=0), 'hold=0'),
     (dict(smoothing=-1), 'smoothing=-1'),
     (dict(sides=3), 'sides=3'),
     (dict(item_keys=[1, 2]), '2 item_keys for 3 items'),
     (dict(memory=-1), 'memory=-1'),
+    (dict(memory='long'), "memory='long'"),
+    (dict(memory='auto'), 'takes measure_memory'),
     (dict(directions='sobol'), 'sobol.*hadamard'),
     (dict(controls=np.full((3, 4, 5), 1.5)), '1.5 to 1.5'),
     (dict(controls=np.full((3, 4, 5), np.nan)), 'nan to nan'),
@@ -654,14 +743,14 @@ def test_the_best_candidate_comes_first_and_its_factor_mends_it():
   ],
 )
 def test_wrong_arguments_are_named(kwargs, message):
-  arguments = dict(render=Box(), controls=interior(), cotangent=cotangent())
+  arguments = dict(box=Box(), controls=interior(), cotangent=cotangent())
   with pytest.raises(ValueError, match=message):
-    gradients.spsa(**{**arguments, **kwargs})
+    spsa(**{**arguments, **kwargs})
 
 
 def test_shapes_of_audio_that_do_not_fit():
   render = as_render(np.tanh)
-  with pytest.raises(ValueError, match='1 channels, its cotangent 2'):
-    gradients.gain_filter_adjoint(render, np.ones((1, 9)), np.ones((1, 9, 2)))
+  with pytest.raises(ValueError, match='from 2 channels to 1'):
+    gain_filter_adjoint(render, np.ones((1, 9)), np.ones((1, 9, 2)))
   with pytest.raises(ValueError, match='as many items and samples'):
-    gradients.reversal_adjoint(render, np.ones((1, 9)), np.ones((1, 8)))
+    reversal_adjoint(render, np.ones((1, 9)), np.ones((1, 8)))

@@ -29,7 +29,8 @@ ROWS = (
 # The same within rooms that have an order of their own.
 GRADIENTS = (
   ('black_box',),
-  ('adjoint', 'differences', 'directional', 'response', 'spsa'),
+  ('adjoint', 'differences', 'response', 'spsa'),
+  ('directional',),
 )
 LV2 = (
   ('_host', 'build_host', 'errors'),

@@ -371,39 +371,20 @@ class LV2Chain(estimated.BlackBoxProcessor):
       return self.render(audio[items], values)
 
     unit = core.range_to_unit(used, low, high, is_log)
-    if self.gradient == 'spsa':
-      n_samples, n_frames = audio.shape[1], controls.shape[1]
-      memory, probed = self.memory, n_frames
-      if memory == 'auto':
-        if n_frames == 1:
-          probed = lv2_plugins.frames_of_probes(
-            self._measure_memory, n_samples, len(low), self.n_probes
-          )
-        memory = self._measure_memory(n_samples, probed)
-      estimates = gradients.spsa_estimates(
-        render,
-        np.repeat(unit, probed // n_frames, axis=1),
-        upstream,
-        epsilon=epsilons,
-        n_probes=self.n_probes,
-        sides=self.sides,
-        base=signal,
-        memory=memory,
-        hold=self.hold,
-        smoothing=self.smoothing,
-        directions=self.directions,
-        seed=self.seed,
-        step=int(step),
-      )
-      if probed > n_frames:
-        estimates = estimates.sum(2, keepdims=True)
-    else:
-      estimates = gradients.central_differences(
-        render, unit, upstream, epsilon=epsilons
-      )[np.newaxis]
+    symbols = [f'{p.name}/{s}' for p in self._in_use for s in p.symbols]
+    estimates = self._control_estimator(symbols, epsilons).estimates(
+      render,
+      unit,
+      upstream,
+      symbols=symbols,
+      measure_memory=self._measure_memory,
+      signal=signal,
+      seed=self.seed,
+      step=int(step),
+    )
     if self.log_gradients:
       self.gradient_stats = estimated.gradient_figures(
-        [f'{p.name}/{symbol}' for p in self._in_use for symbol in p.symbols],
+        symbols,
         estimates,
         unit,
         epsilons,
@@ -413,6 +394,20 @@ class LV2Chain(estimated.BlackBoxProcessor):
     result = np.zeros(controls.shape, np.float32)
     result[..., : len(low)] = estimates.mean(0) / slope
     return result
+
+  def _control_estimator(self, symbols, epsilons):
+    sizes = dict(zip(symbols, map(float, epsilons)))
+    if self.gradient == 'central_differences':
+      return gradients.CentralDifferences(epsilons=sizes)
+    return gradients.Spsa(
+      n_probes=self.n_probes,
+      sides=self.sides,
+      memory=self.memory,
+      hold=self.hold,
+      smoothing=self.smoothing,
+      directions=self.directions,
+      epsilons=sizes,
+    )
 
   def _measure_memory(self, n_samples, n_frames):
     """Returns the longest memory of the plugins, in frames."""
@@ -432,7 +427,10 @@ class LV2Chain(estimated.BlackBoxProcessor):
       Gradient of the shape of the audio, float32.
     """
     if self.input_gradient == 'straight_through':
-      return gradients.straight_through(upstream, audio.shape[-1])
+      wire = gradients.StraightThrough()
+      return wire.pull_back(
+        self.render, audio, upstream, sample_rate=self.sample_rate
+      )[0]
     # What comes out of the last plugin is not needed.
     signals = [audio]
     pairs = list(zip(self._in_use, self.split_controls(controls)))

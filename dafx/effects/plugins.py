@@ -1,9 +1,8 @@
 """`LV2Plugin` makes a DDSP processor of any LV2 plugin."""
 
-import functools
 import logging
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import gin
 import numpy as np
@@ -25,50 +24,8 @@ _INPUT_GRADIENTS = (
 _CHANNELS = ('mono', 'stereo')
 # Controls in Hz are moved up to this part of the sample rate.
 _HIGHEST_FREQUENCY = 0.49
-# Sizes of the perturbation that 'adjoint' tries for time reversal.
-_INPUT_EPSILONS = (0.1, 0.01, 1.0)
-# 'adjoint' checks itself at these calls, and at every so many.
-_CHECKED_CALLS = (0, 100)
-_CALLS_PER_CHECK = 1000
-# A gradient that has to be multiplied by more, or less, is none.
-_MAX_FACTOR = 1e3
 # The response to a change of the controls is looked for in this time.
 _RESPONSE_S = 0.25
-# Samples, at least, for which a static setting is perturbed in one direction.
-_PROBE_HOP_SIZE = 1024
-
-
-def frames_of_probes(
-  measure_memory: Callable[[int, int], int],
-  n_samples: int,
-  n_controls: int,
-  n_probes: int,
-) -> int:
-  """Says in how many frames SPSA is to perturb a static setting.
-
-  Each frame is a probe of its own for what all frames share, at no more
-  renders, as long as the response to one has died away within the next. With as
-  many probes as controls, one frame tells all: there is nothing to gain.
-
-  Args:
-    measure_memory: From samples of an item and its frames to frames that the
-      response to one lasts in after it.
-    n_samples: Samples of an item.
-    n_controls: Number of controls.
-    n_probes: Probes of each frame.
-
-  Returns:
-    The number of frames, of 1,024 samples or of twice, four times... as many.
-  """
-  if n_probes >= n_controls:
-    return 1
-  hop_size = _PROBE_HOP_SIZE
-  while hop_size < n_samples:
-    n_frames = -(-n_samples // hop_size)
-    if measure_memory(n_samples, n_frames) <= 1:
-      return n_frames
-    hop_size *= 2
-  return 1
 
 
 @gin.register(module='dafx.effects')
@@ -112,14 +69,14 @@ class LV2Plugin(estimated.BlackBoxProcessor):
     epsilon: Size of the perturbation, of the control's range.
     epsilons: Other sizes for single controls, by symbol.
     epsilon_decay: Exponent by which perturbations get smaller; see
-      `gradients.decayed_epsilon`. 0 keeps them.
+      `gradients.ControlEstimator`. 0 keeps them.
     epsilon_decay_steps: Steps after which they are divided by 2 to the power of
       that.
     memory: Frames after its own that a frame of controls is credited with;
       None for the whole rest of the item; 'auto' for as long as the plugin
       responds, which is measured once (`gradients.response_memory`). With
       'auto', 'spsa' perturbs a static setting in several directions in turn
-      within an item (`frames_of_probes`).
+      within an item (`gradients.frames_of_probes`).
     hold: Frames that 'spsa' moves together, for controls that vary slowly.
     smoothing: Frames to either side that estimates of 'spsa' are averaged with,
       for gradients that vary slowly; 2 is good where probes are few.
@@ -255,11 +212,8 @@ class LV2Plugin(estimated.BlackBoxProcessor):
     )
     self.set_sample_rate(sample_rate)
     self._set_ranges(dict(ranges or {}), dict(scales or {}))
-    self._set_epsilons(dict(epsilons or {}))
-    if isinstance(memory, str) and memory != 'auto':
-      raise ValueError(
-        f"memory={memory!r} must be a number of frames, None or 'auto'."
-      )
+    self._epsilons = dict(epsilons or {})
+    self.epsilons_at(0)  # checks them
 
   def arguments(self):
     """Returns arguments of the constructor that make a plugin like this one."""
@@ -347,24 +301,44 @@ class LV2Plugin(estimated.BlackBoxProcessor):
     )  # fmt: skip
     return low, limit
 
-  def _set_epsilons(self, epsilons):
-    """Sets the size of the perturbation of each control."""
-    for symbol in epsilons:
-      self.plugin.control(symbol)
-      if symbol not in self.symbols:
-        raise ValueError(
-          f'epsilons names {symbol!r}, which is not trainable; trainable are '
-          f'{", ".join(self.symbols) or "none"}.'
-        )
-    self.epsilons = np.array(
-      [epsilons.get(s, self.epsilon) for s in self.symbols]
+  def control_estimator(self) -> gradients.ControlEstimator:
+    """Returns what estimates the gradient to the controls."""
+    options = dict(
+      epsilon=self.epsilon,
+      epsilons=self._epsilons,
+      epsilon_decay=self.epsilon_decay,
+      epsilon_decay_steps=self.epsilon_decay_steps,
     )
+    if self.gradient == 'central_differences':
+      return gradients.CentralDifferences(**options)
+    return gradients.Spsa(
+      n_probes=self.n_probes,
+      sides=self.sides,
+      memory=self.memory,
+      hold=self.hold,
+      smoothing=self.smoothing,
+      directions=self.directions,
+      **options,
+    )
+
+  def audio_adjoint(self) -> gradients.AudioAdjoint:
+    """Returns what estimates the gradient to the audio."""
+    size = self.input_epsilon
+    if self.input_gradient == 'adjoint':
+      best = gradients.BestAdjoint
+      return best() if size is None else best(epsilons=(size,))
+    if self.input_gradient == 'reversal':
+      reversal = gradients.Reversal
+      return reversal() if size is None else reversal(epsilon=size)
+    return {
+      'gain_filter': gradients.GainFilter,
+      'straight_through': gradients.StraightThrough,
+      'none': gradients.NoAudioGradient,
+    }[self.input_gradient]()
 
   def epsilons_at(self, step: int) -> np.ndarray:
     """Returns the sizes of the perturbations at a step, [n_controls]."""
-    return gradients.decayed_epsilon(
-      self.epsilons, int(step), self.epsilon_decay, self.epsilon_decay_steps
-    )
+    return self.control_estimator().epsilons_at(self.symbols, int(step))
 
   @property
   def plugin(self) -> lv2.Plugin:
@@ -451,7 +425,7 @@ class LV2Plugin(estimated.BlackBoxProcessor):
 
     def check():
       estimated.check_input_gradient(self.name, [self])
-      self._ways_to_audio(audio.shape[-1], n_out)
+      self._check_adjoint(audio.shape[-1], n_out)
 
     # Two terms, so that each gradient is worked out only if it is asked for.
     signal = estimated.render_with_gradient(
@@ -602,38 +576,19 @@ class LV2Plugin(estimated.BlackBoxProcessor):
 
     step = int(step)
     unit = self.to_unit(controls)
-    epsilons = self.epsilons_at(step)
-    if self.gradient == 'spsa':
-      n_samples, n_frames = audio.shape[1], controls.shape[1]
-      probed = n_frames
-      if n_frames == 1 and self.memory == 'auto':
-        probed = frames_of_probes(
-          self.measure_memory, n_samples, self.n_controls, self.n_probes
-        )
-      estimates = gradients.spsa_estimates(
-        render,
-        np.repeat(unit, probed // n_frames, axis=1),
-        upstream,
-        epsilon=epsilons,
-        n_probes=self.n_probes,
-        sides=self.sides,
-        base=signal,
-        memory=self.find_memory(n_samples, probed),
-        hold=self.hold,
-        smoothing=self.smoothing,
-        directions=self.directions,
-        seed=self.seed,
-        step=step,
-      )
-      if probed > n_frames:
-        estimates = estimates.sum(2, keepdims=True)
-    else:
-      estimates = gradients.central_differences(
-        render, unit, upstream, epsilon=epsilons
-      )[np.newaxis]
+    estimates = self.control_estimator().estimates(
+      render,
+      unit,
+      upstream,
+      symbols=self.symbols,
+      measure_memory=self.measure_memory,
+      signal=signal,
+      seed=self.seed,
+      step=step,
+    )
     if self.log_gradients:
       self.gradient_stats = estimated.gradient_figures(
-        self.symbols, estimates, unit, epsilons, self.n_renders
+        self.symbols, estimates, unit, self.epsilons_at(step), self.n_renders
       )
     slope = core.unit_to_range_slope(controls, self.low, self.high, self.is_log)
     return (estimates.mean(0) / slope).astype(np.float32)
@@ -731,98 +686,28 @@ class LV2Plugin(estimated.BlackBoxProcessor):
       values = values[:, ::-1] if backwards else values
       return self.render(signals.astype(np.float32), values)
 
-    ways = self._ways_to_audio(audio.shape[-1], upstream.shape[-1], n_calls)
-    if self.input_gradient == 'adjoint':
-      is_due = n_calls in _CHECKED_CALLS or n_calls % _CALLS_PER_CHECK == 0
-      if is_due or choice < 0:
-        choice = self._choose_adjoint(ways, render, audio, upstream, n_calls)
-      factor = float(self.input_factor.numpy())
-      # -1: no cotangent to tell them apart by, so nothing to go wrong with.
-      way = list(ways.values())[max(choice, 0)]
-    else:
-      # What 'adjoint' has chosen, or not yet, stays as it is.
-      factor, way = 1.0, next(iter(ways.values()))
-    self.input_choice.assign([choice, n_calls + 1])
-    gradient = factor * way(render, audio, upstream)
+    gradient, state = self.audio_adjoint().pull_back(
+      render,
+      audio,
+      upstream,
+      sample_rate=self.sample_rate,
+      state=gradients.AdjointState(choice, float(self.input_factor.numpy())),
+      seed=self.seed,
+      step=n_calls,
+    )
+    if state.report:
+      _log.log(
+        logging.INFO if state.is_sure else logging.WARNING,
+        'The gradient to the audio of %s is %s.', self.name, state.report,
+      )  # fmt: skip
+    self.input_factor.assign(state.factor)
+    self.input_choice.assign([state.choice, n_calls + 1])
     return gradient[:, :n_samples].astype(np.float32)
 
-  def _ways_to_audio(self, n_in, n_out, step=0):
-    """Returns functions (render, audio, upstream) -> gradient, by name.
-
-    Args:
-      n_in: Channels of the audio.
-      n_out: Channels of the output.
-      step: For the random directions.
-
-    Raises:
-      ValueError: `input_gradient` does not fit the numbers of channels.
-    """
-    given = self.input_epsilon
-    sizes = _INPUT_EPSILONS if given is None else (given,)
-    ways = {
-      f'reversal at {size:g}': functools.partial(
-        gradients.reversal_adjoint, epsilon=size
-      )
-      for size in sizes
-    }
-    if self.input_gradient == 'reversal':
-      return dict([next(iter(ways.items()))])
-
-    def wire(render, audio, upstream):
-      del render
-      return gradients.straight_through(upstream, audio.shape[-1])
-
-    if n_in == n_out:
-      ways['gain_filter'] = functools.partial(
-        gradients.gain_filter_adjoint,
-        sample_rate=self.sample_rate,
-        seed=self.seed,
-        step=step,
-      )
-    if n_in == n_out or 1 in (n_in, n_out):
-      ways['straight_through'] = wire
-    if self.input_gradient == 'adjoint':
-      return ways
-    if self.input_gradient not in ways:
+  def _check_adjoint(self, n_in, n_out):
+    """Raises ValueError where `input_gradient` does not fit the channels."""
+    if not self.audio_adjoint().takes(n_in, n_out):
       raise ValueError(
         f'{self.name!r} makes {n_out} channels of {n_in}: there is no '
         f"input_gradient={self.input_gradient!r} for that. Choose 'adjoint'."
       )
-    return {self.input_gradient: ways[self.input_gradient]}
-
-  def _choose_adjoint(self, ways, render, audio, upstream, n_calls):
-    """Returns which way agrees best with differences; sets its factor.
-
-    Args:
-      ways: Functions (render, audio, upstream) -> gradient, by name.
-      render: As they take it.
-      audio: Shape [batch, n_samples, n_channels].
-      upstream: Gradient to the output.
-      n_calls: For the directions.
-
-    Returns:
-      The index of the way; -1 if no cotangent is there to tell by.
-    """
-    found = gradients.choose_adjoint(
-      render, audio, upstream, ways, seed=self.seed, step=n_calls
-    )
-    if not found:
-      return -1
-    best, agreement = next(iter(found.items()))
-    listed = ', '.join(f'{n} {a.cosine:.3f}' for n, a in found.items())
-    # A wire of a plugin that blows up agrees a little, times 10 to the 39.
-    is_sane = 1.0 / _MAX_FACTOR < agreement.factor < _MAX_FACTOR
-    if agreement.cosine <= 0.0 or not is_sane:
-      best = 'straight_through' if 'straight_through' in ways else best
-      agreement = gradients.Agreement(0.0, 1.0)
-      _log.warning(
-        'No gradient to the audio of %s agrees with differences (%s); it '
-        'gets that of %s.', self.name, listed, best,
-      )  # fmt: skip
-    else:
-      _log.info(
-        'The gradient to the audio of %s is by %s, times %.3f (cosine to '
-        'differences: %s).', self.name, best, agreement.factor, listed,
-      )  # fmt: skip
-    self.input_factor.assign(agreement.factor)
-    return list(ways).index(best)

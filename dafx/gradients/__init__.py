@@ -10,24 +10,43 @@ A black box maps controls to signals. It is a callable `render(points, items)`:
     acts from sample t * hop_size on, where hop_size is n_samples / n_frames
     rounded up.
 
-For the gradient to its audio it is a callable `render(audio, items, backwards)`
-(see `adjoint`).
+A `ControlEstimator` gives gradients to the controls, an `AudioAdjoint` those to
+the audio, where the box is a callable `render(audio, items, backwards)` (see
+`adjoint`). Both are dataclasses of options:
 
-The functions here return vector-Jacobian products: gradients of
-sum(cotangent * render(controls)). Everything random comes in as (seed, step),
-and each item draws its own numbers, so that any step can be repeated, on any
-number of threads. NumPy only: nothing here knows of LV2, TensorFlow or gin.
+>>> import numpy as np
+>>> from dafx import gradients
+>>> def render(points, items):
+...   return np.repeat(3.0 * points[..., 0], 100, axis=1)
+>>> controls, cotangent = np.full((1, 1, 1), 0.5), np.ones((1, 100))
+>>> estimator = gradients.Spsa(memory=0)
+>>> estimator.estimates(render, controls, cotangent).mean(0).round(6)
+array([[[300.]]])
+
+All of them return vector-Jacobian products: gradients of sum(cotangent *
+render(controls)). Everything random comes in as (seed, step), and each item
+draws its own numbers, so that any step can be repeated, on any number of
+threads. NumPy only: nothing here knows of LV2, TensorFlow or gin.
 """
 
 from dafx.gradients.adjoint import (
-  gain_filter_adjoint,
-  reversal_adjoint,
-  straight_through,
+  GainFilter,
+  NoAudioGradient,
+  Reversal,
+  StraightThrough,
 )
-from dafx.gradients.black_box import AudioRender, Render
-from dafx.gradients.differences import central_differences
+from dafx.gradients.black_box import (
+  AdjointState,
+  AudioAdjoint,
+  AudioRender,
+  ControlEstimator,
+  MeasureMemory,
+  Render,
+)
+from dafx.gradients.differences import CentralDifferences
 from dafx.gradients.directional import (
   Agreement,
+  BestAdjoint,
   choose_adjoint,
   compare_with_slopes,
   draw_audio_directions,
@@ -36,32 +55,36 @@ from dafx.gradients.directional import (
 from dafx.gradients.response import response_memory
 from dafx.gradients.spsa import (
   DIRECTIONS,
-  decayed_epsilon,
+  Spsa,
   draw_directions,
   frame_credit,
+  frames_of_probes,
   signal_to_noise_db,
-  spsa,
-  spsa_estimates,
 )
 
 __all__ = [
   'DIRECTIONS',
+  'AdjointState',
   'Agreement',
+  'AudioAdjoint',
   'AudioRender',
+  'BestAdjoint',
+  'CentralDifferences',
+  'ControlEstimator',
+  'GainFilter',
+  'MeasureMemory',
+  'NoAudioGradient',
   'Render',
-  'central_differences',
+  'Reversal',
+  'Spsa',
+  'StraightThrough',
   'choose_adjoint',
   'compare_with_slopes',
-  'decayed_epsilon',
   'draw_audio_directions',
   'draw_directions',
   'frame_credit',
-  'gain_filter_adjoint',
+  'frames_of_probes',
   'measure_slopes',
   'response_memory',
-  'reversal_adjoint',
   'signal_to_noise_db',
-  'spsa',
-  'spsa_estimates',
-  'straight_through',
 ]

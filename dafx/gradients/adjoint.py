@@ -8,6 +8,10 @@ A box with audio is a callable `render(audio, items, backwards)`:
   returns: signals without latency, shape [n, n_samples, n_out].
 """
 
+import abc
+import dataclasses
+from collections.abc import Sequence
+
 import numpy as np
 import scipy.ndimage
 import scipy.signal
@@ -54,107 +58,139 @@ def _level(signals):
   return np.sqrt(np.mean(signals**2, axis=(1, 2), keepdims=True))
 
 
-def straight_through(cotangent: np.ndarray, n_in: int) -> np.ndarray:
-  """Returns the gradient to the audio of a wire.
+class _Stateless(black_box.AudioAdjoint):
+  """An adjoint that keeps nothing from call to call."""
+
+  def pull_back(
+    self,
+    render: black_box.AudioRender,
+    audio: np.ndarray,
+    cotangent: np.ndarray,
+    *,
+    sample_rate: float,
+    state: black_box.AdjointState = black_box.AdjointState(),  # noqa: B008
+    seed: int = 0,
+    step: int = 0,
+    item_keys: Sequence[int] | None = None,
+  ) -> tuple[np.ndarray, black_box.AdjointState]:
+    """Estimates the gradient; see `AudioAdjoint.pull_back`."""
+    n_in, n_out = _n_channels(audio), _n_channels(cotangent)
+    if not self.takes(n_in, n_out):
+      raise ValueError(
+        f'{self} does not pull back from {n_out} channels to {n_in}. '
+        'Reversal() does, and BestAdjoint().'
+      )
+    item_keys = range(len(audio)) if item_keys is None else item_keys
+    keys = [[seed, step, key] for key in item_keys]
+    return self._gradient(render, audio, cotangent, sample_rate, keys), state
+
+  @abc.abstractmethod
+  def _gradient(self, render, audio, cotangent, sample_rate, keys):
+    """Returns the gradient; `keys` are those of each item's draws."""
+
+
+def _n_channels(signals):
+  return signals.shape[-1] if signals.ndim > 2 else 1
+
+
+@dataclasses.dataclass(frozen=True)
+class StraightThrough(_Stateless):
+  """The gradient to the audio as if the box were a wire.
 
   One input goes to all outputs; of several inputs, one output gets the mean.
-
-  Args:
-    cotangent: Gradient to the box's output, shape [batch, n_samples, n_out].
-    n_in: Number of inputs.
-
-  Returns:
-    Gradient of shape [batch, n_samples, n_in].
-
-  Raises:
-    ValueError: Several inputs and several outputs, and not as many.
   """
-  n_out = cotangent.shape[-1]
-  if n_in == n_out:
-    return cotangent
-  if n_in == 1:
-    return cotangent.sum(-1, keepdims=True)
-  if n_out == 1:
+
+  def takes(self, n_in: int, n_out: int) -> bool:
+    """Returns whether a wire from so many inputs to outputs is defined."""
+    return n_in == n_out or 1 in (n_in, n_out)
+
+  def _gradient(self, render, audio, cotangent, sample_rate, keys):
+    del render, sample_rate, keys
+    n_in, n_out = _n_channels(audio), _n_channels(cotangent)
+    if n_in == n_out:
+      return cotangent
+    if n_in == 1:
+      return cotangent.sum(-1, keepdims=True)
     return np.repeat(cotangent / n_in, n_in, axis=-1)
-  raise ValueError(
-    f'A wire from {n_in} inputs to {n_out} outputs is not defined; of '
-    "'reversal', the gradient to the audio is."
-  )
 
 
-def reversal_adjoint(
-  render: black_box.AudioRender,
-  audio: np.ndarray,
-  cotangent: np.ndarray,
-  *,
-  epsilon: float = 0.1,
-) -> np.ndarray:
-  """Estimates the gradient to the audio by time reversal.
+@dataclasses.dataclass(frozen=True)
+class NoAudioGradient(_Stateless):
+  """No gradient to the audio: asking for one is an error."""
+
+  def takes(self, n_in: int, n_out: int) -> bool:
+    """Returns False."""
+    del n_in, n_out
+    return False
+
+  def _gradient(self, render, audio, cotangent, sample_rate, keys):
+    raise NotImplementedError  # takes nothing
+
+
+@dataclasses.dataclass(frozen=True)
+class Reversal(_Stateless):
+  """The gradient to the audio by time reversal.
 
   The adjoint of a linear system is the system run backwards in time. Of any
   box, the linearised one is taken: its response to the cotangent, reversed, is
   the difference of two renders around the reversed audio. With channels, each
   pair of an output and an input is a system of its own, which takes two renders
-  of its own.
+  of its own. Any number of channels will do.
+
+  The gradient is zero for items whose cotangent is zero, and NaN for those
+  whose cotangent is not finite.
 
   Args:
-    render: The box; see the module.
-    audio: What went into the box, shape [batch, n_samples, ...].
-    cotangent: Gradient to what came out, shape [batch, n_samples, ...]; the
-      numbers of channels need not be the same.
     epsilon: Level of the perturbation relative to the audio's. A small one
       drowns in the rounding of single precision (an equaliser of 32 steep bands
       gives a third of the gradient at 0.01, 0.94 of it at 0.1, 0.99 at 1), a
       large one leaves the range in which the box is linear: for a hard
       distortion take 0.01; for a box that is linear in its audio, 1.
 
-  Returns:
-    Gradient to the audio, of its shape, float64. Zero for items whose cotangent
-    is zero, NaN for those whose cotangent is not finite.
-
   Raises:
-    ValueError: Shapes that do not fit.
+    ValueError: A size that is not positive.
   """
-  shape = np.shape(audio)
-  audio, cotangent, is_finite = _check_audio(audio, cotangent)
-  n_items, n_samples, n_in = audio.shape
-  n_out = cotangent.shape[-1]
-  level = np.maximum(_level(audio), _MIN_LEVEL)
-  backwards = audio[:, ::-1]
-  perturbed, scales = [], []
-  for output in range(n_out):
-    fed = cotangent[:, ::-1, output : output + 1]
-    size = _level(fed)
-    scale = epsilon * level / np.where(size > 0.0, size, 1.0)
-    for entry in range(n_in):
-      step = np.zeros(audio.shape)
-      step[..., entry] = (scale * fed)[..., 0]
-      perturbed += [backwards + step, backwards - step]
-      scales.append(scale)
-  items = np.tile(np.arange(n_items), len(perturbed))
-  signals = np.asarray(
-    render(np.concatenate(perturbed), items, True), np.float64
-  ).reshape(n_out, n_in, 2, n_items, n_samples, n_out)
-  gradient = np.zeros(audio.shape)
-  for output, entry in np.ndindex(n_out, n_in):
-    plus, minus = signals[output, entry, ..., output]
-    scale = scales[output * n_in + entry][..., 0]
-    gradient[..., entry] += (plus - minus) / (2.0 * scale)
-  return np.where(is_finite, gradient[:, ::-1], np.nan).reshape(shape)
+
+  epsilon: float = 0.1
+
+  def __post_init__(self):
+    """Checks the size."""
+    if not self.epsilon > 0.0:
+      raise ValueError(f'epsilon={self.epsilon} must be above 0.')
+
+  def _gradient(self, render, audio, cotangent, sample_rate, keys):
+    del sample_rate, keys  # It draws nothing.
+    shape = np.shape(audio)
+    audio, cotangent, is_finite = _check_audio(audio, cotangent)
+    n_items, n_samples, n_in = audio.shape
+    n_out = cotangent.shape[-1]
+    level = np.maximum(_level(audio), _MIN_LEVEL)
+    backwards = audio[:, ::-1]
+    perturbed, scales = [], []
+    for output in range(n_out):
+      fed = cotangent[:, ::-1, output : output + 1]
+      size = _level(fed)
+      scale = self.epsilon * level / np.where(size > 0.0, size, 1.0)
+      for entry in range(n_in):
+        step = np.zeros(audio.shape)
+        step[..., entry] = (scale * fed)[..., 0]
+        perturbed += [backwards + step, backwards - step]
+        scales.append(scale)
+    items = np.tile(np.arange(n_items), len(perturbed))
+    signals = np.asarray(
+      render(np.concatenate(perturbed), items, True), np.float64
+    ).reshape(n_out, n_in, 2, n_items, n_samples, n_out)
+    gradient = np.zeros(audio.shape)
+    for output, entry in np.ndindex(n_out, n_in):
+      plus, minus = signals[output, entry, ..., output]
+      scale = scales[output * n_in + entry][..., 0]
+      gradient[..., entry] += (plus - minus) / (2.0 * scale)
+    return np.where(is_finite, gradient[:, ::-1], np.nan).reshape(shape)
 
 
-def gain_filter_adjoint(
-  render: black_box.AudioRender,
-  audio: np.ndarray,
-  cotangent: np.ndarray,
-  *,
-  sample_rate: float = 22050.0,
-  n_probes: int = 4,
-  epsilon: float = 0.01,
-  seed: int = 0,
-  step: int = 0,
-) -> np.ndarray:
-  """Estimates the gradient to the audio of a gain that rides on a filter.
+@dataclasses.dataclass(frozen=True)
+class GainFilter(_Stateless):
+  """The gradient to the audio of a gain that rides on a filter.
 
   For compressors and limiters, where time reversal swaps attack and release.
   The box is taken to be y = a * (h * x): a filter h, known from an impulse that
@@ -164,79 +200,70 @@ def gain_filter_adjoint(
   is fitted, anew every 3 ms, as a sum of one-poles (0 to 128 ms) over the
   change of the level. The transpose of all this is applied to the cotangent.
 
+  It takes as many channels out as in. The gradient is zero for items whose
+  cotangent is zero, and NaN for those whose cotangent is not finite.
+
   Args:
-    render: The box; see the module.
-    audio: What went into the box, shape [batch, n_samples, ...].
-    cotangent: Gradient to what came out, of the same shape.
-    sample_rate: Rate of the audio, in Hz.
     n_probes: Random changes of level, of two renders each. Three renders more
       are for the filter and the gain.
     epsilon: Size of the changes of level, relative to the audio's.
-    seed: Seed of the changes.
-    step: Training step; each has changes of its own.
-
-  Returns:
-    Gradient to the audio, of its shape, float64. Zero for items whose cotangent
-    is zero, NaN for those whose cotangent is not finite.
-
-  Raises:
-    ValueError: Shapes that differ.
   """
-  shape = np.shape(audio)
-  audio, cotangent, is_finite = _check_audio(audio, cotangent)
-  if audio.shape != cotangent.shape:
-    raise ValueError(
-      f'audio has {audio.shape[-1]} channels, its cotangent '
-      f"{cotangent.shape[-1]}; 'gain_filter' takes as many of both. "
-      "'reversal' takes any."
+
+  n_probes: int = 4
+  epsilon: float = 0.01
+
+  def takes(self, n_in: int, n_out: int) -> bool:
+    """Returns whether there are as many outputs as inputs."""
+    return n_in == n_out
+
+  def _gradient(self, render, audio, cotangent, sample_rate, keys):
+    n_probes, epsilon = self.n_probes, self.epsilon
+    shape = np.shape(audio)
+    audio, cotangent, is_finite = _check_audio(audio, cotangent)
+    n_items, n_samples, _ = audio.shape
+    # Of shape [n_probes, batch, n_samples, 1].
+    moves = np.stack(
+      [_draw_moves(n_probes, n_samples, sample_rate, key) for key in keys],
+      axis=1,
+    )[..., np.newaxis]
+    impulse = np.zeros(audio.shape)
+    impulse[:, 0] = _IMPULSE
+    signals = np.concatenate(
+      [
+        audio[np.newaxis],
+        impulse[np.newaxis],
+        -impulse[np.newaxis],
+        audio + epsilon * moves * audio,
+        audio - epsilon * moves * audio,
+      ]
     )
-  n_items, n_samples, _ = audio.shape
-  # Of shape [n_probes, batch, n_samples, 1].
-  moves = np.stack(
-    [
-      _draw_moves(n_probes, n_samples, sample_rate, [seed, step, item])
-      for item in range(n_items)
-    ],
-    axis=1,
-  )[..., np.newaxis]
-  impulse = np.zeros(audio.shape)
-  impulse[:, 0] = _IMPULSE
-  signals = np.concatenate(
-    [
-      audio[np.newaxis],
-      impulse[np.newaxis],
-      -impulse[np.newaxis],
-      audio + epsilon * moves * audio,
-      audio - epsilon * moves * audio,
-    ]
-  )
-  rendered = np.asarray(
-    render(
-      signals.reshape(-1, *audio.shape[1:]),
-      np.tile(np.arange(n_items), len(signals)),
-      False,
-    ),
-    np.float64,
-  ).reshape(signals.shape)
-  output = rendered[0]
-  response = (rendered[1] - rendered[2])[:, :_N_RESPONSE] / (2.0 * _IMPULSE)
-  plus, minus = np.split(rendered[3:], 2)
+    rendered = np.asarray(
+      render(
+        signals.reshape(-1, *audio.shape[1:]),
+        np.tile(np.arange(n_items), len(signals)),
+        False,
+      ),
+      np.float64,
+    ).reshape(signals.shape)
+    output = rendered[0]
+    response = (rendered[1] - rendered[2])[:, :_N_RESPONSE] / (2.0 * _IMPULSE)
+    plus, minus = np.split(rendered[3:], 2)
 
-  def filtered(signals):
-    """Filters [..., batch, n_samples, n_channels]."""
-    kernel = response.reshape((1,) * (signals.ndim - 3) + response.shape)
-    whole = scipy.signal.fftconvolve(signals, kernel, axes=-2)
-    return whole[..., :n_samples, :]
+    def filtered(signals):
+      """Filters [..., batch, n_samples, n_channels]."""
+      kernel = response.reshape((1,) * (signals.ndim - 3) + response.shape)
+      whole = scipy.signal.fftconvolve(signals, kernel, axes=-2)
+      return whole[..., :n_samples, :]
 
-  through = filtered(audio)
-  gain = _local_ratio(output, through, max(int(_GAIN_S * sample_rate), 1))
-  rides = (plus - minus) / (2.0 * epsilon) - gain * filtered(moves * audio)
-  gradient = filtered((gain * cotangent)[:, ::-1])[:, ::-1]
-  gradient += _ride_adjoint(
-    audio, output, moves, rides, cotangent, max(int(_FRAME_S * sample_rate), 1),
-    sample_rate,
-  )  # fmt: skip
-  return np.where(is_finite, gradient, np.nan).reshape(shape)
+    through = filtered(audio)
+    gain = _local_ratio(output, through, max(int(_GAIN_S * sample_rate), 1))
+    rides = (plus - minus) / (2.0 * epsilon) - gain * filtered(moves * audio)
+    gradient = filtered((gain * cotangent)[:, ::-1])[:, ::-1]
+    gradient += _ride_adjoint(
+      audio, output, moves, rides, cotangent,
+      max(int(_FRAME_S * sample_rate), 1), sample_rate,
+    )  # fmt: skip
+    return np.where(is_finite, gradient, np.nan).reshape(shape)
 
 
 def _draw_moves(n_probes, n_samples, sample_rate, key):

@@ -1,5 +1,6 @@
 """Gradient to controls by central differences: the reference."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,42 +8,47 @@ import numpy as np
 from dafx.gradients import black_box
 
 
-def central_differences(
-  render: black_box.Render,
-  controls: np.ndarray,
-  cotangent: np.ndarray,
-  *,
-  epsilon: float | Sequence[float] = 0.01,
-) -> np.ndarray:
-  """Estimates the gradient to control trajectories, one entry at a time.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CentralDifferences(black_box.ControlEstimator):
+  """Central differences, one entry of the controls at a time.
 
-  The reference: 2 * n_frames * n_controls renders per item, no noise.
+  The reference: 2 * n_frames * n_controls renders per item, no noise. At the
+  bounds of [0, 1] the difference is what is left of it.
 
   Args:
-    render: The black box; see `dafx.gradients`.
-    controls: In [0, 1], shape [batch, n_frames, n_controls].
-    cotangent: Gradient to the box's output, shape [batch, n_samples, ...].
-    epsilon: Size of the difference; at the bounds, what is left of it. A
-      number, or one for each control.
-
-  Returns:
-    Gradient of shape [batch, n_frames, n_controls], float64.
-
-  Raises:
-    ValueError: Arguments that do not fit together.
+    epsilon: Size of the difference; it and the other options are those of
+      `ControlEstimator`.
   """
-  controls, cotangent, sizes = black_box.check(controls, cotangent, epsilon)
-  n_items = len(controls)
-  items = np.arange(n_items)
-  gradient = np.zeros(controls.shape)
-  for frame, control in np.ndindex(controls.shape[1:]):
-    plus, minus = controls.copy(), controls.copy()
-    index = (slice(None), frame, control)
-    plus[index] = np.minimum(plus[index] + sizes[control], 1.0)
-    minus[index] = np.maximum(minus[index] - sizes[control], 0.0)
-    signals = black_box.flatten(
-      render(np.concatenate([plus, minus]), np.tile(items, 2)), 2 * n_items
-    )
-    products = (signals[:n_items] - signals[n_items:]) * cotangent
-    gradient[index] = products.sum((1, 2)) / (plus - minus)[index]
-  return gradient
+
+  def estimates(
+    self,
+    render: black_box.Render,
+    controls: np.ndarray,
+    cotangent: np.ndarray,
+    *,
+    symbols: Sequence[str] | None = None,
+    measure_memory: black_box.MeasureMemory | None = None,
+    signal: np.ndarray | None = None,
+    seed: int = 0,
+    step: int = 0,
+    item_keys: Sequence[int] | None = None,
+  ) -> np.ndarray:
+    """Measures the gradient; see `ControlEstimator.estimates`."""
+    del measure_memory, signal, seed, item_keys  # It draws nothing.
+    controls, cotangent = black_box.check(controls, cotangent)
+    symbols = range(controls.shape[-1]) if symbols is None else symbols
+    sizes = self.epsilons_at(symbols, step)
+    n_items = len(controls)
+    items = np.arange(n_items)
+    gradient = np.zeros(controls.shape)
+    for frame, control in np.ndindex(controls.shape[1:]):
+      plus, minus = controls.copy(), controls.copy()
+      index = (slice(None), frame, control)
+      plus[index] = np.minimum(plus[index] + sizes[control], 1.0)
+      minus[index] = np.maximum(minus[index] - sizes[control], 0.0)
+      signals = black_box.flatten(
+        render(np.concatenate([plus, minus]), np.tile(items, 2)), 2 * n_items
+      )
+      products = (signals[:n_items] - signals[n_items:]) * cotangent
+      gradient[index] = products.sum((1, 2)) / (plus - minus)[index]
+    return gradient[np.newaxis]

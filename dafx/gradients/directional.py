@@ -1,16 +1,22 @@
 """Compares gradients to audio with differences along a few directions."""
 
+import dataclasses
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from dafx.gradients import black_box
+from dafx.gradients import adjoint, black_box
 
 # Directions: octaves that a band is wide, and changes of its gain per item.
 _OCTAVES = 1.0
 _N_CHANGES = 16
 _MIN_LEVEL = 1e-3
+# The best adjoint is looked for at these calls, and at every so many.
+_CHECKED_CALLS = (0, 100)
+_CALLS_PER_CHECK = 1000
+# A gradient that has to be multiplied by more, or less, is none.
+_MAX_FACTOR = 1e3
 
 
 class Agreement(typing.NamedTuple):
@@ -119,13 +125,13 @@ def choose_adjoint(
   render: black_box.AudioRender,
   audio: np.ndarray,
   cotangent: np.ndarray,
-  candidates: Mapping[str, Callable],
+  candidates: Mapping[typing.Hashable, Callable],
   *,
   n_directions: int = 8,
   max_items: int = 4,
   seed: int = 0,
   step: int = 0,
-) -> dict[str, Agreement]:
+) -> dict[typing.Hashable, Agreement]:
   """Says how well ways to the gradient to the audio do, the best one first.
 
   Args:
@@ -166,3 +172,103 @@ def choose_adjoint(
   }
   # In steps of 0.002: what comes later is dearer and has to be better.
   return dict(sorted(found.items(), key=lambda e: -round(500 * e[1].cosine)))
+
+
+@dataclasses.dataclass(frozen=True)
+class BestAdjoint(black_box.AudioAdjoint):
+  """The gradient to the audio that agrees best with differences.
+
+  It compares time reversal, gain times filter and a wire with the slopes along
+  a few directions, at its first call, at the hundredth and at every thousandth,
+  by some 40 to 60 renders of up to four items. The best one is then taken,
+  times the factor that fits it to the slopes.
+
+  Args:
+    epsilons: Sizes of the perturbation of the audio that `Reversal` is tried
+      with. For a box that is linear in its audio, (1.0,) is enough.
+  """
+
+  epsilons: Sequence[float] = (0.1, 0.01, 1.0)
+
+  def __post_init__(self):
+    """Checks the sizes."""
+    object.__setattr__(self, 'epsilons', tuple(self.epsilons))
+    if not self.epsilons:
+      raise ValueError('epsilons is empty; give a size, such as (0.1,).')
+    self.candidates(1, 1)
+
+  def candidates(self, n_in: int, n_out: int) -> list[black_box.AudioAdjoint]:
+    """Returns what is compared, in the order that `AdjointState.choice` has.
+
+    Args:
+      n_in: Channels of the audio.
+      n_out: Channels of the output.
+    """
+    ways = [adjoint.Reversal(size) for size in self.epsilons]
+    ways += [adjoint.GainFilter(), adjoint.StraightThrough()]
+    return [way for way in ways if way.takes(n_in, n_out)]
+
+  def pull_back(
+    self,
+    render: black_box.AudioRender,
+    audio: np.ndarray,
+    cotangent: np.ndarray,
+    *,
+    sample_rate: float,
+    state: black_box.AdjointState = black_box.AdjointState(),  # noqa: B008
+    seed: int = 0,
+    step: int = 0,
+    item_keys: Sequence[int] | None = None,
+  ) -> tuple[np.ndarray, black_box.AdjointState]:
+    """Estimates the gradient; see `AudioAdjoint.pull_back`."""
+    ways = self.candidates(audio.shape[-1], cotangent.shape[-1])
+    options = dict(sample_rate=sample_rate, seed=seed, step=step)
+    is_due = step in _CHECKED_CALLS or step % _CALLS_PER_CHECK == 0
+    state = state._replace(report='', is_sure=True)
+    if is_due or not 0 <= state.choice < len(ways):
+      state = _compare(ways, render, audio, cotangent, options, state)
+    # -1: no cotangent to tell them apart by, so nothing to go wrong with.
+    way = ways[max(state.choice, 0)]
+    gradient, _ = way.pull_back(
+      render, audio, cotangent, item_keys=item_keys, **options
+    )
+    return state.factor * gradient, state
+
+
+def _compare(ways, render, audio, cotangent, options, state):
+  """Returns the state with the way that agrees best with differences.
+
+  Args:
+    ways: Adjoints.
+    render: The box; see `adjoint`.
+    audio: Shape [batch, n_samples, n_channels].
+    cotangent: Gradient to the output.
+    options: sample_rate, seed and step.
+    state: From before.
+  """
+  found = choose_adjoint(
+    render,
+    audio,
+    cotangent,
+    {
+      way: lambda *arrays, way=way: way.pull_back(*arrays, **options)[0]
+      for way in ways
+    },
+    seed=options['seed'],
+    step=options['step'],
+  )
+  if not found:
+    return state._replace(choice=-1)
+  best, agreement = next(iter(found.items()))
+  cosines = ', '.join(f'{way} {a.cosine:.3f}' for way, a in found.items())
+  # A wire of a box that blows up agrees a little, times 10 to the 39.
+  is_sane = 1.0 / _MAX_FACTOR < agreement.factor < _MAX_FACTOR
+  if agreement.cosine <= 0.0 or not is_sane:
+    wire = adjoint.StraightThrough()
+    best = wire if wire in ways else best
+    report = f'by {best}: none agrees with differences (cosines: {cosines})'
+    return black_box.AdjointState(ways.index(best), 1.0, report, False)
+  # In single precision, as a checkpoint keeps it.
+  factor = float(np.float32(agreement.factor))
+  report = f'by {best}, times {factor:.3f} (cosines to differences: {cosines})'
+  return black_box.AdjointState(ways.index(best), factor, report)

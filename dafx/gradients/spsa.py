@@ -1,5 +1,7 @@
 """Simultaneous perturbation of control trajectories."""
 
+import dataclasses
+import numbers
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +11,8 @@ import scipy.ndimage
 from dafx.gradients import black_box
 
 DIRECTIONS = ('hadamard', 'rademacher')
+# Samples, at least, for which a static setting is perturbed in one direction.
+_PROBE_HOP_SIZE = 1024
 
 
 def frame_credit(
@@ -91,125 +95,185 @@ def draw_directions(
   return np.moveaxis(signs * hadamard[rows], 1, 0)
 
 
-def decayed_epsilon(
-  epsilon: float | np.ndarray, step: int, decay: float, n_steps: int
-) -> float | np.ndarray:
-  """Makes perturbations smaller as training goes on.
+def frames_of_probes(
+  measure_memory: black_box.MeasureMemory,
+  n_samples: int,
+  n_controls: int,
+  n_probes: int,
+) -> int:
+  """Returns the number of frames in which a static setting is perturbed.
 
-  epsilon / (1 + step / n_steps) ** decay: Spall's gain sequence c_k (1998,
-  "Implementation of the simultaneous perturbation algorithm", eq. 2), whose
-  advice for the decay is 0.101, with the time scale as an argument.
-
-  Args:
-    epsilon: Size at the start; a number or an array.
-    step: Training step.
-    decay: Exponent; 0 keeps the size.
-    n_steps: Steps after which it is divided by 2 ** decay.
-
-  Returns:
-    Size at the step, of the shape of `epsilon`.
-
-  Raises:
-    ValueError: A negative decay, or n_steps that is not positive.
-  """
-  if not (decay >= 0.0 and n_steps > 0):
-    raise ValueError(
-      f'decay={decay} must be at least 0 and n_steps={n_steps} positive.'
-    )
-  return epsilon / (1.0 + step / n_steps) ** decay
-
-
-def spsa_estimates(
-  render: black_box.Render,
-  controls: np.ndarray,
-  cotangent: np.ndarray,
-  *,
-  epsilon: float | Sequence[float] = 0.01,
-  n_probes: int = 1,
-  sides: int = 2,
-  base: np.ndarray | None = None,
-  memory: int | None = 1,
-  hold: int = 1,
-  smoothing: int = 0,
-  directions: str = 'hadamard',
-  seed: int = 0,
-  step: int = 0,
-  item_keys: Sequence[int] | None = None,
-) -> np.ndarray:
-  """Estimates the gradient to control trajectories once for each probe.
-
-  `spsa` is the mean of these; their spread says how sure it is.
+  Each frame is a probe of its own for what all frames share, at no more
+  renders, as long as the response to one has died away within the next. With at
+  least as many probes as controls, one frame is enough.
 
   Args:
-    render: The black box; see `dafx.gradients`.
-    controls: As for `spsa`, and so are the other arguments.
-    cotangent: As for `spsa`.
-    epsilon: As for `spsa`.
-    n_probes: As for `spsa`.
-    sides: As for `spsa`.
-    base: As for `spsa`.
-    memory: As for `spsa`.
-    hold: As for `spsa`.
-    smoothing: As for `spsa`.
-    directions: As for `spsa`.
-    seed: As for `spsa`.
-    step: As for `spsa`.
-    item_keys: As for `spsa`.
+    measure_memory: From samples of an item and its frames to frames that the
+      response to one lasts in after it.
+    n_samples: Samples of an item.
+    n_controls: Number of controls.
+    n_probes: Probes of each frame.
 
   Returns:
-    Gradients of shape [n_probes, batch, n_frames, n_controls], float64.
+    The number of frames, of 1,024 samples or of twice, four times... as many.
+  """
+  if n_probes >= n_controls:
+    return 1
+  hop_size = _PROBE_HOP_SIZE
+  while hop_size < n_samples:
+    n_frames = -(-n_samples // hop_size)
+    if measure_memory(n_samples, n_frames) <= 1:
+      return n_frames
+    hop_size *= 2
+  return 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spsa(black_box.ControlEstimator):
+  """Simultaneous perturbation of all frames and controls at once.
+
+  Each probe renders every item at controls + epsilon * d and controls -
+  epsilon * d, d being +1 or -1 for each frame and control (Spall 1992, eq.
+  2.2). Unlike there, a frame is credited with what follows it within its
+  memory, not with the whole item, and differences are divided by the step that
+  was really taken within [0, 1].
+
+  Args:
+    n_probes: Directions per item and step; `sides` renders each.
+    sides: 2 renders each direction and its opposite. 1 renders the direction
+      and compares with the unperturbed signal: half the cost, and an error of
+      first order in epsilon. Items with a control nearer to a bound than
+      epsilon are then rendered once more, from as far inside.
+    memory: Frames after its own that a frame of controls is credited with. None
+      for the whole rest of the item. 'auto' for as long as the box responds,
+      which is measured; a static setting, one frame, is then perturbed in
+      several frames (`frames_of_probes`).
+    hold: Frames that move together, for controls that vary slowly: fewer
+      unknowns, and less noise. What is found for them is shared in equal parts.
+    smoothing: Frames to either side that a frame's estimate is averaged with,
+      by a triangular window. Neighbours have directions of their own: where the
+      gradient changes slowly, this is as good as more probes; 2 is good where
+      probes are few. It takes what changes from frame to frame away.
+    directions: 'hadamard' or 'rademacher'; see `draw_directions`.
+    epsilon: Size of the perturbation; it, `epsilons`, `epsilon_decay` and
+      `epsilon_decay_steps` are those of `ControlEstimator`.
 
   Raises:
-    ValueError: Arguments that do not fit together.
+    ValueError: An option out of its range.
   """
-  controls, cotangent, epsilon = black_box.check(controls, cotangent, epsilon)
-  n_items, n_frames, n_controls = controls.shape
-  lowest = min(smoothing, 0 if memory is None else memory)
-  if n_probes < 1 or hold < 1 or lowest < 0:
-    raise ValueError(
-      f'n_probes={n_probes} and hold={hold} must be at least 1, '
-      f'smoothing={smoothing} at least 0, and memory={memory} too, or None '
-      'for the whole item.'
+
+  n_probes: int = 1
+  sides: int = 2
+  memory: int | str | None = 'auto'
+  hold: int = 1
+  smoothing: int = 0
+  directions: str = 'hadamard'
+
+  def __post_init__(self):
+    """Checks the options."""
+    super().__post_init__()
+    if self.n_probes < 1 or self.hold < 1 or self.smoothing < 0:
+      raise ValueError(
+        f'n_probes={self.n_probes} and hold={self.hold} must be at least 1, '
+        f'and smoothing={self.smoothing} at least 0.'
+      )
+    if self.sides not in (1, 2):
+      raise ValueError(f'sides={self.sides} must be 1 or 2.')
+    is_number = isinstance(self.memory, numbers.Integral) and self.memory >= 0
+    if self.memory not in (None, 'auto') and not is_number:
+      raise ValueError(
+        f"memory={self.memory!r} must be a number of frames, None or 'auto'."
+      )
+    if self.directions not in DIRECTIONS:
+      raise ValueError(
+        f'directions={self.directions!r} must be one of {DIRECTIONS}.'
+      )
+
+  def estimates(
+    self,
+    render: black_box.Render,
+    controls: np.ndarray,
+    cotangent: np.ndarray,
+    *,
+    symbols: Sequence[str] | None = None,
+    measure_memory: black_box.MeasureMemory | None = None,
+    signal: np.ndarray | None = None,
+    seed: int = 0,
+    step: int = 0,
+    item_keys: Sequence[int] | None = None,
+  ) -> np.ndarray:
+    """Estimates the gradient; see `ControlEstimator.estimates`."""
+    controls, cotangent = black_box.check(controls, cotangent)
+    n_items, n_frames, n_controls = controls.shape
+    item_keys = range(n_items) if item_keys is None else item_keys
+    if len(item_keys) != n_items:
+      raise ValueError(f'{len(item_keys)} item_keys for {n_items} items.')
+    symbols = range(n_controls) if symbols is None else symbols
+    epsilon = self.epsilons_at(symbols, step)
+    n_samples = cotangent.shape[1]
+    memory, n_probed = self.memory, n_frames
+    if memory == 'auto':
+      if measure_memory is None:
+        raise ValueError(
+          "memory='auto' takes measure_memory, which there is none of. Give "
+          'it, or a number of frames, such as Spsa(memory=1).'
+        )
+      if n_frames == 1:
+        n_probed = frames_of_probes(
+          measure_memory, n_samples, n_controls, self.n_probes
+        )
+      memory = measure_memory(n_samples, n_probed)
+    if not n_controls:
+      return np.zeros((self.n_probes, *controls.shape))
+    estimates = self._estimates_of_frames(
+      render,
+      np.repeat(controls, n_probed // n_frames, axis=1),
+      cotangent,
+      epsilon,
+      memory,
+      signal,
+      [[seed, step, key] for key in item_keys],
     )
-  if sides not in (1, 2):
-    raise ValueError(f'sides={sides} must be 1 or 2.')
-  item_keys = range(n_items) if item_keys is None else item_keys
-  if len(item_keys) != n_items:
-    raise ValueError(f'{len(item_keys)} item_keys for {n_items} items.')
-  if not n_controls:
-    return np.zeros((n_probes, *controls.shape))
-  n_blocks = -(-n_frames // hold)
-  deltas = np.stack(
-    [
-      draw_directions(directions, n_probes, n_blocks, n_controls, seed, step, k)
-      for k in item_keys
-    ],
-    axis=1,
-  )
-  # Of shape [n_probes, n_items, n_frames, n_controls].
-  deltas = np.repeat(deltas, hold, axis=2)[:, :, :n_frames]
-  if sides == 2:
-    plus = np.clip(controls + epsilon * deltas, 0.0, 1.0)
-    minus = np.clip(controls - epsilon * deltas, 0.0, 1.0)
-    steps = plus - minus
-    signals = _render_all(render, np.concatenate([plus, minus]), n_items)
-    differences = signals[:n_probes] - signals[n_probes:]
-  else:
-    # From where there is room on either side: a step that could go one way
-    # only would be the same in all probes, and correlate with the others.
-    centre = np.clip(controls, epsilon, 1.0 - epsilon)
-    steps = epsilon * deltas
-    signals = _render_all(render, centre + steps, n_items)
-    differences = signals - _base(render, controls, centre, base)
-  products = (differences * cotangent).sum(-1).reshape(n_probes * n_items, -1)
-  credit = frame_credit(products, n_frames, memory, hold)
-  # What is found for a block is shared by its frames.
-  frames = np.arange(n_frames)
-  in_block = np.minimum(frames // hold * hold + hold, n_frames)
-  in_block -= frames // hold * hold
-  shared = credit / in_block
-  estimates = shared.reshape(n_probes, n_items, n_frames, 1) / steps
-  return _smooth(estimates, smoothing) if smoothing else estimates
+    return estimates.sum(2, keepdims=True) if n_probed > n_frames else estimates
+
+  def _estimates_of_frames(
+    self, render, controls, cotangent, epsilon, memory, signal, keys
+  ):
+    """Perturbs frames and controls; `keys` are those of each item's draws."""
+    n_items, n_frames, n_controls = controls.shape
+    n_probes, hold = self.n_probes, self.hold
+    n_blocks = -(-n_frames // hold)
+    deltas = np.stack(
+      [
+        draw_directions(self.directions, n_probes, n_blocks, n_controls, *key)
+        for key in keys
+      ],
+      axis=1,
+    )
+    # Of shape [n_probes, n_items, n_frames, n_controls].
+    deltas = np.repeat(deltas, hold, axis=2)[:, :, :n_frames]
+    if self.sides == 2:
+      plus = np.clip(controls + epsilon * deltas, 0.0, 1.0)
+      minus = np.clip(controls - epsilon * deltas, 0.0, 1.0)
+      steps = plus - minus
+      signals = _render_all(render, np.concatenate([plus, minus]), n_items)
+      differences = signals[:n_probes] - signals[n_probes:]
+    else:
+      # From where there is room on either side: a step that could go one way
+      # only would be the same in all probes, and correlate with the others.
+      centre = np.clip(controls, epsilon, 1.0 - epsilon)
+      steps = epsilon * deltas
+      signals = _render_all(render, centre + steps, n_items)
+      differences = signals - _base(render, controls, centre, signal)
+    products = (differences * cotangent).sum(-1).reshape(n_probes * n_items, -1)
+    credit = frame_credit(products, n_frames, memory, hold)
+    # What is found for a block is shared by its frames.
+    frames = np.arange(n_frames)
+    in_block = np.minimum(frames // hold * hold + hold, n_frames)
+    in_block -= frames // hold * hold
+    shared = credit / in_block
+    estimates = shared.reshape(n_probes, n_items, n_frames, 1) / steps
+    return _smooth(estimates, self.smoothing) if self.smoothing else estimates
 
 
 def _smooth(estimates, n_around):
@@ -247,81 +311,6 @@ def _base(render, controls, centre, base):
       return signals
     base[unknown] = signals
   return base
-
-
-def spsa(
-  render: black_box.Render,
-  controls: np.ndarray,
-  cotangent: np.ndarray,
-  *,
-  epsilon: float | Sequence[float] = 0.01,
-  n_probes: int = 1,
-  sides: int = 2,
-  base: np.ndarray | None = None,
-  memory: int | None = 1,
-  hold: int = 1,
-  smoothing: int = 0,
-  directions: str = 'hadamard',
-  seed: int = 0,
-  step: int = 0,
-  item_keys: Sequence[int] | None = None,
-) -> np.ndarray:
-  """Estimates the gradient to control trajectories, all of them at once.
-
-  Simultaneous perturbation (Spall 1992, eq. 2.2): each probe renders every item
-  at controls + epsilon * d and controls - epsilon * d, d being +1 or -1 for
-  each frame and control. Unlike there, a frame is credited with what follows
-  it within its memory, not with the whole item, and differences are divided by
-  the step that was really taken within [0, 1].
-
-  Args:
-    render: The black box; see `dafx.gradients`.
-    controls: In [0, 1], shape [batch, n_frames, n_controls].
-    cotangent: Gradient to the box's output, shape [batch, n_samples, ...].
-    epsilon: Size of the perturbation; a number, or one for each control.
-    n_probes: Directions per item.
-    sides: 2 renders each direction and its opposite; 1 renders the direction
-      and compares with the unperturbed signal, for half the cost and an error
-      of first order in epsilon.
-    base: For sides=1, the signals at `controls`, where they are known. Items
-      with a control nearer to a bound than epsilon are rendered anew, from as
-      far inside.
-    memory: Frames after its own that a frame still acts in; None for all.
-    hold: Frames that move together, for controls that vary slowly: fewer
-      unknowns, and less noise. What is found for them is shared in equal parts.
-    smoothing: Frames to either side that a frame's estimate is averaged with,
-      by a triangular window. Neighbours have directions of their own: where the
-      gradient changes slowly, this is as good as more probes. It takes what
-      changes from frame to frame away.
-    directions: 'hadamard' or 'rademacher'; see `draw_directions`.
-    seed: Seed of the run.
-    step: Training step; each has directions of its own.
-    item_keys: What tells the directions of items apart, one whole number each;
-      the place in the batch by default. With keys that stay with their items,
-      a permuted batch has permuted gradients.
-
-  Returns:
-    Gradient of shape [batch, n_frames, n_controls], float64.
-
-  Raises:
-    ValueError: Arguments that do not fit together.
-  """
-  return spsa_estimates(
-    render,
-    controls,
-    cotangent,
-    epsilon=epsilon,
-    n_probes=n_probes,
-    sides=sides,
-    base=base,
-    memory=memory,
-    hold=hold,
-    smoothing=smoothing,
-    directions=directions,
-    seed=seed,
-    step=step,
-    item_keys=item_keys,
-  ).mean(0)
 
 
 def signal_to_noise_db(estimates: np.ndarray) -> np.ndarray:
