@@ -9,7 +9,7 @@ import pytest
 from dafx import lv2
 from dafx.lv2 import processes
 from dafx.lv2.cards import card as cards
-from dafx.lv2.cards import checks
+from dafx.lv2.cards import checks, text
 
 TEST = 'urn:dafx-test:'
 CALF = 'http://calf.sourceforge.net/plugins/'
@@ -27,73 +27,72 @@ def own_cache(tmp_path_factory):
 
 
 def control(card, symbol):
-  return next(c for c in card['controls'] if c['symbol'] == symbol)
+  return next(c for c in card.controls if c.symbol == symbol)
 
 
 def advice(card):
-  return ' '.join(card['verdict']['advice'])
+  return ' '.join(card.verdict.advice)
 
 
 # -------------------------------------------------------- Test plugins ----
 def test_card_of_a_gain():
   card = checks.check(TEST + 'gain')
-  assert (card['status'], card['faults']) == ('ok', [])
-  assert card['verdict'] == {'train': 'yes', 'advice': []}
-  assert card['repeatable'] and card['threads_error'] == 0.0
-  assert card['block_difference_db'] == -200.0
-  assert card['stream_error'] == 0.0 and not card['refused_block_sizes']
-  assert card['latency_reported'] is None
-  assert (card['latency'], card['latency_measured']) == (0, 0)
-  assert card['n_bad_settings'] == 0
-  assert card['fresh_state']['error'] == 0.0
-  assert card['real_time_factor'] > 1.0
+  assert (card.status, card.faults) == ('ok', [])
+  assert card.verdict == cards.Verdict('yes', [])
+  assert card.repeatable and card.threads_error == 0.0
+  assert card.block_difference_db == -200.0
+  assert card.stream_error == 0.0 and not card.refused_block_sizes
+  assert card.latency_reported is None
+  assert (card.latency, card.latency_measured) == (0, 0)
+  assert card.n_bad_settings == 0
+  assert card.fresh_state['error'] == 0.0
+  assert card.real_time_factor > 1.0
   # From 1 to 0 and to 4: the change is 3 times the default's output.
   assert math.isclose(
-    control(card, 'amount')['effect_db'], 20 * math.log10(3), rel_tol=1e-3
+    control(card, 'amount').effect_db, 20 * math.log10(3), rel_tol=1e-3
   )
-  text = cards.format_card(card)
-  assert '  TRAIN IT      YES\n' in text
-  assert '  latency       none reported, 0 measured; 0 samples are' in text
+  printed = text.format_card(card)
+  assert '  TRAIN IT      YES\n' in printed
+  assert '  latency       none reported, 0 measured; 0 samples are' in printed
 
 
 @pytest.mark.parametrize('name, reported', [('late', 37), ('delay', None)])
 def test_latency_is_reported_and_measured(name, reported):
   card = checks.check(TEST + name)
-  assert card['latency_reported'] == reported
-  assert card['latency_measured'] == card['latency'] == 37
-  assert not cards.late_by(card)
-  card['latency_measured'] = 50
-  assert cards.late_by(card) == (13 if reported else 0)
-  assert ('+13 samples off' in str(cards.verdict(card))) == bool(reported)
+  assert card.latency_reported == reported
+  assert card.latency_measured == card.latency == 37
+  assert not card.late_by
+  card.latency_measured = 50
+  assert card.late_by == (13 if reported else 0)
+  assert ('+13 samples off' in str(cards.judge(card))) == bool(reported)
 
 
 def test_block_size_matters():
   card = checks.check(TEST + 'block')
   # It puts out the size: 64 instead of 1,024, and its last block is shorter.
-  assert -1.0 < card['block_difference_db'] < 0.0
+  assert -1.0 < card.block_difference_db < 0.0
   # Up to 0.5 is added: 66 dB less.
-  assert card['verdict']['train'] == 'no'
-  card['controls'][0]['effect_db'] = 0.0
-  assert cards.verdict(card) == {
-    'train': 'yes',
-    'advice': ['Train with the block size that you will use.'],
-  }
+  assert card.verdict.train == 'no'
+  card.controls[0].effect_db = 0.0
+  assert cards.judge(card) == cards.Verdict(
+    'yes', ['Train with the block size that you will use.']
+  )
 
 
 def test_samples_that_are_not_finite_are_named():
   card = checks.check(TEST + 'nan')
-  assert card['n_nonfinite'] == 0
-  assert control(card, 'amount')['n_nonfinite'] == 12000
-  assert card['n_bad_settings'] == checks._N_SETTINGS
-  assert card['verdict']['train'] == 'with care'
+  assert card.n_nonfinite == 0
+  assert control(card, 'amount').n_nonfinite == 12000
+  assert card.n_bad_settings == checks._N_SETTINGS
+  assert card.verdict.train == 'with care'
   assert 'ends of amount: narrow' in advice(card)
 
 
 def test_values_go_with_the_sample_rate():
   # It puts out the block's size and the value, whose default is half the rate.
   card = checks.check(TEST + 'tuned')
-  assert card['peak'] == 1024 + 0.5 * 48000
-  change_db = control(card, 'amount')['effect_db']
+  assert card.peak == 1024 + 0.5 * 48000
+  change_db = control(card, 'amount').effect_db
   assert math.isclose(change_db, 20 * math.log10(24000 / 25024), abs_tol=0.1)
 
 
@@ -101,16 +100,16 @@ def test_what_was_found_before_a_crash_stays(monkeypatch):
   monkeypatch.setattr(checks, '_TIME_LIMIT_S', 1.0)
   monkeypatch.setattr(checks, '_MAX_CRASHES', 4)
   card = checks.check(TEST + 'fatal')
-  assert card['status'] == 'ok' and card['repeatable']
-  assert card['latency'] == 0 and card['threads_error'] == 0.0
-  kinds = {fault['kind'] for fault in card['faults']}
+  assert card.status == 'ok' and card.repeatable
+  assert card.latency == 0 and card.threads_error == 0.0
+  kinds = {fault.kind for fault in card.faults}
   assert 'hang' in kinds and kinds & {'crash', 'exit'}
-  wheres = [f['where'] for f in card['faults'] if f['where']]
+  wheres = [f.where for f in card.faults if f.where]
   assert 'symbols: amount' in wheres
-  assert card['verdict']['train'] != 'yes'
+  assert card.verdict.train != 'yes'
   assert 'isolation="process"' in advice(card)
-  assert card['reason'] and 'Traceback' not in card['reason']
-  assert '  FAULT ' in cards.format_card(card)
+  assert card.reason and 'Traceback' not in card.reason
+  assert '  FAULT ' in text.format_card(card)
 
 
 @pytest.mark.parametrize(
@@ -122,71 +121,71 @@ def test_what_was_found_before_a_crash_stays(monkeypatch):
 )
 def test_failures_are_named(uri, kind, words):
   card = checks.check(uri)
-  assert (card['status'], card['kind']) == ('failed', kind)
-  assert words in card['reason']
-  assert card['verdict']['train'] == 'no'
-  assert f'  FAILED        {kind}: ' in cards.format_card(card)
+  assert (card.status, card.kind) == ('failed', kind)
+  assert words in card.reason
+  assert card.verdict.train == 'no'
+  assert f'  FAILED        {kind}: ' in text.format_card(card)
 
 
 # -------------------------------------------------------- Real plugins ----
 def test_bypass_traps_are_found_and_avoided():
   card = checks.check(CALF + 'MultibandCompressor')
-  assert card['traps'].keys() == {f'bypass{i}' for i in range(4)}
+  assert card.traps.keys() == {f'bypass{i}' for i in range(4)}
   threshold = control(card, 'threshold0')
-  assert threshold['effect_db'] == -200.0
-  assert threshold['fixed_effect_db'] > cards.AUDIBLE_DB
-  assert control(card, 'level_in')['effect_db'] > 20.0
+  assert threshold.effect_db == -200.0
+  assert threshold.fixed_effect_db > cards.AUDIBLE_DB
+  assert control(card, 'level_in').effect_db > 20.0
   assert 'Fix bypass0=0, bypass1=0, bypass2=0, bypass3=0' in advice(card)
-  assert 'threshold0' in {c['symbol'] for c in cards.audible_controls(card)}
-  assert card['repeatable']
+  assert 'threshold0' in {c.symbol for c in card.audible_controls}
+  assert card.repeatable
 
 
 def test_controls_that_work_at_other_settings_only():
   card = checks.check(LSP + 'limiter_mono')
-  assert card['latency_reported'] == card['latency_measured'] == 240
+  assert card.latency_reported == card.latency_measured == 240
   attack = control(card, 'at')
-  assert attack['effect_db'] == -200.0
-  assert attack['other_effect_db'] > cards.AUDIBLE_DB
+  assert attack.effect_db == -200.0
+  assert attack.other_effect_db > cards.AUDIBLE_DB
   assert 'at the default' not in advice(card)
   # The low-pass filter of an equaliser that starts with it off.
   card = checks.check('http://gareus.org/oss/lv2/fil4#mono')
   frequency = control(card, 'HPfreq')
-  assert max(frequency['effect_db'], frequency['other_effect_db']) == -200.0
-  assert frequency['switched_effect_db'] > cards.AUDIBLE_DB
+  assert max(frequency.effect_db, frequency.other_effect_db) == -200.0
+  assert frequency.switched_effect_db > cards.AUDIBLE_DB
   assert 'HPfreq' in advice(card)
 
 
 def test_what_pitch_shifters_report_is_taken_though_not_measurable():
   card = checks.check('http://gareus.org/oss/lv2/fat1')
-  assert (card['latency'], card['latency_reported']) == (1024, 1024)
-  assert card['latency_measured'] is None
+  assert (card.latency, card.latency_reported) == (1024, 1024)
+  assert card.latency_measured is None
 
 
 def test_streams_that_are_not_exact_and_refused_blocks_are_named():
   card = checks.check('http://plugin.org.uk/swh-plugins/chebstortion')
-  assert card['repeatable'] and card['stream_error'] > 0.01
-  assert 'Streams' in advice(card) and card['verdict']['train'] == 'with care'
+  assert card.repeatable and card.stream_error > 0.01
+  assert 'Streams' in advice(card) and card.verdict.train == 'with care'
   card = checks.check('http://gareus.org/oss/lv2/convoLV2#Mono')
-  assert card['refused_block_sizes'] == [100]
-  assert card['stream_error'] == 0.0 and not card['faults']
-  assert 'refuses blocks of 100 samples' in cards.format_card(card)
+  assert card.refused_block_sizes == [100]
+  assert card.stream_error == 0.0 and not card.faults
+  assert 'refuses blocks of 100 samples' in text.format_card(card)
 
 
 def test_random_generators_are_called_so():
   card = checks.check(LSP + 'noise_generator_x1')
-  assert not card['repeatable']
-  assert card['why_not_repeatable'] == checks.RANDOM
-  assert card['threads_error'] is card['block_difference_db'] is None
-  assert card['verdict']['train'] == 'with care'
+  assert not card.repeatable
+  assert card.why_not_repeatable == checks.RANDOM
+  assert card.threads_error is card.block_difference_db is None
+  assert card.verdict.train == 'with care'
   assert 'Not repeatable, it is random' in advice(card)
 
 
 def test_what_is_not_safe_on_threads_is_said():
   card = checks.check(TEST + 'gain')
-  card['threads_error'] = 1e-3
-  assert 'n_threads=1' in str(cards.verdict(card)['advice'])
-  assert cards.verdict(card)['train'] == 'with care'
-  assert '  threads       NOT SAFE: differs by 1.0e-03' in cards.format_card(
+  card.threads_error = 1e-3
+  assert 'n_threads=1' in str(cards.judge(card).advice)
+  assert cards.judge(card).train == 'with care'
+  assert '  threads       NOT SAFE: differs by 1.0e-03' in text.format_card(
     card
   )
 
@@ -205,14 +204,18 @@ def test_what_is_not_safe_on_threads_is_said():
 def test_why_a_render_is_not_repeatable(found, why):
   examination = checks._Examination(lv2.get_plugin(TEST + 'gain'))
   same = dict.fromkeys(('instances_error', 'alike_error', 'memory_error'), 0.0)
-  examination.card.update({'digests': ['a', 'a'], **same, **found})
+  examination.keep({'digests': ['a', 'a'], **same, **found})
   examination.judge_repeatability()
-  assert examination.card['why_not_repeatable'] == why
-  assert examination.card['repeatable'] == (not why)
+  assert examination.card.why_not_repeatable == why
+  assert examination.card.repeatable == (not why)
 
 
 # ------------------------------------------------------------------ All ----
 URIS = [TEST + name for name in ('gain', 'alien', 'delay')]
+
+
+def made_up(uri, version, name):
+  return cards.Card(uri, name, version, ['in'], ['out'], 48000, 1024)
 
 
 @pytest.fixture
@@ -227,7 +230,7 @@ def fake_check(monkeypatch):
       while not is_kept():
         time.sleep(0.01)
       raise KeyboardInterrupt
-    return dict(uri=uri, version='1.2', name='new')
+    return made_up(uri, '1.2', 'new')
 
   def set_stop(uri, when=None):
     nonlocal stop_at, is_kept
@@ -253,20 +256,20 @@ def test_an_interrupted_run_goes_on(fake_check, tmp_path, monkeypatch):
   kept = [json.loads(line) for line in partial.read_text().splitlines()]
   assert sorted(card['uri'] for card in kept) == sorted(URIS[:2])
 
-  # One of an older version of the plugin, and a line that was cut off.
-  partial.write_text(
-    json.dumps(dict(uri=URIS[0], version='1.2', name='kept'))
-    + '\n'
-    + json.dumps(dict(uri=URIS[1], version='1.1', name='old'))
-    + '\n{"uri": "'
-  )
+  # One of an older version of the plugin, one of another version of dafx, and a
+  # line that was cut off.
+  left = [made_up(URIS[0], '1.2', 'kept'), made_up(URIS[1], '1.1', 'old')]
+  lines = [json.dumps(card.to_json()) for card in left]
+  other = json.dumps({'uri': URIS[2], 'version': '1.2', 'name': 'kept'})
+  partial.write_text('\n'.join([*lines, other, '{"uri": "']))
   fake_check.asked.clear()
   fake_check.set_stop(None)
   found = checks.check_all(URIS, str(path))
   assert sorted(fake_check.asked) == sorted(URIS[1:])
-  assert [card['uri'] for card in found] == URIS
-  assert [card['name'] for card in found] == ['kept', 'new', 'new']
-  assert json.loads(path.read_text()) == found
+  assert [card.uri for card in found] == URIS
+  assert [card.name for card in found] == ['kept', 'new', 'new']
+  read = map(cards.Card.from_json, json.loads(path.read_text()))
+  assert list(read) == found
   assert [p.name for p in tmp_path.iterdir()] == ['cards.json']
 
 
@@ -274,9 +277,10 @@ def test_summary_of_all(tmp_path):
   path = tmp_path / 'cards.json'
   uris = [TEST + name for name in ('nan', 'alien', 'gain')]
   found = checks.check_all(uris, str(path))
-  assert [card['status'] for card in found] == ['ok', 'failed', 'ok']
-  assert json.loads(path.read_text()) == found
-  summary = cards.format_summary(found)
+  assert [card.status for card in found] == ['ok', 'failed', 'ok']
+  read = map(cards.Card.from_json, json.loads(path.read_text()))
+  assert list(read) == found
+  summary = text.format_summary(found)
   assert '  missing feature: 1\n    urn:dafx-test:alien' in summary
   assert '3 plugins, 3 with audio in and out. Of these:' in summary
   assert '     2 render (66.7 %)' in summary

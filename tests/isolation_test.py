@@ -52,6 +52,40 @@ def test_processes_render_what_threads_render(uri, controls, fixed):
   )
 
 
+def test_processes_stream_what_threads_stream():
+  audio = noise(2, 1000, 1)
+  controls = np.random.default_rng(0).uniform(0, 0.9, (2, 10, 1))
+  thread, process = (
+    lv2.Renderer(
+      'urn:dafx-test:onepole', RATE, ['amount'], isolation=isolation,
+      stateful=True, warm_up=50,
+    )
+    for isolation in lv2.ISOLATIONS
+  )  # fmt: skip
+  for _ in range(2):
+    for start, end in ((0, 300), (300, 1000)):
+      chunk = audio[:, start:end], controls[:, start // 100 : end // 100], 100
+      np.testing.assert_array_equal(
+        thread.render(*chunk), process.render(*chunk)
+      )
+    thread.reset_state()
+    process.reset_state()
+
+
+def test_a_stream_ends_with_its_process():
+  stream = fatal(stateful=True)
+  audio = noise(1, 100, 1)
+  stream.render(audio, amounts(0))
+  with pytest.raises(lv2.PluginError, match='crashed'):
+    stream.render(audio, amounts(1))
+  with pytest.raises(lv2.PluginError, match='begin anew by reset_state'):
+    stream.render(audio, amounts(0))
+  stream.reset_state()
+  np.testing.assert_array_equal(
+    stream.render(audio, amounts(0)), fatal().render(audio, amounts(0))
+  )
+
+
 def test_memory_grows_with_the_audio():
   gain = lv2.Renderer(
     'urn:dafx-test:gain', RATE, ['amount'], isolation='process', n_threads=1

@@ -33,13 +33,15 @@ GRADIENTS = (
   ('directional',),
 )
 LV2 = (
-  ('_host', 'build_host', 'errors'),
-  ('world', 'processes', 'shelf'),
+  ('_host', 'build_host', 'errors', 'latency'),
+  ('lilv', 'processes', 'shelf'),
+  ('world',),
   ('fresh_state', 'instances'),
+  ('inputs',),
   ('renderer',),
   ('worker', 'presets', 'probing'),
 )
-CARDS = (('binding', 'card'), ('experiments',), ('checks',))
+CARDS = (('binding', 'card'), ('experiments', 'text'), ('checks',))
 EVALUATION = (
   ('clip_audio', 'ledger', 'measures'),
   ('report', 'tables'),

@@ -292,8 +292,6 @@ def test_wrong_streams_are_named():
     stream.render(noise(3, 10, 1))
   stream.reset_state()
   stream.render(noise(3, 10, 1))
-  with pytest.raises(ValueError, match="stateful=True needs isolation='thr"):
-    renderer('gain', stateful=True, isolation='process')
   fixed = renderer('fixed', block_size=64, stateful=True)
   fixed.render(np.zeros((1, 128, 1)))
   with pytest.raises(ValueError, match='blocks of 64.*chunk of 100'):

@@ -176,6 +176,17 @@ def test_another_rate_begins_another_stream():
   np.testing.assert_array_equal(out, processor(audio, controls))
 
 
+def test_streams_in_a_process_of_their_own():
+  audio, controls = noise(1, N_SAMPLES), np.full([1, 1], 0.7, 'f')
+  out, expected = (
+    processors.Streamer(plugin('onepole', isolation=isolation)).process(
+      audio, controls=controls
+    )
+    for isolation in ('process', 'thread')
+  )
+  np.testing.assert_array_equal(out, expected)
+
+
 def test_streams_that_cannot_be_are_named():
   processor, audio = plugin('gain'), noise(1, 100)
   controls = processor.get_controls(audio, [[0.5]])['controls']
@@ -186,8 +197,6 @@ def test_streams_that_cannot_be_are_named():
   processor.stream(second, audio, controls)
   with pytest.raises(ValueError, match="'fixed' .* whole blocks of 256"):
     processors.Streamer(plugin('fixed'))
-  with pytest.raises(ValueError, match="stateful=True needs isolation='thread"):
-    processors.Streamer(plugin('gain', isolation='process'))
   state = processor.initial_state(1)
   with tf.GradientTape() as tape:
     tape.watch(controls)

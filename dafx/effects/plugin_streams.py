@@ -29,7 +29,7 @@ class PluginStream:
     """Begins a stream; returns its state before the first sample, int64 [2].
 
     Raises:
-      ValueError: isolation='process', or a plugin that runs whole blocks only.
+      ValueError: The plugin runs whole blocks only.
     """
     processor = self._processor
     if processor.plugin.needs_fixed_block:

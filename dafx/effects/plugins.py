@@ -463,7 +463,7 @@ class LV2Plugin(estimated.BlackBoxProcessor):
       The state before the first sample; it can be streamed from once.
 
     Raises:
-      ValueError: isolation='process', or a plugin that runs whole blocks only.
+      ValueError: The plugin runs whole blocks only.
     """
     del batch_size
     return self._stream.begin()

@@ -14,7 +14,7 @@ import subprocess
 import cffi
 
 _DECLARATIONS = """
-/* lilv: what dafx/lv2/world.py reads. */
+/* lilv: what dafx/lv2/lilv.py reads. */
 typedef struct LilvWorldImpl LilvWorld;
 typedef struct LilvNodeImpl LilvNode;
 typedef struct LilvPluginImpl LilvPlugin;

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from dafx.lv2 import _host, errors, world
+from dafx.lv2 import _host, errors, lilv, world
 
 _ffi = _host.ffi
 _lib = _host.lib
@@ -54,18 +54,18 @@ class Instance:
       _KINDS.get((p.kind, p.is_input), _lib.DAFX_UNCONNECTED)
       for p in plugin.ports
     ]
-    state = world.load_default_state(plugin)
-    if state != _ffi.NULL:
-      state = _ffi.gc(state, _lib.lilv_state_free)
-    self._default_state = state  # must outlive the handle
     self._plugin = plugin
     self.can_rewind = can_rewind
     self._n_inputs = len(plugin.audio_inputs)
     self._n_outputs = len(plugin.audio_outputs)
     self._has_controls = bool(controls)
-    with world.instantiation_lock():
+    with lilv.lock:
+      state = _ffi.NULL
+      if plugin.loads_default_state:
+        state = plugin.lilv_plugin.default_state()
+      self._default_state = state  # must outlive the handle
       handle = _lib.dafx_instance_new(
-        plugin.handle,
+        plugin.lilv_plugin.handle,
         os.fsencode(plugin.bundle_path) + b'/',
         os.fsencode(world.library_path(plugin) or ''),
         sample_rate,

@@ -23,10 +23,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from dafx import _folders
-from dafx.lv2 import _host, renderer, world
+from dafx.lv2 import inputs, lilv, world
 
-_ffi = _host.ffi
-_lib = _host.lib
 _log = logging.getLogger('dafx.lv2')
 
 _APPLIES_TO = 'http://lv2plug.in/ns/lv2core#appliesTo'
@@ -109,14 +107,10 @@ def load_preset(uri: str, name: str) -> dict[str, float]:
   """
   plugin = world.get_plugin(uri)
   preset = _select_preset(plugin, name)
-  with world.instantiation_lock():
-    opened = world._open_world()
-    node = opened.node(preset.uri)
-    ports = [
-      (opened.find(port, _SYMBOL), opened.find(port, _VALUE))
-      for port in _find_nodes(opened, node, _PORT)
-    ]
-    has_state = bool(opened.find(node, _STATE))
+  with lilv.lock:
+    opened = lilv.open_world()
+    ports = opened.records(preset.uri, _PORT, (_SYMBOL, _VALUE))
+    has_state = bool(opened.text(preset.uri, _STATE))
   if has_state:
     _log.warning(
       'Preset %r of %s has more than port values (state:state, such as '
@@ -178,7 +172,7 @@ def write_preset(
       f'values is empty; a preset of {uri} needs one value at least.'
     )
   for symbol, value in values.items():
-    renderer.check_value(plugin, symbol, value)
+    inputs.check_value(plugin, symbol, value)
   if not label.strip() or any(
     unicodedata.category(c) in ('Cc', 'Cs') for c in label
   ):
@@ -199,66 +193,47 @@ def write_preset(
 
 
 # ---------------------------------------------------------------- Reading ----
-def _find_nodes(opened, subject, predicate: str):
-  """Yields the objects of a subject's predicate. Use under the lock."""
-  nodes = _lib.lilv_world_find_nodes(
-    opened.handle, subject, opened.node(predicate), _ffi.NULL
-  )
-  if nodes == _ffi.NULL:
-    return
-  try:
-    yield from world._iterate(nodes, 'nodes')
-  finally:
-    _lib.lilv_nodes_free(nodes)
-
-
 def _find_presets(plugin: world.Plugin) -> dict[Preset, bool]:
   """Returns the presets by label, and whether each could be read."""
-  with world.instantiation_lock():
-    opened = world._open_world()
-    nodes = _lib.lilv_plugin_get_related(plugin.handle, opened.node(_PRESET))
-    uris = [
-      world._text(node)
-      for node in world._iterate(nodes, 'nodes')
-      if _lib.lilv_node_is_uri(node)
-    ]
-    _lib.lilv_nodes_free(nodes)
+  with lilv.lock:
+    opened = lilv.open_world()
     found = {}
-    for uri in uris:
+    for uri in plugin.lilv_plugin.related(_PRESET):
       files = _load_files(opened, uri)
       # A label is a must; who forgets it gets the last part of the URI.
-      label = opened.find(opened.node(uri), _LABEL)
+      label = opened.text(uri, _LABEL)
       label = label or re.split(r'[/#:]', uri.rstrip('/#:'))[-1]
-      preset = Preset(uri, label, _bundle_path(opened, [*files, uri]))
+      preset = Preset(uri, label, _bundle_path([*files, uri]))
       found[preset] = all(_is_whole[file] for file in files)
   return dict(sorted(found.items(), key=lambda p: (p[0].label, p[0].uri)))
 
 
-def _load_files(opened, uri: str) -> list[str]:
+def _load_files(opened: lilv.World, uri: str) -> list[str]:
   """Lets lilv read the files that a preset lies in; returns their URIs."""
-  node = opened.node(uri)
-  files = [world._text(n) for n in _find_nodes(opened, node, _SEE_ALSO)]
-  # lilv reads no others.
-  files = [f for f in files if f.startswith('file:') and f.endswith('.ttl')]
+  files = [
+    file
+    for file in opened.texts(uri, _SEE_ALSO)
+    if file.startswith('file:') and file.endswith('.ttl')  # all that lilv reads
+  ]
   new = [f for f in files if f not in _is_whole]
   if new:
-    n_read = _lib.lilv_world_load_resource(opened.handle, node)
+    n_read = opened.load_resource(uri)
     if n_read < len(new):
       # Broken, or read before as a part of the plugin: only a second reading
       # tells which.
-      _lib.lilv_world_unload_resource(opened.handle, node)
-      n_read = _lib.lilv_world_load_resource(opened.handle, node)
+      opened.unload_resource(uri)
+      n_read = opened.load_resource(uri)
       _is_whole.update(dict.fromkeys(new, n_read >= len(files)))
     else:
       _is_whole.update(dict.fromkeys(new, True))
   return files
 
 
-def _bundle_path(opened, uris: list[str]) -> pathlib.Path | None:
+def _bundle_path(uris: list[str]) -> pathlib.Path | None:
   """Returns the folder with a manifest that holds the first file of URIs."""
   for uri in uris:
     if uri.startswith('file:'):
-      path = world._file_path(opened.node(uri))
+      path = lilv.file_path(uri)
       for parent in path.parents:
         if (parent / 'manifest.ttl').exists():
           return parent
@@ -289,9 +264,8 @@ def _select_preset(plugin: world.Plugin, name: str) -> Preset:
     return matches[0]
 
   if ':' in name and not any(c in name for c in ' <>"\n'):
-    with world.instantiation_lock():
-      opened = world._open_world()
-      owner = opened.find(opened.node(name), _APPLIES_TO)
+    with lilv.lock:
+      owner = lilv.open_world().text(name, _APPLIES_TO)
     if owner:
       raise ValueError(
         f'name={name!r} is a preset of {owner}, not of {plugin.uri}.'

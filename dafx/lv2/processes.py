@@ -8,16 +8,17 @@ raised as `errors.PluginError`.
 
 import atexit
 import contextlib
-import importlib
 import json
 import mmap
 import multiprocessing.connection
 import os
+import pkgutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import weakref
 
 import numpy as np
 
@@ -229,7 +230,7 @@ def call(
     errors.PluginError: The plugin fails, crashes or hangs.
   """
   if is_worker:
-    return getattr(importlib.import_module(module), function)(**arguments)
+    return pkgutil.resolve_name(f'{module}:{function}')(**arguments)
   workers = _own_worker if in_new_process else _returned_on_plugin_error
   with workers() as worker:
     message = ('call', arguments, module, function)
@@ -271,16 +272,76 @@ def render(settings, audio, controls, hop_size, out, time_limit_s) -> int:
   Raises:
     errors.PluginError: The plugin fails, crashes or hangs.
   """
-  shapes = (audio.shape, controls.shape, out.shape)
   with _returned_on_plugin_error() as worker:
-    arrays = worker.memory.arrays(*shapes)
-    arrays[0][:] = audio
-    arrays[1][:] = controls
-    message = ('render', settings, shapes, hop_size)
-    what = f'while it rendered {audio.shape[1]} samples'
-    n_nonfinite = _ask(worker, message, settings, what, time_limit_s)
-    out[:] = arrays[2]
-    return n_nonfinite
+    return _exchange(
+      worker, ('render', settings, hop_size), audio, controls, out, time_limit_s
+    )
+
+
+def _exchange(worker, message, audio, controls, out, time_limit_s) -> int:
+  """Has a worker render; the shapes of the arrays follow the message."""
+  shapes = (audio.shape, controls.shape, out.shape)
+  arrays = worker.memory.arrays(*shapes)
+  arrays[0][:] = audio
+  arrays[1][:] = controls
+  what = f'while it rendered {audio.shape[1]} samples'
+  settings = message[1]
+  n_nonfinite = _ask(worker, (*message, shapes), settings, what, time_limit_s)
+  out[:] = arrays[2]
+  return n_nonfinite
+
+
+def _stop_own(worker, owner: int):
+  """Ends a worker, unless this is a fork of the process that started it."""
+  if os.getpid() == owner:
+    worker.stop()
+
+
+class Stream:
+  """Renders one item, chunk after chunk, in a worker of its own.
+
+  `renderer` uses it as it uses an `instances.Instance` that goes on.
+
+  Args:
+    settings: As for `open_renderer`; its latency is not taken out.
+    time_limit_s: Seconds after which a chunk counts as hung.
+
+  Attributes:
+    is_used: Whether it has left its start state.
+  """
+
+  def __init__(self, settings: dict, time_limit_s: float):
+    self._settings = settings
+    self._time_limit_s = time_limit_s
+    self._worker = _Worker()
+    self._end = weakref.finalize(self, _stop_own, self._worker, os.getpid())
+    self.is_used = False
+
+  def run(self, audio, controls, hop_size, out, warm_up: int = 0) -> int:
+    """Renders on; see `instances.Instance.run`.
+
+    Raises:
+      errors.PluginError: The plugin fails, crashes or hangs; or it has done so
+        before.
+    """
+    if not self._end.alive:
+      raise errors.PluginError(
+        f'{self._settings["uri"]} has ended in the midst of its audio; begin '
+        'anew by reset_state().'
+      )
+    self.is_used = True
+    message = ('go_on', self._settings, hop_size, warm_up)
+    try:
+      return _exchange(
+        self._worker, message, audio, controls, out, self._time_limit_s
+      )
+    except BaseException:  # what it holds is no longer known
+      self.close()
+      raise
+
+  def close(self):
+    """Ends the worker."""
+    self._end()
 
 
 @contextlib.contextmanager

@@ -21,7 +21,9 @@ import numpy as np
 from dafx.lv2 import (
   errors,
   fresh_state,
+  inputs,
   instances,
+  latency,
   processes,
   shelf,
   world,
@@ -35,6 +37,8 @@ STARTS = ('instance', 'probed')
 _CHEAP_INSTANCE_S = 1e-4
 # The first two rewinds and one in so many are compared with a new instance.
 _REWINDS_PER_AUDIT = 256
+# From which correlation with the input on an output is a copy of it.
+_COPY = 0.9
 
 
 def default_n_threads() -> int:
@@ -47,6 +51,36 @@ def _executor(n_threads: int, process_id: int):
   """Returns the threads to render on; a forked process makes its own."""
   del process_id
   return concurrent.futures.ThreadPoolExecutor(n_threads, 'dafx_render')
+
+
+def _check_options(
+  sample_rate, block_size, n_threads, warm_up, isolation, start
+):
+  """Raises ValueError for an option of `Renderer` out of its range."""
+  for name, value, low in (
+    ('sample_rate', sample_rate, 1),
+    ('block_size', block_size, 1),
+    ('n_threads', n_threads if n_threads is not None else 1, 1),
+    ('warm_up', warm_up, 0),
+  ):
+    if not value >= low:
+      raise ValueError(f'{name}={value} must be at least {low}.')
+  if isolation not in ISOLATIONS:
+    raise ValueError(f'isolation={isolation!r} must be one of {ISOLATIONS}.')
+  if start not in STARTS:
+    raise ValueError(f'start={start!r} must be one of {STARTS}.')
+
+
+def _check_host(plugin):
+  """Raises PluginError where this host cannot run a plugin."""
+  lacking = set(plugin.required_features) - world.SUPPORTED_FEATURES
+  if lacking:
+    raise errors.PluginError(
+      f'{plugin.uri} needs what this host does not have: '
+      f'{", ".join(sorted(lacking))}.'
+    )
+  if not plugin.audio_outputs:
+    raise errors.PluginError(f'{plugin.uri} has no audio output to render.')
 
 
 class Renderer:
@@ -77,7 +111,8 @@ class Renderer:
       left off, for audio that comes in chunks, until `reset_state`. Then
       latency is not compensated, and `warm_up` goes before the first chunk.
       Chunks of whole blocks give what one render would; any chunks do for a
-      plugin that does not depend on the block size.
+      plugin that does not depend on the block size. With isolation='process'
+      each item has a process of its own, until `reset_state`.
     time_limit_s: With isolation='process', seconds after which a render of an
       item counts as hung.
 
@@ -108,42 +143,24 @@ class Renderer:
     stateful: bool = False,
     time_limit_s: float = 60.0,
   ):
-    plugin = world.get_plugin(uri)
-    for name, value, low in (
-      ('sample_rate', sample_rate, 1),
-      ('block_size', block_size, 1),
-      ('n_threads', n_threads if n_threads is not None else 1, 1),
-      ('warm_up', warm_up, 0),
-    ):
-      if not value >= low:
-        raise ValueError(f'{name}={value} must be at least {low}.')
-    self.plugin = plugin = plugin.at_rate(sample_rate)
-    lacking = set(plugin.required_features) - world.SUPPORTED_FEATURES
-    if lacking:
-      raise errors.PluginError(
-        f'{uri} needs what this host does not have: '
-        f'{", ".join(sorted(lacking))}.'
-      )
-    if not plugin.audio_outputs:
-      raise errors.PluginError(f'{uri} has no audio output to render.')
-
-    if isolation not in ISOLATIONS:
-      raise ValueError(f'isolation={isolation!r} must be one of {ISOLATIONS}.')
-    if stateful and isolation == 'process':
-      raise ValueError(
-        "stateful=True needs isolation='thread': a worker process keeps no "
-        'state between calls.'
-      )
-
-    self.sample_rate = float(sample_rate)
+    _check_options(
+      sample_rate, block_size, n_threads, warm_up, isolation, start
+    )
+    self.plugin = world.get_plugin(uri).at_rate(sample_rate)
+    _check_host(self.plugin)
     self.controls = tuple(controls)
     self.fixed = dict(fixed or {})
+    inputs.check_symbols(self.plugin, self.controls, self.fixed)
+    self.initial_values = inputs.initial_values(self.plugin, self.fixed)
+    self._defaults = self.initial_values[
+      [self.plugin.control(symbol).index for symbol in self.controls]
+    ]
+
+    self.sample_rate = float(sample_rate)
     self.block_size = int(block_size)
     self.n_threads = int(n_threads or default_n_threads())
     self.warm_up = int(warm_up)
     self.strict = strict
-    if start not in STARTS:
-      raise ValueError(f'start={start!r} must be one of {STARTS}.')
     self.isolation = isolation
     self.start = start
     self.time_limit_s = time_limit_s
@@ -156,18 +173,8 @@ class Renderer:
     self._first = None
     self._lock = threading.Lock()
     self.stateful = stateful
-    self._streams = []  # one instance per item, while they go on
+    self._streams = []  # one per item, while they go on
     self._shelf = shelf.Shelf()
-
-    self._check_symbols()
-    values = [p.default if p.kind == 'control' else 0.0 for p in plugin.ports]
-    for symbol, value in self.fixed.items():
-      port = plugin.control(symbol)
-      values[port.index] = port.nearest(value)
-    self.initial_values = np.array(values, np.float32)
-    self._defaults = self.initial_values[
-      [plugin.control(symbol).index for symbol in self.controls]
-    ]
     # What a worker process makes the same renderer of.
     self._settings = dict(
       uri=uri,
@@ -183,20 +190,6 @@ class Renderer:
       self.latency = processes.open_renderer(self._settings, time_limit_s)
     else:
       self.latency = self._find_latency() if compensate_latency else 0
-
-  def _check_symbols(self):
-    both = sorted(set(self.controls) & set(self.fixed))
-    if both:
-      raise ValueError(
-        f'{", ".join(both)}: given both as a control and as a fixed value of '
-        f'{self.plugin.uri}; choose one.'
-      )
-    if len(set(self.controls)) < len(self.controls):
-      raise ValueError(f'controls={list(self.controls)} names a symbol twice.')
-    for symbol in self.controls:
-      self.plugin.control(symbol)
-    for symbol, value in self.fixed.items():
-      check_value(self.plugin, symbol, value)
 
   @property
   def n_channels_in(self) -> int:
@@ -218,34 +211,28 @@ class Renderer:
     if port is not None:
       quiet = np.zeros((1, 2 * self.block_size), np.float32)
       self.run(instance, quiet, self.default_controls(), quiet.shape[1])
-      latency = instance.value(port.index)
-      latency = max(int(round(latency)), 0) if np.isfinite(latency) else 0
+      reported = instance.value(port.index)
+      found = max(int(round(reported)), 0) if np.isfinite(reported) else 0
     else:
-      latency = self._measure_latency(instance)
+      found = self._measure_latency(instance)
     self._idle.append(instance)
-    return latency
+    return found
 
   def _measure_latency(self, instance) -> int:
-    """Finds the lag of the output by cross-correlation with noise.
+    """Finds the lag of the output by noise.
 
     A plugin without a latency port mostly has none; what such a plugin delays
     on purpose (an echo) is no latency. So only a lag below 20 ms counts, at
-    which the output is a near copy of the input (correlation above 0.9).
+    which the output is a near copy of the input.
     """
     if not self.n_channels_in:
       return 0
     n = int(0.25 * self.sample_rate)
-    noise = 0.05 * np.random.default_rng(0).standard_normal(n)
+    noise = 0.05 * np.random.default_rng(0).standard_normal((1, n))
     noise = noise.astype(np.float32)
-    controls = self.default_controls()
-    out = self.run(instance, noise[np.newaxis], controls, n)[0][0]
-    out = out.astype(np.float64)  # of a plugin that blows up, the sum too
-    n_fft = 2 * n
-    spectrum = np.fft.rfft(out, n_fft) * np.conj(np.fft.rfft(noise, n_fft))
-    correlation = np.fft.irfft(spectrum, n_fft)[: int(0.02 * self.sample_rate)]
-    scale = np.linalg.norm(noise) * np.linalg.norm(out)
-    lag = int(np.argmax(np.abs(correlation)))
-    return lag if abs(correlation[lag]) > 0.9 * scale > 0.0 else 0
+    out, _ = self.run(instance, noise, self.default_controls(), n)
+    n_lags = int(0.02 * self.sample_rate)
+    return latency.lag_of_copy(out[:1], noise, n_lags, _COPY) or 0
 
   def default_controls(self) -> np.ndarray:
     """Returns the plugin's defaults of `controls`, shape [1, n_controls]."""
@@ -348,9 +335,9 @@ class Renderer:
     return n_nonfinite
 
   def _open_streams(self, n_items: int, n_samples: int):
-    """Sees to it that there is an instance for each item of a chunk."""
+    """Sees to it that there is a stream for each item of a chunk."""
     if not self._streams:
-      self._streams = [self._borrow() for _ in range(n_items)]
+      self._streams = [self._new_stream() for _ in range(n_items)]
     if len(self._streams) != n_items:
       raise ValueError(
         f'audio has {n_items} items; {len(self._streams)} are going on. Render '
@@ -362,9 +349,19 @@ class Renderer:
         f'with stateful=True, a chunk of {n_samples} must be a multiple.'
       )
 
+  def _new_stream(self):
+    """Returns what goes on from chunk to chunk, in its start state."""
+    if self.isolation == 'process':
+      return processes.Stream(self._settings, self.time_limit_s)
+    return self._borrow()
+
   def reset_state(self):
     """Ends what `stateful` keeps: the next chunk starts from a fresh state."""
-    self._idle.extend(self._streams)
+    if self.isolation == 'process':
+      for stream in self._streams:
+        stream.close()
+    else:
+      self._idle.extend(self._streams)
     self._streams = []
 
   def _audit(self, instance, arguments) -> int:
@@ -421,7 +418,9 @@ class Renderer:
       ValueError: Shapes that do not fit, no samples, or values not finite.
       errors.PluginError: Output that is not finite, if `strict`.
     """
-    audio, controls, hop_size = self._check_input(audio, controls, hop_size)
+    audio, controls, hop_size = inputs.fit(
+      self.plugin, self.controls, self._defaults, audio, controls, hop_size
+    )
     n_items, n_samples, _ = audio.shape
     out = self._shelf.new((n_items, self.n_channels_out, n_samples))
 
@@ -447,69 +446,3 @@ class Renderer:
       if n_nonfinite:
         self._report_nonfinite(n_nonfinite, frames)
     return np.moveaxis(out, 1, -1)
-
-  def _check_input(self, audio, controls, hop_size):
-    """Returns the arguments of `render` as float32 arrays that fit."""
-    audio = np.asarray(audio, np.float32)
-    if audio.ndim != 3 or not audio.size:
-      raise ValueError(
-        f'audio has shape {audio.shape}; it must be [batch, n_samples, '
-        'n_channels] with at least one of each.'
-      )
-    n_items, n_samples, n_channels = audio.shape
-    if n_channels not in (1, self.n_channels_in):
-      raise ValueError(
-        f'audio has {n_channels} channels; {self.plugin.uri} takes '
-        f'{self.n_channels_in} '
-        f'({", ".join(p.symbol for p in self.plugin.audio_inputs)}), or 1 '
-        'for all of them.'
-      )
-    if controls is None:
-      controls = np.broadcast_to(
-        self.default_controls(), (n_items, 1, len(self.controls))
-      )
-    controls = np.ascontiguousarray(controls, np.float32)
-    n_frames = controls.shape[1] if controls.ndim == 3 else 0
-    if (
-      controls.shape != (n_items, n_frames, len(self.controls)) or not n_frames
-    ):
-      raise ValueError(
-        f'controls has shape {controls.shape}; for this audio it must be '
-        f'[{n_items}, n_frames, {len(self.controls)}], the controls being '
-        f'{", ".join(self.controls) or "none"}.'
-      )
-    if hop_size is None:
-      hop_size = -(-n_samples // n_frames)
-    if hop_size < 1 or (n_frames - 1) * hop_size >= n_samples:
-      raise ValueError(
-        f'{n_frames} frames of hop_size={hop_size} do not fit '
-        f'{n_samples} samples: the last ones would hold none.'
-      )
-    instances.check_finite('controls', controls, self.plugin.uri)
-    return audio, self._round(controls), int(hop_size)
-
-  def _round(self, controls):
-    """Rounds values of controls that take single values only."""
-    for i, symbol in enumerate(self.controls):
-      port = self.plugin.control(symbol)
-      if port.is_discrete:
-        controls = controls.copy()
-        controls[..., i] = port.nearest(controls[..., i])
-    return controls
-
-
-def check_value(plugin: world.Plugin, symbol: str, value: float):
-  """Raises ValueError unless a value is in the range of a control port.
-
-  A range that goes with the sample rate is only known of `plugin.at_rate`.
-  """
-  port = plugin.control(symbol)
-  if port.per_sample_rate and np.isfinite(value):
-    return
-  # Ranges are stored as float32: allow for a value rounded from it.
-  slack = 1e-6 * max(abs(port.minimum), abs(port.maximum))
-  if not port.minimum - slack <= value <= port.maximum + slack:
-    raise ValueError(
-      f'{symbol}={value!r} is out of range: {plugin.uri} takes '
-      f'{port.describe_range()}.'
-    )

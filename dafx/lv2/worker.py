@@ -21,7 +21,7 @@ def _end_with_parent(descriptor: int):
 
 def _serve(connection, memory):
   """Answers messages until the parent is gone."""
-  renderers = {}
+  renderers, streams = {}, {}
   connection.send('ready')
   while True:
     try:
@@ -40,8 +40,16 @@ def _serve(connection, memory):
         renderers[key] = renderer.Renderer(**settings, n_threads=1)
       if kind == 'open':
         answer = renderers[key].latency
+      elif kind == 'go_on':
+        hop_size, warm_up, shapes = rest
+        if key not in streams:
+          streams[key] = renderers[key].new_instance()
+        audio, controls, out = memory.arrays(*shapes)
+        answer = streams[key].run(
+          audio, controls, hop_size, out, warm_up=warm_up
+        )
       else:
-        shapes, hop_size = rest
+        hop_size, shapes = rest
         audio, controls, out = memory.arrays(*shapes)
         answer = renderers[key].render_item(audio, controls, hop_size, out)
     except (errors.PluginError, ValueError, KeyError) as error:

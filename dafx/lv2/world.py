@@ -11,14 +11,10 @@ import functools
 import math
 import os
 import pathlib
-import threading
 
 import numpy as np
 
-from dafx.lv2 import _host
-
-_ffi = _host.ffi
-_lib = _host.lib
+from dafx.lv2 import lilv
 
 # The C library's vector maths, which some plugins call without saying that they
 # need it, such as Invada's tube as Debian 13 has it. Programs that are linked
@@ -33,6 +29,7 @@ _ATOM = 'http://lv2plug.in/ns/ext/atom#'
 _BUF_SIZE = 'http://lv2plug.in/ns/ext/buf-size#'
 _PORT_PROPS = 'http://lv2plug.in/ns/ext/port-props#'
 _STATE = 'http://lv2plug.in/ns/ext/state#'
+_MINIMUM_SIZE = 'http://lv2plug.in/ns/ext/resize-port#minimumSize'
 _UNITS = 'http://lv2plug.in/ns/extensions/units#'
 
 FIXED_BLOCK_FEATURES = (
@@ -183,7 +180,7 @@ class Plugin:
     ports: All its ports, by index.
     required_features: URIs of what it needs from a host.
     loads_default_state: Whether it wants its default state restored.
-    handle: The lilv plugin, for `renderer`.
+    lilv_plugin: Where this was read, for `instances` and `presets`.
   """
 
   uri: str
@@ -195,7 +192,7 @@ class Plugin:
   ports: tuple[Port, ...]
   required_features: tuple[str, ...]
   loads_default_state: bool
-  handle: object = dataclasses.field(repr=False)
+  lilv_plugin: lilv.Plugin = dataclasses.field(repr=False)
 
   @functools.cached_property
   def controls(self) -> dict[str, Port]:
@@ -257,91 +254,6 @@ class Plugin:
     )
 
 
-class _World:
-  """lilv's view of the installed plugins. Use under `_lock`."""
-
-  def __init__(self):
-    self.handle = _lib.lilv_world_new()
-    _lib.lilv_world_load_all(self.handle)
-    self.plugins = _lib.lilv_world_get_all_plugins(self.handle)
-    self._nodes = {}
-
-  def node(self, uri: str):
-    """Returns the node of a URI; the world keeps it."""
-    if uri not in self._nodes:
-      self._nodes[uri] = _lib.lilv_new_uri(self.handle, uri.encode())
-    return self._nodes[uri]
-
-  def find(self, subject, predicate: str):
-    """Returns the first object of a subject's predicate as text, or ''."""
-    nodes = _lib.lilv_world_find_nodes(
-      self.handle, subject, self.node(predicate), _ffi.NULL
-    )
-    found = [_text(n) for n in _iterate(nodes, 'nodes')] if nodes else []
-    if nodes:
-      _lib.lilv_nodes_free(nodes)
-    return found[0] if found else ''
-
-
-_lock = threading.RLock()  # lilv is not thread-safe
-_world = None
-_plugins = {}
-
-
-def _open_world() -> _World:
-  global _world
-  if _world is None:
-    _world = _World()
-  return _world
-
-
-def _iterate(collection, kind: str):
-  """Yields the elements of one of lilv's collections."""
-  position = getattr(_lib, f'lilv_{kind}_begin')(collection)
-  while not getattr(_lib, f'lilv_{kind}_is_end')(collection, position):
-    yield getattr(_lib, f'lilv_{kind}_get')(collection, position)
-    position = getattr(_lib, f'lilv_{kind}_next')(collection, position)
-
-
-def _text(node) -> str:
-  if node == _ffi.NULL:
-    return ''
-  return _ffi.string(_lib.lilv_node_as_string(node)).decode('utf-8', 'replace')
-
-
-def _take_text(node) -> str:
-  """Returns the text of a node that is ours to free."""
-  text = _text(node)
-  _lib.lilv_node_free(node)
-  return text
-
-
-def _number(node) -> float:
-  if node == _ffi.NULL or not (
-    _lib.lilv_node_is_float(node) or _lib.lilv_node_is_int(node)
-  ):
-    return math.nan
-  return _lib.lilv_node_as_float(node)
-
-
-def _first_value(plugin, world: _World, predicate: str) -> str:
-  nodes = _lib.lilv_plugin_get_value(plugin, world.node(predicate))
-  values = [_text(n) for n in _iterate(nodes, 'nodes')] if nodes else []
-  if nodes:
-    _lib.lilv_nodes_free(nodes)
-  return values[0] if values else ''
-
-
-def _read_range(plugin, port) -> tuple[float, float, float]:
-  """Returns (default, minimum, maximum), NaN where a port does not say."""
-  nodes = [_ffi.new('LilvNode**') for _ in range(3)]
-  _lib.lilv_port_get_range(plugin, port, *nodes)
-  values = tuple(_number(node[0]) for node in nodes)
-  for node in nodes:
-    _lib.lilv_node_free(node[0])
-  return values
-
-
 def _complete_range(default, minimum, maximum):
   """Fills in what a port does not say of its range."""
   if math.isnan(minimum):
@@ -355,130 +267,82 @@ def _complete_range(default, minimum, maximum):
   return default, minimum, maximum
 
 
-def _read_unit(world: _World, plugin, port) -> str:
+def _read_unit(port: lilv.Port) -> str:
   """Returns the symbol of a port's unit, such as 'Hz', or ''."""
-  node = _lib.lilv_port_get(plugin, port, world.node(_UNITS + 'unit'))
-  if node == _ffi.NULL:
-    return ''
-  uri = _text(node)
-  symbol = world.find(node, _UNITS + 'symbol')
-  _lib.lilv_node_free(node)
+  uri = port.text(_UNITS + 'unit')
   if uri.startswith(_UNITS):
     # 'coef' and the like have an empty or unprintable symbol.
     name = uri[len(_UNITS) :]
     return {'hz': 'Hz', 'khz': 'kHz', 'mhz': 'MHz', 'db': 'dB', 'pc': '%'}.get(
       name, name
     )
-  return symbol
+  return port.text_of_object(_UNITS + 'unit', _UNITS + 'symbol')
 
 
-def _read_port(world: _World, plugin, index: int) -> Port:
-  port = _lib.lilv_plugin_get_port_by_index(plugin, index)
+_KINDS = {
+  'control': _LV2 + 'ControlPort',
+  'audio': _LV2 + 'AudioPort',
+  'cv': _LV2 + 'CVPort',
+  'atom': _ATOM + 'AtomPort',
+}
 
-  def is_a(uri):
-    return _lib.lilv_port_is_a(plugin, port, world.node(uri))
 
-  def has(uri):
-    return _lib.lilv_port_has_property(plugin, port, world.node(uri))
-
-  kinds = {
-    'control': _LV2 + 'ControlPort',
-    'audio': _LV2 + 'AudioPort',
-    'cv': _LV2 + 'CVPort',
-    'atom': _ATOM + 'AtomPort',
-  }
+def _read_port(port: lilv.Port, index: int) -> Port:
   common = dict(
     index=index,
-    symbol=_text(_lib.lilv_port_get_symbol(plugin, port)),
-    name=_take_text(_lib.lilv_port_get_name(plugin, port)),
-    kind=next((k for k, uri in kinds.items() if is_a(uri)), 'other'),
-    is_input=bool(is_a(_LV2 + 'InputPort')),
-    optional=bool(has(_LV2 + 'connectionOptional')),
-    designation=_take_text(
-      _lib.lilv_port_get(plugin, port, world.node(_LV2 + 'designation'))
-    ),
+    symbol=port.symbol,
+    name=port.name,
+    kind=next((k for k, uri in _KINDS.items() if port.is_a(uri)), 'other'),
+    is_input=port.is_a(_LV2 + 'InputPort'),
+    optional=port.has_property(_LV2 + 'connectionOptional'),
+    designation=port.text(_LV2 + 'designation'),
   )
-  if has(_LV2 + 'reportsLatency'):
+  if port.has_property(_LV2 + 'reportsLatency'):
     common['designation'] = _LV2 + 'latency'
   if common['kind'] == 'atom':
-    size = _lib.lilv_port_get(
-      plugin,
-      port,
-      world.node('http://lv2plug.in/ns/ext/resize-port#minimumSize'),
-    )
-    n_bytes = _number(size)
-    _lib.lilv_node_free(size)
+    n_bytes = port.number(_MINIMUM_SIZE)
     return Port(**common, n_bytes=8192 if math.isnan(n_bytes) else int(n_bytes))
   if common['kind'] not in ('control', 'cv'):
     return Port(**common)
 
-  per_sample_rate = bool(has(_LV2 + 'sampleRate'))
-  default, minimum, maximum = _complete_range(*_read_range(plugin, port))
+  per_sample_rate = port.has_property(_LV2 + 'sampleRate')
+  default, minimum, maximum = _complete_range(*port.value_range())
   if not per_sample_rate:
     default = min(max(default, minimum), maximum)
-  points = _lib.lilv_port_get_scale_points(plugin, port)
-  scale_points = []
-  if points != _ffi.NULL:
-    scale_points = sorted(
-      (
-        _number(_lib.lilv_scale_point_get_value(p)),
-        _text(_lib.lilv_scale_point_get_label(p)),
-      )
-      for p in _iterate(points, 'scale_points')
-    )
-    _lib.lilv_scale_points_free(points)
   return Port(
     **common,
     default=default,
     minimum=minimum,
     maximum=maximum,
-    unit=_read_unit(world, plugin, port),
-    logarithmic=bool(has(_PORT_PROPS + 'logarithmic')),
-    integer=bool(has(_LV2 + 'integer')),
-    toggled=bool(has(_LV2 + 'toggled')),
-    enumeration=bool(has(_LV2 + 'enumeration')),
-    scale_points=tuple(scale_points),
+    unit=_read_unit(port),
+    logarithmic=port.has_property(_PORT_PROPS + 'logarithmic'),
+    integer=port.has_property(_LV2 + 'integer'),
+    toggled=port.has_property(_LV2 + 'toggled'),
+    enumeration=port.has_property(_LV2 + 'enumeration'),
+    scale_points=tuple(port.scale_points()),
     per_sample_rate=per_sample_rate,
   )
 
 
-def _file_path(node) -> pathlib.Path:
-  path = _lib.lilv_file_uri_parse(_lib.lilv_node_as_string(node), _ffi.NULL)
-  text = _ffi.string(path).decode('utf-8', 'surrogateescape')
-  _lib.lilv_free(path)
-  return pathlib.Path(text)
-
-
-def _read_plugin(world: _World, plugin) -> Plugin:
-  uri = _text(_lib.lilv_plugin_get_uri(plugin))
-  features = _lib.lilv_plugin_get_required_features(plugin)
-  required = tuple(sorted(_text(n) for n in _iterate(features, 'nodes')))
-  _lib.lilv_nodes_free(features)
+def _read_plugin(plugin: lilv.Plugin) -> Plugin:
   version = '.'.join(
-    _first_value(plugin, world, _LV2 + part) or '0'
-    for part in ('minorVersion', 'microVersion')
+    plugin.text(_LV2 + part) or '0' for part in ('minorVersion', 'microVersion')
   )
   return Plugin(
-    uri=uri,
-    name=_take_text(_lib.lilv_plugin_get_name(plugin)),
-    author=_take_text(_lib.lilv_plugin_get_author_name(plugin)),
-    plugin_class=_text(
-      _lib.lilv_plugin_class_get_label(_lib.lilv_plugin_get_class(plugin))
-    ),
+    uri=plugin.uri,
+    name=plugin.name,
+    author=plugin.author,
+    plugin_class=plugin.class_label,
     version=version,
-    bundle_path=_file_path(_lib.lilv_plugin_get_bundle_uri(plugin)),
-    ports=tuple(
-      _read_port(world, plugin, i)
-      for i in range(_lib.lilv_plugin_get_num_ports(plugin))
-    ),
-    required_features=required,
-    loads_default_state=bool(
-      _lib.lilv_plugin_has_feature(
-        plugin, world.node(_STATE + 'loadDefaultState')
-      )
-    ),
-    handle=plugin,
+    bundle_path=plugin.bundle_path,
+    ports=tuple(_read_port(port, i) for i, port in enumerate(plugin.ports())),
+    required_features=tuple(sorted(plugin.required_features)),
+    loads_default_state=plugin.has_feature(_STATE + 'loadDefaultState'),
+    lilv_plugin=plugin,
   )
+
+
+_plugins = {}  # by URI; use under `lilv.lock`
 
 
 def list_uris() -> list[str]:
@@ -487,12 +351,8 @@ def list_uris() -> list[str]:
   Installed is what lies in the folders of the variable LV2_PATH, or in the
   standard ones (such as /usr/lib/lv2) where it is not set, at the first use.
   """
-  with _lock:
-    world = _open_world()
-    return sorted(
-      _text(_lib.lilv_plugin_get_uri(p))
-      for p in _iterate(world.plugins, 'plugins')
-    )
+  with lilv.lock:
+    return sorted(lilv.open_world().plugin_uris())
 
 
 def get_plugin(uri: str) -> Plugin:
@@ -506,15 +366,14 @@ def get_plugin(uri: str) -> Plugin:
     ValueError: None of that URI is installed; the closest
       ones are named.
   """
-  with _lock:
+  with lilv.lock:
     if uri not in _plugins:
-      world = _open_world()
-      handle = _ffi.NULL
+      found = None
       if uri and not any(c in uri for c in ' <>"\n') and ':' in uri:
-        handle = _lib.lilv_plugins_get_by_uri(world.plugins, world.node(uri))
-      if handle == _ffi.NULL:
+        found = lilv.open_world().plugin(uri)
+      if found is None:
         raise ValueError(_not_found_message(uri))
-      _plugins[uri] = _read_plugin(world, handle)
+      _plugins[uri] = _read_plugin(found)
     return _plugins[uri]
 
 
@@ -547,9 +406,8 @@ def _not_found_message(uri: str) -> str:
 
 def library_path(plugin: Plugin) -> pathlib.Path | None:
   """Returns a plugin's library, or None if its bundle names none."""
-  with _lock:
-    node = _lib.lilv_plugin_get_library_uri(plugin.handle)
-    return None if node == _ffi.NULL else _file_path(node)
+  with lilv.lock:
+    return plugin.lilv_plugin.library_path
 
 
 def why_not_loaded(plugin: Plugin) -> str:
@@ -562,19 +420,3 @@ def why_not_loaded(plugin: Plugin) -> str:
   except OSError as error:  # names the file, and what it lacks
     return str(error)
   return ''
-
-
-def load_default_state(plugin: Plugin):
-  """Returns lilv's default state of a plugin, or NULL if it wants none."""
-  if not plugin.loads_default_state:
-    return _ffi.NULL
-  with _lock:
-    world = _open_world()
-    return _lib.lilv_state_new_from_world(
-      world.handle, _lib.dafx_urid_map(), world.node(plugin.uri)
-    )
-
-
-def instantiation_lock() -> threading.RLock:
-  """Returns the lock to hold while lilv instantiates a plugin."""
-  return _lock

@@ -1,335 +1,308 @@
-"""What a plugin card says: the verdict, and cards as text for people.
+"""The card of a plugin: what was found out about it, and the verdict on it."""
 
-A card is the dictionary that `checks.check` makes.
-"""
-
-import collections
-import itertools
-import textwrap
+import dataclasses
+from collections.abc import Mapping
 
 AUDIBLE_DB = -60.0
-_INDEPENDENT_DB = -120.0
+# No level below this is told from silence.
+SILENCE_DB = -200.0
 # An echo's lag is no latency; nor is that of a filter, by a sample or two.
 _LATENCY_TOLERANCE = 4
 
 
-# Effects by the settings from which controls were moved.
-_EFFECTS = (
-  ('effect_db', ''),
-  ('fixed_effect_db', 'with what is to fix above'),
-  ('other_effect_db', 'at other settings of the rest'),
-  ('switched_effect_db', 'with switches at other settings'),
-)
+@dataclasses.dataclass
+class Fault:
+  """What went wrong in a part of the check.
 
-
-def audible_controls(card: dict) -> list[dict]:
-  """Returns the controls with a range that change the sound, best first.
-
-  Those count too that do so only at other settings than the defaults.
+  Attributes:
+    stage: Which part.
+    kind: What sort of failure, such as 'crash' or 'hang'.
+    where: At which settings, or ''.
+    text: What happened.
   """
-  controls = [
-    c
-    for c in card.get('controls', ())
-    if c['kind'] == 'range' and effect_db(c) > AUDIBLE_DB
-  ]
-  return sorted(controls, key=lambda c: -effect_db(c))
+
+  stage: str
+  kind: str
+  where: str
+  text: str
 
 
-def effect_db(control: dict) -> float:
-  """Returns the level of the largest change by a control, at any setting."""
-  return max(control.get(key, -200.0) for key, _ in _EFFECTS)
+@dataclasses.dataclass
+class Control:
+  """What a control does.
+
+  Levels are of the largest change, in dB relative to the output at the
+  defaults; -200 for no change, or not tried.
+
+  Attributes:
+    symbol: The control.
+    kind: 'switch', 'enum', 'integer' or 'range'.
+    n_nonfinite: Samples not finite while it was moved from the defaults.
+    effect_db: Moved from the defaults.
+    fixed_effect_db: The same while the traps are fixed.
+    other_effect_db: Moved from random settings of the other ranges.
+    switched_effect_db: Moved from random settings of the switches too.
+  """
+
+  symbol: str
+  kind: str
+  n_nonfinite: int
+  effect_db: float
+  fixed_effect_db: float = SILENCE_DB
+  other_effect_db: float = SILENCE_DB
+  switched_effect_db: float = SILENCE_DB
+
+  @property
+  def unswitched_effect_db(self) -> float:
+    """Level of the largest change without moving switches."""
+    return max(self.effect_db, self.fixed_effect_db, self.other_effect_db)
+
+  @property
+  def largest_effect_db(self) -> float:
+    """Level of the largest change at any setting."""
+    return max(self.unswitched_effect_db, self.switched_effect_db)
+
+  @property
+  def is_audible(self) -> bool:
+    """Whether it changes the sound at any setting that was tried."""
+    return self.largest_effect_db > AUDIBLE_DB
 
 
-def verdict(card: dict) -> dict:
+@dataclasses.dataclass
+class Verdict:
+  """Whether a plugin can be trained.
+
+  Attributes:
+    train: 'yes', 'with care' or 'no'.
+    advice: Sentences on what to mind.
+  """
+
+  train: str
+  advice: list[str]
+
+
+@dataclasses.dataclass
+class Card:
+  """What was found out about a plugin.
+
+  None stands for what was not: the check did not come so far, or it means
+  nothing of a plugin that is not repeatable.
+
+  Attributes:
+    uri: The plugin.
+    name: Its name for people.
+    version: Its version.
+    audio_inputs: Symbols of its audio inputs, in port order.
+    audio_outputs: Symbols of its audio outputs.
+    sample_rate: Rate that it was run at, in Hz.
+    block_size: Largest number of samples per run.
+    status: 'ok', or 'failed' if it does not render.
+    reason: Why it failed, or the faults in one line; ''.
+    kind: What sort of failure, as of a `Fault`; ''.
+    faults: Crashes and the like, in what else was tried.
+    seconds: What each part of the check took.
+    latency: Samples that a `Renderer` takes out.
+    latency_reported: Samples that the plugin reports; None without such a port.
+    latency_measured: Lag in samples at which an output is a copy of an input;
+      None if none is.
+    n_nonfinite: Samples at the defaults that are NaN or infinite.
+    level_db: Level of the output at the defaults.
+    peak: Its largest sample.
+    real_time_factor: Seconds of audio per second of rendering, one thread.
+    instance_ms: Cost of a new instance, in milliseconds.
+    block_difference_db: Level of what small blocks change; -200 for nothing.
+    refused_block_sizes: Block sizes that it does not take.
+    stream_error: Largest difference of a stream to one render.
+    threads_error: Largest difference of renders side by side.
+    repeatable: Whether the same render gives the same samples.
+    why_not_repeatable: Why not, or ''.
+    digests: Hashes of one render in two processes.
+    instances_error: Largest difference of two instances.
+    alike_error: The same while fresh memory holds the same bytes.
+    memory_error: Largest difference by what fresh memory holds.
+    fresh_state: The way to its start state, a `fresh_state.Method` as a
+      dictionary.
+    controls: What each does, in port order.
+    traps: (Value to fix, why) of controls that spoil the training, by symbol.
+    n_settings: Random settings that were tried.
+    n_bad_settings: Those of them with samples that are not finite.
+    verdict: What comes of it all.
+  """
+
+  uri: str
+  name: str
+  version: str
+  audio_inputs: list[str]
+  audio_outputs: list[str]
+  sample_rate: int
+  block_size: int
+  status: str = 'ok'
+  reason: str = ''
+  kind: str = ''
+  faults: list[Fault] = dataclasses.field(default_factory=list)
+  seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+  latency: int | None = None
+  latency_reported: int | None = None
+  latency_measured: int | None = None
+  n_nonfinite: int = 0
+  level_db: float | None = None
+  peak: float | None = None
+  real_time_factor: float | None = None
+  instance_ms: float | None = None
+  block_difference_db: float | None = None
+  refused_block_sizes: list[int] = dataclasses.field(default_factory=list)
+  stream_error: float | None = None
+  threads_error: float | None = None
+  repeatable: bool | None = None
+  why_not_repeatable: str = ''
+  digests: list[str] = dataclasses.field(default_factory=list)
+  instances_error: float | None = None
+  alike_error: float | None = None
+  memory_error: float | None = None
+  fresh_state: dict | None = None
+  controls: list[Control] | None = None
+  traps: dict[str, list] = dataclasses.field(default_factory=dict)
+  n_settings: int | None = None
+  n_bad_settings: int = 0
+  verdict: Verdict | None = None
+
+  def to_json(self) -> dict:
+    """Returns it as what JSON can hold."""
+    return dataclasses.asdict(self)
+
+  @classmethod
+  def from_json(cls, content: Mapping) -> 'Card':
+    """Returns the card that `to_json` gave.
+
+    Args:
+      content: What it gave, or what JSON made of that.
+
+    Raises:
+      TypeError: It is not of that form, as of another version of dafx.
+    """
+    card = cls(**content)
+    controls, verdict = card.controls, card.verdict
+    return dataclasses.replace(
+      card,
+      faults=[Fault(**fault) for fault in card.faults],
+      controls=controls and [Control(**control) for control in controls],
+      verdict=verdict and Verdict(**verdict),
+    )
+
+  @property
+  def is_ok(self) -> bool:
+    """Whether it renders."""
+    return self.status == 'ok'
+
+  @property
+  def ranges(self) -> list[Control]:
+    """Its controls with a range."""
+    return [c for c in self.controls or () if c.kind == 'range']
+
+  @property
+  def audible_controls(self) -> list[Control]:
+    """Its controls with a range that change the sound, the most first."""
+    audible = [control for control in self.ranges if control.is_audible]
+    return sorted(audible, key=lambda c: -c.largest_effect_db)
+
+  @property
+  def late_by(self) -> int:
+    """Samples by which the output is off the latency that it reports."""
+    if self.latency_reported is None or self.latency_measured is None:
+      return 0
+    late = self.latency_measured - self.latency_reported
+    return late if abs(late) > _LATENCY_TOLERANCE else 0
+
+  @property
+  def fault_texts(self) -> list[str]:
+    """What is wrong with a plugin that renders."""
+    texts = []
+    if self.n_nonfinite:
+      texts.append(f'{self.n_nonfinite} samples at the defaults are not finite')
+    texts += [
+      f'{fault.kind} in {fault.stage}'
+      + (f' ({fault.where})' if fault.where else '')
+      + f': {fault.text}'
+      for fault in self.faults
+    ]
+    return texts
+
+
+def judge(card: Card) -> Verdict:
   """Says whether a plugin can be trained and what to mind.
 
   Args:
-    card: As `check` returns it.
-
-  Returns:
-    {'train': 'yes', 'with care' or 'no', 'advice': list of sentences}.
+    card: What was found out.
   """
-  if card['status'] != 'ok':
-    return dict(train='no', advice=[card['reason']])
+  if not card.is_ok:
+    return Verdict('no', [card.reason])
+  audible = card.audible_controls
   advice = []
-  train = 'yes'
-  audible = audible_controls(card)
   if not audible:
-    train = 'no'
     advice.append(
       'No control with a range changes the sound, at any setting that was '
       'tried.'
     )
-  else:
-    switched = [
-      c['symbol']
-      for c in audible
-      if max(c[k] for k, _ in _EFFECTS[:3] if k in c) <= AUDIBLE_DB
-    ]
-    if switched:
-      advice.append(
-        f'{_join(switched)} need{"s" if len(switched) == 1 else ""} switches '
-        'at other settings than the defaults: fix these, or leave them out.'
-      )
-  if card['level_db'] < -100.0:
+  switched = [c.symbol for c in audible if c.unswitched_effect_db <= AUDIBLE_DB]
+  if switched:
+    advice.append(
+      f'{_join(switched)} need{"s" if len(switched) == 1 else ""} switches '
+      'at other settings than the defaults: fix these, or leave them out.'
+    )
+  if card.level_db < -100.0:
     advice.append('Silent at its defaults.')
-  if not card['audio_inputs']:
-    train = 'no'
+  if not card.audio_inputs:
     advice.append('It takes no audio: it makes sound of MIDI or by itself.')
-  fixed = [f'{s}={value:g}' for s, (value, _) in card.get('traps', {}).items()]
+  fixed = [f'{symbol}={value:g}' for symbol, (value, _) in card.traps.items()]
   if fixed and audible:
     advice.append(f'Fix {_join(fixed)}, as `dafx_plugins gin` does.')
 
+  train = 'yes' if audible and card.audio_inputs else 'no'
+  care = _reasons_for_care(card)
+  if train == 'yes' and care:
+    train = 'with care'
+  return Verdict(train, advice + care + _remarks(card))
+
+
+def _reasons_for_care(card: Card) -> list[str]:
+  """Returns what can make the training of a plugin go wrong."""
   care = []
-  if not card.get('repeatable', True):
-    why = card['why_not_repeatable']
+  if card.repeatable is False:
+    why = card.why_not_repeatable
     care.append(f'Not repeatable, {why}: gradients are noisy.')
-  if card.get('threads_error'):
+  if card.threads_error:
     care.append('Not safe on threads: n_threads=1, or isolation="process".')
-  if any(f['kind'] in ('crash', 'exit', 'hang') for f in card['faults']):
+  if any(fault.kind in ('crash', 'exit', 'hang') for fault in card.faults):
     care.append('It crashes or hangs at some settings: isolation="process".')
-  bad = [c['symbol'] for c in audible if c['n_nonfinite']]
+  bad = [c.symbol for c in card.audible_controls if c.n_nonfinite]
   if bad:
     care.append(
       f'Samples are not finite at ends of {_join(bad)}: narrow their ranges.'
     )
-  elif card.get('n_bad_settings') or card['n_nonfinite']:
+  elif card.n_bad_settings or card.n_nonfinite:
     care.append('Some settings give samples that are not finite.')
-  late = late_by(card)
-  if late:
+  if card.late_by:
     care.append(
-      f'The output is {late:+d} samples off the latency that it reports.'
+      f'The output is {card.late_by:+d} samples off the latency that it '
+      'reports.'
     )
-  if card.get('stream_error'):
+  if card.stream_error:
     care.append('Streams (stateful=True) do not give what one render does.')
-  if train == 'yes' and care:
-    train = 'with care'
-  if (card.get('block_difference_db') or -200.0) > AUDIBLE_DB:
-    care.append('Train with the block size that you will use.')
-  if card['real_time_factor'] < 20.0:
-    milliseconds = 1e3 / card['real_time_factor']
-    care.append(f'Slow: {milliseconds:.0f} ms per second of audio.')
-  return dict(train=train, advice=advice + care)
+  return care
 
 
-def late_by(card: dict) -> int:
-  """Returns by how many samples the output is off the reported latency."""
-  reported, measured = card['latency_reported'], card['latency_measured']
-  if reported is None or measured is None:
-    return 0
-  late = measured - reported
-  return late if abs(late) > _LATENCY_TOLERANCE else 0
+def _remarks(card: Card) -> list[str]:
+  """Returns what else to mind."""
+  remarks = []
+  change_db = card.block_difference_db
+  if change_db is not None and change_db > AUDIBLE_DB:
+    remarks.append('Train with the block size that you will use.')
+  if card.real_time_factor < 20.0:
+    milliseconds = 1e3 / card.real_time_factor
+    remarks.append(f'Slow: {milliseconds:.0f} ms per second of audio.')
+  return remarks
 
 
 def _join(names: list[str], most: int = 6) -> str:
   more = f' and {len(names) - most} more' if len(names) > most else ''
   return ', '.join(names[:most]) + more
-
-
-def fault_texts(card: dict) -> list[str]:
-  """Returns what is wrong with a plugin that renders."""
-  texts = []
-  if card['n_nonfinite']:
-    texts.append(
-      f'{card["n_nonfinite"]} samples at the defaults are not finite'
-    )
-  texts += [
-    f'{fault["kind"]} in {fault["stage"]}'
-    + (f' ({fault["where"]})' if fault['where'] else '')
-    + f': {fault["text"]}'
-    for fault in card['faults']
-  ]
-  return texts
-
-
-def format_card(card: dict) -> str:
-  """Returns a card as text for people.
-
-  Args:
-    card: As `check` returns it.
-  """
-  lines = [f'{card["name"]} {card["version"]}', card['uri']]
-
-  def add(label, text):
-    lines.extend(
-      textwrap.wrap(
-        text or '-',
-        80,
-        initial_indent=f'  {label:12}  ',
-        subsequent_indent=' ' * 16,
-        break_long_words=False,
-        break_on_hyphens=False,
-      )
-    )
-
-  add('audio in', ', '.join(card['audio_inputs']) or 'none')
-  add('audio out', ', '.join(card['audio_outputs']) or 'none')
-  if card['status'] != 'ok':
-    add('FAILED', f'{card["kind"]}: {card["reason"]}')
-    return '\n'.join(lines)
-  add('TRAIN IT', card['verdict']['train'].upper())
-  for sentence in card['verdict']['advice']:
-    add('', sentence)
-  for text in fault_texts(card):
-    add('FAULT', text)
-  lines.append('')
-  add('latency', _latency_text(card))
-  add(
-    'speed',
-    f'{card["real_time_factor"]:.0f} times real time on one thread; '
-    f'{card["instance_ms"]:.3f} ms for a new instance',
-  )
-  if 'repeatable' in card:
-    why = card['why_not_repeatable']
-    add('repeatable', 'yes' if card['repeatable'] else f'NO: {why}')
-  if 'fresh_state' in card:
-    add('fresh state', _fresh_state_text(card['fresh_state']))
-  threads = card.get('threads_error')
-  if threads is not None:
-    add('threads', f'NOT SAFE: differs by {threads:.1e}' if threads else 'safe')
-  difference = card.get('block_difference_db')
-  if difference is not None:
-    add(
-      'block size',
-      'makes no difference'
-      if difference < _INDEPENDENT_DB
-      else f'64 or 100 instead of {card["block_size"]} changes the output by '
-      f'{difference:.0f} dB of it',
-    )
-  if card.get('refused_block_sizes'):
-    refused = ', '.join(map(str, card['refused_block_sizes']))
-    add('', f'refuses blocks of {refused} samples')
-  error = card.get('stream_error')
-  if error is not None:
-    text = f'NOT EXACT: chunks differ by {error:.1e} from one render'
-    add('streams', text if error else 'chunks give what one render does')
-  if 'n_settings' in card:
-    n_bad = card['n_bad_settings']
-    text = f'at {n_bad} of {card["n_settings"]} random settings NOT'
-    add('finite', text if n_bad else f'at {card["n_settings"]} random settings')
-  lines += ['', *_control_lines(card)]
-  return '\n'.join(lines)
-
-
-def _latency_text(card: dict) -> str:
-  reported, measured = card['latency_reported'], card['latency_measured']
-  seen = (
-    'no output is a copy of an input, so none can be measured'
-    if measured is None
-    else f'{measured} measured'
-  )
-  said = 'none reported' if reported is None else f'{reported} reported'
-  late = ' (THEY DIFFER)' if late_by(card) else ''
-  return f'{said}, {seen}{late}; {card["latency"]} samples are taken out'
-
-
-def _fresh_state_text(method: dict) -> str:
-  if not method['repeatable']:
-    return f'none: two new instances differ by {method["error"]:.1e}'
-  new = f'a new instance, {method["instance_ms"]:.3f} ms'
-  if method['kind'] == 'instance':
-    return f'{new}, exact'
-  return f'rewound, {method["rewind_ms"]:.3f} ms, exact ({new})'
-
-
-def _control_lines(card: dict) -> list[str]:
-  """Returns the lines that say what controls do."""
-  if 'controls' not in card:
-    return ['  Its controls were not looked at.']
-  audible = audible_controls(card)
-  ranges = [c for c in card['controls'] if c['kind'] == 'range']
-  lines = [
-    f'  {len(audible)} of {len(ranges)} controls with a range change the sound'
-    + (':' if audible else '.')
-  ]
-  for control in audible:
-    text = f'    {control["symbol"]:20} {effect_db(control):+4.0f} dB'
-    where = next(
-      w for key, w in _EFFECTS if control.get(key, -200) > AUDIBLE_DB
-    )
-    text += f', {where}' if where else ''
-    if control['n_nonfinite']:
-      text += f', {control["n_nonfinite"]} samples not finite at its ends'
-    lines.append(text)
-
-  def list_symbols(title, controls):
-    if controls:
-      lines.extend(
-        textwrap.wrap(
-          f'{title}: {", ".join(c["symbol"] for c in controls)}',
-          80,
-          initial_indent='  ',
-          subsequent_indent='    ',
-          break_long_words=False,
-          break_on_hyphens=False,
-        )
-      )
-
-  others = [c for c in card['controls'] if c['kind'] != 'range']
-  silent = [c for c in ranges if effect_db(c) <= AUDIBLE_DB]
-  list_symbols('No effect at any setting tried', silent)
-  loud = [c for c in others if effect_db(c) > AUDIBLE_DB]
-  list_symbols('Switches that change the sound', loud)
-  list_symbols('Switches that do not', [c for c in others if c not in loud])
-  return lines
-
-
-def format_summary(cards: list[dict]) -> str:
-  """Returns what `check_all` found in all, as text for people.
-
-  Args:
-    cards: As `check_all` returns them.
-  """
-  effects = [c for c in cards if c['audio_inputs'] and c['audio_outputs']]
-  good = [c for c in effects if c['status'] == 'ok']
-  lines = ['Plugins that fail:']
-  failed = sorted(
-    (c for c in cards if c['status'] != 'ok'), key=lambda c: c['kind']
-  )
-  for kind, group in itertools.groupby(failed, key=lambda c: c['kind']):
-    group = list(group)
-    lines.append(f'  {kind}: {len(group)}')
-    if kind != 'no audio output':
-      lines += [f'    {c["uri"]}\n      {c["reason"]}' for c in group]
-  faulty = [c for c in cards if c['status'] == 'ok' and fault_texts(c)]
-  if faulty:
-    lines.append('Plugins that render, with faults:')
-  for card in faulty:
-    lines.append(f'  {card["uri"]}')
-    lines += [f'    {text}' for text in fault_texts(card)]
-  noisy = [c for c in good if not c.get('repeatable', True)]
-  if noisy:
-    lines.append('Plugins that are not repeatable:')
-  for card in noisy:
-    lines.append(f'  {card["uri"]}: {card["why_not_repeatable"]}')
-  lines.append('Slowest to check:')
-  slow = sorted(cards, key=lambda c: -sum(c['seconds'].values()))[:5]
-  for card in slow:
-    lines.append(f'  {sum(card["seconds"].values()):5.1f} s  {card["uri"]}')
-  trained = collections.Counter(c['verdict']['train'] for c in effects)
-  share = 100.0 * len(good) / max(len(effects), 1)
-
-  def count(condition):
-    return sum(map(bool, map(condition, good)))
-
-  lines += [
-    '',
-    f'{len(cards)} plugins, {len(effects)} with audio in and out. Of these:',
-    f'  {len(good):4} render ({share:.1f} %)',
-    f'  {count(lambda c: c.get("repeatable")):4} are repeatable',
-    f'  {count(lambda c: c.get("threads_error")):4} are not safe on threads',
-    '  {:4} depend on the block size'.format(
-      count(lambda c: (c.get('block_difference_db') or -200) > _INDEPENDENT_DB)
-    ),
-    '  {:4} do not stream exactly'.format(
-      count(lambda c: c.get('stream_error'))
-    ),
-    f'  {count(late_by):4} are off the latency that they report',
-    '  {:4} give samples that are not finite at some settings'.format(
-      count(lambda c: c.get('n_bad_settings') or c['n_nonfinite'])
-    ),
-    f'  {count(lambda c: c["faults"]):4} crash or hang at some settings',
-    '  to train: '
-    + ', '.join(f'{trained[k]} {k}' for k in ('yes', 'with care', 'no')),
-  ]
-  return '\n'.join(lines)

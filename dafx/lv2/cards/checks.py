@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -105,7 +106,7 @@ class _Examination:
     self.settings = dict(
       uri=plugin.uri, sample_rate=_SAMPLE_RATE, block_size=_BLOCK_SIZE
     )
-    self.card = dict(
+    self.card = cards.Card(
       uri=plugin.uri,
       name=binding.one_line(plugin.name),
       version=plugin.version,
@@ -113,10 +114,6 @@ class _Examination:
       audio_outputs=[p.symbol for p in plugin.audio_outputs],
       sample_rate=_SAMPLE_RATE,
       block_size=_BLOCK_SIZE,
-      status='ok',
-      reason='',
-      faults=[],
-      seconds={},
     )
     self.n_hangs = self.n_crashes = 0
 
@@ -134,9 +131,7 @@ class _Examination:
     # What follows is of use to who renders, not on a card.
     text = text.partition(' Its process is replaced;')[0]
     kind = failure_kind(text)
-    self.card['faults'].append(
-      dict(stage=stage, kind=kind, where=where, text=text)
-    )
+    self.card.faults.append(cards.Fault(stage, kind, where, text))
 
   def call(
     self,
@@ -152,7 +147,7 @@ class _Examination:
     arguments = {**self.settings, **kwargs}
     try:
       return _call(
-        module, function, arguments, in_new_process, self.card['seconds']
+        module, function, arguments, in_new_process, self.card.seconds
       )
     except errors.PluginError as error:
       kind = failure_kind(str(error))
@@ -160,35 +155,38 @@ class _Examination:
       self.n_crashes += kind in ('crash', 'exit')
       raise
 
-  def run(self) -> dict:
+  def run(self) -> cards.Card:
     """Does them all; returns the card."""
-    card = self.card
     with self.stage('sound'):
-      card.update(self.call('sound'))
-    if card['faults']:
-      fault = card['faults'][0]
-      card.update(status='failed', reason=fault['text'], kind=fault['kind'])
-      return card
+      self.keep(self.call('sound'))
+    if self.card.faults:
+      fault = self.card.faults[0]
+      self.keep(dict(status='failed', reason=fault.text, kind=fault.kind))
+      return self.card
     with self.stage('blocks'):
-      card.update(self.call('block_dependence'))
+      self.keep(self.call('block_dependence'))
     with self.stage('threads'):
-      card.update(self.call('thread_safety'))
+      self.keep(self.call('thread_safety'))
     with self.stage('repeatability'):
       self.measure_repeatability()
     with self.stage('fresh_state'):
       # One that dies in the probe gets new instances.
       self.remember(fresh_state.INSTANCE)
-      card['fresh_state'] = self.call('fresh_state', module='probing')
-      self.remember(fresh_state.Method(**card['fresh_state']))
+      self.card.fresh_state = self.call('fresh_state', module='probing')
+      self.remember(fresh_state.Method(**self.card.fresh_state))
     self.measure_controls()
     with self.stage('settings'):
-      card['n_settings'], card['n_bad_settings'] = _N_SETTINGS, 0
+      self.card.n_settings = _N_SETTINGS
       for found in self.bisect('sweep', 'seeds', list(range(_N_SETTINGS))):
-        card['n_bad_settings'] += bool(found['n_nonfinite'])
-    if 'digests' in card:
+        self.card.n_bad_settings += bool(found['n_nonfinite'])
+    if self.card.digests:
       self.judge_repeatability()
-    card['reason'] = '; '.join(cards.fault_texts(card))
-    return card
+    self.card.reason = '; '.join(self.card.fault_texts)
+    return self.card
+
+  def keep(self, found: dict):
+    """Notes what an experiment found on the card."""
+    self.card = dataclasses.replace(self.card, **found)
 
   def measure_repeatability(self):
     """Renders the same in two processes, and on many instances."""
@@ -204,7 +202,8 @@ class _Examination:
           raise
         self.note('repeatability', error, where=f'seed: {seeds[0]}')
       else:
-        self.card.update(found, digests=[first, found.pop('digest')])
+        digests = [first, found.pop('digest')]
+        self.keep({**found, 'digests': digests})
         return
 
   def remember(self, method):
@@ -214,17 +213,16 @@ class _Examination:
   def judge_repeatability(self):
     """Says whether two renders of the same give the same, and why not."""
     card = self.card
-    method = card.get('fresh_state', {'repeatable': True})
+    is_new = card.fresh_state is None or card.fresh_state['repeatable']
     causes = {
-      RANDOM: len(set(card['digests'])) > 1 or card['alike_error'] > 0.0,
-      MEMORY: card['memory_error'] > 0.0,
-      UNEQUAL: card['instances_error'] > 0.0 or not method['repeatable'],
+      RANDOM: len(set(card.digests)) > 1 or card.alike_error > 0.0,
+      MEMORY: card.memory_error > 0.0,
+      UNEQUAL: card.instances_error > 0.0 or not is_new,
     }
-    card['why_not_repeatable'] = next((w for w in causes if causes[w]), '')
-    card['repeatable'] = not card['why_not_repeatable']
-    if not card['repeatable']:  # of no meaning then
-      for key in ('threads_error', 'block_difference_db', 'stream_error'):
-        card[key] = None
+    card.why_not_repeatable = next((w for w in causes if causes[w]), '')
+    card.repeatable = not card.why_not_repeatable
+    if not card.repeatable:  # of no meaning then
+      card.threads_error = card.block_difference_db = card.stream_error = None
 
   def measure_controls(self):
     """Finds out what each control does, also where traps are avoided."""
@@ -232,14 +230,16 @@ class _Examination:
     symbols = [p.symbol for p in plugin.controls.values()]
     with self.stage('controls'):
       effects = self.effects(symbols, {})
-      card['controls'] = [
-        {**effect, 'kind': binding.control_kind(plugin.control(symbol))}
+      card.controls = [
+        cards.Control(
+          **effect, kind=binding.control_kind(plugin.control(symbol))
+        )
         for symbol, effect in effects.items()
       ]
     traps = binding.find_traps(plugin)
     fixed = {symbol: value for symbol, (value, _) in traps.items()}
     fixed = {s: v for s, v in fixed.items() if v != plugin.control(s).default}
-    card['traps'] = {s: [fixed[s], traps[s][1]] for s in fixed}
+    card.traps = {s: [fixed[s], traps[s][1]] for s in fixed}
     if fixed:
       with self.stage('traps'):
         self.wake('fixed_effect_db', fixed, {})
@@ -265,20 +265,18 @@ class _Examination:
     return dict(zip(symbols, values.tolist(), strict=True))
 
   def wake(self, key, fixed, base):
-    """Notes under a key what controls do that did nothing so far."""
-    if self.card['seconds'].get('control_effects', 0.0) > _PATIENCE_S:
+    """Notes what controls do that did nothing so far, as an attribute."""
+    if self.card.seconds.get('control_effects', 0.0) > _PATIENCE_S:
       return
-    asleep = [
-      c
-      for c in self.card['controls']
-      if c['kind'] == 'range' and cards.effect_db(c) <= cards.AUDIBLE_DB
-    ]
-    symbols = [c['symbol'] for c in asleep]
-    effects = self.effects(symbols, fixed, base)
+    controls = self.card.controls or []
+    asleep = [c for c in controls if c.kind == 'range' and not c.is_audible]
+    effects = self.effects([c.symbol for c in asleep], fixed, base)
     for control in asleep:
-      if control['symbol'] in effects:
-        found = effects[control['symbol']]['effect_db']
-        control[key] = max(found, control.get(key, -200.0))
+      if control.symbol in effects:
+        found = effects[control.symbol]['effect_db']
+        found = max(found, dataclasses.asdict(control)[key])
+        place = controls.index(control)
+        controls[place] = dataclasses.replace(control, **{key: found})
 
   def effects(self, symbols, fixed, base=None) -> dict[str, dict]:
     """Returns the effects of controls, by symbol."""
@@ -313,23 +311,20 @@ class _Examination:
     ]
 
 
-def check(uri: str) -> dict:
+def check(uri: str) -> cards.Card:
   """Tries a plugin out in worker processes.
 
   Args:
     uri: URI of the plugin.
 
   Returns:
-    The plugin's card: 'status' is 'ok', or 'failed' with a 'reason' and its
-    'kind' if it does not render; 'faults' are crashes and the like, in what
-    else was tried; 'verdict' is that of `cards.verdict`; 'seconds' is what
-    each part took; the rest is what `experiments` found, as far as it came.
+    The plugin's card, as far as the check came.
 
   Raises:
     ValueError: No such plugin.
   """
   card = _Examination(world.get_plugin(uri)).run()
-  card['verdict'] = cards.verdict(card)
+  card.verdict = cards.judge(card)
   return card
 
 
@@ -345,21 +340,22 @@ class _Log:
     self._path = pathlib.Path(f'{path}.partial') if path else None
     self._lock = threading.Lock()
 
-  def read(self) -> dict[str, dict]:
+  def read(self) -> dict[str, cards.Card]:
     """Returns the cards that an interrupted run left, by URI."""
     found = {}
     if self._path and self._path.exists():
       for line in self._path.read_text(encoding='utf-8').splitlines():
-        with contextlib.suppress(ValueError):  # the last line may be a half
-          card = json.loads(line)
-          found[card['uri']] = card
+        # The last line may be a half, and cards of another version of dafx.
+        with contextlib.suppress(ValueError, TypeError):
+          card = cards.Card.from_json(json.loads(line))
+          found[card.uri] = card
     return found
 
-  def add(self, card: dict):
+  def add(self, card: cards.Card):
     """Keeps a card."""
     if self._path:
       with self._lock, self._path.open('a', encoding='utf-8') as file:
-        file.write(json.dumps(card) + '\n')
+        file.write(json.dumps(card.to_json()) + '\n')
 
   def remove(self):
     """Removes the file: all is written elsewhere."""
@@ -367,7 +363,9 @@ class _Log:
       self._path.unlink(missing_ok=True)
 
 
-def check_all(uris: list[str], json_path: str | None = None) -> list[dict]:
+def check_all(
+  uris: list[str], json_path: str | None = None
+) -> list[cards.Card]:
   """Checks plugins, as many at a time as there are processors.
 
   Shows how far it is. Cards are kept as they are made, in `json_path` and
@@ -378,14 +376,14 @@ def check_all(uris: list[str], json_path: str | None = None) -> list[dict]:
     json_path: Where to write the cards; None for nowhere.
 
   Returns:
-    Their cards, in order. One that fails has 'status' 'failed'.
+    Their cards, in order.
   """
   log = _Log(json_path)
   versions = {uri: world.get_plugin(uri).version for uri in uris}
   found = {
     uri: card
     for uri, card in log.read().items()
-    if card['version'] == versions.get(uri)
+    if card.version == versions.get(uri)
   }
   if found:
     _log.info('Going on: %d plugins were checked before.', len(found))
@@ -410,7 +408,7 @@ def check_all(uris: list[str], json_path: str | None = None) -> list[dict]:
     futures = [executor.submit(check_and_keep, uri) for uri in missing]
     for future in concurrent.futures.as_completed(futures):
       card = future.result()
-      found[card['uri']] = card
+      found[card.uri] = card
       bar.update()
       if bar.disable and time.monotonic() - last > 10.0:
         last = time.monotonic()
@@ -425,7 +423,7 @@ def check_all(uris: list[str], json_path: str | None = None) -> list[dict]:
   if json_path:
     temporary = f'{json_path}.new'
     with open(temporary, 'w', encoding='utf-8') as file:
-      json.dump(ordered, file, indent=1)
+      json.dump([card.to_json() for card in ordered], file, indent=1)
       file.write('\n')
     os.replace(temporary, json_path)
     log.remove()

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dafx.lv2 import errors, probing, world
+from dafx.lv2 import errors, latency, probing, world
 from dafx.lv2 import renderer as renderer_lib
 
 # No level below this is told from silence.
@@ -127,19 +127,7 @@ def _measure_latency(host) -> int | None:
   if not noise.size:
     return None
   out = host.render(noise.T[np.newaxis])[0].T
-  spectra = [np.fft.rfft(x, 2 * n) for x in noise]
-  best, lag = _COPY, None
-  for channel in out:
-    spectrum = np.fft.rfft(channel, 2 * n)
-    size = np.linalg.norm(channel)
-    for one, other in zip(noise, spectra, strict=True):
-      correlation = np.fft.irfft(spectrum * np.conj(other), 2 * n)[: n // 2]
-      correlation = np.abs(correlation)
-      scale = max(size * np.linalg.norm(one), 1e-12)
-      if correlation.max() > best * scale:
-        lag = int(np.argmax(correlation))
-        best = correlation[lag] / scale
-  return lag
+  return latency.lag_of_copy(out, noise, n // 2, _COPY)
 
 
 def _fill_memory(byte: int):

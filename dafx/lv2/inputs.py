@@ -1,0 +1,139 @@
+"""What goes into a renderer: values of ports, audio and controls that fit."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dafx.lv2 import instances, world
+
+
+def check_value(plugin: world.Plugin, symbol: str, value: float):
+  """Raises ValueError unless a value is in the range of a control port.
+
+  A range that goes with the sample rate is only known of `plugin.at_rate`.
+  """
+  port = plugin.control(symbol)
+  if port.per_sample_rate and np.isfinite(value):
+    return
+  # Ranges are stored as float32: allow for a value rounded from it.
+  slack = 1e-6 * max(abs(port.minimum), abs(port.maximum))
+  if not port.minimum - slack <= value <= port.maximum + slack:
+    raise ValueError(
+      f'{symbol}={value!r} is out of range: {plugin.uri} takes '
+      f'{port.describe_range()}.'
+    )
+
+
+def check_symbols(
+  plugin: world.Plugin, controls: Sequence[str], fixed: Mapping[str, float]
+):
+  """Looks at the symbols and fixed values that a renderer gets.
+
+  Args:
+    plugin: The plugin, as it is at the sample rate.
+    controls: Symbols of the controls that move.
+    fixed: Values of others by symbol, in port units.
+
+  Raises:
+    ValueError: A symbol that is given twice, or a value out of its range.
+    KeyError: No such symbol.
+  """
+  both = sorted(set(controls) & set(fixed))
+  if both:
+    raise ValueError(
+      f'{", ".join(both)}: given both as a control and as a fixed value of '
+      f'{plugin.uri}; choose one.'
+    )
+  if len(set(controls)) < len(controls):
+    raise ValueError(f'controls={list(controls)} names a symbol twice.')
+  for symbol in controls:
+    plugin.control(symbol)
+  for symbol, value in fixed.items():
+    check_value(plugin, symbol, value)
+
+
+def initial_values(
+  plugin: world.Plugin, fixed: Mapping[str, float]
+) -> np.ndarray:
+  """Returns what each port holds at the start, [n_ports]; 0 but for controls.
+
+  Args:
+    plugin: The plugin, as it is at the sample rate.
+    fixed: Values that are not the defaults, by symbol, in port units.
+  """
+  values = [p.default if p.kind == 'control' else 0.0 for p in plugin.ports]
+  for symbol, value in fixed.items():
+    port = plugin.control(symbol)
+    values[port.index] = port.nearest(value)
+  return np.array(values, np.float32)
+
+
+def fit(
+  plugin: world.Plugin,
+  symbols: Sequence[str],
+  defaults: np.ndarray,
+  audio: np.ndarray,
+  controls: np.ndarray | None,
+  hop_size: int | None,
+) -> tuple[np.ndarray, np.ndarray, int]:
+  """Returns the arguments of `Renderer.render` as they go to the plugin.
+
+  Args:
+    plugin: The plugin.
+    symbols: Of the controls.
+    defaults: Their defaults, [n_controls].
+    audio: Shape [batch, n_samples, n_channels].
+    controls: In port units, shape [batch, n_frames, n_controls]; None for the
+      defaults.
+    hop_size: Samples per frame; None for n_samples / n_frames, rounded up.
+
+  Returns:
+    (audio, controls [batch, n_frames, n_controls], hop_size): float32, controls
+    contiguous and rounded where a port takes single values only.
+
+  Raises:
+    ValueError: Shapes that do not fit, no samples, or controls not finite.
+  """
+  audio = np.asarray(audio, np.float32)
+  if audio.ndim != 3 or not audio.size:
+    raise ValueError(
+      f'audio has shape {audio.shape}; it must be [batch, n_samples, '
+      'n_channels] with at least one of each.'
+    )
+  n_items, n_samples, n_channels = audio.shape
+  n_inputs = len(plugin.audio_inputs)
+  if n_channels not in (1, n_inputs):
+    raise ValueError(
+      f'audio has {n_channels} channels; {plugin.uri} takes {n_inputs} '
+      f'({", ".join(p.symbol for p in plugin.audio_inputs)}), or 1 for all of '
+      'them.'
+    )
+  if controls is None:
+    controls = np.broadcast_to(defaults, (n_items, 1, len(symbols)))
+  controls = np.ascontiguousarray(controls, np.float32)
+  n_frames = controls.shape[1] if controls.ndim == 3 else 0
+  if controls.shape != (n_items, n_frames, len(symbols)) or not n_frames:
+    raise ValueError(
+      f'controls has shape {controls.shape}; for this audio it must be '
+      f'[{n_items}, n_frames, {len(symbols)}], the controls being '
+      f'{", ".join(symbols) or "none"}.'
+    )
+  if hop_size is None:
+    hop_size = -(-n_samples // n_frames)
+  if hop_size < 1 or (n_frames - 1) * hop_size >= n_samples:
+    raise ValueError(
+      f'{n_frames} frames of hop_size={hop_size} do not fit '
+      f'{n_samples} samples: the last ones would hold none.'
+    )
+  instances.check_finite('controls', controls, plugin.uri)
+  return audio, _rounded(plugin, symbols, controls), int(hop_size)
+
+
+def _rounded(plugin, symbols, controls):
+  """Rounds values of controls that take single values only."""
+  for i, symbol in enumerate(symbols):
+    port = plugin.control(symbol)
+    if port.is_discrete:
+      controls = controls.copy()
+      controls[..., i] = port.nearest(controls[..., i])
+  return controls

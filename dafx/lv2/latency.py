@@ -1,0 +1,30 @@
+"""The lag of a plugin's output, by cross-correlation with what went in."""
+
+import numpy as np
+
+
+def lag_of_copy(
+  outputs: np.ndarray, inputs: np.ndarray, n_lags: int, least: float
+) -> int | None:
+  """Returns the lag in samples of the best copy of an input, None without one.
+
+  Args:
+    outputs: Shape [n_outputs, n_samples].
+    inputs: What went in, different noise each, [n_inputs, n_samples].
+    n_lags: Lags that count: those from 0 to this, without it.
+    least: Correlation from which on an output is a copy, below 1.
+  """
+  n_fft = 2 * inputs.shape[-1]
+  # In float64: samples of a plugin that blows up have sums too.
+  inputs, outputs = np.float64(inputs), np.float64(outputs)
+  spectra = np.conj(np.fft.rfft(inputs, n_fft))
+  best, lag = least, None
+  for output in outputs:
+    spectrum = np.fft.rfft(output, n_fft)
+    for one, other in zip(inputs, spectra, strict=True):
+      correlation = np.abs(np.fft.irfft(spectrum * other, n_fft)[:n_lags])
+      scale = max(np.linalg.norm(output) * np.linalg.norm(one), 1e-12)
+      if correlation.max() > best * scale:
+        lag = int(np.argmax(correlation))
+        best = correlation[lag] / scale
+  return lag
