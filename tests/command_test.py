@@ -8,7 +8,7 @@ import sys
 import pytest
 from absl import app, flags, logging
 
-from dafx.commands import dafx_plugins, running
+from dafx.commands import running
 
 MODULES = {
   'dafx_run': 'dafx.commands.dafx_run',
@@ -47,13 +47,13 @@ def run_without_tensorflow(command, *words, **environment):
   [
     ('dafx_run', ['dafx_run --mode=process', '--gin_file=mastering.gin']),
     ('dafx_prepare', ['dafx_prepare mastering', '--sample_rate=...']),
-    ('dafx_plugins', ['dafx_plugins show http', 'Flags of render', '--set=']),
+    ('dafx_plugins', ['dafx_plugins show http', '    render ']),
   ],
 )
 def test_help_shows_modes_and_flags_without_tensorflow(command, words):
   result = run_without_tensorflow(command, '--help')
   assert (result.returncode, result.stderr) == (0, '')
-  for word in [*words, '--verbosity=1', '--helpfull']:
+  for word in [*words, '--verbosity']:
     assert word in result.stdout
   for word in ('absl', '--logtostderr', 'tensorflow.', 'repeat this option'):
     assert word not in result.stdout
@@ -76,13 +76,6 @@ def test_flags_are_described_as_they_are_written():
     '  --rate=...',
     '      In Hz. By default 5.',
   ]
-
-
-def test_every_command_of_dafx_plugins_is_described():
-  for command in dafx_plugins._COMMANDS:
-    assert f'\n  {command} ' in dafx_plugins.__doc__
-    assert f'dafx_plugins {command} ' in dafx_plugins.__doc__
-  assert list(dafx_plugins._sections('check')) == ['Flags of check']
 
 
 # -------------------------------------------------------------- Messages ----
@@ -178,8 +171,8 @@ def test_every_command_of_dafx_plugins_is_described():
       + ["--gin_param=input_path = '{0}/dry.wav'"],
       'dry.wav: there is no such file or folder; the macro input_path',
     ),
-    ('dafx_plugins', ['lsit'], 'Give one command of list, show, render'),
-    ('dafx_plugins', ['list', '--filtre=a'], 'Did you mean: filter'),
+    ('dafx_plugins', ['lsit'], "'lsit' (choose from 'list', 'show', 'render'"),
+    ('dafx_plugins', ['list', '--filtre=a'], 'Did you mean --filter?'),
     ('dafx_prepare', ['--sample_rate=a'], 'sample_rate'),
     (
       'dafx_prepare',
@@ -210,11 +203,11 @@ def test_what_is_wrong_is_found_without_tensorflow(
   )
   text = result.stderr
   assert (result.returncode, result.stdout) == (1, ''), text
-  assert text.startswith(f'{command}: ') and message in text
+  assert text.startswith(command) and message in text
   *_, hint = text.splitlines()
   assert hint in (
     '  (--verbosity=1 shows the traceback.)',
-    f'  ({command} --help shows what there is.)',
+    f'  ({text.partition(":")[0]} --help shows what there is.)',
   )
   assert 'Traceback' not in text
 

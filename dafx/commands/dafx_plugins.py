@@ -1,20 +1,12 @@
 r"""dafx_plugins: lists, shows, renders and checks LV2 plugins.
 
-    dafx_plugins COMMAND [URI] [flags]
-
-Commands
-  list    List the plugins that are installed.
-      dafx_plugins list --filter=compressor
-  show    Show a plugin's ports, their ranges, and its presets.
-      dafx_plugins show http://calf.sourceforge.net/plugins/Compressor
-  render  Render an audio file through a plugin.
-      dafx_plugins render http://calf.sourceforge.net/plugins/Compressor \
-        --input=in.wav --output=out.wav --set threshold=0.1 --set ratio=4
-  gin     Print the gin configuration of a plugin, to paste into a file.
-      dafx_plugins gin http://calf.sourceforge.net/plugins/Compressor
-  check   Try a plugin: is it repeatable, how fast, which controls matter.
-      dafx_plugins check http://calf.sourceforge.net/plugins/Compressor
-      dafx_plugins check --all --json=cards.json
+    dafx_plugins list --filter=compressor
+    dafx_plugins show http://calf.sourceforge.net/plugins/Compressor
+    dafx_plugins render http://calf.sourceforge.net/plugins/Compressor \
+      --input=in.wav --output=out.wav --set threshold=0.1 --set ratio=4
+    dafx_plugins gin http://calf.sourceforge.net/plugins/Compressor
+    dafx_plugins check http://calf.sourceforge.net/plugins/Compressor
+    dafx_plugins check --all --json=cards.json
 
 A plugin is named by its URI, as `list` prints it. LV2_PATH, if set, says which
 folders hold plugins, in place of the standard ones.
@@ -22,197 +14,19 @@ folders hold plugins, in place of the standard ones.
 
 import json
 import os
-import pathlib
-import re
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
-from absl import app, flags
+from absl import app
 
 from dafx import _folders, lv2
 from dafx.commands import running
-from dafx.lv2 import world
-from dafx.lv2.cards import binding
+from dafx.lv2.cards import binding, text
 
-FLAGS = flags.FLAGS
-
-# Not the whole of RFC 3986, but what no URI is without.
-_URI = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*:[^\s<>"{}|\\^`]+')
-
-# Seconds that a render may take per second of audio, and in any case.
-_TIME_LIMIT_RATIO = 10.0
-_TIME_LIMIT_S = 60.0
+# Samples that are rendered at a time, about.
+_CHUNK = 2**16
 
 
-def get_plugin(uri: str) -> lv2.Plugin:
-  """Returns what the plugin of a URI says of itself, if that can be read.
-
-  Args:
-    uri: The plugin's URI.
-
-  Raises:
-    ValueError: No URI, or no such plugin is installed; the closest ones are
-      named.
-    lv2.PluginError: Its description is missing or not valid Turtle.
-  """
-  if not _URI.fullmatch(uri):
-    raise ValueError(
-      f'uri={uri!r} is no URI: one has a scheme and no spaces, such as '
-      'http://calf.sourceforge.net/plugins/Compressor or urn:zamaudio:ZamComp. '
-      '`dafx_plugins list` names those of the installed plugins.'
-    )
-  plugin = lv2.get_plugin(uri)
-  if not plugin.ports:
-    raise lv2.PluginError(
-      f'The ports of {uri} in {plugin.bundle_path} could not be read: a file '
-      'of its bundle is missing or not valid Turtle; lilv names the line '
-      'above. Install it anew.'
-    )
-  return plugin
-
-
-# ------------------------------------------------------------ list, show ----
-def summarize(plugin: lv2.Plugin) -> dict:
-  """Returns a plugin's line in the list.
-
-  Args:
-    plugin: The plugin.
-
-  Returns:
-    Its 'uri', 'name', 'author' and 'class', and the numbers of its
-    'audio_inputs', 'audio_outputs' and 'trainable' controls.
-  """
-  return {
-    'uri': plugin.uri,
-    'name': binding.one_line(plugin.name),
-    'author': binding.one_line(plugin.author),
-    'class': plugin.plugin_class,
-    'audio_inputs': len(plugin.audio_inputs),
-    'audio_outputs': len(plugin.audio_outputs),
-    'trainable': len(binding.trainable_controls(plugin)),
-  }
-
-
-def find_plugins(text: str = '') -> list[dict]:
-  """Returns `summarize` of the plugins that have a text, by URI.
-
-  Args:
-    text: Looked for in URI, name, author and class, in any case of letters.
-  """
-  rows = (summarize(lv2.get_plugin(uri)) for uri in lv2.list_uris())
-  return [
-    row
-    for row in rows
-    if any(
-      text.lower() in row[key].lower()
-      for key in ('uri', 'name', 'author', 'class')
-    )
-  ]
-
-
-def describe(uri: str) -> dict:
-  """Returns all that is to know of a plugin without running it.
-
-  Args:
-    uri: The plugin's URI.
-
-  Returns:
-    What can be written as JSON. Values of controls are in port units.
-
-  Raises:
-    ValueError: No such plugin is installed.
-    lv2.PluginError: Its description cannot be read.
-  """
-  plugin = get_plugin(uri)
-  latency_port = plugin.latency_port
-  return {
-    'uri': plugin.uri,
-    'name': binding.one_line(plugin.name),
-    'author': binding.one_line(plugin.author),
-    'version': plugin.version,
-    'class': plugin.plugin_class,
-    'bundle': str(plugin.bundle_path),
-    'required_features': list(plugin.required_features),
-    'missing_features': sorted(
-      set(plugin.required_features) - world.SUPPORTED_FEATURES
-    ),
-    'latency_port': latency_port.symbol if latency_port else None,
-    'audio_inputs': [p.symbol for p in plugin.audio_inputs],
-    'audio_outputs': [p.symbol for p in plugin.audio_outputs],
-    'controls': [
-      {
-        'symbol': port.symbol,
-        'name': binding.one_line(port.name),
-        'kind': binding.control_kind(port),
-        'default': port.default,
-        'minimum': port.minimum,
-        'maximum': port.maximum,
-        'unit': port.unit,
-        'scale': port.scale,
-        'scale_points': [
-          {'value': value, 'label': binding.one_line(label)}
-          for value, label in port.scale_points
-        ],
-      }
-      for port in plugin.controls.values()
-    ],
-    'presets': [
-      {'label': binding.one_line(p.label), 'uri': p.uri}
-      for p in lv2.list_presets(uri)
-    ],
-  }
-
-
-def format_description(about: dict) -> str:
-  """Returns `describe`'s answer as text for people."""
-  missing = set(about['missing_features'])
-  features = [
-    f'{feature} (this host lacks it)' if feature in missing else feature
-    for feature in about['required_features']
-  ]
-  lines = [
-    about['uri'],
-    f'  name      {about["name"]}',
-    f'  author    {about["author"] or "(not said)"}',
-    f'  version   {about["version"]}',
-    f'  class     {about["class"]}',
-    f'  bundle    {about["bundle"]}',
-    f'  needs     {", ".join(features) or "nothing"}',
-    f'  latency   {_latency_text(about["latency_port"])}',
-  ]
-  for title, what in (('inputs', 'audio_inputs'), ('outputs', 'audio_outputs')):
-    symbols = ', '.join(about[what])
-    lines.append(
-      f'  {title:9} {len(about[what])} audio: {symbols}'.rstrip(': ')
-    )
-  lines.append('')
-  if about['controls']:
-    header = 'symbol default minimum maximum unit scale kind name'.split()
-    rows = [
-      [_number(c[h]) if isinstance(c[h], float) else c[h] for h in header]
-      for c in about['controls']
-    ]
-    lines += _table([h.upper() for h in header], rows, numeric=(1, 2, 3))
-  else:
-    lines.append('No controls.')
-  for control in about['controls']:
-    if control['scale_points']:
-      points = ', '.join(
-        f'{_number(p["value"])} {p["label"]}' for p in control['scale_points']
-      )
-      lines.append(f'{control["symbol"]}: {points}')
-  lines += ['', f'{len(about["presets"])} presets']
-  lines += [f'  {p["label"]}  <{p["uri"]}>' for p in about['presets']]
-  return '\n'.join(lines)
-
-
-def _latency_text(symbol: str | None) -> str:
-  if symbol:
-    return f'reported by the control output {symbol}'
-  return 'not reported; measured when it renders'
-
-
-# ---------------------------------------------------------------- render ----
+# ---------------------------------------------------------------- Render ----
 def parse_settings(settings: Iterable[str]) -> dict[str, float]:
   """Returns values by symbol of texts such as 'threshold=0.1'.
 
@@ -223,50 +37,16 @@ def parse_settings(settings: Iterable[str]) -> dict[str, float]:
     ValueError: A text without a symbol, '=' and a number.
   """
   values = {}
-  for text in settings:
-    symbol, _, value = text.partition('=')
+  for setting in settings:
+    symbol, _, value = setting.partition('=')
     try:
       values[symbol.strip()] = float(value)
     except ValueError:
       raise ValueError(
-        f'--set {text!r} must be symbol=value with a number in port units, '
+        f'--set {setting!r} must be symbol=value with a number in port units, '
         'such as --set threshold=0.1.'
       ) from None
   return values
-
-
-def read_audio(path: str | os.PathLike):
-  """Reads an audio file.
-
-  Args:
-    path: Of any format that libsndfile knows.
-
-  Returns:
-    (audio [n_samples, n_channels] float32, full scale being 1, rate in Hz).
-
-  Raises:
-    OSError: No file that can be read.
-    ValueError: No audio, no samples, or samples that are NaN or infinite.
-  """
-  import numpy as np
-  import soundfile  # not needed by the other commands
-
-  with open(path, 'rb'):
-    pass  # Python says better than libsndfile what is wrong with a path.
-  try:
-    audio, sample_rate = soundfile.read(path, dtype='float32', always_2d=True)
-  except soundfile.LibsndfileError as error:
-    raise ValueError(f'{path} is no audio: {error.error_string}') from error
-  except TypeError as error:  # soundfile, of headerless files
-    raise ValueError(f'{path} has no header that tells its format.') from error
-  if not audio.size:
-    raise ValueError(f'{path} has no samples.')
-  n_bad = np.count_nonzero(~np.isfinite(audio))
-  if n_bad:
-    raise ValueError(
-      f'{path} has {n_bad} samples that are NaN or infinite; clean it first.'
-    )
-  return audio, sample_rate
 
 
 def render_file(
@@ -279,14 +59,14 @@ def render_file(
   compensate_latency: bool = True,
   isolation: str = 'process',
 ) -> str:
-  """Renders an audio file through a plugin.
+  """Renders an audio file through a plugin, chunk by chunk.
 
   Args:
     uri: The plugin's URI.
     input_path: Audio whose channels are the plugin's audio inputs in port
       order; mono feeds them all.
-    output_path: Gets the audio outputs in port order, as WAV of 32-bit floats;
-      its folder is made if it does not exist.
+    output_path: Gets the audio outputs in port order, in the format of its
+      suffix; its folder is made if it does not exist.
     values: Values in port units by symbol; other controls stay at their
       defaults.
     block_size: Largest number of samples per run of the plugin.
@@ -304,49 +84,32 @@ def render_file(
     KeyError: An unknown symbol.
     lv2.PluginError: The plugin cannot be run here, crashes or hangs.
   """
-  import soundfile
+  from dafx.audio import files, sources  # not needed by the other commands
 
-  output_path = pathlib.Path(output_path)
-  if output_path.suffix.lower() != '.wav':
-    raise ValueError(
-      f'--output={output_path} must end in .wav: WAV of 32-bit floats is '
-      'written.'
-    )
-  plugin = get_plugin(uri)
+  plugin = text.get_plugin(uri)
   for symbol, value in (values or {}).items():
     lv2.check_value(plugin, symbol, value)
-  audio, input_rate = read_audio(input_path)
-  n_channels = audio.shape[1]
-  _check_channels(plugin, n_channels, input_path)
-  sample_rate = sample_rate or input_rate
-  done = f'{input_path}: {n_channels} channels, {input_rate} Hz'
-  if sample_rate != input_rate:
-    import soxr
-
-    audio = soxr.resample(audio, input_rate, sample_rate)
-    done += f', resampled to {sample_rate} Hz'
-    if not audio.size:
-      raise ValueError(f'{input_path} is too short to resample.')
-
+  given = sources.from_file(input_path)
+  _check_channels(plugin, given.n_channels, input_path)
+  source = sources.resampled(given, sample_rate or given.sample_rate)
   renderer = lv2.Renderer(
     uri,
-    sample_rate,
+    source.sample_rate,
     fixed=values,
     block_size=block_size,
     n_threads=1,
     compensate_latency=compensate_latency,
     isolation=isolation,
-    time_limit_s=_TIME_LIMIT_S + _TIME_LIMIT_RATIO * len(audio) / sample_rate,
+    stateful=True,
   )
-  out = renderer.render(audio[None])[0]
-  output_path.parent.mkdir(parents=True, exist_ok=True)
-  # A failed write leaves no half of a file behind.
-  temporary = output_path.with_name(f'.{output_path.stem}.partial.wav')
-  try:
-    soundfile.write(temporary, out, sample_rate, 'FLOAT')
-    temporary.replace(output_path)
-  finally:
-    temporary.unlink(missing_ok=True)
+  with files.Writer(
+    output_path, source.sample_rate, source.n_samples
+  ) as writer:
+    for block in _rendered(renderer, source):
+      writer.write(block)
+  done = f'{input_path}: {_channels(given.n_channels)}, {given.sample_rate} Hz'
+  if source is not given:
+    done += f', resampled to {source.sample_rate} Hz'
   symbols = ', '.join(p.symbol for p in plugin.audio_outputs)
   latency = (
     f'{renderer.latency} samples of latency taken out'
@@ -354,50 +117,63 @@ def render_file(
     else 'latency left in'
   )
   return (
-    f'{done}\n{output_path}: {out.shape[1]} channels ({symbols}), '
-    f'{sample_rate} Hz, {len(out)} samples, {latency}'
+    f'{done}\n{output_path}: {_channels(len(plugin.audio_outputs))} '
+    f'({symbols}), {source.sample_rate} Hz, {source.n_samples} samples, '
+    f'{latency}'
   )
 
 
+def _rendered(renderer: lv2.Renderer, source) -> Iterator:
+  """Yields what comes out of a plugin, without its latency.
+
+  The plugin is run on the same blocks as if all were rendered at once.
+
+  Args:
+    renderer: A stateful renderer.
+    source: The audio, at the renderer's rate.
+
+  Yields:
+    Audio [n, n_channels], as many samples in all as the source has.
+  """
+  import numpy as np
+
+  from dafx.audio import sources
+
+  def followed_by_silence():
+    yield from source.blocks()
+    yield np.zeros([renderer.latency, source.n_channels], np.float32)
+
+  n_late, block_size = renderer.latency, renderer.block_size
+  size = max(_CHUNK // block_size, 1) * block_size
+  for chunk, _ in sources.windows(followed_by_silence(), size):
+    fill = -len(chunk) % block_size if renderer.plugin.needs_fixed_block else 0
+    filled = np.pad(chunk, ((0, fill), (0, 0)))
+    out = renderer.render(filled[np.newaxis])[0, : len(chunk)]
+    yield out[n_late:]
+    n_late = max(n_late - len(chunk), 0)
+
+
+def _channels(n_channels: int) -> str:
+  return f'{n_channels} channel{"" if n_channels == 1 else "s"}'
+
+
 def _check_channels(plugin, n_channels: int, path):
-  allowed = max(len(plugin.audio_inputs), 1)
-  if n_channels not in (1, allowed):
+  n_inputs = len(plugin.audio_inputs)
+  if n_channels not in (1, max(n_inputs, 1)):
     symbols = ', '.join(p.symbol for p in plugin.audio_inputs) or 'none'
     raise ValueError(
-      f'{path} has {n_channels} channels; {plugin.uri} has '
-      f'{len(plugin.audio_inputs)} audio inputs ({symbols}). Give as many '
+      f'{path} has {_channels(n_channels)}; {plugin.uri} has {n_inputs} audio '
+      f'input{"" if n_inputs == 1 else "s"} ({symbols}). Give as many '
       'channels, in that order, or one for all of them.'
     )
 
 
-# ------------------------------------------------------------------ Text ----
-def _number(value: float) -> str:
-  return f'{value:g}'
-
-
-def _table(
-  header: Sequence[str],
-  rows: Sequence[Sequence[object]],
-  numeric: Sequence[int] = (),
-) -> list[str]:
-  """Returns the lines of a table; columns in `numeric` are set right."""
-  cells = [[str(cell) for cell in row] for row in (header, *rows)]
-  widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-  return [
-    '  '.join(
-      cell.rjust(width) if i in numeric else cell.ljust(width)
-      for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ).rstrip()
-    for row in cells
-  ]
-
-
-def _json(value) -> str:
-  return json.dumps(value, indent=2, ensure_ascii=False)
-
-
 # -------------------------------------------------------------- Commands ----
-def _list():
+def _print_json(value):
+  print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _list(args):
   n_plugins = len(lv2.list_uris())
   if not n_plugins:
     raise ValueError(
@@ -405,212 +181,186 @@ def _list():
       'calf-plugins lsp-plugins-lv2) or set LV2_PATH to the folder that '
       'holds them.'
     )
-  rows = find_plugins(FLAGS.filter)
-  if FLAGS.json:
-    print(_json(rows))
+  rows = text.find_plugins(args.filter)
+  if args.json:
+    _print_json(rows)
     return
-  columns = (
-    'uri name class audio_inputs audio_outputs trainable'.split(),
-    'URI NAME CLASS IN OUT TRAINABLE'.split(),
-  )
-  table = [[row[key] for key in columns[0]] for row in rows]
-  print('\n'.join(_table(columns[1], table, numeric=(3, 4, 5))))
+  print(text.format_list(rows))
   print(f'{len(rows)} of {n_plugins} plugins')
 
 
-def _show(uri):
-  about = describe(uri)
-  print(_json(about) if FLAGS.json else format_description(about))
+def _show(args):
+  about = text.describe(args.uri)
+  if args.json:
+    _print_json(about)
+  else:
+    print(text.format_description(about))
 
 
-def _render(uri):
-  for name in ('input', 'output'):
-    if not FLAGS[name].value:
-      raise app.UsageError(f'render needs --{name}=FILE.wav.')
-  values = lv2.load_preset(uri, FLAGS.preset) if FLAGS.preset else {}
-  values |= parse_settings(FLAGS['set'].value)
-  done = render_file(
-    uri,
-    _folders.expand_user(FLAGS.input),
-    _folders.expand_user(FLAGS.output),
-    values,
-    FLAGS.block_size,
-    FLAGS.sample_rate,
-    FLAGS.latency_compensation and not FLAGS.no_latency_compensation,
-    FLAGS.isolation,
-  )
-  print(done)
+def _render(args):
+  from dafx.audio import files
+
+  values = lv2.load_preset(args.uri, args.preset) if args.preset else {}
+  values |= parse_settings(args.set)
+  for path, output in files.plan_outputs(args.input, args.output):
+    done = render_file(
+      args.uri,
+      path,
+      output,
+      values,
+      args.block_size,
+      args.sample_rate,
+      args.latency_compensation,
+      args.isolation,
+    )
+    print(done)
 
 
-def _gin(uri):
-  plugin = get_plugin(uri)
+def _gin(args):
+  plugin = text.get_plugin(args.uri)
   # A binding of what cannot be run is none; the error says why.
   fixed = {s: value for s, (value, _) in binding.find_traps(plugin).items()}
-  lv2.Renderer(uri, 44100, fixed=fixed, isolation='process')
+  lv2.Renderer(args.uri, 44100, fixed=fixed, isolation='process')
   print(binding.gin_binding(plugin))
 
 
-def _check(*uris):
-  if bool(uris) == FLAGS.all:
+def _check(args):
+  if bool(args.uri) == args.all:
     raise app.UsageError('check takes either a URI or --all.')
-  for uri in uris:
-    get_plugin(uri)
-  from dafx.lv2.cards import card, checks
+  if args.uri:
+    text.get_plugin(args.uri)
+  from dafx.lv2.cards import checks
 
-  path = FLAGS.json and _folders.expand_user(FLAGS.json)
+  path = args.json and _folders.expand_user(args.json)
   if path:  # An error now, not after half an hour.
     path.parent.mkdir(parents=True, exist_ok=True)
-  found = checks.check_all(
-    list(uris or lv2.list_uris()), str(path) if path else None
-  )
-  if FLAGS.all:
-    print(card.format_summary(found))
+  uris = [args.uri] if args.uri else lv2.list_uris()
+  found = checks.check_all(uris, str(path) if path else None)
+  if args.all:
+    print(text.format_summary(found))
     return
-  print(card.format_card(found[0]))
-  if found[0]['status'] != 'ok':
+  print(text.format_card(found[0]))
+  if not found[0].is_ok:
     raise lv2.PluginError(
-      f'{uris[0]} cannot be used, as the card says: FAILED.'
+      f'{args.uri} cannot be used, as the card says: FAILED.'
     )
 
 
-# By command: what does it, and how many arguments it takes, at least and most.
-_COMMANDS = {
-  'list': (_list, 0, 0),
-  'show': (_show, 1, 1),
-  'render': (_render, 1, 1),
-  'gin': (_gin, 1, 1),
-  'check': (_check, 0, 1),
-}
-
-
-def _define_flags(command: str, values: flags.FlagValues):
-  # Not on import, and only those of the command: another's is an error, and
-  # --json is a switch of some and takes a file for others.
-  if command == 'list':
-    flags.DEFINE_string(
-      'filter',
-      '',
-      'Text that URI, name, author or class must have; --filter=compressor.',
-      flag_values=values,
-    )
-  if command in ('list', 'show'):
-    flags.DEFINE_bool('json', False, 'Write JSON.', flag_values=values)
-  if command == 'check':
-    flags.DEFINE_bool(
-      'all', False, 'Check all plugins that are installed.', flag_values=values
-    )
-    flags.DEFINE_string(
-      'json',
-      None,
-      'File to write the cards to; --json=cards.json.',
-      flag_values=values,
-    )
-  if command == 'render':
-    _define_render_flags(values)
-
-
-def _define_render_flags(values):
-  flags.DEFINE_string(
-    'input',
-    None,
-    'Audio file: its channels are the audio inputs in port order, or one for '
-    'all of them; --input=in.wav.',
-    flag_values=values,
+def make_parser() -> running.Parser:
+  """Returns what parses the command line."""
+  parser = running.Parser(prog='dafx_plugins', description=__doc__)
+  commands = parser.add_subparsers(
+    title='commands, each with its own --help',
+    required=True,
   )
-  flags.DEFINE_string(
-    'output',
-    None,
-    'WAV of 32-bit floats: its channels are the audio outputs in port order; '
-    '--output=out.wav.',
-    flag_values=values,
+
+  def add(run, name, about, takes_uri=True):
+    command = commands.add_parser(name, help=about, description=about)
+    command.set_defaults(run=run)
+    if takes_uri:
+      command.add_argument('uri', metavar='URI', help='The plugin.')
+    return command
+
+  command = add(_list, 'list', 'List the plugins that are installed.', False)
+  command.add_argument(
+    '--filter',
+    default='',
+    metavar='TEXT',
+    help='Text that URI, name, author or class must have; --filter=compressor.',
   )
-  flags.DEFINE_multi_string(
-    'set',
-    [],
-    'A control, as symbol=value in port units, such as --set ratio=4. It wins '
-    'over the preset.',
-    flag_values=values,
+  command.add_argument('--json', action='store_true', help='Write JSON.')
+  about = "Show a plugin's ports, their ranges, and its presets."
+  command = add(_show, 'show', about)
+  command.add_argument('--json', action='store_true', help='Write JSON.')
+  _add_render_arguments(
+    add(_render, 'render', 'Render audio files through a plugin.')
   )
-  flags.DEFINE_string(
-    'preset',
-    None,
-    'Label or URI of a preset of the plugin, as `show` lists them; '
+  about = 'Print the gin configuration of a plugin, to paste into a file.'
+  add(_gin, 'gin', about)
+  command = add(
+    _check,
+    'check',
+    'Try a plugin: is it repeatable, how fast, which controls matter.',
+    takes_uri=False,
+  )
+  command.add_argument('uri', nargs='?', metavar='URI', help='The plugin.')
+  command.add_argument(
+    '--all',
+    action='store_true',
+    help='Check all plugins that are installed.',
+  )
+  command.add_argument(
+    '--json',
+    metavar='FILE',
+    help='File to write the cards to; --json=cards.json.',
+  )
+  return parser
+
+
+def _add_render_arguments(command):
+  command.add_argument(
+    '--input',
+    required=True,
+    metavar='PATH',
+    help='Audio file, or a folder of them: the channels are the audio inputs '
+    'in port order, or one for all of them; --input=in.wav.',
+  )
+  command.add_argument(
+    '--output',
+    required=True,
+    metavar='PATH',
+    help='The file, or the folder, to write: the channels are the audio '
+    'outputs in port order. WAV is of 32-bit floats; --output=out.wav.',
+  )
+  command.add_argument(
+    '--set',
+    action='append',
+    default=[],
+    metavar='SYMBOL=VALUE',
+    help='A control, in port units, such as --set ratio=4. It wins over the '
+    'preset. Can be given again.',
+  )
+  command.add_argument(
+    '--preset',
+    metavar='NAME',
+    help='Label or URI of a preset of the plugin, as `show` lists them; '
     '--preset=Vocal.',
-    flag_values=values,
   )
-  flags.DEFINE_integer(
-    'block_size',
-    1024,
-    'Largest number of samples per run of the plugin; --block_size=64.',
-    lower_bound=1,
-    upper_bound=1 << 20,
-    flag_values=values,
+  command.add_argument(
+    '--block_size',
+    type=running.whole_number(1, 1 << 20),
+    default=1024,
+    metavar='N',
+    help='Largest number of samples per run of the plugin. By default '
+    '%(default)s.',
   )
-  flags.DEFINE_integer(
-    'sample_rate',
-    None,
-    'Rate to render at, in Hz; the input is resampled to it. By default the '
-    "input's; --sample_rate=48000.",
-    lower_bound=1000,
-    upper_bound=768000,
-    flag_values=values,
+  command.add_argument(
+    '--sample_rate',
+    type=running.whole_number(1000, 768000),
+    metavar='HZ',
+    help='Rate to render at; the input is resampled to it. By default the '
+    "input's.",
   )
-  flags.DEFINE_bool(
-    'latency_compensation',
-    True,
-    "Leave the plugin's latency in. Without it, the output starts where the "
-    'input does.',
-    flag_values=values,
+  command.add_argument(
+    '--nolatency_compensation',
+    dest='latency_compensation',
+    action='store_false',
+    help="Leave the plugin's latency in. Without it, the output starts where "
+    'the input does.',
   )
-  flags.DEFINE_bool(
-    'no_latency_compensation',
-    False,
-    'The same as --nolatency_compensation.',
-    flag_values=values,
+  command.add_argument(
+    '--isolation',
+    choices=lv2.ISOLATIONS,
+    default='process',
+    help='process (the default): run the plugin in a process of its own, so '
+    'that a crash or hang becomes an error message; thread: in this process, '
+    'which is faster.',
   )
-  flags.DEFINE_enum(
-    'isolation',
-    'process',
-    lv2.ISOLATIONS,
-    'process: run the plugin in a process of its own, so that a crash or hang '
-    'becomes an error message; thread: in this process, which is faster.',
-    flag_values=values,
-  )
-
-
-def main(argv):
-  """Does what the arguments say."""
-  if len(argv) < 2 or argv[1] not in _COMMANDS:
-    raise app.UsageError(
-      f'Give one command of {", ".join(_COMMANDS)} first, not '
-      f'{argv[1] if len(argv) > 1 else "none"}.'
-    )
-  command, fewest, most = _COMMANDS[argv[1]]
-  if not fewest <= len(argv) - 2 <= most:
-    needs = 'the URI of one plugin' if fewest else f'{most} URI at most'
-    raise app.UsageError(
-      f'{argv[1]} takes {needs if most else "no URI"}, not '
-      f'{" ".join(argv[2:]) or "none"}.'
-    )
-  command(*argv[2:])
-
-
-def _sections(command: str) -> dict[str, flags.FlagValues]:
-  """Returns the flags of a command, or of each if it is none, by heading."""
-  sections = {}
-  for name in [command] if command in _COMMANDS else _COMMANDS:
-    values = flags.FlagValues()
-    _define_flags(name, values)
-    if len(values):
-      sections[f'Flags of {name}'] = values
-  return sections
 
 
 def console_entry_point():
   """The command dafx_plugins."""
-  command = sys.argv[1] if len(sys.argv) > 1 else ''
-  _define_flags(command, FLAGS)
-  running.run('dafx_plugins', main, __doc__, _sections(command))
+  running.run_parsed(make_parser())
 
 
 if __name__ == '__main__':

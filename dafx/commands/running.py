@@ -6,10 +6,13 @@
 It knows nothing of the rest of dafx, so that each of its parts may use it.
 """
 
+import argparse
 import ctypes
+import difflib
 import logging as python_logging
 import os
 import pathlib
+import re
 import sys
 import textwrap
 import traceback
@@ -67,6 +70,80 @@ def run(
       _refuse(command, error)
 
   app.run(logged, flags_parser=parse)
+
+
+class Parser(argparse.ArgumentParser):
+  """Arguments of a command that has sub-commands, or of one of these.
+
+  A wrong command line is told of in one line, with what may have been meant,
+  and ends the command with status 1, as all that goes wrong does.
+  """
+
+  def __init__(self, **kwargs):
+    super().__init__(
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+      allow_abbrev=False,
+      **kwargs,
+    )
+    self.add_argument(
+      '--verbosity',
+      type=whole_number(-3, 3),
+      default=argparse.SUPPRESS,  # a sub-command keeps what was given before it
+      metavar='N',
+      help='1: also print the traceback of an error, and all that is logged.',
+    )
+
+  def parse_known_args(self, args=None, namespace=None):
+    """As argparse, but a sub-command tells what of its words it knows not."""
+    parsed, unknown = super().parse_known_args(args, namespace)
+    if unknown:
+      word = unknown[0].partition('=')[0]
+      known = [
+        name for action in self._actions for name in action.option_strings
+      ]
+      near = difflib.get_close_matches(word, known)
+      hint = f' Did you mean {" or ".join(near)}?' if near else ''
+      self.error(f'{" ".join(unknown)} is not known here.{hint}')
+    return parsed, unknown
+
+  def error(self, message: str):
+    """Ends the command."""
+    _refuse(self.prog, message)
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+  """Returns a type of arguments: whole numbers from low to high."""
+
+  def parse(text):
+    if not re.fullmatch('[-+]?[0-9]+', text) or not low <= int(text) <= high:
+      raise argparse.ArgumentTypeError(
+        f'{text!r} must be a whole number from {low} to {high}'
+      )
+    return int(text)
+
+  return parse
+
+
+def run_parsed(parser: Parser):
+  """Runs the sub-command that the command line names, as `run` does a command.
+
+  Args:
+    parser: Each of its sub-commands has the default `run`: a function of what
+      was parsed.
+  """
+  parser.set_defaults(verbosity=0)
+  parsed = parser.parse_args()
+
+  def logged(argv):
+    set_up_log()
+    quiet_tensorflow()
+    try:
+      with_messages(parser.prog, lambda _: parsed.run(parsed))(argv)
+    except app.UsageError as error:
+      _refuse(parser.prog, error)
+
+  # Only absl's log is left to its flags.
+  app.run(logged, [parser.prog, f'--verbosity={parsed.verbosity}'])
 
 
 def _refuse(command, error):
