@@ -34,7 +34,7 @@ from absl import app, flags, logging
 
 from dafx import losses, lv2
 from dafx.commands import running
-from dafx.training import gin_files, inference, models, plotting, trainers
+from dafx.training import checkpoints, gin_files, models, plotting, trainers
 from dafx.training.evaluation import evaluate, measures, tables
 
 FLAGS = flags.FLAGS
@@ -114,7 +114,7 @@ def train(task, folder, name, files=()):
     cost['minutes'] += (time.monotonic() - start) / 60
     cost['cpu_minutes'] += (time.process_time() - cpu) / 60
     cost_file.write_text(json.dumps(cost) + '\n')
-  inference.restore_model(model, folder / task / name)
+  checkpoints.restore_model(model, folder / task / name)
   return model, cost
 
 

@@ -17,10 +17,10 @@ import scipy.signal
 import soundfile
 import tensorflow as tf
 
-from dafx import effects, losses, lv2, metrics, processors
+from dafx import effects, losses, lv2, metrics, neural, processors
 from dafx.audio import files as audio_files
 from dafx.audio import sources
-from dafx.training import inference, labels, models, trainers
+from dafx.training import checkpoints, inference, labels, models, trainers
 from dafx.training import progress as progress_bar
 from dafx.training.data import preprocessing
 from dafx.training.evaluation import evaluate as evaluators
@@ -693,15 +693,40 @@ def test_the_best_weights_are_taken_else_the_last(tmp_path):
     gain.assign([value])
     trainer.save(folder)
   other = make_model()
-  inference.restore_model(other, tmp_path)
+  checkpoints.restore_model(other, tmp_path)
   assert float(other.heads['gain_controls'].bias[0]) == 1.0
   shutil.rmtree(tmp_path / 'best')
-  inference.restore_model(other, tmp_path)
+  checkpoints.restore_model(other, tmp_path)
   assert float(other.heads['gain_controls'].bias[0]) == 2.0
   with pytest.raises(ValueError, match='nowhere holds no checkpoint'):
-    inference.restore_model(other, tmp_path / 'nowhere')
+    checkpoints.restore_model(other, tmp_path / 'nowhere')
   with pytest.raises(ValueError, match='another model'):
-    inference.restore_model(make_model(('gain',)), tmp_path)
+    checkpoints.restore_model(make_model(('gain',)), tmp_path)
+
+
+def test_weights_that_have_no_place_in_the_model_are_refused(tmp_path):
+  def network(n_layers, n_channels=2):
+    nodes = [
+      neural.DilatedConv(1, 3, n_channels=n_channels, name=f'net_{i}')
+      for i in range(n_layers)
+    ]
+    keys = ['audio', *(f'{node.name}/signal' for node in nodes)]
+    dag = [(node, [key]) for node, key in zip(nodes, keys)]
+    group = processors.ProcessorGroup(dag)
+    return models.EffectModel(group, [losses.TimeDomainLoss()], RATE)
+
+  trained = network(2)
+  trained.make_variables()
+  trainer = trainers.Trainer(trained)
+  trainer.optimizer.build(trained.trainable_variables)
+  trainer.save(tmp_path)
+  same = network(2)
+  checkpoints.restore_model(same, tmp_path)
+  for ours, theirs in zip(same.variables, trained.variables, strict=True):
+    np.testing.assert_array_equal(ours, theirs)
+  for other in (network(1), network(3), network(2, n_channels=3)):
+    with pytest.raises(ValueError, match=r'another model.*--save_dir'):
+      checkpoints.restore_model(other, tmp_path)
 
 
 # ------------------------------------------------------------ Evaluation ----

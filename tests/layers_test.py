@@ -19,9 +19,11 @@ ROWS = (
   ('dafx.effects',),
   ('dafx.training', 'dafx.training.plotting'),
   ('dafx.training.data', 'dafx.training.models'),
-  ('dafx.training.trainers',),
-  # Restores a model through a Trainer, so it is not in the row of trainers.
-  ('dafx.training.inference', 'dafx.training.data_preparation'),
+  (
+    'dafx.training.trainers',
+    'dafx.training.inference',
+    'dafx.training.data_preparation',
+  ),
   ('dafx.training.evaluation',),
   ('dafx.commands',),
   ('dafx.colab',),

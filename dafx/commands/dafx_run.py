@@ -238,10 +238,10 @@ def _use_saved(folder):
 
 def _checked_setting(model, setting, meanings):
   """Returns the best single setting, if it was found for such a model."""
-  from dafx.training import trainers
+  from dafx.training import checkpoints
 
   try:
-    trainers.check_controls(meanings, trainers.describe_controls(model))
+    checkpoints.check_meanings(meanings, model.meanings())
   except ValueError as error:
     raise ValueError(
       f'--single_dir={FLAGS.single_dir} was trained for controls that mean '
@@ -252,7 +252,7 @@ def _checked_setting(model, setting, meanings):
 
 
 def _use(save_dir, single):
-  from dafx.training import inference, models
+  from dafx.training import checkpoints, models
   from dafx.training.evaluation import evaluate, evaluate_effects
 
   folder = _folders.expand_user(FLAGS.restore_dir or save_dir)
@@ -261,7 +261,7 @@ def _use(save_dir, single):
     return
   model = models.get_model()
   _check_flags_of_model(model)
-  inference.restore_model(model, folder)
+  checkpoints.restore_model(model, folder)
   settings = {}
   if single is not None:
     settings[evaluate.BEST_SINGLE_SETTING] = _checked_setting(model, *single)

@@ -1,11 +1,20 @@
 """Checkpoints on disk: written whole or not at all, read whole or not."""
 
+import contextlib
+import json
 import os
 import pathlib
 import shutil
+from collections.abc import Mapping
 
 import tensorflow as tf
 from absl import logging
+
+from dafx import _folders
+from dafx.training import gin_files
+
+# What TensorFlow puts behind the name of a variable.
+_VALUE = '/.ATTRIBUTES/VARIABLE_VALUE'
 
 
 def save(checkpoint: tf.train.Checkpoint, folder, step: int, n_kept: int):
@@ -73,3 +82,123 @@ def newest_intact(folder) -> str | None:
       'over.'
     )
   return None
+
+
+def check_meanings(saved: Mapping[str, str], ours: Mapping[str, str]):
+  """Raises ValueError for controls that mean something else.
+
+  Args:
+    saved: What `Model.meanings` said of the model that was saved.
+    ours: What it says of the one that is set up now.
+
+  Raises:
+    ValueError: They differ; the message says in what.
+  """
+  if list(saved.items()) == list(ours.items()):
+    return
+  keys = [k for k in {**saved, **ours} if saved.get(k) != ours.get(k)]
+  if not keys:
+    names = ', '.join(saved)
+    raise ValueError(f'its controls are in another order: {names}')
+  parts = [
+    f'{key}: {saved.get(key, "not there")}; now {ours.get(key, "not there")}'
+    for key in keys[:3]
+  ]
+  more = f'; and {len(keys) - 3} more' if len(keys) > 3 else ''
+  raise ValueError('. '.join(parts) + more)
+
+
+def restore(checkpoint: tf.train.Checkpoint, path, meanings: Mapping[str, str]):
+  """Restores all of a run that was saved.
+
+  Args:
+    checkpoint: What was saved, with all its variables made.
+    path: The checkpoint, as `newest_intact` returns it.
+    meanings: What the controls of the model mean, as of `Model.meanings`.
+
+  Raises:
+    ValueError: It is of another model, or of one whose controls had other
+      ranges, scales or fixed values. Nothing was written.
+  """
+  with _refusing_others(path):
+    _check_meanings_in(path, meanings)
+    checkpoint.restore(path).assert_consumed()
+
+
+def restore_model(model: tf.keras.Model, folder: str | os.PathLike):
+  """Restores a model for use: its weights, and how many of its plugins run.
+
+  Args:
+    model: A `models.Model`, built as it was for training.
+    folder: Where the run was saved; of its checkpoints the best validated one
+      is taken, or else the last one.
+
+  Raises:
+    ValueError: There is no checkpoint, or one of another model, or of one whose
+      controls had other ranges, scales or fixed values. Nothing was written.
+  """
+  folder = _folders.expand_user(folder)
+  path = newest_intact(folder / 'best') or newest_intact(folder)
+  if path is None:
+    raise ValueError(f'{folder} holds no checkpoint that can be read.')
+  model.make_variables()
+  with _refusing_others(path):
+    _check_meanings_in(path, model.meanings())
+    status = tf.train.Checkpoint(model=model).read(path)
+    # The optimizer's values stay behind.
+    status.assert_existing_objects_matched().expect_partial()
+    _check_all_taken(path, model)
+  n_plugins = int(_value_in(path, 'n_plugins', 0))
+  if n_plugins:
+    model.n_plugins = n_plugins
+  logging.info('Model of %s, step %d.', folder, _value_in(path, 'n_steps', 0))
+  gin_files.warn_of_old_run(folder)
+
+
+def _value_in(path, name, default):
+  """Returns a variable of a checkpoint; a default where it holds none."""
+  reader = tf.train.load_checkpoint(path)
+  key = name + _VALUE
+  return reader.get_tensor(key) if reader.has_tensor(key) else default
+
+
+def _check_meanings_in(path, ours):
+  """Raises ValueError where a checkpoint's controls mean something else."""
+  saved = _value_in(path, 'description', b'{}').decode()
+  check_meanings(json.loads(saved), ours)
+
+
+def _check_all_taken(path, model):
+  """Raises ValueError where a checkpoint has weights that the model has not.
+
+  All of the model's are known to be in the checkpoint, so numbers tell.
+  """
+  saved = [
+    key
+    for key in tf.train.load_checkpoint(path).get_variable_to_shape_map()
+    if key.startswith('model/') and key.endswith(_VALUE)
+  ]
+  ours = [
+    part
+    for part in tf.train.TrackableView(model).descendants()
+    if isinstance(part, tf.Variable)
+  ]
+  if len(saved) != len(ours):
+    raise ValueError(
+      f'it holds {len(saved)} variables, and the model has {len(ours)}'
+    )
+
+
+@contextlib.contextmanager
+def _refusing_others(path):
+  """Says what to do about a checkpoint that does not fit."""
+  try:
+    yield
+  except (AssertionError, ValueError) as error:
+    detail = str(error).strip().splitlines()[-1]
+    raise ValueError(
+      f'{path} is of another model than the one that is set up now '
+      f'({detail}). Choose another --save_dir, or the gin files that it '
+      'was trained with (operative_config-*.gin beside it). Nothing in '
+      'it was changed.'
+    ) from error

@@ -14,7 +14,15 @@ import tensorflow as tf
 from absl import logging
 
 from dafx.audio import files as audio_files
-from dafx.training import data, gin_files, inference, models, plotting, trainers
+from dafx.training import (
+  checkpoints,
+  data,
+  gin_files,
+  inference,
+  models,
+  plotting,
+  trainers,
+)
 from dafx.training.data_preparation import mastering
 from dafx.training.evaluation import (
   evaluate,
@@ -88,7 +96,7 @@ def _train(gin_file, params, save_dir):
   """Trains what gin says, or goes on with it; returns the model."""
   model = _configure(gin_file, params)
   trainers.train(trainer=trainers.Trainer(model), save_dir=str(save_dir))
-  inference.restore_model(model, save_dir)
+  checkpoints.restore_model(model, save_dir)
   return model
 
 

@@ -12,7 +12,6 @@ from dafx.training.inference.files import (
   process,
   process_audio,
   resample,
-  restore_model,
   write_controls,
   write_presets,
 )
@@ -29,7 +28,6 @@ __all__ = [
   'process',
   'process_audio',
   'resample',
-  'restore_model',
   'write_controls',
   'write_presets',
 ]

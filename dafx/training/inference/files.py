@@ -13,13 +13,12 @@ import matplotlib.image
 import numpy as np
 import scipy.signal
 import tensorflow as tf
-from absl import logging
 
 from dafx import _folders, lv2
 from dafx.audio import band_powers
 from dafx.audio import files as audio_files
 from dafx.audio import sources as chunks
-from dafx.training import gin_files, models, plotting, trainers
+from dafx.training import checkpoints, gin_files, models, plotting
 from dafx.training import progress as progress_bar
 from dafx.training.models import encoders, listening, rendering
 
@@ -85,29 +84,8 @@ def load_model(save_dir: str | os.PathLike, gin_params=()):
     gin_files.parse_operative_config(folder)
     gin_files.parse_gin(params=gin_params)
   model = models.get_model()
-  restore_model(model, folder)
+  checkpoints.restore_model(model, folder)
   return model
-
-
-def restore_model(model: tf.keras.Model, save_dir: str | os.PathLike):
-  """Gives a model the weights of a training run.
-
-  Args:
-    model: Built as it was for training.
-    save_dir: Where the run was saved; of its checkpoints the best validated one
-      is taken, or else the last one.
-
-  Raises:
-    ValueError: There is no checkpoint, or one of another model.
-  """
-  folder = _folders.expand_user(save_dir)
-  trainer = trainers.Trainer(model)
-  model.make_variables()
-  trainer.optimizer.build(model.trainable_variables)
-  if not (trainer.restore(folder / 'best') or trainer.restore(folder)):
-    raise ValueError(f'{folder} holds no checkpoint that can be read.')
-  logging.info('Model of %s, step %d.', folder, trainer.step)
-  gin_files.warn_of_old_run(folder)
 
 
 def load_setting(
@@ -121,8 +99,8 @@ def load_setting(
 
   Returns:
     (Controls in [0, 1], {input of the DAG: [1, n_controls]}, for
-    `process_audio`; what they mean, as of `trainers.describe_controls`, which
-    has to be the same for a model that takes them).
+    `process_audio`; what they mean, as of `Model.meanings`, which has to be
+    the same for a model that takes them).
 
   Raises:
     ValueError: The run's encoder gives more than one setting; or as
@@ -137,7 +115,7 @@ def load_setting(
     )
   controls = model.predict_controls(tf.zeros([1, 1]))
   setting = {key: value[0].numpy() for key, value in controls.items()}
-  return setting, trainers.describe_controls(model)
+  return setting, model.meanings()
 
 
 def resample(audio: np.ndarray, source_hz: int, target_hz: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 All that gin knows of models and encoders is registered on import.
 """
 
+from dafx.training.models.base import Model
 from dafx.training.models.control import ControlModel, get_model
 from dafx.training.models.effect import EffectModel
 from dafx.training.models.encoders import (
@@ -20,6 +21,7 @@ __all__ = [
   'InceptionEncoder',
   'LogMelEncoder',
   'MobileNetV2Encoder',
+  'Model',
   'get_model',
   'n_frames_for',
 ]

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from dafx import effects, processors
 from dafx import losses as dafx_losses
+from dafx.training.models import base
 
 tfkl = tf.keras.layers
 
@@ -48,7 +49,7 @@ def _needed_inputs(name, members) -> str:
 
 
 @gin.register(module='dafx.training.models')
-class ControlModel(tf.keras.Model):
+class ControlModel(base.Model):
   """An encoder listens to the audio and sets the processors of a DAG.
 
   Each input of the DAG that is the controls of a processor with `n_controls`

@@ -7,6 +7,7 @@ import gin
 import tensorflow as tf
 
 from dafx import processors
+from dafx.training.models import base
 from dafx.training.models import starts as pretraining
 from dafx.training.plotting import blocks
 
@@ -14,7 +15,7 @@ tfkl = tf.keras.layers
 
 
 @gin.register(module='dafx.training.effect_models')
-class EffectModel(tf.keras.Model):
+class EffectModel(base.Model):
   """A group of processors that is trained to be an effect.
 
   Its nodes are networks (`dafx.neural`) or differentiable effects with their

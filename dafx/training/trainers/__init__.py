@@ -1,7 +1,6 @@
 """Training: the trainer, and the loop around it."""
 
 from dafx.training.trainers.loop import train
-from dafx.training.trainers.meanings import check_controls, describe_controls
 from dafx.training.trainers.monitor import Monitor
 from dafx.training.trainers.run import DivergedError, Run
 from dafx.training.trainers.trainer import Trainer
@@ -11,7 +10,5 @@ __all__ = [
   'Monitor',
   'Run',
   'Trainer',
-  'check_controls',
-  'describe_controls',
   'train',
 ]

@@ -10,7 +10,7 @@ from absl import logging
 
 from dafx import processors
 from dafx.training import checkpoints
-from dafx.training.trainers import meanings, monitor
+from dafx.training.trainers import monitor
 
 
 def _node(model, name):
@@ -112,7 +112,7 @@ class Trainer:
     self._n_plugins = counter()  # 0: what the model says
     # Variables of one shape may mean something else: this tells.
     self.description = tf.Variable(
-      json.dumps(meanings.describe_controls(model)),
+      json.dumps(model.meanings()),
       trainable=False,
       dtype=tf.string,
     )
@@ -330,24 +330,7 @@ class Trainer:
     intact = checkpoints.newest_intact(folder)
     if intact is None:
       return False
-    try:
-      self._check_description(intact)
-      self.checkpoint.restore(intact).assert_consumed()
-    except (AssertionError, ValueError) as error:
-      detail = str(error).strip().splitlines()[-1]
-      raise ValueError(
-        f'{intact} is of another model than the one that is set up now '
-        f'({detail}). Choose another --save_dir, or the gin files that it '
-        'was trained with (operative_config-*.gin beside it). Nothing in '
-        'it was changed.'
-      ) from error
+    checkpoints.restore(self.checkpoint, intact, self.model.meanings())
     if int(self._n_plugins):
       self.model.n_plugins = int(self._n_plugins)
     return True
-
-  def _check_description(self, path):
-    reader = tf.train.load_checkpoint(path)
-    key = 'description/.ATTRIBUTES/VARIABLE_VALUE'
-    saved = reader.get_tensor(key) if reader.has_tensor(key) else b'{}'
-    saved, ours = saved.decode(), self.description.numpy().decode()
-    meanings.check_controls(json.loads(saved), json.loads(ours))
