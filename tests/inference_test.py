@@ -25,7 +25,7 @@ from dafx.training import progress as progress_bar
 from dafx.training.data import preprocessing
 from dafx.training.evaluation import evaluate as evaluators
 from dafx.training.evaluation import measures, tables
-from dafx.training.models import encoders, listening, rendering
+from dafx.training.models import encoders, rendering
 
 RATE = 16000
 HOP = 512
@@ -213,7 +213,7 @@ def test_channels_that_the_plugins_do_not_take():
 # --------------------------------------------------------------- Chunks ----
 def in_small_chunks(monkeypatch):
   monkeypatch.setattr(sources, '_BLOCK', 999)
-  monkeypatch.setattr(listening, '_FRAMES_AT_ONCE', 3)
+  monkeypatch.setattr(encoders, 'FRAMES_AT_ONCE', 3)
   monkeypatch.setattr(rendering, '_CHUNK', 2500)
   monkeypatch.setattr(preprocessing, '_CHUNK', 3000)
 
@@ -269,7 +269,7 @@ def test_a_chain_as_one_black_box_streams_too(monkeypatch):
 def test_networks_for_images_hear_in_chunks(monkeypatch, is_static, n_samples):
   own = make_model(
     ('gain',),
-    encoders.InceptionEncoder(
+    models.InceptionEncoder(
       RATE, HOP, 4096, is_static, channels=(4, 4), width=4, n_mels=16,
       fft_size=512,
     ),
@@ -546,13 +546,13 @@ def test_files_are_prepared_as_in_training(tmp_path):
 
 def test_networks_for_images_hear_long_audio_in_parts(monkeypatch):
   own = make_model(
-    encoder=encoders.InceptionEncoder(
+    encoder=models.InceptionEncoder(
       RATE, HOP, 4096, channels=(4, 4), width=4, n_mels=16, fft_size=512
     )
   )
   audio = noise(9 * HOP + 100)
   whole = inference.process_audio(own, audio, RATE)
-  monkeypatch.setattr(listening, '_FRAMES_AT_ONCE', 4)
+  monkeypatch.setattr(encoders, 'FRAMES_AT_ONCE', 4)
   parts = inference.process_audio(own, audio, RATE)
   assert len(whole.points['gain']) == 10
   np.testing.assert_allclose(

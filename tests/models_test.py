@@ -10,7 +10,7 @@ import tensorflow as tf
 from dafx import effects, losses, processors
 from dafx.audio import sources
 from dafx.training import data, models
-from dafx.training.models import encoders, listening
+from dafx.training.models import encoders
 
 RATE = 16000
 HOP = 512
@@ -319,6 +319,70 @@ def test_checked_groups_are_taken_too():
   assert set(model.heads) == {'c'}
 
 
+class Loudness(models.Encoder):
+  """A user's own encoder: the power of each frame."""
+
+  hop_size = HOP
+
+  def call(self, audio):
+    frames = tf.signal.frame(audio, HOP, HOP, pad_end=True)
+    return tf.reduce_mean(frames**2, axis=-1, keepdims=True)
+
+
+class Around(models.Encoder):
+  """Hears a hop to both sides of a frame's own."""
+
+  hop_size = HOP
+  margin = HOP
+
+  def call(self, audio):
+    frames = tf.signal.frame(audio, 3 * HOP, HOP)
+    return tf.reduce_mean(tf.abs(frames), axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize('kind', [Loudness, Around])
+@pytest.mark.parametrize('n_samples', [300, 5 * HOP, 20 * HOP + 77])
+def test_an_own_encoder_hears_files_and_crops(monkeypatch, kind, n_samples):
+  model = model_of([(plugin('gain', 'loud'), ['audio', 'c'])], kind())
+  audio = noise(1, n_samples) * np.linspace(0.1, 2.0, n_samples, dtype='f')
+  expected = model.predict_controls(audio)['c'][0]
+  assert len(expected) == -(-n_samples // HOP)
+  monkeypatch.setattr(encoders, 'FRAMES_AT_ONCE', 4)
+  heard = model.listen(sources.from_array(audio.numpy().T, RATE))['c']
+  np.testing.assert_allclose(heard, expected, rtol=1e-5)
+
+
+class Pitched(models.Encoder):
+  """Takes a feature besides audio."""
+
+  features_used = ('audio', 'f0_hz')
+  hop_size = HOP
+
+  def call(self, audio, f0_hz):
+    return f0_hz / tf.cast(tf.shape(audio)[1], tf.float32)
+
+
+def test_an_encoder_takes_the_features_that_it_names():
+  dag = [(plugin('gain', 'loud'), ['audio', 'c'])]
+  model = model_of(dag, Pitched())
+  model.make_variables()
+  batch = {**pair(), 'f0_hz': tf.fill([3, 4, 1], 440.0)}
+  outputs = model(batch)
+  assert outputs['loud']['controls']['controls'].shape == (3, 4, 1)
+
+
+@pytest.mark.parametrize('own', [tf.keras.layers.Dense(2), Loudness])
+def test_what_is_no_encoder_is_refused(own):
+  with pytest.raises(TypeError, match=r'no Encoder.*models\.Encoder.*hop_size'):
+    model_of([(plugin('gain', 'loud'), ['audio', 'c'])], own)
+
+
+def test_an_encoder_of_another_rate_is_refused():
+  own = encoders.LogMelEncoder(22050, HOP)
+  with pytest.raises(ValueError, match='hears 22050 Hz.*16000'):
+    model_of([(plugin('gain', 'loud'), ['audio', 'c'])], own)
+
+
 # ------------------------------------------------- Networks for images ----
 SMALL_IMAGES = dict(
   sample_rate=RATE,
@@ -333,10 +397,10 @@ SMALL_IMAGES = dict(
 def image_encoder(kind, **kwargs):
   settings = {**SMALL_IMAGES, **kwargs}
   if kind == 'inception':
-    return encoders.InceptionEncoder(channels=(8, 8), width=6, **settings)
+    return models.InceptionEncoder(channels=(8, 8), width=6, **settings)
   # 32 spectra are the least that MobileNetV2 takes.
   settings = {**settings, 'context_size': 4608}
-  return encoders.MobileNetV2Encoder(alpha=0.1, **settings)
+  return models.MobileNetV2Encoder(alpha=0.1, **settings)
 
 
 @pytest.mark.parametrize('kind', ['inception', 'mobilenet'])
@@ -355,7 +419,7 @@ def test_a_frame_is_the_network_on_its_context_alone(kind):
 
 
 def test_log_mel_is_that_of_librosa():
-  own = encoders.InceptionEncoder(channels=(4,), width=4)
+  own = models.InceptionEncoder(channels=(4,), width=4)
   audio = noise(1, 40960)
   assert own.log_mel(audio).shape == (1, 157, 128)
   power = librosa.feature.melspectrogram(
@@ -395,9 +459,9 @@ def test_static_log_mel_hears_a_file_in_chunks(monkeypatch, n_samples):
   own = encoder(is_static=True, context_s=0.1)
   model = model_of([(plugin('gain', 'loud'), ['audio', 'c'])], own)
   audio = noise(1, n_samples) * np.linspace(0.1, 2.0, n_samples, dtype='f')
-  monkeypatch.setattr(listening, '_FRAMES_AT_ONCE', 4)
+  monkeypatch.setattr(encoders, 'FRAMES_AT_ONCE', 4)
   source = sources.from_array(audio.numpy().T, RATE)
-  heard = listening.listen(model, source)['c']
+  heard = model.listen(source)['c']
   assert heard.shape == (1, 1)
   expected = model.predict_controls(audio)['c'][0]
   np.testing.assert_allclose(heard, expected, rtol=1e-5)
@@ -452,7 +516,7 @@ def test_a_crop_is_heard_as_it_is_in_the_whole_file(tmp_path):
   crops = data.FolderProvider(
     str(tmp_path), sample_rate=RATE, n_samples=4 * own.hop_size
   )
-  whole = listening.listen(model, sources.from_file(path))['c']
+  whole = model.listen(sources.from_file(path))['c']
   order = dict(shuffle=False, repeats=1, margin=model.margin)
   (batch,) = crops.get_batch(1, **order)
   ours = model(batch)['loud']['controls']['controls'][0]

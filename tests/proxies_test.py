@@ -104,10 +104,8 @@ def test_without_a_weight_the_proxy_renders_nothing():
   assert proxy.processor.n_renders == 0
 
 
-class Constant(tf.keras.layers.Layer):
+class Constant(models.Encoder):
   """An encoder that hears nothing."""
-
-  hop_size = None
 
   def call(self, audio):
     return tf.ones([tf.shape(audio)[0], 1, 2])

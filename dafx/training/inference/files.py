@@ -20,7 +20,7 @@ from dafx.audio import files as audio_files
 from dafx.audio import sources as chunks
 from dafx.training import checkpoints, gin_files, models, plotting
 from dafx.training import progress as progress_bar
-from dafx.training.models import encoders, listening, rendering
+from dafx.training.models import encoders, rendering
 
 # What is faster than half the highest rate that frames can show is taken out of
 # the controls first, by a filter of order 4 without shift of phase (DeepAFx).
@@ -177,7 +177,7 @@ def plan(model, source: chunks.Source, setting=None):
   Returns:
     (what renders it, a `rendering.Rendering`; `Plan`).
   """
-  raw = listening.listen(model, source) if setting is None else setting
+  raw = model.listen(source) if setting is None else setting
   smooth = {key: _smooth(frames) for key, frames in raw.items()}
   n_points = max(len(frames) for frames in raw.values())
   times_s = _point_times(model, n_points)

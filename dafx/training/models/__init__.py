@@ -8,20 +8,26 @@ from dafx.training.models.control import ControlModel, get_model
 from dafx.training.models.effect import EffectModel
 from dafx.training.models.encoders import (
   Constant,
-  InceptionEncoder,
+  Encoder,
   LogMelEncoder,
-  MobileNetV2Encoder,
   n_frames_for,
+)
+from dafx.training.models.spectrogram_encoders import (
+  InceptionEncoder,
+  MobileNetV2Encoder,
+  SpectrogramEncoder,
 )
 
 __all__ = [
   'Constant',
   'ControlModel',
   'EffectModel',
+  'Encoder',
   'InceptionEncoder',
   'LogMelEncoder',
   'MobileNetV2Encoder',
   'Model',
+  'SpectrogramEncoder',
   'get_model',
   'n_frames_for',
 ]

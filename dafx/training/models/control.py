@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from dafx import effects, processors
 from dafx import losses as dafx_losses
-from dafx.training.models import base
+from dafx.audio import sources
+from dafx.training.models import base, encoders
 
 tfkl = tf.keras.layers
 
@@ -48,6 +49,24 @@ def _needed_inputs(name, members) -> str:
   return f"audio and the controls of each plugin: ['audio', {controls}]."
 
 
+def _check_encoder(encoder, sample_rate):
+  """Raises for what is no encoder, or hears another rate."""
+  if not isinstance(encoder, encoders.Encoder):
+    is_class = isinstance(encoder, type)
+    kind = encoder.__name__ if is_class else type(encoder).__name__
+    raise TypeError(
+      f'encoder is {kind}, which is no Encoder. Derive it from '
+      f'dafx.training.models.Encoder (class {kind}(models.Encoder)) and set '
+      'hop_size to the samples per frame of what its call returns, or leave it '
+      'at None for one setting for all.'
+    )
+  if encoder.sample_rate not in (None, sample_rate):
+    raise ValueError(
+      f'The encoder {encoder.name!r} hears {encoder.sample_rate} Hz, and the '
+      f'model is set up for {sample_rate} Hz. Give both the same sample_rate.'
+    )
+
+
 @gin.register(module='dafx.training.models')
 class ControlModel(base.Model):
   """An encoder listens to the audio and sets the processors of a DAG.
@@ -61,8 +80,7 @@ class ControlModel(base.Model):
   in the DAG as a node takes one input of controls for each of its plugins.
 
   Args:
-    encoder: Layer from audio to an embedding [batch, n_frames, width]. It has
-      `hop_size`, the samples per frame, or None if it gives one for all.
+    encoder: From features to an embedding [batch, n_frames, width].
     processor_group: DAG from {'audio', controls} to audio. It is checked here.
     losses: Losses of (target audio, audio); their sum is trained.
     sample_rate: Rate of the audio that the encoder hears, in Hz.
@@ -77,12 +95,14 @@ class ControlModel(base.Model):
     name: Name of the model.
 
   Raises:
-    ValueError: A DAG that cannot run, or an input that nothing gives.
+    TypeError: An encoder that is no `Encoder`.
+    ValueError: A DAG that cannot run, an input that nothing gives, or an
+      encoder of another rate.
   """
 
   def __init__(
     self,
-    encoder: tfkl.Layer = gin.REQUIRED,
+    encoder: encoders.Encoder = gin.REQUIRED,
     processor_group: ddsp.processors.ProcessorGroup = gin.REQUIRED,
     losses: Sequence[tfkl.Layer] = gin.REQUIRED,
     sample_rate: int = 16000,
@@ -92,6 +112,7 @@ class ControlModel(base.Model):
     name: str = 'control_model',
   ):
     super().__init__(name=name)
+    _check_encoder(encoder, sample_rate)
     self.encoder = encoder
     self.processor_group = effects.join_runs(processor_group)
     self.sample_rate = sample_rate
@@ -204,16 +225,21 @@ class ControlModel(base.Model):
   @property
   def margin(self) -> int:
     """Samples around the audio of its frames that the encoder hears too."""
-    return getattr(self.encoder, 'margin', 0)
+    return self.encoder.margin
 
   def make_variables(self):
     """Makes all variables, so that a checkpoint can be restored into them."""
     hop_size = self.encoder.hop_size or 1
     n_samples = -(-self.sample_rate // hop_size) * hop_size
-    self.predict_controls(tf.zeros([1, n_samples]))
+    others = {
+      key: tf.zeros([1, n_samples // hop_size, 1])
+      for key in self.encoder.features_used
+      if key != 'audio'
+    }
+    self.predict_controls(tf.zeros([1, n_samples]), **others)
 
   def predict_controls(
-    self, audio: tf.Tensor, has_margins: bool = False
+    self, audio: tf.Tensor, has_margins: bool = False, **features: tf.Tensor
   ) -> dict[str, tf.Tensor]:
     """Listens to audio and says how to set the processors.
 
@@ -222,6 +248,7 @@ class ControlModel(base.Model):
         encoder's rate.
       has_margins: Whether the encoder's margins are part of it already;
         otherwise silence stands for them.
+      **features: What else the encoder takes, by name.
 
     Returns:
       Inputs of the DAG by name, each [batch, n_frames, size]; in [0, 1] for
@@ -232,7 +259,26 @@ class ControlModel(base.Model):
       channels = [[0, 0]] * (audio.shape.rank - 2)
       silence = [self.margin, self.margin + fill]
       audio = tf.pad(audio, [[0, 0], silence, *channels])
-    return self.controls_of(self.encoder(audio))
+    features = {**features, 'audio': audio}
+    used = [features[key] for key in self.encoder.features_used]
+    return self.controls_of(self.encoder(*used))
+
+  def listen(self, source: sources.Source) -> dict[str, np.ndarray]:
+    """Listens to a file of any length and says how to set the processors.
+
+    Args:
+      source: Audio of any rate and channels; the encoder hears a mono mix at
+        the model's rate.
+
+    Returns:
+      Controls in [0, 1], {input of the DAG: [n_frames, n_controls]}, with one
+      frame for an encoder that gives one setting for all.
+    """
+    heard = sources.resampled(sources.mixed(source), self.sample_rate)
+    parts = [self.controls_of(part) for part in self.encoder.embed(heard)]
+    return {
+      key: np.concatenate([part[key][0] for part in parts]) for key in parts[0]
+    }
 
   def controls_of(self, embedding: tf.Tensor) -> dict[str, tf.Tensor]:
     """Returns what the heads make of an embedding; see `predict_controls`.
@@ -280,7 +326,10 @@ class ControlModel(base.Model):
     self._check_length(features)
     has_margins = 'heard' in features
     heard = features['heard' if has_margins else 'audio']
-    controls = self.predict_controls(heard, has_margins)
+    others = {
+      key: features[key] for key in self.encoder.features_used if key != 'audio'
+    }
+    controls = self.predict_controls(heard, has_margins, **others)
     group = self.active_group
     outputs = group.get_controls({**features, **controls})
     audio = group.get_signal(outputs)
