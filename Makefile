@@ -6,10 +6,12 @@ TEST_WORKERS ?= 2
 
 RUN := "$(VENV)/bin/python" -m
 PYTEST := $(RUN) pytest -n $(TEST_WORKERS) --dist loadfile --durations=10
+COVERAGE := --cov --cov-report=term
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo notebooks test test-all lint format lock clean
+.PHONY: help setup demo notebooks test test-all lint types docs format lock
+.PHONY: clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -24,10 +26,10 @@ notebooks:  ## open the tutorials in JupyterLab, which is installed for it
 	@scripts/setup notebooks
 	@$(RUN) jupyterlab dafx/colab/tutorials
 
-test: lint  ## style and the quick tests
-	@$(PYTEST) -m 'not slow and not speech'
+test: lint types docs  ## style, types, docs and the quick tests
+	@$(PYTEST) $(COVERAGE) -m 'not slow and not speech'
 
-test-all: lint  ## style and all tests
+test-all: lint types docs  ## style, types, docs and all tests
 	@scripts/setup test speech browser music
 	@$(PYTEST) --browser=required
 
@@ -35,6 +37,14 @@ lint:
 	@scripts/setup test
 	@$(RUN) ruff format --check .
 	@$(RUN) ruff check .
+
+types:
+	@scripts/setup test
+	@$(RUN) mypy
+
+docs:  ## build/site: the documents and the API reference
+	@scripts/setup docs
+	@$(RUN) mkdocs build --quiet
 
 format:  ## format the code, apply the safe fixes
 	@scripts/setup test
@@ -45,5 +55,5 @@ lock:  ## renew the exact versions of all that is installed
 	@scripts/lock
 
 clean:  ## remove what builds and tests made, but .venv
-	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache dafx/lv2/_host*.so
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .coverage dafx/lv2/_host*.so
 	@find dafx gin tests -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -27,6 +27,13 @@ class SeededFilteredNoise(processors.Rebuildable, ddsp.synths.FilteredNoise):
     initial_bias: Added to network outputs, so that noise is soft at first.
     seed: Seed of the noise; the name is mixed in.
     name: Name of the layer, which is the node's in a DAG.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import synths
+    >>> noise = synths.SeededFilteredNoise(n_samples=16000, seed=1)
+    >>> noise(tf.zeros([2, 50, 65])).shape  # [batch, n_frames, n_bands]
+    TensorShape([2, 16000])
   """
 
   def __init__(

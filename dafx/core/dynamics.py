@@ -21,7 +21,13 @@ FLOOR_DB = -120.0
 
 
 def amplitude_to_db(amplitude):
-  """Returns the level in dB of amplitudes, no lower than `FLOOR_DB`."""
+  """Returns the level in dB of amplitudes, no lower than `FLOOR_DB`.
+
+  Examples:
+    >>> from dafx import core
+    >>> core.amplitude_to_db([1.0, 0.1, 0.0]).numpy().round(3).tolist()
+    [0.0, -20.0, -120.0]
+  """
   floor = 10.0 ** (FLOOR_DB / 20.0)
   amplitude = tf.maximum(tf.abs(amplitude), floor)
   return tf.math.log(amplitude) * (20.0 / np.log(10.0))
@@ -41,6 +47,15 @@ def soft_excess(level_db, threshold_db, knee_db):
 
   Returns:
     Excess in dB, at least 0, in the shape of the levels.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import core
+    >>> levels_db = tf.constant([-30.0, -20.0, -10.0])
+    >>> core.soft_excess(
+    ...   levels_db, threshold_db=-20.0, knee_db=8.0
+    ... ).numpy().tolist()
+    [0.0, 1.0, 10.0]
   """
   over = level_db - threshold_db
   knee_db = tf.maximum(knee_db, 1e-3)
@@ -70,6 +85,15 @@ def reduction_db(
 
   Raises:
     ValueError: An unknown kind.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import core
+    >>> levels_db = tf.constant([-40.0, -20.0, 0.0])
+    >>> core.reduction_db(
+    ...   'compressor', levels_db, -20.0, ratio=4.0
+    ... ).numpy().round(2)
+    array([ 0.,  0., 15.], dtype=float32)
   """
   if kind in ('compressor', 'limiter'):
     excess = soft_excess(level_db, threshold_db, knee_db)
@@ -93,6 +117,11 @@ def smoothing_coefficient(time_ms, sample_rate: float):
 
   Returns:
     In (0, 1), of the shape of the times, float64.
+
+  Examples:
+    >>> from dafx import core
+    >>> round(float(core.smoothing_coefficient(10.0, sample_rate=1000)), 4)
+    0.0952
   """
   time_ms = tf.cast(time_ms, tf.float64)
   return -tf.math.expm1(-1000.0 / (time_ms * sample_rate))
@@ -119,6 +148,15 @@ def ballistics(audio, attack, release, state=None):
 
   Raises:
     ValueError: Shapes that do not fit.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import core
+    >>> step = tf.constant([[0.0, 1.0, 1.0, 0.0, 0.0]])
+    >>> attack, release = tf.constant([[1.0]]), tf.constant([[0.5]])
+    >>> smooth, state = core.ballistics(step, attack, release)
+    >>> smooth.numpy().tolist()
+    [[0.0, 1.0, 1.0, 0.5, 0.25]]
   """
   audio = tf.cast(audio, tf.float32)
   attack, release = tf.cast(attack, tf.float64), tf.cast(release, tf.float64)

@@ -59,6 +59,15 @@ def design_biquads(types: Sequence[str], f0_hz, q, gain_db, sample_rate: float):
 
   Raises:
     ValueError: An unknown type, or a number of sections that is not the types'.
+
+  Examples:
+    >>> from dafx import core
+    >>> sorted(set(core.FILTER_TYPES) - set(core.FILTERS_WITH_GAIN))
+    ['all_pass', 'band_pass', 'high_pass', 'low_pass', 'notch']
+    >>> types = ['peak', 'high_shelf']
+    >>> f0_hz, q, gain_db = [1000.0, 8000.0], [1.0, 0.7], [6.0, -3.0]
+    >>> core.design_biquads(types, f0_hz, q, gain_db, sample_rate=44100).shape
+    TensorShape([2, 6])
   """
   f0_hz, q, gain_db = (tf.cast(x, tf.float64) for x in (f0_hz, q, gain_db))
   for type_ in types:
@@ -140,6 +149,15 @@ def sosfilt(audio, sos, state=None):
 
   Raises:
     ValueError: Shapes that do not fit.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import core
+    >>> sos = core.design_biquads(['low_pass'], [100.0], [0.7], [0.0], 16000)
+    >>> audio = tf.ones([1, 8000])
+    >>> filtered, state = core.sosfilt(audio, sos[tf.newaxis, tf.newaxis])
+    >>> round(float(filtered[0, -1]), 3)  # a low pass leaves a constant
+    1.0
   """
   audio = tf.cast(audio, tf.float32)
   sos = tf.cast(sos, tf.float64)
@@ -175,13 +193,26 @@ def sosfilt(audio, sos, state=None):
 
 
 def batch_size(values):
-  """Returns the first dimension: a number, or a tensor where it is unknown."""
+  """Returns the first dimension: a number, or a tensor where it is unknown.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import core
+    >>> core.batch_size(tf.zeros([4, 100]))
+    4
+  """
   known = values.shape[0]
   return tf.shape(values)[0] if known is None else known
 
 
 def frame_hop(n_samples: int, n_frames: int) -> int:
-  """Returns the samples per frame of controls: rounded up, at least 1."""
+  """Returns the samples per frame of controls: rounded up, at least 1.
+
+  Examples:
+    >>> from dafx import core
+    >>> core.frame_hop(n_samples=1000, n_frames=3)
+    334
+  """
   return max(1, -(-n_samples // n_frames))
 
 

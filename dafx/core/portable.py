@@ -12,7 +12,18 @@ _PORTABLE = contextvars.ContextVar('portable', default=False)
 
 @contextlib.contextmanager
 def portable():
-  """Makes graphs traced inside of TensorFlow's own ops alone, for export."""
+  """Makes graphs traced inside of TensorFlow's own ops alone, for export.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import core
+    >>> audio = tf.zeros([1, 100])
+    >>> with core.portable():
+    ...   core.is_compiled(audio)
+    False
+    >>> core.is_compiled(audio)
+    True
+  """
   token = _PORTABLE.set(True)
   try:
     yield

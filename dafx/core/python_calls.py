@@ -31,6 +31,12 @@ def refuse_saved_model(name: str):
 
   Raises:
     ValueError: Always.
+
+  Examples:
+    >>> from dafx import core
+    >>> core.refuse_saved_model("the plugin 'limiter'")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: A SavedModel cannot hold the plugin 'limiter', which runs ...
   """
   raise ValueError(
     f'A SavedModel cannot hold {name}, which runs in Python. Save the model '
@@ -61,6 +67,15 @@ def call_python(
 
   Raises:
     ValueError: XLA is to compile the graph, or it goes into a SavedModel.
+
+  Examples:
+    >>> import numpy as np
+    >>> import tensorflow as tf
+    >>> from dafx import core
+    >>> core.call_python(
+    ...   np.sort, [[3.0, 1.0]], tf.float32, 'a sort'
+    ... ).numpy().tolist()
+    [1.0, 3.0]
   """
   if is_in_xla():
     raise ValueError(

@@ -18,6 +18,14 @@ def unit_to_range(unit, low, high, is_log):
 
   Returns:
     Values in the units of `low` and `high`, shape [..., n_controls].
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import core
+    >>> low, high, is_log = [20.0, -12.0], [20000.0, 12.0], [True, False]
+    >>> unit = np.array([[0.0, 0.0], [0.5, 0.5]])
+    >>> core.unit_to_range(unit, low, high, is_log).round(1).tolist()
+    [[20.0, -12.0], [632.5, 0.0]]
   """
   low, high = np.asarray(low, np.float32), np.asarray(high, np.float32)
   # Linear controls: 0 * 1**unit + (low + span * unit); logarithmic ones:
@@ -40,6 +48,13 @@ def range_to_unit(values, low, high, is_log):
 
   Returns:
     Array in [0, 1], shape [..., n_controls], float64.
+
+  Examples:
+    >>> from dafx import core
+    >>> core.range_to_unit(
+    ...   [200.0, 6.0], [20.0, -12.0], [2000.0, 12.0], [True, False]
+    ... )
+    array([0.5 , 0.75])
   """
   values = np.asarray(values, np.float64)
   low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
@@ -64,6 +79,13 @@ def unit_to_range_slope(values, low, high, is_log):
 
   Returns:
     Array of positive slopes, shape [..., n_controls], float64.
+
+  Examples:
+    >>> from dafx import core
+    >>> core.unit_to_range_slope(
+    ...   [0.0], low=[-12.0], high=[12.0], is_log=[False]
+    ... )
+    array([24.])
   """
   values = np.asarray(values, np.float64)
   low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)

@@ -18,7 +18,15 @@ _PHASE_TAPS, _KAISER_BETA = 32, 8.0
 
 
 def polynomial(x, coefficients):
-  """Returns the sum of coefficients[k] * x ** k; of the shape of x."""
+  """Returns the sum of coefficients[k] * x ** k; of the shape of x.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import core
+    >>> x = tf.constant([0.0, 2.0])
+    >>> core.polynomial(x, [1.0, 0.0, 3.0]).numpy().tolist()
+    [1.0, 13.0]
+  """
   result = tf.zeros_like(x)
   for coefficient in reversed(tf.unstack(coefficients)):
     result = result * x + coefficient
@@ -38,6 +46,14 @@ def rational(x, numerator, denominator):
 
   Returns:
     Values in the shape of x.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import core
+    >>> x = tf.constant([0.5])
+    >>> y = core.rational(x, core.TANH_NUMERATOR, core.TANH_DENOMINATOR)
+    >>> abs(float(y[0] - tf.tanh(0.5))) < 1e-6
+    True
   """
   below = x * polynomial(x, denominator)
   return polynomial(x, numerator) / (1.0 + tf.abs(below))
@@ -54,6 +70,16 @@ def mlp(x, layers, activation):
 
   Returns:
     Values in the shape of x.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import core
+    >>> layers = [
+    ...   (tf.ones([1, 2]), tf.zeros([2])),
+    ...   (tf.ones([2, 1]), tf.zeros([1])),
+    ... ]
+    >>> core.mlp(tf.constant([[0.0, 1.0]]), layers, lambda i, x: tf.nn.relu(x))
+    <tf.Tensor: shape=(1, 2), dtype=float32, numpy=array([[0., 2.]], ...)>
   """
   values = tf.reshape(x, [-1, 1])
   for i, (kernel, bias) in enumerate(layers):
@@ -101,6 +127,15 @@ def oversampled(audio, function, factor: int):
 
   Returns:
     Shape [batch, n_samples], late by oversampling_latency(factor) samples.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import core
+    >>> core.oversampling_latency(4), core.oversampling_history(4)
+    (31, 62)
+    >>> audio = tf.ones([1, 100 + core.oversampling_history(4)])
+    >>> core.oversampled(audio, tf.tanh, factor=4).shape
+    TensorShape([1, 100])
   """
   if factor == 1:
     return function(audio)

@@ -48,6 +48,16 @@ def correlation_by_lag(target, audio, max_lag):
 
   Raises:
     ValueError: If the shapes, dtypes or `max_lag` are not allowed.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import losses
+    >>> target = tf.random.stateless_normal([2, 4000], seed=[0, 0])
+    >>> scores = losses.correlation_by_lag(
+    ...   target, tf.roll(target, 3, axis=1), 10
+    ... )
+    >>> scores.shape, int(tf.argmax(scores[0])) - 10
+    (TensorShape([2, 21]), 3)
   """
   target, audio = check_audio(target, audio)
   _check_max_lag(max_lag, audio.shape[1])
@@ -116,6 +126,13 @@ def find_lag(target, audio, max_lag, ignore_polarity=False):
 
   Raises:
     ValueError: If the shapes, dtypes or `max_lag` are not allowed.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import losses
+    >>> target = tf.random.stateless_normal([2, 4000], seed=[0, 0])
+    >>> losses.find_lag(target, tf.roll(target, 3, axis=1), max_lag=10).numpy()
+    array([3, 3], dtype=int32)
   """
   scores = correlation_by_lag(target, audio, max_lag)
   if ignore_polarity:
@@ -150,6 +167,16 @@ def align(target, audio, lag):
 
   Raises:
     ValueError: If the shapes or dtypes are not allowed.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import losses
+    >>> target = tf.random.stateless_normal([2, 4000], seed=[0, 0])
+    >>> late = tf.roll(target, 3, axis=1)
+    >>> lag = losses.find_lag(target, late, max_lag=10)
+    >>> first, second = losses.align(target, late, lag)
+    >>> bool(tf.reduce_all(first == second))
+    True
   """
   target, audio = check_audio(target, audio)
   lag = tf.convert_to_tensor(lag)[:, tf.newaxis]  # [batch, 1].
@@ -183,6 +210,13 @@ def find_polarity(target, audio):
 
   Raises:
     ValueError: If the shapes or dtypes are not allowed.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import losses
+    >>> target = tf.random.stateless_normal([2, 4000], seed=[0, 0])
+    >>> losses.find_polarity(target, -target).numpy().tolist()
+    [-1.0, -1.0]
   """
   target, audio = check_audio(target, audio)
   product = tf.stop_gradient(target * audio)
@@ -211,6 +245,15 @@ def aligned_overlap(target, audio, max_lag, ignore_polarity=False):
 
   Raises:
     ValueError: If the shapes, dtypes or `max_lag` are not allowed.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import losses
+    >>> target = tf.random.stateless_normal([2, 4000], seed=[0, 0])
+    >>> late = -tf.roll(target, 3, axis=1)
+    >>> pair = losses.aligned_overlap(target, late, 10, ignore_polarity=True)
+    >>> pair[0].shape, bool(tf.reduce_all(pair[0] == pair[1]))
+    (TensorShape([2, 3990]), True)
   """
   target, audio = check_audio(target, audio)
   lag = find_lag(target, audio, max_lag, ignore_polarity)
@@ -230,6 +273,16 @@ class AlignedLoss(WrappedLosses):
   Each item is aligned by the integer lag of the best normalised
   cross-correlation (see `aligned_overlap`); the wrapped losses then compare
   what is left. Training through it does not correct a latency.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import losses
+    >>> target = tf.random.stateless_normal([2, 4000], seed=[0, 0])
+    >>> loss = losses.AlignedLoss(losses.TimeDomainLoss(), max_lag=10)
+    >>> float(loss(target, tf.roll(target, 3, axis=1)))
+    0.0
+    >>> list(loss.get_losses_dict(target, target))
+    ['aligned_time_domain_loss']
   """
 
   def __init__(

@@ -43,6 +43,12 @@ def fold_channels(audio):
   Returns:
     Audio. Shape [batch, n_samples], unchanged, or
     [batch * n_channels, n_samples], the channels of an item side by side.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import losses
+    >>> losses.fold_channels(tf.zeros([4, 1000, 2])).shape
+    TensorShape([8, 1000])
   """
   if audio.shape.rank == 2:
     return audio

@@ -29,6 +29,15 @@ def stft_magnitude(audio, n_fft, hop_size, win_length):
 
   Returns:
     Magnitudes. Shape [batch, n_samples // hop_size + 1, n_fft // 2 + 1].
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import losses
+    >>> target = tf.random.stateless_normal([2, 4000], seed=[0, 0])
+    >>> losses.stft_magnitude(
+    ...   target, n_fft=512, hop_size=100, win_length=400
+    ... ).shape
+    TensorShape([2, 41, 257])
   """
   n_samples = tf.shape(audio)[1]
   half = n_fft // 2
@@ -83,6 +92,16 @@ def stft_loss(
 
   Raises:
     ValueError: If the shapes or dtypes are not allowed.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import losses
+    >>> target = tf.random.stateless_normal([2, 4000], seed=[0, 0])
+    >>> loss = losses.stft_loss(
+    ...   target, -target, n_fft=512, hop_size=50, win_length=240
+    ... )
+    >>> round(float(loss), 6)  # deaf to polarity
+    0.0
   """
   target, audio = check_audio(target, audio)
   batch_size = tf.shape(audio)[0]
@@ -127,6 +146,14 @@ class MultiResolutionStftLoss(ddsp.losses.Loss):
 
   Yamamoto et al., 2020 (https://arxiv.org/abs/1910.11480). Blind to polarity:
   watch `metrics.polarity`, or add a loss of the samples.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import losses
+    >>> target = tf.random.stateless_normal([2, 4000], seed=[0, 0])
+    >>> loss = losses.MultiResolutionStftLoss(n_mels=64, sample_rate=16000)
+    >>> round(float(loss(target, -target)), 6)
+    0.0
   """
 
   def __init__(
@@ -186,8 +213,18 @@ class MultiResolutionStftLoss(ddsp.losses.Loss):
     target_audio, audio = check_audio(target_audio, audio)
     _check_length(audio, max(r[0] for r in self.resolutions))
     values = [
-      stft_loss(target_audio, audio, *r, mel_matrix=bands, **self.term_weights)
-      for r, bands in zip(self.resolutions, self.mel_matrices)
+      stft_loss(
+        target_audio,
+        audio,
+        n_fft,
+        hop_size,
+        win_length,
+        mel_matrix=bands,
+        **self.term_weights,
+      )
+      for (n_fft, hop_size, win_length), bands in zip(
+        self.resolutions, self.mel_matrices
+      )
     ]
     return self.weight * tf.add_n(values) / len(values)
 
@@ -199,6 +236,15 @@ class RandomResolutionStftLoss(ddsp.losses.Loss):
   Steinmetz and Reiss, 2020 (auraloss): no frame length stays that the model
   could learn to please. The draws depend on the seed and on a count of the
   calls, which is in the checkpoint of what has the loss.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import losses
+    >>> target = tf.random.stateless_normal([2, 4000], seed=[0, 0])
+    >>> loss = losses.RandomResolutionStftLoss(n_resolutions=2, max_fft=1024)
+    >>> audio = tf.roll(target, 1, axis=1)
+    >>> float(loss(target, audio)) == float(loss(target, audio))
+    False
   """
 
   def __init__(

@@ -22,6 +22,12 @@ def time_domain_loss(target, audio, loss_type='L1'):
 
   Raises:
     ValueError: If the shapes, dtypes or `loss_type` are not allowed.
+
+  Examples:
+    >>> from dafx import losses
+    >>> target, audio = [[0.0, 1.0]], [[1.0, 1.0]]
+    >>> float(losses.time_domain_loss(target, audio, 'L2'))
+    0.5
   """
   check_loss_type(loss_type)
   target, audio = check_audio(target, audio)
@@ -30,7 +36,15 @@ def time_domain_loss(target, audio, loss_type='L1'):
 
 @gin.register(module='dafx.losses')
 class TimeDomainLoss(ddsp.losses.Loss):
-  """Mean difference of the samples; see `time_domain_loss`."""
+  """Mean difference of the samples; see `time_domain_loss`.
+
+  Examples:
+    >>> from dafx import losses
+    >>> float(
+    ...   losses.TimeDomainLoss('L1', weight=10.0)([[0.0, 1.0]], [[1.0, 1.0]])
+    ... )
+    5.0
+  """
 
   def __init__(self, loss_type='L1', weight=1.0, name='time_domain_loss'):
     """Constructor.
@@ -72,6 +86,15 @@ def esr_loss(target, audio, eps=1e-8):
 
   Raises:
     ValueError: If the shapes or dtypes are not allowed.
+
+  Examples:
+    >>> from dafx import losses
+    >>> target = [[0.5, -0.5]]
+    >>> [
+    ...   round(float(losses.esr_loss(target, [audio])), 3)
+    ...   for audio in ([0.0, 0.0], [-0.5, 0.5])
+    ... ]
+    [1.0, 4.0]
   """
   target, audio = _fold_both(target, audio)
   error = tf.reduce_sum((target - audio) ** 2, axis=-1)
@@ -92,6 +115,11 @@ def dc_loss(target, audio, eps=1e-8):
 
   Raises:
     ValueError: If the shapes or dtypes are not allowed.
+
+  Examples:
+    >>> from dafx import losses
+    >>> round(float(losses.dc_loss([[1.0, -1.0]], [[1.5, -0.5]])), 3)
+    0.25
   """
   target, audio = _fold_both(target, audio)
   error = tf.reduce_mean(target - audio, axis=-1) ** 2
@@ -114,6 +142,11 @@ def log_cosh_loss(target, audio, sharpness=1.0):
 
   Raises:
     ValueError: If the shapes, dtypes or `sharpness` are not allowed.
+
+  Examples:
+    >>> from dafx import losses
+    >>> round(float(losses.log_cosh_loss([[0.0]], [[10.0]])), 3)  # 10 - log(2)
+    9.307
   """
   if not sharpness > 0:
     raise ValueError(f'sharpness={sharpness} must be > 0.')
@@ -142,6 +175,12 @@ def si_sdr_loss(target, audio, eps=1e-8):
 
   Raises:
     ValueError: If the shapes or dtypes are not allowed.
+
+  Examples:
+    >>> from dafx import losses
+    >>> target, audio = [[1.0, 0.0]], [[3.0, 0.3]]
+    >>> round(float(losses.si_sdr_loss(target, audio)), 2)
+    -20.0
   """
   target, audio = _fold_both(target, audio)
   energy = tf.reduce_sum(target**2, axis=-1, keepdims=True) + eps
@@ -159,7 +198,13 @@ def _fold_both(target, audio):
 
 @gin.register(module='dafx.losses')
 class EsrLoss(ddsp.losses.Loss):
-  """Error-to-signal ratio; see `esr_loss`."""
+  """Error-to-signal ratio; see `esr_loss`.
+
+  Examples:
+    >>> from dafx import losses
+    >>> round(float(losses.EsrLoss(weight=2.0)([[0.5, -0.5]], [[0.0, 0.0]])), 3)
+    2.0
+  """
 
   def __init__(self, weight=1.0, eps=1e-8, name='esr_loss'):
     """Constructor.
@@ -186,7 +231,13 @@ class EsrLoss(ddsp.losses.Loss):
 
 @gin.register(module='dafx.losses')
 class DcLoss(ddsp.losses.Loss):
-  """Power of the error's mean; see `dc_loss`."""
+  """Power of the error's mean; see `dc_loss`.
+
+  Examples:
+    >>> from dafx import losses
+    >>> round(float(losses.DcLoss()([[1.0, -1.0]], [[1.5, -0.5]])), 3)
+    0.25
+  """
 
   def __init__(self, weight=1.0, name='dc_loss'):
     """Constructor.
@@ -205,7 +256,15 @@ class DcLoss(ddsp.losses.Loss):
 
 @gin.register(module='dafx.losses')
 class LogCoshLoss(ddsp.losses.Loss):
-  """Mean of log(cosh(error)); see `log_cosh_loss`."""
+  """Mean of log(cosh(error)); see `log_cosh_loss`.
+
+  Examples:
+    >>> from dafx import losses
+    >>> round(
+    ...   float(losses.LogCoshLoss()([[0.0]], [[0.1]])), 4
+    ... )  # about 0.1 ** 2 / 2
+    0.005
+  """
 
   def __init__(self, sharpness=1.0, weight=1.0, name='log_cosh_loss'):
     """Constructor.
@@ -226,7 +285,13 @@ class LogCoshLoss(ddsp.losses.Loss):
 
 @gin.register(module='dafx.losses')
 class SiSdrLoss(ddsp.losses.Loss):
-  """Negative SI-SDR in dB; see `si_sdr_loss`."""
+  """Negative SI-SDR in dB; see `si_sdr_loss`.
+
+  Examples:
+    >>> from dafx import losses
+    >>> round(float(losses.SiSdrLoss()([[1.0, 0.0]], [[3.0, 0.3]])), 2)
+    -20.0
+  """
 
   def __init__(self, weight=1.0, name='si_sdr_loss'):
     """Constructor.

@@ -28,6 +28,16 @@ def a_weighting_taps(sample_rate, n_taps=101):
 
   Raises:
     ValueError: If `n_taps` is even.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import losses
+    >>> taps = losses.a_weighting_taps(44100)
+    >>> gain_at_1_khz = taps @ np.exp(
+    ...   -2j * np.pi * 1000 / 44100 * np.arange(101)
+    ... )
+    >>> round(float(abs(gain_at_1_khz)), 1)
+    1.0
   """
   if n_taps % 2 == 0:
     raise ValueError(f'n_taps={n_taps} must be odd.')
@@ -55,6 +65,11 @@ def pre_emphasis_taps(kind='highpass', coefficient=0.85, sample_rate=44100):
 
   Raises:
     ValueError: If `kind` or `coefficient` is not allowed.
+
+  Examples:
+    >>> from dafx import losses
+    >>> losses.pre_emphasis_taps('differentiator', 0.85).tolist()
+    [1.0, 0.0, -0.85]
   """
   if not 0.0 <= coefficient <= 1.0:
     raise ValueError(f'coefficient={coefficient} must lie in [0, 1].')
@@ -78,6 +93,12 @@ def filter_fir(audio, taps):
 
   Returns:
     Audio of the same shape.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import losses
+    >>> losses.filter_fir(tf.ones([1, 3]), [1.0, -0.5]).numpy().tolist()
+    [[1.0, 0.5, 0.5]]
   """
   folded = fold_channels(audio)[:, :, tf.newaxis]
   taps = np.asarray(taps, np.float32)
@@ -95,7 +116,15 @@ def filter_fir(audio, taps):
 
 @gin.register(module='dafx.losses')
 class PreEmphasisLoss(WrappedLosses):
-  """Losses of the audio after a filter; see `pre_emphasis_taps`."""
+  """Losses of the audio after a filter; see `pre_emphasis_taps`.
+
+  Examples:
+    >>> from dafx import losses
+    >>> loss = losses.PreEmphasisLoss(losses.EsrLoss(), coefficient=1.0)
+    >>> target = [[0.0, 0.5, 0.0]]
+    >>> round(float(loss(target, [[0.0, 0.0, 0.0]])), 3)
+    1.0
+  """
 
   def __init__(
     self,
@@ -136,6 +165,14 @@ class SumAndDifferenceLoss(WrappedLosses):
 
   Steinmetz et al., 2021 (https://arxiv.org/abs/2010.10291): a wrong width costs
   as much as a wrong middle; spectral losses then take swapped sides for equal.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import losses
+    >>> stereo = tf.random.stateless_normal([1, 4000, 2], seed=[0, 0])
+    >>> loss = losses.SumAndDifferenceLoss(losses.MultiResolutionStftLoss())
+    >>> round(float(loss(stereo, stereo[..., ::-1])), 4)  # swapped sides
+    0.0
   """
 
   def __init__(self, losses, weight=1.0, name='sum_and_difference'):

@@ -8,6 +8,19 @@ class WrappedLosses(ddsp.losses.Loss):
   """Losses of what a subclass makes of target and audio.
 
   A subclass gives `views`: what the wrapped losses compare.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import losses
+    >>> class LouderLoss(losses.WrappedLosses):
+    ...   def views(self, target_audio, audio):
+    ...     return {'': (target_audio, 2.0 * tf.constant(audio))}
+    >>> loss = LouderLoss(losses.TimeDomainLoss(), weight=1.0, name='louder')
+    >>> {
+    ...   name: float(x)
+    ...   for name, x in loss.get_losses_dict([[1.0]], [[0.5]]).items()
+    ... }
+    {'louder_time_domain_loss': 0.0}
   """
 
   def __init__(self, losses, weight, name):

@@ -53,6 +53,12 @@ class Preset:
     uri: Its name in LV2, unlike that of any other.
     label: Its name for people; two presets may share it.
     bundle_path: Folder that it lies in, or None where lilv does not say.
+
+  Examples:
+    >>> from dafx import lv2
+    >>> presets = lv2.list_presets('http://calf.sourceforge.net/plugins/Reverb')
+    >>> all(isinstance(preset, lv2.Preset) for preset in presets)
+    True
   """
 
   uri: str
@@ -75,6 +81,11 @@ def list_presets(uri: str) -> list[Preset]:
 
   Raises:
     ValueError: No such plugin is installed.
+
+  Examples:
+    >>> from dafx import lv2
+    >>> uri = 'http://calf.sourceforge.net/plugins/Reverb'
+    >>> labels = [preset.label for preset in lv2.list_presets(uri)]
   """
   found = _find_presets(world.get_plugin(uri))
   for preset, is_whole in found.items():
@@ -104,6 +115,13 @@ def load_preset(uri: str, name: str) -> dict[str, float]:
     ValueError: No such plugin; a preset of another plugin; a label that
       several presets have; a file that is no whole Turtle; or a value that is
       no finite number.
+
+  Examples:
+    >>> from dafx import lv2
+    >>> lv2.load_preset('http://calf.sourceforge.net/plugins/Reverb', 'no such')
+    ... # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    KeyError: ...
   """
   plugin = world.get_plugin(uri)
   preset = _select_preset(plugin, name)
@@ -165,6 +183,14 @@ def write_preset(
       a label that is empty or has control characters.
     KeyError: A symbol that is no control input.
     FileExistsError: Something else has the bundle's name.
+
+  Examples:
+    >>> from dafx import lv2
+    >>> uri = 'http://calf.sourceforge.net/plugins/Compressor'
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...   print(lv2.write_preset(folder, uri, 'Gentle', {'ratio': 1.5}).name)
+    Calf_Compressor_Gentle.preset.lv2
   """
   plugin = world.get_plugin(uri)
   if not values:

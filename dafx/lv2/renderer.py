@@ -42,7 +42,13 @@ _COPY = 0.9
 
 
 def default_n_threads() -> int:
-  """Returns the number of processors that this process may use."""
+  """Returns the number of processors that this process may use.
+
+  Examples:
+    >>> from dafx import lv2
+    >>> lv2.default_n_threads() >= 1
+    True
+  """
   return len(os.sched_getaffinity(0))
 
 
@@ -125,6 +131,18 @@ class Renderer:
     ValueError: No such plugin, or a fixed value or setting out of its range.
     KeyError: No such symbol.
     errors.PluginError: The plugin cannot be run here; the message says why.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import lv2
+    >>> uri = 'http://calf.sourceforge.net/plugins/Compressor'
+    >>> lv2.ISOLATIONS
+    ('thread', 'process')
+    >>> renderer = lv2.Renderer(uri, 44100, ['threshold'], {'ratio': 4.0})
+    >>> audio = np.random.default_rng(0).normal(0.0, 0.1, [8, 44100, 2])
+    >>> threshold = np.full([8, 1, 1], 0.05)  # [batch, n_frames, n_controls]
+    >>> renderer.render(audio, threshold).shape
+    (8, 44100, 2)
   """
 
   def __init__(

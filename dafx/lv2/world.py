@@ -86,6 +86,18 @@ class Port:
     per_sample_rate: Whether minimum and maximum (and a default between them)
       to be multiplied by the sample rate; see `at_rate`.
     n_bytes: For atom ports, the buffer that it needs, in bytes.
+
+  Examples:
+    >>> from dafx import lv2
+    >>> uri = 'http://calf.sourceforge.net/plugins/Compressor'
+    >>> port = lv2.get_plugin(uri).control('ratio')
+    >>> (
+    ...   isinstance(port, lv2.Port),
+    ...   port.default,
+    ...   port.describe_range(),
+    ...   port.scale,
+    ... )
+    (True, 2.0, '1 to 20 coef', 'log')
   """
 
   index: int
@@ -181,6 +193,13 @@ class Plugin:
     required_features: URIs of what it needs from a host.
     loads_default_state: Whether it wants its default state restored.
     lilv_plugin: Where this was read, for `instances` and `presets`.
+
+  Examples:
+    >>> from dafx import lv2
+    >>> uri = 'http://calf.sourceforge.net/plugins/Compressor'
+    >>> plugin = lv2.get_plugin(uri)
+    >>> isinstance(plugin, lv2.Plugin), plugin.name, len(plugin.audio_inputs)
+    (True, 'Calf Compressor', 2)
   """
 
   uri: str
@@ -350,6 +369,11 @@ def list_uris() -> list[str]:
 
   Installed is what lies in the folders of the variable LV2_PATH, or in the
   standard ones (such as /usr/lib/lv2) where it is not set, at the first use.
+
+  Examples:
+    >>> from dafx import lv2
+    >>> 'http://calf.sourceforge.net/plugins/Compressor' in lv2.list_uris()
+    True
   """
   with lilv.lock:
     return sorted(lilv.open_world().plugin_uris())
@@ -365,6 +389,14 @@ def get_plugin(uri: str) -> Plugin:
   Raises:
     ValueError: None of that URI is installed; the closest
       ones are named.
+
+  Examples:
+    >>> from dafx import lv2
+    >>> plugin = lv2.get_plugin(
+    ...   'http://calf.sourceforge.net/plugins/Compressor'
+    ... )
+    >>> plugin.control('attack').unit
+    'ms'
   """
   with lilv.lock:
     if uri not in _plugins:

@@ -36,6 +36,13 @@ def find_lag(target, audio, max_lag, ignore_polarity=False, by_overlap=True):
   Raises:
     ValueError: If the audio is empty, not finite or of unequal shapes, or
       `max_lag` is not allowed.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> target = np.random.default_rng(0).normal(0.0, 0.1, 44100)
+    >>> metrics.find_lag(target, np.roll(target, 7), max_lag=100)
+    7
   """
   target, audio = pairs.check_pair(target, audio)
   n_samples = len(target)
@@ -105,6 +112,14 @@ def align(target, audio, lag):
   Raises:
     ValueError: If the audio is empty, not finite or of unequal shapes, or the
       lag leaves no overlap.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> target = np.random.default_rng(0).normal(0.0, 0.1, 44100)
+    >>> first, second = metrics.align(target, np.roll(target, 7), lag=7)
+    >>> len(first), np.array_equal(first, second)
+    (44093, True)
   """
   target, audio = pairs.check_pair(target, audio)
   n_shared = len(target) - abs(lag)

@@ -23,6 +23,11 @@ def mae(target, audio):
 
   Raises:
     ValueError: If the audio is empty, not finite or of unequal shapes.
+
+  Examples:
+    >>> from dafx import metrics
+    >>> metrics.mae([0.0, 1.0], [0.5, 1.0])
+    0.25
   """
   target, audio = pairs.check_pair(target, audio)
   return float(np.mean(np.abs(target - audio)))
@@ -47,6 +52,11 @@ def esr(target, audio):
   Raises:
     ValueError: If the audio is empty, not finite or of unequal shapes, or the
       target is silent.
+
+  Examples:
+    >>> from dafx import metrics
+    >>> metrics.esr([0.5, -0.5], [-0.5, 0.5])  # upside down
+    4.0
   """
   target, audio = pairs.check_pair(target, audio)
   energy = pairs.target_energy(target, 'esr')
@@ -71,6 +81,11 @@ def si_sdr(target, audio):
   Raises:
     ValueError: If the audio is empty, not finite or of unequal shapes, or a
       channel of the target is silent.
+
+  Examples:
+    >>> from dafx import metrics
+    >>> round(metrics.si_sdr([1.0, 0.0], [3.0, 0.3]), 6)
+    20.0
   """
   target, audio = pairs.check_pair(target, audio)
   ratios = []
@@ -96,6 +111,11 @@ def dc(target, audio):
   Raises:
     ValueError: If the audio is empty, not finite or of unequal shapes, or a
       channel of the target is silent.
+
+  Examples:
+    >>> from dafx import metrics
+    >>> metrics.dc([1.0, -1.0], [1.5, -0.5])
+    0.25
   """
   target, audio = pairs.check_pair(target, audio)
   ratios = [
@@ -118,6 +138,13 @@ def polarity(target, audio):
 
   Raises:
     ValueError: If the audio is empty, not finite or of unequal shapes.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> target = np.random.default_rng(0).normal(0.0, 0.1, 44100)
+    >>> round(metrics.polarity(target, -target), 6)
+    -1.0
   """
   target, audio = pairs.check_pair(target, audio)
   norm = np.linalg.norm(target) * np.linalg.norm(audio)
@@ -149,6 +176,13 @@ def mr_stft(target, audio):
   Raises:
     ValueError: If the audio is empty, too short, not finite or of unequal
       shapes.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> target = np.random.default_rng(0).normal(0.0, 0.1, 44100)
+    >>> metrics.mr_stft(target, -target)  # deaf to polarity
+    0.0
   """
   target, audio = pairs.check_pair(target, audio)
   pairs.check_length(
@@ -218,6 +252,15 @@ def mfcc_cosine(target, audio, sample_rate, over='frames'):
   Raises:
     ValueError: If the audio is empty, not finite or of unequal shapes, or
       `sample_rate` or `over` is not allowed.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> target = np.random.default_rng(0).normal(0.0, 0.1, 44100)
+    >>> round(
+    ...   metrics.mfcc_cosine(target, 0.5 * target, 22050), 6
+    ... )  # deaf to level
+    0.0
   """
   axes = {'frames': 1, 'rows': 2}
   if over not in axes:

@@ -21,6 +21,16 @@ def evaluate(target, audio, sample_rate, max_lag=None):
 
   Raises:
     ValueError: As the metrics and `find_lag`.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> target = np.random.default_rng(0).normal(0.0, 0.1, 44100)
+    >>> values = metrics.evaluate(
+    ...   target, np.roll(target, 7), 44100, max_lag=100
+    ... )
+    >>> values['lag_samples'], values['mae']
+    (7.0, 0.0)
   """
   values = {}
   if max_lag is not None:

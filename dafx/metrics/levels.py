@@ -41,6 +41,11 @@ def rms_db(audio):
 
   Raises:
     ValueError: If the audio is empty or not finite.
+
+  Examples:
+    >>> from dafx import metrics
+    >>> metrics.rms_db([0.1, -0.1])
+    -20.0
   """
   audio = pairs.check_signal('audio', audio)
   with np.errstate(divide='ignore'):
@@ -59,6 +64,13 @@ def crest_factor_db(audio):
 
   Raises:
     ValueError: If the audio is empty, not finite or silent.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> sine = np.sin(2.0 * np.pi * np.arange(44100) / 100)
+    >>> round(metrics.crest_factor_db(sine), 2)
+    3.01
   """
   audio = pairs.check_signal('audio', audio)
   pairs.target_energy(audio, 'crest_factor_db')
@@ -79,6 +91,13 @@ def crest_error_db(target, audio):
 
   Raises:
     ValueError: As `crest_factor_db`, or if the shapes are unequal.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> sine = np.sin(2.0 * np.pi * np.arange(44100) / 100)
+    >>> round(metrics.crest_error_db(sine, np.sign(sine)), 1)
+    3.0
   """
   target, audio = pairs.check_pair(target, audio)
   return abs(crest_factor_db(target) - crest_factor_db(audio))
@@ -102,6 +121,15 @@ def true_peak_dbtp(audio, sample_rate):
   Raises:
     ValueError: If the audio is empty or not finite, or `sample_rate` is not
       allowed.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> between = np.sin(0.5 * np.pi * np.arange(4410) + 0.25 * np.pi)
+    >>> round(metrics.crest_factor_db(between), 2)  # samples miss the peaks
+    0.0
+    >>> round(metrics.true_peak_dbtp(between, 44100))
+    0
   """
   audio = pairs.channels_first(pairs.check_signal('audio', audio))
   pairs.check_sample_rate(sample_rate)
@@ -130,6 +158,16 @@ class LoudnessMeter:
 
   Raises:
     ValueError: More channels, or a `sample_rate` that is not allowed.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> sine = np.sin(2.0 * np.pi * 997 * np.arange(48000) / 48000)
+    >>> meter = metrics.LoudnessMeter(48000, n_channels=1)
+    >>> for chunk in np.split(sine[:, np.newaxis], 4):
+    ...   meter.add(chunk)
+    >>> round(meter.lufs(), 2)
+    -3.05
   """
 
   def __init__(self, sample_rate, n_channels):
@@ -231,6 +269,16 @@ def loudness_lufs(audio, sample_rate):
   Raises:
     ValueError: If the audio is empty, not finite or of more than 5 channels, or
       `sample_rate` is not allowed.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> metrics.MAX_LOUDNESS_CHANNELS
+    5
+    >>> metrics.loudness_lufs(
+    ...   np.zeros([48000, 2]), 48000
+    ... ) == metrics.SILENCE_LUFS
+    True
   """
   audio = pairs.channels_first(pairs.check_signal('audio', audio)).T
   meter = LoudnessMeter(sample_rate, audio.shape[1])
@@ -252,6 +300,13 @@ def loudness_difference(target, audio, sample_rate):
 
   Raises:
     ValueError: As `loudness_lufs`, or if the shapes are unequal.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> target = np.random.default_rng(0).normal(0.0, 0.1, 44100)
+    >>> round(metrics.loudness_difference(target, 0.5 * target, 44100), 2)
+    6.02
   """
   target, audio = pairs.check_pair(target, audio)
   return abs(

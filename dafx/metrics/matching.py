@@ -29,6 +29,14 @@ def match_level(target, audio):
   Raises:
     ValueError: If the audio is empty, not finite or of unequal shapes, or the
       target is silent.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> target = np.random.default_rng(0).normal(0.0, 0.1, 44100)
+    >>> louder = metrics.match_level(target, 0.1 * target)
+    >>> np.allclose(louder, target)
+    True
   """
   target, audio = pairs.check_pair(target, audio)
   target_energy = pairs.target_energy(target, 'match_level')
@@ -51,6 +59,14 @@ def match_loudness(target, audio, sample_rate):
 
   Raises:
     ValueError: As `loudness_lufs`, or if the shapes are unequal.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> target = np.random.default_rng(0).normal(0.0, 0.1, 44100)
+    >>> louder = metrics.match_loudness(target, 0.1 * target, 44100)
+    >>> np.allclose(louder, target)
+    True
   """
   target, audio = pairs.check_pair(target, audio)
   wanted, lufs = (levels.loudness_lufs(x, sample_rate) for x in (target, audio))
@@ -79,6 +95,14 @@ def match(target, audio, max_lag=_MAX_LAG):
   Raises:
     ValueError: If the audio is empty, not finite or of unequal shapes, or the
       target is silent where both overlap.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> target = np.random.default_rng(0).normal(0.0, 0.1, 44100)
+    >>> first, second = metrics.match(target, -0.1 * np.roll(target, 7))
+    >>> len(first), np.allclose(first, second)
+    (44093, True)
   """
   target, audio = pairs.check_pair(target, audio)
   lag = alignment.find_lag(
@@ -119,6 +143,14 @@ def matched(target, audio, sample_rate):
   Raises:
     ValueError: If the audio is empty, not finite or of unequal shapes, or
       `sample_rate` is not allowed.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> target = np.random.default_rng(0).normal(0.0, 0.1, 44100)
+    >>> values = metrics.matched(target, -0.1 * np.roll(target, 7), 44100)
+    >>> {name: round(value, 6) for name, value in values.items()}
+    {'matched_mr_stft': 0.0, 'average_spectrum_db': 0.0, 'crest_error_db': 0.0}
   """
   pair = pairs.check_pair(target, audio)
   pairs.check_sample_rate(sample_rate)
@@ -127,13 +159,14 @@ def matched(target, audio, sample_rate):
   )
   # Each of these raises for what has no such value, such as silence.
   with contextlib.suppress(ValueError):
-    mono = match(*(pairs.channels_first(x).mean(axis=0) for x in pair))
-    values['matched_mr_stft'] = spectra.multi_scale_spectral(*mono)
+    target, audio = (pairs.channels_first(x).mean(axis=0) for x in pair)
+    target, audio = match(target, audio)
+    values['matched_mr_stft'] = spectra.multi_scale_spectral(target, audio)
     with contextlib.suppress(ValueError):
       values['average_spectrum_db'] = spectra.average_spectrum_error_db(
-        *mono, sample_rate
+        target, audio, sample_rate
       )
-    values['crest_error_db'] = levels.crest_error_db(*mono)
+    values['crest_error_db'] = levels.crest_error_db(target, audio)
   if pair[0].ndim == 2 and pair[0].shape[1] == 2:
     values.update(width_error_db=math.nan, mono_sum_error_db=math.nan)
     with contextlib.suppress(ValueError):

@@ -24,6 +24,13 @@ def log_mel_embedding(audio, sample_rate):
   Raises:
     ValueError: If the audio is shorter than 1 s or not finite, or `sample_rate`
       is not allowed.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> target = np.random.default_rng(0).normal(0.0, 0.1, 44100)
+    >>> metrics.log_mel_embedding(target, 22050).shape
+    (3, 64)
   """
   audio = pairs.check_signal('audio', audio)
   pairs.check_sample_rate(sample_rate)
@@ -61,6 +68,12 @@ def frechet_distance(mean_a, covariance_a, mean_b, covariance_b):
 
   Returns:
     Distance, >= 0.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> metrics.frechet_distance([0.0, 0.0], np.eye(2), [3.0, 0.0], np.eye(2))
+    9.0
   """
   # Eigenvalues of C_a C_b are those of a symmetric matrix, real and >= 0; so
   # their roots are sure, where a matrix root of a singular product is not.
@@ -93,16 +106,24 @@ def frechet_audio_distance(
 
   Raises:
     ValueError: If a set gives fewer than two vectors; or as the embedding.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> audio = np.random.default_rng(0).normal(0.0, 0.1, [44100, 2])
+    >>> targets = [audio, 0.9 * audio]
+    >>> round(metrics.frechet_audio_distance(targets, targets, 16000), 6)
+    0.0
   """
   moments = []
   for name, files in (('targets', targets), ('audios', audios)):
-    rows = [np.asarray(embedding(file, sample_rate)) for file in files]
-    n_vectors = sum(len(r) for r in rows)
+    parts = [np.asarray(embedding(file, sample_rate)) for file in files]
+    n_vectors = sum(len(part) for part in parts)
     if n_vectors < 2:
       raise ValueError(
         f'{name} give {n_vectors} vectors of the embedding; a covariance needs '
         'at least 2. Use more or longer files.'
       )
-    rows = np.concatenate(rows).astype(np.float64)
+    rows = np.concatenate(parts).astype(np.float64)
     moments += [rows.mean(0), np.atleast_2d(np.cov(rows, rowvar=False))]
   return frechet_distance(*moments)

@@ -36,6 +36,13 @@ def multi_scale_spectral(target, audio):
 
   Raises:
     ValueError: If the audio is empty, not finite or of unequal shapes.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> target = np.random.default_rng(0).normal(0.0, 0.1, 44100)
+    >>> metrics.multi_scale_spectral(target, -target)
+    0.0
   """
   target, audio = checks.check_pair(target, audio)
   pairs = list(zip(checks.channels_first(target), checks.channels_first(audio)))
@@ -87,6 +94,13 @@ def average_spectrum_db(audio, sample_rate):
   Raises:
     ValueError: If the audio is empty, too short or not finite, or
       `sample_rate` is not allowed.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> target = np.random.default_rng(0).normal(0.0, 0.1, 44100)
+    >>> metrics.average_spectrum_db(target, 44100).shape
+    (25,)
   """
   audio = checks.check_signal('audio', audio)
   checks.check_sample_rate(sample_rate)
@@ -127,6 +141,13 @@ def average_spectrum_error_db(target, audio, sample_rate):
   Raises:
     ValueError: As `average_spectrum_db`, or if the shapes are unequal or one
       of both is silent: silence has no spectrum.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> target = np.random.default_rng(0).normal(0.0, 0.1, 44100)
+    >>> round(metrics.average_spectrum_error_db(target, 0.5 * target, 44100), 6)
+    0.0
   """
   target, audio = checks.check_pair(target, audio)
   for name, signal in (('target', target), ('audio', audio)):

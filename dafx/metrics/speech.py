@@ -13,6 +13,15 @@ def require_pesq():
 
   Raises:
     ImportError: It is not installed; the message says how to get it.
+
+  Examples:
+    >>> import sys
+    >>> from dafx import metrics
+    >>> sys.modules['pesq'] = None  # as where it is not installed
+    >>> metrics.require_pesq()  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ImportError: PESQ needs the package pesq: pip install 'dafx[speech]' ...
+    >>> del sys.modules['pesq']
   """
   try:
     import pesq as package

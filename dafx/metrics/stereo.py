@@ -26,6 +26,15 @@ def width_db(audio):
   Raises:
     ValueError: If the audio is empty, not finite, silent or not of two
       channels.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> audio = np.random.default_rng(0).normal(0.0, 0.1, [44100, 2])
+    >>> round(metrics.width_db(audio))
+    0
+    >>> metrics.width_db(np.repeat(audio[:, :1], 2, axis=1))  # mono
+    -60.0
   """
   middle, side = _energies(_check_stereo(audio, 'width_db'))
   return _ratio_db(side, middle)
@@ -44,6 +53,13 @@ def mono_sum_db(audio):
   Raises:
     ValueError: If the audio is empty, not finite, silent or not of two
       channels.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> audio = np.random.default_rng(0).normal(0.0, 0.1, [44100, 2])
+    >>> round(metrics.mono_sum_db(audio))
+    -3
   """
   middle, side = _energies(_check_stereo(audio, 'mono_sum_db'))
   # Both together have half the energy of left and right.
@@ -62,6 +78,13 @@ def width_error_db(target, audio):
 
   Raises:
     ValueError: As `width_db`, or if the shapes are unequal.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> audio = np.random.default_rng(0).normal(0.0, 0.1, [44100, 2])
+    >>> metrics.width_error_db(audio, audio[:, ::-1])
+    0.0
   """
   target, audio = pairs.check_pair(target, audio)
   return abs(width_db(target) - width_db(audio))
@@ -79,6 +102,13 @@ def mono_sum_error_db(target, audio):
 
   Raises:
     ValueError: As `mono_sum_db`, or if the shapes are unequal.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> audio = np.random.default_rng(0).normal(0.0, 0.1, [44100, 2])
+    >>> metrics.mono_sum_error_db(audio, 0.5 * audio)
+    0.0
   """
   target, audio = pairs.check_pair(target, audio)
   return abs(mono_sum_db(target) - mono_sum_db(audio))

@@ -119,6 +119,15 @@ class DilatedConv(base.Network):
 
   Raises:
     ValueError: Sizes below 1, or an unknown conditioning or activation.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import neural
+    >>> tcn = neural.DilatedConv(
+    ...   3, n_channels=8, conditioning='film', n_knobs=2
+    ... )
+    >>> tcn(tf.zeros([4, 1000]), tf.fill([4, 2], 0.5)).shape
+    TensorShape([4, 1000])
   """
 
   def __init__(

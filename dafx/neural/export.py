@@ -38,6 +38,18 @@ def export_saved_model(model, path, block_size, batch_size=1):
   Raises:
     ValueError: A block size that does not fit, or a part that is not in
       TensorFlow, such as a plugin.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import neural
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...   neural.export_saved_model(
+    ...     neural.Rnn(n_units=4), folder, block_size=64
+    ...   )
+    ...   stream = tf.saved_model.load(folder).signatures['stream']
+    >>> 'state_0' in stream.structured_outputs
+    True
   """
   frame_size = getattr(model, 'frame_size', 1)
   if block_size < 1 or (block_size % frame_size and frame_size % block_size):

@@ -8,6 +8,17 @@ the convolution [out][in][tap] and its bias, the mix-in of the input, the linear
 map [out][in] and its bias; the map to the head, and its bias if it has one.
 Then head_scale. Of an LSTM, for each layer: [gate][input, then h] with gates i,
 f, g, o, the bias, the initial h and c. Then the output's weights and bias.
+
+Examples:
+  >>> import tempfile
+  >>> from dafx import neural
+  >>> with tempfile.TemporaryDirectory() as folder:
+  ...   neural.nam.write(
+  ...     f'{folder}/amp.nam', neural.Rnn(activation='linear'), 48000
+  ...   )
+  ...   network, sample_rate = neural.nam.read(f'{folder}/amp.nam')
+  >>> sample_rate, type(network).__name__
+  (48000, 'Rnn')
 """
 
 import datetime

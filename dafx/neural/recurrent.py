@@ -38,6 +38,19 @@ class Rnn(base.Network):
 
   Raises:
     ValueError: Sizes below 1, an unknown name, or knobs that do not fit.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import neural
+    >>> rnn = neural.Rnn('gru', n_units=8)
+    >>> audio = tf.random.stateless_normal([1, 1000], seed=[0, 0])
+    >>> state = rnn.initial_state(1)
+    >>> first, state = rnn.stream(state, audio[:, :400])
+    >>> second, state = rnn.stream(state, audio[:, 400:])
+    >>> bool(
+    ...   tf.reduce_all(abs(tf.concat([first, second], 1) - rnn(audio)) < 1e-5)
+    ... )
+    True
   """
 
   def __init__(

@@ -472,6 +472,12 @@ class S4(base.Network):
 
   Raises:
     ValueError: Sizes below 1, or an unknown conditioning or activation.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import neural
+    >>> neural.S4(n_blocks=2, n_channels=8)(tf.zeros([4, 1000])).shape
+    TensorShape([4, 1000])
   """
 
   def __init__(

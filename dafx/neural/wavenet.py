@@ -33,6 +33,15 @@ class LayerArray(processors.SavedRecord):
     kernel_size: Taps of each convolution.
     gated: Whether activations are multiplied by sigmoids.
     head_bias: Whether the map to the head has a bias.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import neural
+    >>> array = neural.LayerArray(
+    ...   channels=4, head_size=1, dilations=(1, 2, 4, 8)
+    ... )
+    >>> neural.WaveNet(arrays=[array])(tf.zeros([1, 1000])).shape
+    TensorShape([1, 1000])
   """
 
   channels: int
@@ -151,6 +160,12 @@ class WaveNet(base.Network):
 
   Raises:
     ValueError: An unknown size, or arrays that do not fit one another.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import neural
+    >>> neural.WaveNet('nano')(tf.zeros([1, 1000])).shape
+    TensorShape([1, 1000])
   """
 
   changeable = ('head_scale',)

@@ -16,7 +16,13 @@ def _node_name(node) -> str:
 
 
 def node_keys(node) -> list[str]:
-  """Returns the keys of the inputs of a node of a DAG."""
+  """Returns the keys of the inputs of a node of a DAG.
+
+  Examples:
+    >>> from dafx import processors
+    >>> processors.node_keys(('limiter', ['audio', 'limiter_controls']))
+    ['audio', 'limiter_controls']
+  """
   return [node[1]] if isinstance(node[1], str) else list(node[1])
 
 
@@ -32,6 +38,12 @@ def check_dag(dag: Iterable, inputs: Collection[str] | None = None):
   Raises:
     ValueError: Two nodes of one name, a reserved name, or a key that no input
       and no earlier node gives; the message says which.
+
+  Examples:
+    >>> from dafx import processors
+    >>> processors.check_dag([('limiter', ['audio']), ('limiter', ['audio'])])
+    Traceback (most recent call last):
+    ValueError: Nodes 0 and 1 of the DAG are both named 'limiter': ...
   """
   dag = list(dag)
   names = [_node_name(node) for node in dag]
@@ -72,7 +84,17 @@ def check_dag(dag: Iterable, inputs: Collection[str] | None = None):
 
 
 def input_names(dag: Iterable) -> list[str]:
-  """Returns the names of the inputs that a DAG asks for, in order of use."""
+  """Returns the names of the inputs that a DAG asks for, in order of use.
+
+  Examples:
+    >>> from dafx import effects, processors
+    >>> dag = [
+    ...   (effects.Const(1), ['audio']),
+    ...   (effects.Gain(), ['audio', 'const/controls']),
+    ... ]
+    >>> processors.input_names(dag)
+    ['audio']
+  """
   dag = list(dag)
   names = {_node_name(node) for node in dag}
   found = []
@@ -100,6 +122,15 @@ def bypass_nodes(dag: Iterable, names: Collection[str]) -> list:
   Raises:
     ValueError: No node of that name, none that is left, or one that takes
       something else than its signal from a bypassed one.
+
+  Examples:
+    >>> from dafx import processors
+    >>> dag = [
+    ...   ('equalizer', ['audio', 'a']),
+    ...   ('limiter', ['equalizer/signal', 'b']),
+    ... ]
+    >>> processors.bypass_nodes(dag, ['equalizer'])
+    [('limiter', ['audio', 'b'])]
   """
   dag = list(dag)
   known = [_node_name(node) for node in dag]
@@ -147,6 +178,17 @@ class ProcessorGroup(layers.Rebuildable, ddsp.processors.ProcessorGroup):
 
   Raises:
     ValueError: A DAG that cannot run as it reads; see `check_dag`.
+
+  Examples:
+    >>> from dafx import effects, processors
+    >>> dag = [
+    ...   (effects.Const(1), ['audio']),
+    ...   (effects.Gain(), ['audio', 'const/controls']),
+    ... ]
+    >>> import tensorflow as tf
+    >>> group = processors.ProcessorGroup(dag)
+    >>> group({'audio': tf.zeros([1, 1000])}).shape
+    TensorShape([1, 1000])
   """
 
   def __init__(self, dag, inputs=None, **kwargs):
@@ -156,7 +198,17 @@ class ProcessorGroup(layers.Rebuildable, ddsp.processors.ProcessorGroup):
 
 
 def nodes(group: ddsp.processors.ProcessorGroup) -> dict[str, tf.Module]:
-  """Returns the processors of a group by name, in the order they run."""
+  """Returns the processors of a group by name, in the order they run.
+
+  Examples:
+    >>> from dafx import effects, processors
+    >>> dag = [
+    ...   (effects.Const(1), ['audio']),
+    ...   (effects.Gain(), ['audio', 'const/controls']),
+    ... ]
+    >>> list(processors.nodes(processors.ProcessorGroup(dag)))
+    ['const', 'gain']
+  """
   return {_node_name(node): getattr(group, node[0]) for node in group.dag}
 
 
@@ -172,6 +224,18 @@ def connect_controllers(group: ddsp.processors.ProcessorGroup):
 
   Raises:
     ValueError: A controller whose processors have different controls.
+
+  Examples:
+    >>> from dafx import effects, processors
+    >>> dag = [
+    ...   (effects.Const(1), ['audio']),
+    ...   (effects.Gain(), ['audio', 'const/controls']),
+    ... ]
+    >>> import ddsp
+    >>> group = ddsp.processors.ProcessorGroup(dag=dag)
+    >>> processors.connect_controllers(group)  # the knob now knows what it sets
+    >>> group.const.n_controls
+    1
   """
   modules = nodes(group)
   for node in group.dag:

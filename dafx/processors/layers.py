@@ -29,6 +29,14 @@ class Layer(tf.keras.layers.Layer):
   'mixed_float16', weights and what is computed stay float32. The names begin
   with the layer's, because .h5 files tell the weights of a model's layer apart
   by them.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import processors
+    >>> tf.keras.mixed_precision.set_global_policy('mixed_float16')
+    >>> processors.Layer(name='exact').compute_dtype
+    'float32'
+    >>> tf.keras.mixed_precision.set_global_policy('float32')
   """
 
   def __init__(self, *args, **kwargs):
@@ -128,6 +136,16 @@ class Rebuildable(Layer):
   Attributes:
     changeable: Names of attributes that may be set after the layer was made.
       What they are then is saved too.
+
+  Examples:
+    >>> import copy
+    >>> from dafx import effects, processors
+    >>> gain = effects.Gain(ranges={'gain_db': (-12.0, 12.0)})
+    >>> isinstance(gain, processors.Rebuildable)
+    True
+    >>> again = copy.deepcopy(gain)
+    >>> again.get_config() == gain.get_config()
+    True
   """
 
   changeable: tuple[str, ...] = ()
@@ -196,7 +214,17 @@ def _at_least_single(value):
 
 
 class SavedRecord:
-  """A dataclass that Keras can save as an argument of a layer."""
+  """A dataclass that Keras can save as an argument of a layer.
+
+  Examples:
+    >>> import dataclasses
+    >>> from dafx import processors
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Shape(processors.SavedRecord):
+    ...   width: int
+    >>> Shape.from_config(Shape(4).get_config())
+    Shape(width=4)
+  """
 
   def __init_subclass__(cls, **kwargs):
     """Registers dafx's own with Keras."""
@@ -224,6 +252,19 @@ def name_inputs(call: Callable, method: Callable, n_left_out: int) -> Callable:
     call: From (self, *inputs, **kwargs); takes the inputs by name too.
     method: What the inputs are for, whose arguments have their names.
     n_left_out: How many of its arguments, from `self` on, are no inputs.
+
+  Examples:
+    >>> from dafx import processors
+    >>> class Wide(processors.Layer):
+    ...   def get_controls(self, audio, knobs):
+    ...     return {'audio': audio, 'knobs': knobs}
+    ...
+    ...   def _call(self, *inputs, **kwargs):
+    ...     return inputs[0]
+    ...
+    ...   call = processors.name_inputs(_call, get_controls, 1)
+    >>> Wide()(1.0, 0.5).numpy()
+    np.float32(1.0)
   """
 
   @functools.wraps(call)
@@ -239,7 +280,20 @@ def name_inputs(call: Callable, method: Callable, n_left_out: int) -> Callable:
 
 
 class Processor(Rebuildable, ddsp.processors.Processor):
-  """DDSP's Processor, in single precision, that can be saved and copied."""
+  """DDSP's Processor, in single precision, that can be saved and copied.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import processors
+    >>> class Invert(processors.Processor):
+    ...   def get_controls(self, audio):
+    ...     return {'audio': audio}
+    ...
+    ...   def get_signal(self, audio):
+    ...     return -audio
+    >>> Invert(name='invert')(tf.ones([1, 2])).numpy().tolist()
+    [[-1.0, -1.0]]
+  """
 
   def __init_subclass__(cls, **kwargs):
     """Names the inputs for Keras."""

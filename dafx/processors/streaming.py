@@ -151,6 +151,16 @@ class Streamer:
   Raises:
     ValueError: A node that cannot stream, or not behind another's latency; the
       message names it.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import effects, processors
+    >>> gain = effects.Gain()
+    >>> streamer = processors.Streamer(gain)
+    >>> controls = tf.fill([1, 1, 1], 0.5)  # [batch, n_frames, n_controls]
+    >>> chunks = [tf.ones([1, n]) for n in (100, 300)]
+    >>> [streamer.process(c, controls=controls).shape[1] for c in chunks]
+    [100, 300]
   """
 
   def __init__(

@@ -38,6 +38,22 @@ def control_trajectories(
   Raises:
     ValueError: If there is no control, lengths disagree, a value is not finite,
       a range is empty, or a logarithmic range or value is not positive.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx.training import plotting
+    >>> figure = plotting.control_trajectories(
+    ...   np.geomspace(100.0, 1000.0, 20)[
+    ...     :, np.newaxis
+    ...   ],  # [n_frames, n_controls]
+    ...   symbols=['freq0'],
+    ...   units=['Hz'],
+    ...   ranges=[(10.0, 20000.0)],
+    ...   logarithmic=[True],
+    ...   frame_times_s=0.1 * np.arange(20),
+    ... )
+    >>> figure.axes[0].get_title(loc='left')
+    'freq0 (Hz)'
   """
   controls, times_s = _checked_frames(controls, frame_times_s, 'controls')
   _check_lengths(controls.shape[1], symbols, units, ranges, logarithmic)
@@ -159,6 +175,15 @@ def gain_heatmap(gains_db, *, band_labels, frame_times_s, title=''):
 
   Raises:
     ValueError: If there is no band, lengths disagree or a value is not finite.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx.training import plotting
+    >>> figure = plotting.gain_heatmap(
+    ...   np.random.default_rng(0).normal(0.0, 3.0, [20, 3]),
+    ...   band_labels=['100', '1k', '10k'],
+    ...   frame_times_s=0.1 * np.arange(20),
+    ... )
   """
   gains_db, times_s = _checked_frames(gains_db, frame_times_s, 'gains_db')
   n_frames, n_bands = gains_db.shape
@@ -215,11 +240,21 @@ def plugin_figures(processor, controls, frame_times_s):
 
   Raises:
     ValueError: As `control_trajectories`.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx.training import plotting
+    >>> from dafx import effects
+    >>> uri = 'http://calf.sourceforge.net/plugins/Compressor'
+    >>> compressor = effects.LV2Plugin(uri, trainable=['threshold', 'ratio'])
+    >>> controls = np.array([[0.1, 4.0], [0.2, 4.0]])  # [n_frames, n_controls]
+    >>> len(plotting.plugin_figures(compressor, controls, [0.0, 0.5]))
+    1
   """
   controls = np.asarray(controls)
   frame_times_s = np.asarray(frame_times_s)[: len(controls)]
   ports = [processor.plugin.control(s) for s in processor.symbols]
-  families = {}
+  families: dict[str, list[int]] = {}
   for i, port in enumerate(ports):
     prefix = re.sub(r'\d+$', '', port.symbol)
     is_gain = processor.low[i] > 0 and port.unit in ('G', 'coef', '')

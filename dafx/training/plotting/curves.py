@@ -25,6 +25,14 @@ def training_curves(steps, losses_by_name):
   Raises:
     ValueError: If there is no step or no loss, or lengths disagree, or a loss
       has no finite value.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx.training import plotting
+    >>> steps = np.arange(1, 201)
+    >>> figure = plotting.training_curves(steps, {'total_loss': 1.0 / steps})
+    >>> figure.axes[0].get_xlabel()
+    'Train step'
   """
   steps = np.asarray(steps)
   losses = {k: np.asarray(v, np.float64) for k, v in losses_by_name.items()}
@@ -83,6 +91,13 @@ def lines(x, lines_by_name, x_label, y_label, title='', log=False):
 
   Returns:
     matplotlib Figure.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx.training import plotting
+    >>> x = np.linspace(-1.0, 1.0, 100)
+    >>> curves = {'before': x, 'after': np.tanh(2.0 * x)}
+    >>> figure = plotting.lines(x, curves, 'Input', 'Output')
   """
   fig, (ax,) = style.panels(1, 1, height=3.0)
   for name, values in lines_by_name.items():

@@ -14,6 +14,13 @@ def figure_to_png(fig):
 
   Returns:
     The file's content, bytes. Equal figures give equal bytes.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx.training import plotting
+    >>> figure = plotting.waveforms({'sine': np.sin(np.arange(1000))}, 16000)
+    >>> plotting.figure_to_png(figure)[1:4]
+    b'PNG'
   """
   buffer = io.BytesIO()
   fig.savefig(buffer, format='png', dpi=fig.dpi, metadata={'Software': None})
@@ -28,6 +35,14 @@ def figure_to_array(fig):
 
   Returns:
     RGB image, uint8 [height, width, 3], fig.get_size_inches() * fig.dpi pixels.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx.training import plotting
+    >>> figure = plotting.waveforms({'sine': np.sin(np.arange(1000))}, 16000)
+    >>> image = plotting.figure_to_array(figure)
+    >>> image.ndim, image.dtype
+    (3, dtype('uint8'))
   """
   canvas = FigureCanvasAgg(fig)
   canvas.draw()
@@ -45,6 +60,14 @@ def stack_figures(figures):
 
   Raises:
     ValueError: If there is no figure.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx.training import plotting
+    >>> figure = plotting.waveforms({'sine': np.sin(np.arange(1000))}, 16000)
+    >>> one = plotting.figure_to_array(figure)
+    >>> len(plotting.stack_figures([figure, figure])) == 2 * len(one)
+    True
   """
   if not figures:
     raise ValueError('There is no figure to stack; give at least one.')

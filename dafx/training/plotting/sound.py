@@ -23,6 +23,12 @@ def as_channels(audio, name='audio'):
   Raises:
     ValueError: If audio is empty, not finite, of another rank, or has more
       channels than samples (so is probably transposed).
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx.training import plotting
+    >>> plotting.as_channels(np.zeros(1000)).shape
+    (1000, 1)
   """
   audio = np.asarray(audio, dtype=np.float64)
   if audio.ndim not in (1, 2) or not audio.size:
@@ -65,6 +71,16 @@ def spectrograms(audio_by_name, sample_rate):
   Raises:
     ValueError: If there is no audio, it is not as above, or sample_rate is
       not positive.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx.training import plotting
+    >>> noise = np.random.default_rng(0).normal(0.0, 0.1, 44100)
+    >>> figure = plotting.spectrograms(
+    ...   {'before': noise, 'after': 2 * noise}, 44100
+    ... )
+    >>> figure.axes[1].get_xlabel()
+    'Time (s)'
   """
   audio_by_name = _checked_audio(audio_by_name, sample_rate)
   longest = max(len(audio) for audio in audio_by_name.values())
@@ -85,6 +101,15 @@ def draw_band_powers(meters, seconds):
 
   Returns:
     matplotlib Figure as of `spectrograms`.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx.training import plotting
+    >>> from dafx.audio import band_powers
+    >>> meter = band_powers.BandPowers(sample_rate=44100, n_samples=44100)
+    >>> for _ in range(2):
+    ...   meter.add(np.random.default_rng(0).normal(0.0, 0.1, [22050, 1]))
+    >>> figure = plotting.draw_band_powers({'noise': meter}, seconds=1.0)
   """
   powers = {name: meter.powers() for name, meter in meters.items()}
   meter = next(iter(meters.values()))
@@ -145,6 +170,16 @@ def waveforms(audio_by_name, sample_rate):
   Raises:
     ValueError: If there is no audio, it is not as above, the numbers of
       channels differ, or sample_rate is not positive.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx.training import plotting
+    >>> noise = np.random.default_rng(0).normal(0.0, 0.1, [44100, 2])
+    >>> figure = plotting.waveforms(
+    ...   {'before': noise, 'after': 0.5 * noise}, 44100
+    ... )
+    >>> len(figure.axes)  # one panel per channel
+    2
   """
   audio_by_name = _checked_audio(audio_by_name, sample_rate)
   n_channels = {k: a.shape[1] for k, a in audio_by_name.items()}
@@ -181,8 +216,8 @@ def _waveform(ax, samples, sample_rate, name):
     times_s = np.arange(len(samples)) / sample_rate
     ax.plot(times_s, samples, linewidth=1.0, **look)
     return
-  starts = np.linspace(0, len(samples), _MAX_POINTS // 2, endpoint=False)
-  starts = starts.astype(int)
+  edges = np.linspace(0, len(samples), _MAX_POINTS // 2, endpoint=False)
+  starts = edges.astype(int)
   ax.fill_between(
     starts / sample_rate,
     np.minimum.reduceat(samples, starts),

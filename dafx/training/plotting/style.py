@@ -27,6 +27,12 @@ def color_of(name):
 
   Returns:
     '#rrggbb'.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx.training import plotting
+    >>> plotting.color_of('target') == plotting.COLORS['target']
+    True
   """
   other = MORE_COLORS[sum(map(ord, name)) % len(MORE_COLORS)]
   return COLORS.get(name, other)
