@@ -11,6 +11,13 @@ def check_value(plugin: world.Plugin, symbol: str, value: float):
   """Raises ValueError unless a value is in the range of a control port.
 
   A range that goes with the sample rate is only known of `plugin.at_rate`.
+
+  Examples:
+    >>> from dafx import lv2
+    >>> uri = 'http://calf.sourceforge.net/plugins/Compressor'
+    >>> lv2.check_value(lv2.get_plugin(uri), 'ratio', 0.5)
+    Traceback (most recent call last):
+    ValueError: ratio=0.5 is out of range: ...
   """
   port = plugin.control(symbol)
   if port.per_sample_rate and np.isfinite(value):
