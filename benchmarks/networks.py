@@ -21,7 +21,7 @@ import tensorflow as tf
 from absl import app, flags
 
 from dafx import neural
-from dafx.neural import s4
+from dafx.neural import state_space
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list('only', None, 'Names of networks, by default all.')
@@ -77,7 +77,7 @@ def direct_response(poles, weights, n_samples):
 def response_error(system, n_samples):
   """Returns the relative error of the response, against double precision."""
   poles, weights = (x.numpy() for x in system.discretized())
-  found = s4.impulse_response(
+  found = state_space.impulse_response(
     tf.constant(poles), tf.constant(weights), n_samples
   )
   error = total = 0.0
@@ -94,9 +94,9 @@ def compare_responses():
   n_samples = 3 * SAMPLE_RATE
   upstream = tf.random.stateless_normal([16, n_samples], [0, 2])
   for n_states in (4, 32):
-    system = s4.StateSpace(16, n_states, iter(range(10)))
+    system = state_space.StateSpace(16, n_states, iter(range(10)))
     times = []
-    for response in (direct_response, s4.impulse_response):
+    for response in (direct_response, state_space.impulse_response):
 
       @tf.function
       def step(response=response, system=system):

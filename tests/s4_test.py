@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from dafx import core, neural
-from dafx.neural import s4
+from dafx.neural import state_space
 
 
 def parameters(n_channels, n_states, seed=0):
@@ -38,8 +38,8 @@ def single(arrays):
 def test_impulse_response_is_the_direct_one(n_samples):
   values = single(parameters(3, 8))
   expected = direct_response(*values, n_samples)
-  found = s4.impulse_response(
-    *s4.discretize(*map(tf.constant, values)), n_samples
+  found = state_space.impulse_response(
+    *state_space.discretize(*map(tf.constant, values)), n_samples
   )
   assert found.dtype == tf.float32
   error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
@@ -59,11 +59,11 @@ def test_state_space_is_convolution_with_the_response(n_samples, portable):
   spectrum = np.fft.rfft(response, size)[:, :, np.newaxis].transpose(2, 1, 0)
   expected = np.fft.irfft(np.fft.rfft(x, size, 1) * spectrum, size, 1)
   expected = expected[:, :n_samples]
-  poles, weights = s4.discretize(*map(tf.constant, values))
+  poles, weights = state_space.discretize(*map(tf.constant, values))
   arguments = (poles, weights, tf.constant(direct), tf.zeros([3, 2, 8]))
 
   def run():
-    return s4.state_space(*arguments, tf.constant(x))[0]
+    return state_space.state_space(*arguments, tf.constant(x))[0]
 
   if portable:
     with core.portable():
@@ -81,8 +81,8 @@ def test_gradients_are_those_of_finite_differences():
   weight = rng.normal(size=400)
   variables = [tf.Variable(v, dtype=tf.float32) for v in values]
   with tf.GradientTape() as tape:
-    poles, weights = s4.discretize(*variables)
-    y, _ = s4.state_space(
+    poles, weights = state_space.discretize(*variables)
+    y, _ = state_space.state_space(
       poles, weights, tf.zeros([2]), tf.zeros([2, 1, 6]), tf.constant(x)
     )
     loss = tf.reduce_sum(y * tf.constant(weight[:, np.newaxis], tf.float32))
@@ -112,7 +112,7 @@ def test_recurrence_in_groups_is_a_loop():
   poles = 0.9 * np.exp(1j * rng.uniform(0, 3, 5))
   x = rng.normal(size=(5, 2, 3000)) + 1j * rng.normal(size=(5, 2, 3000))
   state = rng.normal(size=(5, 2)) + 0j
-  before, last = s4.recurrence(
+  before, last = state_space.recurrence(
     tf.constant(x, tf.complex64),
     tf.constant(poles),
     tf.constant(state, tf.complex64),
