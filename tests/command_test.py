@@ -46,7 +46,10 @@ def run_without_tensorflow(command, *words, **environment):
   'command, words',
   [
     ('dafx_run', ['dafx_run --mode=process', '--gin_file=mastering.gin']),
-    ('dafx_prepare', ['dafx_prepare mastering', '--sample_rate=...']),
+    (
+      'dafx_prepare',
+      ['dafx_prepare mastering', 'Flags of folder', '--sample_rate=...'],
+    ),
     ('dafx_plugins', ['dafx_plugins show http', '    render ']),
   ],
 )

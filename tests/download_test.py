@@ -9,12 +9,12 @@ import pathlib
 import re
 import tarfile
 import threading
-import types
 import zipfile
 
 import numpy as np
 import pytest
 import soundfile
+from absl import flags
 
 from dafx.commands import dafx_prepare
 from dafx.training import data
@@ -415,31 +415,14 @@ def late(audio, samples):
   return np.concatenate([np.zeros([samples, audio.shape[1]]), audio])
 
 
-def command(monkeypatch, task, **changes):
-  """Runs dafx_prepare with flags; the rest as by default."""
-  settings = dict(
-    source='download',
-    input=None,
-    target=None,
-    input_pattern=None,
-    target_pattern=None,
-    split_by=None,
-    align=True,
-    output_dir=None,
-    download_dir=None,
-    until='all',
-    sample_rate=8000,
-    n_channels=1,
-    n_variants=1,
-    seed=0,
-    tfrecord=False,
-    zenodo_url=None,
-    cambridge_index=None,
-  )
-  assert set(changes) <= set(settings)
-  monkeypatch.setattr(
-    dafx_prepare, 'FLAGS', types.SimpleNamespace(**settings | changes)
-  )
+def command(monkeypatch, task, source='download', **changes):
+  """Runs dafx_prepare with flags."""
+  values = flags.FlagValues()
+  dafx_prepare._define_flags(values)
+  values(['dafx_prepare'])
+  for name, value in dict(source=source, sample_rate=8000, **changes).items():
+    values[name].value = value
+  monkeypatch.setattr(dafx_prepare, 'FLAGS', values)
   dafx_prepare.main(['dafx_prepare', task])
 
 

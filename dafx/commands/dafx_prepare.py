@@ -25,7 +25,6 @@ The command given again does only what is missing.
 """
 
 import contextlib
-import importlib
 import pathlib
 import sys
 
@@ -37,46 +36,86 @@ from dafx.commands import running
 FLAGS = flags.FLAGS
 _TASKS = ('distortion', 'nonspeech', 'mastering')
 TASKS = ('folder', *_TASKS, 'all')
-# Flags that the others would pass over.
-_FLAGS_OF_FOLDER = (
-  'input',
-  'target',
-  'input_pattern',
-  'target_pattern',
-  'split_by',
-)
-_FLAGS_OF_TASKS = ('source', 'download_dir')
 _OWN_PAIRS = 'dafx_prepare folder --input=DIR --target=DIR'
 
 
-def _define_flags():
-  # Not on import: the tests take functions from here.
+def _define_flags_of_folder(values):
   flags.DEFINE_string(
-    'input', None, 'folder: where the inputs are; --input=dry.'
+    'input', None, 'Where the inputs are; --input=dry.', flag_values=values
   )
   flags.DEFINE_string(
-    'target', None, 'folder: where the targets are; --target=wet.'
+    'target', None, 'Where the targets are; --target=wet.', flag_values=values
   )
   flags.DEFINE_string(
     'input_pattern',
     None,
-    "folder: pattern of the inputs' names, such as '{name}_dry'. {name} is "
-    'what both files of a pair have in common: the path below --input, without '
-    "suffix. '{name}' if not given.",
+    "Pattern of the inputs' names, such as '{name}_dry'. {name} is what both "
+    'files of a pair have in common: the path below --input, without suffix. '
+    "'{name}' if not given.",
+    flag_values=values,
   )
   flags.DEFINE_string(
     'target_pattern',
     None,
-    "folder: pattern of the targets' names, such as '{name}_wet'. '{name}' if "
-    'not given.',
+    "Pattern of the targets' names, such as '{name}_wet'. '{name}' if not "
+    'given.',
+    flag_values=values,
   )
   flags.DEFINE_enum(
     'split_by',
     None,
     ['file', 'speaker'],
-    'folder: how pairs are shared out. file: a tenth of the files to valid, a '
-    'tenth to test, at least one each; speaker: as DAPS is split, by names '
-    'such as f10_script1. file if not given.',
+    'How pairs are shared out. file: a tenth of the files to valid, a tenth to '
+    'test, at least one each; speaker: as DAPS is split, by names such as '
+    'f10_script1. file if not given.',
+    flag_values=values,
+  )
+
+
+def _define_flags_of_tasks(values):
+  flags.DEFINE_enum(
+    'source',
+    None,
+    ['demo', 'download'],
+    'demo: made from the audio that comes with dafx; download: the published '
+    'data set. demo if not given.',
+    flag_values=values,
+  )
+  flags.DEFINE_string(
+    'download_dir',
+    None,
+    'Folder to download to; <output_dir>/download if not given.',
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    'n_variants',
+    8,
+    '--source=demo: pairs per song, speaker or style in train.',
+    lower_bound=1,
+    flag_values=values,
+  )
+  flags.DEFINE_string(
+    'zenodo_url',
+    'https://zenodo.org',
+    '--source=download: address of Zenodo or of a copy of it.',
+    flag_values=values,
+  )
+  flags.DEFINE_string(
+    'cambridge_index',
+    None,
+    '--source=download: address of the search page of the multitrack library, '
+    'or path of that page, saved in a browser.',
+    flag_values=values,
+  )
+
+
+def _define_flags_of_both(values):
+  flags.DEFINE_string(
+    'output_dir',
+    None,
+    'Folder to write train, valid and test to; ~/dafx/data/<task>, or '
+    '~/dafx/data/folder, if not given. For all, it holds a folder per task.',
+    flag_values=values,
   )
   flags.DEFINE_bool(
     'align',
@@ -84,63 +123,60 @@ def _define_flags():
     'Take pairs as they are. Without it, targets are shifted to match their '
     'inputs, and pairs that do not match are left out; that is not done for '
     '--source=demo.',
-  )
-  flags.DEFINE_enum(
-    'source',
-    None,
-    ['demo', 'download'],
-    'Pairs of a task. demo: made from the audio that comes with dafx; '
-    'download: the published data set. demo if not given.',
-  )
-  flags.DEFINE_string(
-    'output_dir',
-    None,
-    'Folder to write train, valid and test to; ~/dafx/data/<task>, or '
-    '~/dafx/data/folder, if not given. For all, it holds a folder per task.',
-  )
-  flags.DEFINE_string(
-    'download_dir',
-    None,
-    'Folder to download to; <output_dir>/download if not given.',
+    flag_values=values,
   )
   flags.DEFINE_enum(
     'until',
     'all',
     ['download', 'align', 'all'],
     'Step to stop after.',
+    flag_values=values,
   )
   flags.DEFINE_integer(
-    'sample_rate', 22050, 'Rate of train and valid, in Hz.', lower_bound=4000
+    'sample_rate',
+    22050,
+    'Rate of train and valid, in Hz.',
+    lower_bound=4000,
+    flag_values=values,
   )
   flags.DEFINE_integer(
-    'n_channels', 1, 'Channels of train and valid.', lower_bound=1
-  )
-  flags.DEFINE_integer(
-    'n_variants',
-    8,
-    '--source=demo: pairs per song, speaker or style in train.',
+    'n_channels',
+    1,
+    'Channels of train and valid.',
     lower_bound=1,
+    flag_values=values,
   )
   flags.DEFINE_integer(
     'seed',
     0,
     'Seed of the pairs of --source=demo, and of the split by file.',
     lower_bound=0,
+    flag_values=values,
   )
   flags.DEFINE_bool(
-    'tfrecord', False, 'Also write train and valid as TFRecord files.'
+    'tfrecord',
+    False,
+    'Also write train and valid as TFRecord files.',
+    flag_values=values,
   )
-  flags.DEFINE_string(
-    'zenodo_url',
-    'https://zenodo.org',
-    '--source=download: address of Zenodo or of a copy of it.',
-  )
-  flags.DEFINE_string(
-    'cambridge_index',
-    None,
-    '--source=download: address of the search page of the multitrack library, '
-    'or path of that page, saved in a browser.',
-  )
+
+
+def _defined(*define) -> flags.FlagValues:
+  """Returns the flags that functions define, and no others."""
+  values = flags.FlagValues()
+  for function in define:
+    function(values)
+  return values
+
+
+def _define_flags(values: flags.FlagValues = FLAGS):
+  # Not on import: the tests take functions from here.
+  for define in (
+    _define_flags_of_folder,
+    _define_flags_of_tasks,
+    _define_flags_of_both,
+  ):
+    define(values)
 
 
 def write_tfrecords(output_dir: pathlib.Path):
@@ -227,7 +263,13 @@ def prepare(task: str, output_dir: pathlib.Path, download_dir: pathlib.Path):
 
 
 def _prepare_demo(task, output_dir):
-  module = importlib.import_module(f'dafx.training.data_preparation.{task}')
+  from dafx.training.data_preparation import distortion, mastering, nonspeech
+
+  module = {
+    'distortion': distortion,
+    'nonspeech': nonspeech,
+    'mastering': mastering,
+  }[task]
   form = FLAGS.sample_rate, FLAGS.n_channels
   module.prepare_demo(output_dir, *form, FLAGS.n_variants, FLAGS.seed)
   if FLAGS.tfrecord:
@@ -243,8 +285,7 @@ def _prepare_download(task, output_dir, download_dir):
     index = FLAGS.cambridge_index or cambridge.INDEX_URL
     found = published.fetch_mastering(download_dir, index)
   else:
-    fetch = getattr(published, f'fetch_{task}')
-    found = fetch(download_dir, FLAGS.zenodo_url)
+    found = published.FROM_ZENODO[task](download_dir, FLAGS.zenodo_url)
   if FLAGS.until != 'download':
     split_of = published.split_of(task, found[0])
     _prepare_files(*found, output_dir, split_of)
@@ -282,8 +323,11 @@ def _check_flags(argv):
   is_folder = argv[1] == 'folder'
   if is_folder and not (FLAGS.input and FLAGS.target):
     raise app.UsageError(f'Give both folders: {_OWN_PAIRS}')
-  for flag in _FLAGS_OF_TASKS if is_folder else _FLAGS_OF_FOLDER:
-    if getattr(FLAGS, flag):
+  # What the others would pass over.
+  for flag in _defined(
+    _define_flags_of_tasks if is_folder else _define_flags_of_folder
+  ):
+    if FLAGS[flag].value != FLAGS[flag].default:
       raise app.UsageError(
         f'--{flag} is not for {argv[1]}. For your own pairs: {_OWN_PAIRS}'
       )
@@ -351,7 +395,12 @@ def console_entry_point():
   except ValueError as error:
     sys.exit(f'dafx_prepare: {error}')
   _define_flags()
-  running.run('dafx_prepare', main, __doc__)
+  sections = {
+    'Flags of folder': _defined(_define_flags_of_folder),
+    f'Flags of {", ".join(_TASKS)}, all': _defined(_define_flags_of_tasks),
+    'Flags of all these': _defined(_define_flags_of_both),
+  }
+  running.run('dafx_prepare', main, __doc__, sections)
 
 
 if __name__ == '__main__':

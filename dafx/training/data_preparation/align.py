@@ -221,6 +221,68 @@ def _longest_run(agrees):
   return best
 
 
+def _part_that_agrees(found, lag, n_samples, sample_rate, min_confidence):
+  """Finds the longest part that agrees on one lag.
+
+  Args:
+    found: What `_stretches` yields.
+    lag: The lag of the whole, in samples.
+    n_samples: Of the shorter of both.
+    sample_rate: In Hz.
+    min_confidence: Correlation from which on a stretch is sure of its lag.
+
+  Returns:
+    Its stretches that are not quiet, its first sample, and the one after it.
+
+  Raises:
+    AlignmentError: There is none, or it is less than half of the whole.
+  """
+  heard = [part for part in found if part[2] is not None]
+  values = np.array([part[3] for part in heard])
+  sure = np.abs(values) >= min_confidence
+  if not sure.any():
+    confidence = float(np.median(np.abs(values))) if heard else 0.0
+    raise AlignmentError(
+      f'they do not sound alike: correlation {confidence:.2f} at a lag of '
+      f'{lag / sample_rate:.3f} s, and {min_confidence} is needed'
+    )
+  lags = np.array([part[2] for part in heard])
+  centre = _most_common(lags[sure], _AGREE_S * sample_rate)
+  tolerance = max(_AGREE_S * sample_rate, 2.0)
+  agrees = [
+    None
+    if own is None
+    else bool(abs(own - centre) <= tolerance and abs(value) >= min_confidence)
+    for _, _, own, value in found
+  ]
+  start, stop = _longest_run(agrees)
+  # A stretch beside one that disagrees may lie across the cut.
+  start += start > 0
+  stop -= stop < len(found)
+  while start < stop and agrees[start] is None:
+    start += 1
+  while start < stop and agrees[stop - 1] is None:
+    stop -= 1
+  first = last = 0
+  if start < stop:
+    first, last = found[start][0], found[stop - 1][1]
+  if last - first < MIN_PART * n_samples:
+    raise AlignmentError(
+      f'only {(last - first) / sample_rate:.1f} of '
+      f'{n_samples / sample_rate:.1f} s agree on one lag; over the file it '
+      f'goes from '
+      f'{min(lags[sure]) / sample_rate:.4f} to '
+      f'{max(lags[sure]) / sample_rate:.4f} s: other takes or cuts, or clocks '
+      'that differ'
+    )
+  inside = [part for part in found[start:stop] if part[2] is not None]
+  if start == 0 or all(a is None for a in agrees[:start]):
+    first = found[0][0]  # the quiet before it belongs to it
+  if stop == len(found) or all(a is None for a in agrees[stop:]):
+    last = found[-1][1]
+  return inside, first, last
+
+
 def align(
   audio: np.ndarray,
   target: np.ndarray,
@@ -252,49 +314,10 @@ def align(
   lag = _coarse_lag(x, y, sample_rate)
   x, y = (_high_passed(s, sample_rate) for s in (x, y))
   found = list(_stretches(x, y, lag, sample_rate))
-  heard = [part for part in found if part[2] is not None]
-  values = np.array([part[3] for part in heard])
-  sure = np.abs(values) >= min_confidence
-  if not sure.any():
-    confidence = float(np.median(np.abs(values))) if heard else 0.0
-    raise AlignmentError(
-      f'they do not sound alike: correlation {confidence:.2f} at a lag of '
-      f'{lag / sample_rate:.3f} s, and {min_confidence} is needed'
-    )
-  lags = np.array([part[2] for part in heard])
-  centre = _most_common(lags[sure], _AGREE_S * sample_rate)
-  tolerance = max(_AGREE_S * sample_rate, 2.0)
-  agrees = [
-    None
-    if own is None
-    else bool(abs(own - centre) <= tolerance and abs(value) >= min_confidence)
-    for _, _, own, value in found
-  ]
-  start, stop = _longest_run(agrees)
-  # A stretch beside one that disagrees may lie across the cut.
-  start += start > 0
-  stop -= stop < len(found)
-  while start < stop and agrees[start] is None:
-    start += 1
-  while start < stop and agrees[stop - 1] is None:
-    stop -= 1
-  first = last = 0
-  if start < stop:
-    first, last = found[start][0], found[stop - 1][1]
   whole = min(len(x), len(y))
-  if last - first < MIN_PART * whole:
-    raise AlignmentError(
-      f'only {(last - first) / sample_rate:.1f} of {whole / sample_rate:.1f} s '
-      f'agree on one lag; over the file it goes from '
-      f'{min(lags[sure]) / sample_rate:.4f} to '
-      f'{max(lags[sure]) / sample_rate:.4f} s: other takes or cuts, or clocks '
-      'that differ'
-    )
-  inside = [part for part in found[start:stop] if part[2] is not None]
-  if start == 0 or all(a is None for a in agrees[:start]):
-    first = found[0][0]  # the quiet before it belongs to it
-  if stop == len(found) or all(a is None for a in agrees[stop:]):
-    last = found[-1][1]
+  inside, first, last = _part_that_agrees(
+    found, lag, whole, sample_rate, min_confidence
+  )
   values = np.array([part[3] for part in inside])
   lag_samples = float(np.median([part[2] for part in inside]))
   whole = round(lag_samples)

@@ -74,6 +74,10 @@ def fetch_nonspeech(folder: pathlib.Path, zenodo_url: str):
   )
 
 
+# What downloads the pairs of a task from Zenodo.
+FROM_ZENODO = {'distortion': fetch_distortion, 'nonspeech': fetch_nonspeech}
+
+
 def fetch_mastering(folder: pathlib.Path, index: str):
   """Downloads and finds the pairs of mastering.
 
