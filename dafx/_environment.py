@@ -25,6 +25,7 @@ _LIGHT = (
   'training.gin_files',
   'training.labels',
   'training.progress',
+  'training.reading',
 )
 
 # Requirements by the package that they install, as setup.py has them.
