@@ -3,7 +3,9 @@
 import io
 import pathlib
 import resource
+import shutil
 
+import librosa
 import numpy as np
 import pytest
 import soundfile
@@ -210,6 +212,44 @@ def test_what_cannot_be_written_is_named_and_leaves_nothing(tmp_path, suffix):
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, former)
   assert not list(tmp_path.iterdir())
+
+
+def test_room_for_a_file_is_asked_for_before_it_is_written(
+  tmp_path, monkeypatch
+):
+  path, audio = tmp_path / 'new/long.wav', noise(1.0, 2)
+  needed = 4 * audio.size
+  usage = shutil.disk_usage(tmp_path)
+  for free in (needed - 1, needed):
+    with monkeypatch.context() as patch:
+      patch.setattr(
+        shutil, 'disk_usage', lambda _, n=free: usage._replace(free=n)
+      )
+      if free < needed:
+        with pytest.raises(OSError, match=r'long\.wav needs 0\.00 GB'):
+          audio_files.write(path, audio, RATE)
+        assert not path.parent.exists()
+      else:
+        audio_files.write(path, audio, RATE)
+  assert path.exists()
+
+
+@pytest.mark.parametrize('n_samples', [1, 100, 70001])
+@pytest.mark.parametrize(
+  'source_hz, target_hz', [(44100, 48000), (48000, 44100), (8000, 44100)]
+)
+def test_resampling_is_that_of_librosa(n_samples, source_hz, target_hz):
+  audio = noise(n_samples / RATE + 1, 2)[:n_samples]
+  expected = librosa.resample(
+    audio, orig_sr=source_hz, target_sr=target_hz, axis=0
+  )
+  found = sources.resample(audio, source_hz, target_hz)
+  np.testing.assert_array_equal(found, expected)
+  mono = sources.resample(audio[:, 0], source_hz, target_hz)
+  np.testing.assert_array_equal(mono, expected[:, 0])
+  source = sources.resampled(sources.from_array(audio, source_hz), target_hz)
+  assert source.n_samples == len(expected)
+  np.testing.assert_array_equal(np.concatenate([*source.blocks()]), expected)
 
 
 def test_folders_with_the_names_of_files_are_passed_over(tmp_path):

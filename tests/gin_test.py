@@ -14,6 +14,7 @@ import dafx.training.inference
 import dafx.training.models
 import dafx.training.trainers
 from dafx import metrics
+from dafx.audio import sources
 from dafx.training import data, gin_files, inference, models, trainers
 from dafx.training.data import tfrecords
 
@@ -315,15 +316,15 @@ def test_plugins_of_a_task_at_other_rates(task):
     }
   rng = np.random.default_rng(0)
   source = 0.05 * rng.standard_normal([1000, 1]).astype('f')
-  source = inference.resample(source, 4000, 8000)  # nothing above 2 kHz
+  source = sources.resample(source, 4000, 8000)  # nothing above 2 kHz
   audible = scipy.signal.butter(4, 100, 'highpass', fs=8000, output='sos')
   for name, setting in settings.items():
     levels = {}
     for rate in (8000, 16000, 22050, 192000):
-      audio = inference.resample(source, 8000, rate)
+      audio = sources.resample(source, 8000, rate)
       out = inference.process_audio(model, audio, rate, setting).audio
       assert np.isfinite(out).all() and np.abs(out).max() < 100
-      heard = inference.resample(out, rate, 8000)
+      heard = sources.resample(out, rate, 8000)
       # LSP's equaliser makes noise below 50 Hz where the rate is high.
       heard = scipy.signal.sosfilt(audible, heard, axis=0)
       levels[rate] = metrics.rms_db(heard)

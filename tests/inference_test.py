@@ -81,8 +81,8 @@ def render_by_hand(audio, rate, controls):
   At the rate of the model if that of the audio is lower.
   """
   if rate < RATE:
-    above = inference.resample(audio, rate, RATE)
-    out = inference.resample(render_by_hand(above, RATE, controls), RATE, rate)
+    above = sources.resample(audio, rate, RATE)
+    out = sources.resample(render_by_hand(above, RATE, controls), RATE, rate)
     return out[: len(audio)]
   signal = audio.T[..., np.newaxis]  # channels as items
   for node, values in controls.items():

@@ -11,6 +11,7 @@ import soundfile
 from absl import logging
 
 from dafx import _folders
+from dafx.audio import disk
 
 AUDIO_SUFFIXES = ('.wav', '.flac', '.ogg', '.mp3', '.aif', '.aiff')
 # WAV and AIFF keep floats: what exceeds full scale is not lost.
@@ -28,6 +29,7 @@ _SLACK_BYTES = 128  # some programs count the header too
 _OGG_PAGE_BYTES = 65307  # of the longest page
 _OGG_LAST = 4  # the flag of a stream's last page
 _COUNTED = 2**16  # samples at a time
+_FLOAT_BYTES = 4
 
 
 # ---------------------- Reading -----------------------------------------------
@@ -309,6 +311,7 @@ class Writer:
   def write(self, block: np.ndarray):
     """Writes the next block, [n_samples, n_channels]."""
     if self._file is None:
+      self._check_room(block.shape[1])
       self._path.parent.mkdir(parents=True, exist_ok=True)
       with writing(self._path):
         self._file = soundfile.SoundFile(
@@ -323,9 +326,15 @@ class Writer:
     with writing(self._path):
       self._file.write(block)
 
+  def _check_room(self, n_channels):
+    """Raises OSError where what will come does not fit on the disk."""
+    if _SUBTYPES.get(self._suffix) == 'FLOAT':  # others take less, or little
+      n_bytes = _FLOAT_BYTES * self._n_samples * n_channels
+      disk.check_room(self._path.parent, n_bytes, self._path.name)
+
   def _format(self, n_channels):
     """Returns what soundfile is to write; None for what the suffix says."""
-    n_bytes = np.dtype(np.float32).itemsize * self._n_samples * n_channels
+    n_bytes = _FLOAT_BYTES * self._n_samples * n_channels
     if self._suffix == '.wav' and n_bytes > _MOST_BYTES:
       return 'RF64'
     if self._suffix in ('.aif', '.aiff'):

@@ -98,8 +98,28 @@ def mixed(source: Source) -> Source:
   return dataclasses.replace(source, n_channels=1, blocks=blocks)
 
 
+def resample(audio: np.ndarray, source_hz: int, target_hz: int) -> np.ndarray:
+  """Resamples audio by soxr, at its high quality.
+
+  Args:
+    audio: Shape [n_samples] or [n_samples, n_channels].
+    source_hz: Its rate.
+    target_hz: The rate that is wanted.
+
+  Returns:
+    Audio of n_samples * target_hz / source_hz samples, rounded up.
+  """
+  if source_hz == target_hz:
+    return audio
+  n_samples = int(-(-len(audio) * target_hz // source_hz))
+  out = soxr.resample(audio, source_hz, target_hz, quality='HQ')[:n_samples]
+  # soxr leaves the last one out where less than half of it is there.
+  fill = [(0, n_samples - len(out)), *[(0, 0)] * (out.ndim - 1)]
+  return np.pad(out, fill)
+
+
 def resampled(source: Source, sample_rate: int) -> Source:
-  """Returns audio at another rate, by soxr, as it resamples the whole.
+  """Returns audio at another rate, as `resample` does it.
 
   Args:
     source: Audio.
@@ -107,11 +127,9 @@ def resampled(source: Source, sample_rate: int) -> Source:
   """
   if sample_rate == source.sample_rate:
     return source
-  n_samples = -(-source.n_samples * sample_rate // source.sample_rate)
-  blocks = functools.partial(
-    resample_blocks, source, sample_rate, int(n_samples)
-  )
-  return Source(sample_rate, int(n_samples), source.n_channels, blocks)
+  n_samples = int(-(-source.n_samples * sample_rate // source.sample_rate))
+  blocks = functools.partial(resample_blocks, source, sample_rate, n_samples)
+  return Source(sample_rate, n_samples, source.n_channels, blocks)
 
 
 def resample_blocks(

@@ -188,6 +188,7 @@ def write_tfrecords(output_dir: pathlib.Path):
   Raises:
     OSError: No room on the disk.
   """
+  from dafx.audio import disk
   from dafx.training import data
   from dafx.training.data import tfrecords
   from dafx.training.data_preparation import files
@@ -206,7 +207,7 @@ def write_tfrecords(output_dir: pathlib.Path):
     if size is None or state.get(split) != {'pairs': content, 'n_bytes': size}:
       found = data.find_pairs(output_dir / split)
       n_bytes = sum(8 * pair.n_samples * pair.n_channels for pair in found)
-      files.check_space(output_dir, n_bytes, path.name)
+      disk.check_room(output_dir, n_bytes, path.name)
       tfrecords.write_tfrecord(found, path)
       state[split] = {'pairs': content, 'n_bytes': path.stat().st_size}
       files.write_json(state_path, state)

@@ -2,9 +2,9 @@
 
 import math
 
-import librosa
 import numpy as np
 
+from dafx.audio import sources
 from dafx.metrics import pairs
 
 
@@ -67,10 +67,8 @@ def pesq(target, audio, sample_rate):
   target, audio = pairs.check_pair(target, audio)
   pairs.check_sample_rate(sample_rate)
   target, audio = (
-    librosa.resample(
-      pairs.channels_first(x).mean(axis=0),
-      orig_sr=sample_rate,
-      target_sr=_SAMPLE_RATE,
+    sources.resample(
+      pairs.channels_first(x).mean(axis=0), sample_rate, _SAMPLE_RATE
     )
     for x in (target, audio)
   )

@@ -11,10 +11,10 @@ import os
 from collections.abc import Collection, Sequence
 
 import numpy as np
-import soxr
 
 from dafx import metrics
 from dafx.audio import files as audio_files
+from dafx.audio import sources
 
 # What `read_pair` can mend.
 MENDABLE = ('sample_rate', 'channels', 'length', 'latency')
@@ -195,9 +195,7 @@ def conform(
     ValueError: Channels that cannot be brought to that number.
   """
   audio = _to_channels(audio, n_channels)
-  if source_hz == sample_rate:
-    return audio
-  return soxr.resample(audio, source_hz, sample_rate, quality='HQ')
+  return sources.resample(audio, source_hz, sample_rate)
 
 
 def _to_channels(audio, n_channels):

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 
 import ddsp
 import gin
-import librosa
 import numpy as np
 import scipy.stats
 from absl import logging
@@ -287,9 +286,7 @@ def _dry_audio(path, split, sample_rate, valid_fraction, test_fraction):
   parts = []
   for file in files:
     audio, rate = audio_files.read(file)
-    audio = librosa.resample(
-      audio.mean(axis=1), orig_sr=rate, target_sr=sample_rate
-    )
+    audio = sources.resample(audio.mean(axis=1), rate, sample_rate)
     start, stop = (0, len(audio))
     if not is_split:
       start, stop = effect_pairs.contiguous_part(

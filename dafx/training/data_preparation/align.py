@@ -16,7 +16,8 @@ import dataclasses
 import numpy as np
 import scipy.fft
 import scipy.signal
-import soxr
+
+from dafx.audio import sources
 
 _COARSE_HZ = 11025
 _HIGH_PASS_HZ = 500.0
@@ -142,7 +143,7 @@ def _coarse_lag(x, y, sample_rate):
   """Returns the lag of the whole in samples, and where audio is silent."""
   rate = min(sample_rate, _COARSE_HZ)
   x, y = (
-    _high_passed(soxr.resample(s, sample_rate, rate), rate) for s in (x, y)
+    _high_passed(sources.resample(s, sample_rate, rate), rate) for s in (x, y)
   )
   n_samples = max(len(x), len(y))
   x, y = (np.pad(s, (0, n_samples - len(s))) for s in (x, y))

@@ -21,8 +21,9 @@ import urllib.parse
 from absl import logging
 
 from dafx import _folders
+from dafx.audio import disk
 from dafx.audio import files as audio_files
-from dafx.training.data_preparation import download, files
+from dafx.training.data_preparation import download
 
 INDEX_URL = 'https://multitracksearch.cambridge-mt.com/ms-mtk-search.htm'
 
@@ -206,7 +207,7 @@ def fetch_songs(songs: list[Song], folder: pathlib.Path) -> dict[str, str]:
     if not downloads.has(remote)
   ]
   n_bytes = downloads.missing_bytes(_with_sizes(missing))
-  files.check_space(folder, n_bytes, f'{len(songs)} songs')
+  disk.check_room(folder, n_bytes, f'{len(songs)} songs')
   for name, pair in remotes.items():
     for remote in pair:
       try:

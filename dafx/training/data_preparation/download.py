@@ -16,6 +16,7 @@ import pooch
 import requests
 import tqdm
 
+from dafx.audio import disk
 from dafx.audio import files as audio_files
 from dafx.training.data_preparation import files
 
@@ -281,7 +282,7 @@ def fetch_archive(
   downloads = Downloads(folder)
   missing = downloads.missing_bytes([remote])
   if missing:
-    files.check_space(
+    disk.check_room(
       folder, missing + (_ROOM - 1) * remote.n_bytes, f'{remote.name}, unpacked'
     )
   archive = downloads.fetch(remote)
@@ -353,7 +354,7 @@ def unpack(
       path = folder / name
       if is_same and path.exists() and path.stat().st_size == size:
         continue
-      files.check_space(folder, size, f'{name} of {archive.name}')
+      disk.check_room(folder, size, f'{name} of {archive.name}')
       path.parent.mkdir(parents=True, exist_ok=True)
       temporary = path.with_name(f'.{path.name}.partial')
       with open_member() as source, open(temporary, 'wb') as target:

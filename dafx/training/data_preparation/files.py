@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import pathlib
-import shutil
 from collections.abc import Iterable
 
 import numpy as np
@@ -106,29 +105,6 @@ def is_there(stem: pathlib.Path, sample_rate: int, n_channels: int) -> bool:
       'Choose another output_dir, or delete this one.'
     )
   return True
-
-
-def check_space(folder: pathlib.Path, n_bytes: int, purpose: str):
-  """Asks for room on a disk before it is needed.
-
-  Args:
-    folder: Where; it need not exist.
-    n_bytes: How much.
-    purpose: What for, for the message.
-
-  Raises:
-    OSError: There is less.
-  """
-  there = folder.absolute()
-  while not there.exists():
-    there = there.parent
-  free = shutil.disk_usage(there).free
-  if free < n_bytes:
-    raise OSError(
-      f'{purpose} needs {n_bytes / 1e9:.2f} GB in {folder}, where '
-      f'{free / 1e9:.2f} GB are free. Free some, or choose another '
-      '--output_dir or --download_dir.'
-    )
 
 
 @contextlib.contextmanager

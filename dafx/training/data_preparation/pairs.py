@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from absl import logging
 
+from dafx.audio import disk
 from dafx.audio import files as audio_files
 from dafx.training import progress as progress_bar
 from dafx.training import reading
@@ -217,7 +218,7 @@ def prepare_from_candidates(
     if not _is_written(*job):
       jobs.append(job)
   n_bytes = sum(_expected_bytes(*job[3:]) for job in jobs)
-  files.check_space(output_dir, n_bytes, f'{len(jobs)} pairs')
+  disk.check_room(output_dir, n_bytes, f'{len(jobs)} pairs')
   progress = progress_bar.Progress(len(jobs), label='Writing')
   for job in jobs:
     _write(*job)

@@ -12,6 +12,7 @@ from absl import logging
 import dafx
 from dafx import _folders, metrics
 from dafx.audio import files as audio_files
+from dafx.audio import sources
 from dafx.metrics import pairs as checks
 from dafx.training import data, inference, labels, plotting
 from dafx.training import progress as progress_bar
@@ -45,9 +46,7 @@ def model_loss(model, target, audio, sample_rate: int) -> float:
     Sum of the losses, mean over pieces of 10 s.
   """
   target, audio = (
-    inference.resample(
-      np.asarray(x, np.float32), sample_rate, model.sample_rate
-    )
+    sources.resample(np.asarray(x, np.float32), sample_rate, model.sample_rate)
     for x in (target, audio)
   )
   size = int(_LOSS_PIECE_S * model.sample_rate)

@@ -11,7 +11,6 @@ from dafx.training.inference.files import (
   prepare,
   process,
   process_audio,
-  resample,
   write_controls,
   write_presets,
 )
@@ -27,7 +26,6 @@ __all__ = [
   'prepare',
   'process',
   'process_audio',
-  'resample',
   'write_controls',
   'write_presets',
 ]

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import matplotlib.image
 import numpy as np
-import soxr
 import tensorflow as tf
 
 from dafx import _folders, neural, processors
 from dafx.audio import files as audio_files
+from dafx.audio import sources
 from dafx.neural import nam
 from dafx.training import plotting
 from dafx.training import progress as progress_bar
@@ -52,8 +52,7 @@ def process_audio(
     )
   inputs = _knob_inputs(model, knobs, audio.shape[1])
   n_samples = len(audio)
-  if sample_rate != model.sample_rate:
-    audio = soxr.resample(audio, sample_rate, model.sample_rate)
+  audio = sources.resample(audio, sample_rate, model.sample_rate)
   streamer = processors.Streamer(model.processor_group, audio.shape[1])
   line = np.pad(audio, ((0, streamer.latency), (0, 0))).T
   chunks = []
@@ -63,9 +62,8 @@ def process_audio(
     if on_chunk is not None:
       on_chunk(chunk.shape[1] / model.sample_rate)
   out = np.concatenate(chunks, axis=1).T
-  if sample_rate != model.sample_rate:
-    out = soxr.resample(out, model.sample_rate, sample_rate)
-    out = np.pad(out, ((0, max(n_samples - len(out), 0)), (0, 0)))[:n_samples]
+  out = sources.resample(out, model.sample_rate, sample_rate)
+  out = np.pad(out, ((0, max(n_samples - len(out), 0)), (0, 0)))[:n_samples]
   return out.astype(np.float32)
 
 

@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Sequence
 
 import gin
-import librosa
 import matplotlib.image
 import numpy as np
 import scipy.signal
@@ -116,13 +115,6 @@ def load_setting(
   controls = model.predict_controls(tf.zeros([1, 1]))
   setting = {key: value[0].numpy() for key, value in controls.items()}
   return setting, model.meanings()
-
-
-def resample(audio: np.ndarray, source_hz: int, target_hz: int) -> np.ndarray:
-  """Resamples audio of shape [n_samples, ...] by soxr; rates in Hz."""
-  if source_hz == target_hz:
-    return audio
-  return librosa.resample(audio, orig_sr=source_hz, target_sr=target_hz, axis=0)
 
 
 def _smooth(frames):
