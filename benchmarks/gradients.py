@@ -141,7 +141,7 @@ def measure_parameters(report: Report, n_points: int = 2, n_seeds: int = 6):
       wanted = np.clip(wanted + rng.uniform(-0.1, 0.1, shape), 0.0, 1.0)
 
       def render(points, items, plugin=plugin):
-        values = plugin.to_port_units(points).astype(np.float32)
+        values = plugin.control_map.to_port_units(points).astype(np.float32)
         return plugin.render(audio[items], values)
 
       base = render(controls, np.zeros(1, int))

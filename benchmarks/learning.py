@@ -29,7 +29,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
-from dafx import core, effects, gradients, losses
+from dafx import effects, gradients, losses
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list('tasks', ['trajectories', 'chain'], 'Tasks to run.')
@@ -132,7 +132,7 @@ class Task:
   def to_port_units(self, points) -> np.ndarray:
     """Maps controls in [0, 1] to port units."""
     parts = zip(self.plugins, self.chain.split_controls(points))
-    values = [plugin.to_port_units(part) for plugin, part in parts]
+    values = [plugin.control_map.to_port_units(part) for plugin, part in parts]
     return np.concatenate(values, axis=-1).astype(np.float32)
 
   def _loss_and_cotangent(self, signal):
@@ -285,9 +285,7 @@ class PerPlugin:
       estimate = plugin.control_gradient(
         signals[i], values[i], cotangent, step, signals[i + 1]
       )
-      slope = core.unit_to_range_slope(
-        values[i], plugin.low, plugin.high, plugin.is_log
-      )
+      slope = plugin.control_map.slope(values[i])
       estimates.insert(0, estimate * slope)
       if i:
         cotangent = plugin.audio_gradient(signals[i], values[i], cotangent)

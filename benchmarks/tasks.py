@@ -20,6 +20,7 @@ plugin renders (comparison.png) and says after how many renders ours is where
 the other ends, and where it is at its best.
 """
 
+import dataclasses
 import importlib
 import json
 import pathlib
@@ -247,7 +248,9 @@ def trace(task, folder, steps, counter, is_published):
   leaks = []
   if is_published:
     for plugin in model.driven.values():
-      plugin.is_log = np.zeros_like(plugin.is_log)
+      plugin.control_map = dataclasses.replace(
+        plugin.control_map, is_log=np.zeros_like(plugin.control_map.is_log)
+      )
       plugin.renderer = NeverReset(plugin)
       leaks.append(plugin.renderer)
     # Heads start at the defaults on the linear scale.

@@ -11,7 +11,9 @@ from dafx import processors
 
 
 @gin.register(module='dafx.synths')
-class SeededFilteredNoise(processors.Rebuildable, ddsp.synths.FilteredNoise):
+class SeededFilteredNoise(
+  processors.Node, processors.Rebuildable, ddsp.synths.FilteredNoise
+):
   """DDSP's filtered noise, from a seed.
 
   DDSP's own draws from TensorFlow's global generator, which starts anew with
@@ -25,7 +27,7 @@ class SeededFilteredNoise(processors.Rebuildable, ddsp.synths.FilteredNoise):
     window_size: Taps of the filter; 0 for as many as the magnitudes give.
     scale_fn: Maps network outputs to magnitudes; None if they are that already.
     initial_bias: Added to network outputs, so that noise is soft at first.
-    seed: Seed of the noise; the name is mixed in.
+    seed: Seed of the noise; the name and the run's seed are mixed in.
     name: Name of the layer, which is the node's in a DAG.
 
   Examples:
@@ -52,6 +54,10 @@ class SeededFilteredNoise(processors.Rebuildable, ddsp.synths.FilteredNoise):
       0, trainable=False, dtype=tf.int64, name=f'{name}/draw'
     )
 
+  def set_length(self, n_samples: int):
+    """Makes items of so many samples from now on."""
+    self.n_samples = n_samples
+
   def get_signal(self, magnitudes: tf.Tensor) -> tf.Tensor:
     """Filters noise of its own for each item and call.
 
@@ -63,9 +69,9 @@ class SeededFilteredNoise(processors.Rebuildable, ddsp.synths.FilteredNoise):
     """
     draw = tf.identity(self.draw)
     self.draw.assign(draw + 1)
-    noise = tf.random.stateless_uniform(
-      [tf.shape(magnitudes)[0], self.n_samples], [self.seed, draw], -1.0, 1.0
-    )
+    seed = [self.seed + self.run_seed, draw]
+    shape = [tf.shape(magnitudes)[0], self.n_samples]
+    noise = tf.random.stateless_uniform(shape, seed, -1.0, 1.0)
     return ddsp.core.frequency_filter(
       noise, magnitudes, window_size=self.window_size
     )

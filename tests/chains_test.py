@@ -72,7 +72,9 @@ def test_is_a_processor_with_the_controls_of_its_plugins():
   assert isinstance(chain, ddsp.processors.Processor)
   assert chain.symbols == ('gain/amount', 'square/amount', 'gain_2/amount')
   assert chain.n_controls == 3
-  np.testing.assert_allclose(chain.default_controls, [0.25, 2 / 3, 0.25], 1e-5)
+  np.testing.assert_allclose(
+    chain.control_map.defaults, [0.25, 2 / 3, 0.25], 1e-5
+  )
 
 
 def test_controls_come_together_or_plugin_by_plugin():

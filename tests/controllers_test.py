@@ -196,7 +196,7 @@ def test_const_and_fc_start_at_the_defaults():
     controller.drive(eq)
     controls = controller(source)['controls']
     assert controls.shape == [2, 1, 15]
-    expected = np.tile(eq.default_controls, [2, 1, 1])
+    expected = np.tile(eq.control_map.defaults, [2, 1, 1])
     np.testing.assert_allclose(controls, expected, atol=0.02)
   random = [effects.Const(start='random', seed=s) for s in (0, 0, 1)]
   for controller in random:
@@ -204,7 +204,7 @@ def test_const_and_fc_start_at_the_defaults():
   values = [c(AUDIO)['controls'].numpy() for c in random]
   np.testing.assert_array_equal(values[0], values[1])
   assert np.abs(values[0] - values[2]).max() > 0.1
-  assert np.abs(values[0] - eq.default_controls).max() > 0.1
+  assert np.abs(values[0] - eq.control_map.defaults).max() > 0.1
 
 
 def test_every_weight_learns(streamed):

@@ -419,7 +419,9 @@ def test_gin_builds_under_strict_parsing(uri):
   assert list(fixed) == bound_list(text, 'fixed')
   # The scales that the comments name are those that it is trained on.
   scales = re.findall(r"^    '\w+',  # .*, (log|linear), default", text, re.M)
-  assert scales == ['log' if log else 'linear' for log in effect.is_log]
+  assert scales == [
+    'log' if log else 'linear' for log in effect.control_map.is_log
+  ]
 
 
 # ----------------------------------------------------------------- check ----

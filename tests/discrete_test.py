@@ -79,7 +79,7 @@ def test_renders_the_most_probable_value():
   assert isinstance(plugin, ddsp.processors.Processor)
   assert plugin.symbols == ('amount',)
   assert plugin.n_controls == 3
-  np.testing.assert_allclose(plugin.default_controls, [0.7, 0.5, 0.5])
+  np.testing.assert_allclose(plugin.control_map.defaults, [0.7, 0.5, 0.5])
   scores = tf.constant([[0.9, 0.5, 0.2], [0.1, 0.5, 0.2], [0.0, 0.9, 1.0]])
   out = plugin(audio, scores)
   np.testing.assert_allclose(out, audio * [[0.0], [1.0], [8.0]], rtol=1e-6)
@@ -132,7 +132,7 @@ def test_learns_the_value_that_made_the_target(estimator, start, target):
 def test_combinations_and_given_values():
   plugin = modal(choices={'mode': [2, 0]}, trainable=[])
   np.testing.assert_array_equal(plugin.combinations, [[2], [0]])
-  np.testing.assert_allclose(plugin.default_controls, [0.5, 0.7])
+  np.testing.assert_allclose(plugin.control_map.defaults, [0.5, 0.7])
 
 
 def test_the_order_of_choices_says_nothing():

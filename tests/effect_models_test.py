@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dafx import losses
+from dafx import losses, processors
 from dafx.training import trainers
 from dafx.training.inference import profiling
 from dafx.training.models import effect
@@ -18,7 +18,7 @@ from dafx.training.models import effect
 N_SAMPLES = 64
 
 
-class Leaky(ddsp.processors.Processor):
+class Leaky(processors.Processor):
   """y[n] = a y[n - 1] + gain x[n], with knobs or without."""
 
   macs_per_sample = 2.0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dafx import core, effects, gradients, lv2, processors
+from dafx import effects, gradients, lv2, processors
 
 RATE = 16000
 TEST = 'urn:dafx-test:'
@@ -40,11 +40,15 @@ def test_get_controls_maps_to_port_units_and_clips():
 
 def test_scales_can_be_overridden():
   square = plugin('square', scales={'amount': 'linear'})
-  np.testing.assert_allclose(square.to_port_units(np.array([0.5])), [5.005])
+  np.testing.assert_allclose(
+    square.control_map.to_port_units(np.array([0.5])), [5.005]
+  )
   gain = plugin(
     'gain', scales={'amount': 'log'}, ranges={'amount': (0.25, 4.0)}
   )
-  np.testing.assert_allclose(gain.to_port_units(np.array([0.5])), [1.0])
+  np.testing.assert_allclose(
+    gain.control_map.to_port_units(np.array([0.5])), [1.0]
+  )
 
 
 def test_default_controls_give_the_defaults():
@@ -52,7 +56,10 @@ def test_default_controls_give_the_defaults():
   assert 'bypass1' not in calf.symbols  # a switch is not trained
   defaults = [calf.plugin.control(s).default for s in calf.symbols]
   np.testing.assert_allclose(
-    calf.to_port_units(calf.default_controls), defaults, rtol=1e-4, atol=1e-6
+    calf.control_map.to_port_units(calf.control_map.defaults),
+    defaults,
+    rtol=1e-4,
+    atol=1e-6,
   )
 
 
@@ -342,7 +349,7 @@ def test_adjoint_identity_of_linear_plugins(kind):
     signal[:, :1000] = 0
     signal[:, 2000:] = 0
   v, g = v.astype(np.float32), g.astype(np.float32)
-  values = processor.to_port_units(unit).astype(np.float32)
+  values = processor.control_map.to_port_units(unit).astype(np.float32)
   adjoint = processor.audio_gradient(v, values, g).astype(np.float64)
   forward = processor.render(v, values).astype(np.float64)
   size = np.linalg.norm(g) * np.linalg.norm(forward)
@@ -407,10 +414,10 @@ def test_sizes_of_single_controls_and_their_decay():
   render = calf.renderer.render
   calf.renderer.render = lambda a, c, h: (seen.append(c), render(a, c, h))[1]
   audio, values = noise(1, 500).numpy()[..., np.newaxis], [[[0.5, 0.5]]]
-  port = calf.to_port_units(np.array(values)).astype(np.float32)
+  port = calf.control_map.to_port_units(np.array(values)).astype(np.float32)
   for step, expected in ((0, [0.01, 0.1]), (10, [0.005, 0.05])):
     calf.control_gradient(audio, port, np.ones_like(audio), step)
-    moved = calf.to_unit(seen[-1][0, 0]) - 0.5
+    moved = calf.control_map.to_normalised(seen[-1][0, 0]) - 0.5
     np.testing.assert_allclose(np.abs(moved), expected, rtol=1e-3)
 
 
@@ -418,7 +425,9 @@ def test_memory_is_measured_once():
   # 16 samples of memory at a coefficient of 0.5 are within a frame of 50.
   short = plugin('onepole', memory='auto')
   audio = noise(1, 1000).numpy()[..., np.newaxis]
-  values = short.to_port_units(np.full((1, 20, 1), 0.5)).astype(np.float32)
+  values = short.control_map.to_port_units(np.full((1, 20, 1), 0.5)).astype(
+    np.float32
+  )
   for _ in range(2):
     before = short.n_renders
     short.control_gradient(audio, values, np.ones_like(audio), 0)
@@ -435,10 +444,10 @@ def test_a_static_setting_gets_more_of_a_probe_than_the_whole_item_tells():
     sample_rate=RATE,
   )
   audio = noise(1, 16384, level=0.5).numpy()[..., np.newaxis]
-  values = compressor.to_port_units(np.full((1, 1, 12), 0.4, np.float32))
-  slope = core.unit_to_range_slope(
-    values, compressor.low, compressor.high, compressor.is_log
+  values = compressor.control_map.to_port_units(
+    np.full((1, 1, 12), 0.4, np.float32)
   )
+  slope = compressor.control_map.slope(values)
   weights = compressor.render(audio, values)
 
   def estimate(gradient, memory='auto', step=0):
@@ -649,14 +658,14 @@ def test_frequencies_stay_below_half_of_the_rate():
     calf = effects.LV2Plugin(
       CALF, tuple(ranges), fixed, ranges, sample_rate=rate, strict=True
     )
-    highs[rate] = tuple(calf.high)
+    highs[rate] = tuple(calf.control_map.high)
     ends = calf.get_controls(0, tf.ones([1, 2]))['controls']
     out = calf.get_signal(noise(1, rate // 2), ends)
     assert np.abs(out).max() < 10
   assert highs == {16000: (3000, 7840), 22050: (3000, 10000)}
   # At another rate the controls mean what they did.
   calf.set_sample_rate(16000)
-  assert tuple(calf.high) == (3000, 10000)
+  assert tuple(calf.control_map.high) == (3000, 10000)
 
 
 # ---------------------------------------------------------------- Faults ----

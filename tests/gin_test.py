@@ -230,12 +230,12 @@ def test_other_plugins_do_something_at_all_their_controls(file, node, source):
   fade = np.geomspace(0.3, 3e-4, 16384)[:, np.newaxis]
   audio = fade * np.random.default_rng(0).standard_normal([1, 16384, 1])
   middle = np.full([1, 1, plugin.n_controls], 0.5)
-  reference = plugin.render(audio, plugin.to_port_units(middle))
+  reference = plugin.render(audio, plugin.control_map.to_port_units(middle))
   dead = []
   for i, symbol in enumerate(plugin.symbols):
     moved = middle.copy()
     moved[..., i] = 0.9
-    out = plugin.render(audio, plugin.to_port_units(moved))
+    out = plugin.render(audio, plugin.control_map.to_port_units(moved))
     if np.abs(out - reference).max() < 1e-6:
       dead.append(symbol)
   assert not dead
@@ -309,9 +309,9 @@ def test_plugins_of_a_task_at_other_rates(task):
   settings = {'moving': None}  # as the network has it
   for name, value in (('default', None), ('low', 0.0), ('high', 1.0)):
     settings[name] = {
-      key: np.full_like(p.default_controls, value)[np.newaxis]
+      key: np.full_like(p.control_map.defaults, value)[np.newaxis]
       if value is not None
-      else p.default_controls[np.newaxis]
+      else p.control_map.defaults[np.newaxis]
       for key, p in model.driven.items()
     }
   rng = np.random.default_rng(0)

@@ -17,9 +17,7 @@ AUDIO = (0.3 * RNG.standard_normal([2, 768])).astype(np.float32)
 def in_units(processor, **values):
   """Returns controls in [0, 1], [1, 1, n_controls], for values in units."""
   units = np.array([values[s] for s in processor.symbols])
-  unit = core.range_to_unit(
-    units, processor.low, processor.high, processor.is_log
-  )
+  unit = processor.control_map.to_normalised(units)
   return unit[np.newaxis, np.newaxis].astype(np.float32)
 
 
@@ -99,7 +97,7 @@ def test_gain_has_its_closed_form():
   assert inversion.n_controls == 0
   np.testing.assert_allclose(inversion(AUDIO), -AUDIO, rtol=1e-6)
   for plain in (effects.Gain(), effects.Gain(trainable=['polarity'])):
-    out = plain(AUDIO, plain.default_controls[np.newaxis])
+    out = plain(AUDIO, plain.control_map.defaults[np.newaxis])
     np.testing.assert_allclose(out, AUDIO, rtol=1e-6)
 
 
@@ -125,7 +123,7 @@ def test_biquads_are_scipys():
   np.testing.assert_allclose(out, expected, atol=1e-5)
   # Gains start at 0 dB: nothing is heard but the high pass.
   flat = effects.Biquads(['low_shelf', 'peak', 'high_shelf'])
-  out = flat(AUDIO, flat.default_controls[np.newaxis, np.newaxis])
+  out = flat(AUDIO, flat.control_map.defaults[np.newaxis, np.newaxis])
   np.testing.assert_allclose(out, AUDIO, atol=1e-5)
 
 

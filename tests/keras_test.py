@@ -272,7 +272,7 @@ def test_what_was_changed_later_is_kept():
   again = effects.LV2Plugin.from_config(calf.get_config())
   assert (again.sample_rate, again.n_probes) == (8000, 5)
   # The range is that of the first rate: controls keep their meaning.
-  np.testing.assert_array_equal(again.high, calf.high)
+  np.testing.assert_array_equal(again.control_map.high, calf.control_map.high)
   net = neural.Rnn(n_units=2)
   net.trainable = False
   assert not copy.deepcopy(net).trainable_variables
@@ -294,7 +294,7 @@ def test_what_gin_binds_is_kept_without_gin(clean_gin):
     copy.deepcopy(bound),
   ):
     assert (other.uri, other.n_probes) == (TEST + 'gain', 3)
-    np.testing.assert_array_equal(other.high, [2.0])
+    np.testing.assert_array_equal(other.control_map.high, [2.0])
 
 
 def all_public():

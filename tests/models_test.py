@@ -144,7 +144,7 @@ def test_heads_start_at_the_defaults_of_a_real_plugin():
   )
   model = model_of([(calf, ['audio', 'c'])])
   controls = model.predict_controls(pair()['audio'])['c']
-  expected = np.clip(calf.default_controls, 0.02, 0.98)
+  expected = np.clip(calf.control_map.defaults, 0.02, 0.98)
   np.testing.assert_allclose(
     controls, np.broadcast_to(expected, controls.shape), atol=0.02
   )

@@ -8,7 +8,7 @@ import tensorflow as tf
 from dafx import processors
 
 
-class Delay(ddsp.processors.Processor):
+class Delay(processors.Processor):
   """Delays by some samples; or, with `latency`, is late by them."""
 
   def __init__(self, n_samples, is_latency=False, name='delay'):
@@ -32,7 +32,7 @@ class Delay(ddsp.processors.Processor):
     return line[:, : audio.shape[1]], line[:, audio.shape[1] :]
 
 
-class FrameCounter(tf.keras.layers.Layer):
+class FrameCounter(processors.Node, tf.keras.layers.Layer):
   """Gives the number of the frame, and checks how audio is cut."""
 
   def __init__(self, frame_size, name):
@@ -60,8 +60,11 @@ class FrameCounter(tf.keras.layers.Layer):
     controls = tf.tile(frames, [audio.shape[0], 1, 1])
     return {'controls': controls}, state + n_samples
 
+  def stream_outputs(self, state, *inputs):
+    return self.stream(state, *inputs)
 
-class Scale(ddsp.processors.Processor):
+
+class Scale(processors.Processor):
   """Multiplies by controls, frame by frame."""
 
   def __init__(self, name='scale'):
@@ -69,10 +72,6 @@ class Scale(ddsp.processors.Processor):
 
   def get_controls(self, audio, controls):
     return {'audio': audio, 'controls': controls}
-
-  def initial_state(self, batch_size):
-    del batch_size
-    return ()
 
   def get_signal(self, audio, controls):
     return self.stream((), audio, controls)[0]

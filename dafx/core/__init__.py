@@ -1,5 +1,6 @@
 """Tensor maths that `ddsp.core` lacks, as pure functions."""
 
+from dafx.core.control_map import ChoiceMap, ControlMap, concatenate_maps
 from dafx.core.dynamics import (
   amplitude_to_db,
   ballistics,
@@ -30,6 +31,8 @@ from dafx.core.waveshaping import (
 )
 
 __all__ = [
+  'ChoiceMap',
+  'ControlMap',
   'FILTERS_WITH_GAIN',
   'FILTER_TYPES',
   'TANH_DENOMINATOR',
@@ -38,6 +41,7 @@ __all__ = [
   'ballistics',
   'batch_size',
   'call_python',
+  'concatenate_maps',
   'design_biquads',
   'frame_hop',
   'is_compiled',

@@ -1,5 +1,6 @@
 """`LV2Chain` makes one black box of several plugins in a row."""
 
+import math
 import zlib
 from collections.abc import Sequence
 
@@ -60,6 +61,7 @@ class LV2Chain(estimated.BlackBoxProcessor):
     ValueError: No plugins, two of one name, or an unknown option.
   """
 
+  receptive_field = None
   changeable = (
     'n_plugins',
     'gradient',
@@ -142,6 +144,44 @@ class LV2Chain(estimated.BlackBoxProcessor):
     """Rate of the audio, in Hz."""
     return self.plugins[0].sample_rate
 
+  @property
+  def has_free_rate(self) -> bool:
+    """Whether all of its plugins take other rates."""
+    return all(plugin.has_free_rate for plugin in self.plugins)
+
+  @property
+  def latency(self) -> int:
+    """Samples by which the plugins in use are late, all together."""
+    return sum(plugin.latency for plugin in self._in_use)
+
+  @property
+  def block_size(self) -> int:
+    """Samples that all plugins render in whole blocks of."""
+    return math.lcm(*(plugin.block_size for plugin in self.plugins))
+
+  @property
+  def members(self) -> list[lv2_plugins.LV2Plugin]:
+    """The plugins."""
+    return self.plugins
+
+  def run_members(self, n_members: int):
+    """Sets `n_plugins`."""
+    self.n_plugins = n_members
+
+  def values_of_members(self, controls) -> dict:
+    """Splits controls into those of each plugin in use, by its name."""
+    names = [plugin.name for plugin in self._in_use]
+    return dict(zip(names, self.split_controls(controls)))
+
+  @property
+  def control_map(self) -> core.ControlMap:
+    """The controls of all plugins, as 'name of the plugin/symbol'."""
+    return core.concatenate_maps({p.name: p.control_map for p in self.plugins})
+
+  def gradient_figures(self):
+    """Returns figures of the last gradient; see `log_gradients`."""
+    return self.gradient_stats
+
   def set_sample_rate(self, sample_rate: int):
     """Goes on at another rate of the audio; controls keep their meaning."""
     for plugin in self.plugins:
@@ -156,11 +196,6 @@ class LV2Chain(estimated.BlackBoxProcessor):
   def n_controls(self) -> int:
     """Number of trainable controls of all plugins."""
     return sum(plugin.n_controls for plugin in self.plugins)
-
-  @property
-  def default_controls(self) -> np.ndarray:
-    """The plugins' defaults as network outputs: in [0, 1], [n_controls]."""
-    return np.concatenate([p.default_controls for p in self.plugins])
 
   def split_controls(self, controls) -> list:
     """Splits [..., n_controls], array or tensor, into one for each plugin."""
@@ -359,24 +394,25 @@ class LV2Chain(estimated.BlackBoxProcessor):
       Gradient in port units, shape [batch, n_frames, n_controls], float32; zero
       for plugins that are not in use.
     """
-    low, high, is_log = (
-      np.concatenate([getattr(p, name) for p in self._in_use])
-      for name in ('low', 'high', 'is_log')
+    control_map = core.concatenate_maps(
+      {p.name: p.control_map for p in self._in_use}
     )
+    n_used = control_map.n_controls
     epsilons = np.concatenate([p.epsilons_at(step) for p in self._in_use])
-    used = controls[..., : len(low)]
+    used = controls[..., :n_used]
 
     def render(points, items):
-      values = core.unit_to_range(points, low, high, is_log).astype(np.float32)
+      values = control_map.to_port_units(points).astype(np.float32)
       return self.render(audio[items], values)
 
-    unit = core.range_to_unit(used, low, high, is_log)
-    symbols = [f'{p.name}/{s}' for p in self._in_use for s in p.symbols]
-    estimates = self._control_estimator(symbols, epsilons).estimates(
+    unit = control_map.to_normalised(used)
+    estimates = self._control_estimator(
+      control_map.symbols, epsilons
+    ).estimates(
       render,
       unit,
       upstream,
-      symbols=symbols,
+      symbols=control_map.symbols,
       measure_memory=self._measure_memory,
       signal=signal,
       seed=self.seed,
@@ -384,15 +420,14 @@ class LV2Chain(estimated.BlackBoxProcessor):
     )
     if self.log_gradients:
       self.gradient_stats = estimated.gradient_figures(
-        symbols,
+        control_map.symbols,
         estimates,
         unit,
         epsilons,
         sum(plugin.n_renders for plugin in self._in_use),
       )
-    slope = core.unit_to_range_slope(used, low, high, is_log)
     result = np.zeros(controls.shape, np.float32)
-    result[..., : len(low)] = estimates.mean(0) / slope
+    result[..., :n_used] = estimates.mean(0) / control_map.slope(used)
     return result
 
   def _control_estimator(self, symbols, epsilons):

@@ -38,7 +38,7 @@ class Controlled(processors.Processor):
   """A processor that controls in [0, 1] set, frame by frame or once.
 
   Audio is [batch, n_samples]; channels belong into the batch. Subclasses
-  give `initial_state` and `stream`.
+  give `stream` and, where they keep a state, `initial_state`.
 
   Args:
     controls: All controls that there are.
@@ -54,7 +54,7 @@ class Controlled(processors.Processor):
     ValueError: An unknown symbol, or a value or range that makes no sense.
   """
 
-  latency = 0
+  receptive_field = None
 
   def __init__(
     self,
@@ -98,40 +98,42 @@ class Controlled(processors.Processor):
         )
       for bound in bounds:
         _check(known[symbol], bound, name)
-    self.symbols = tuple(trainable)
-    self._all = tuple(known)
-    self._fixed = {
-      s: float(fixed.get(s, c.default))
-      for s, c in known.items()
-      if s not in self.symbols
-    }
-    chosen = [known[s] for s in self.symbols]
+    chosen = [known[s] for s in trainable]
     bounds = [ranges.get(c.symbol, (c.low, c.high)) for c in chosen]
-    self.low = np.array([b[0] for b in bounds], np.float32)
-    self.high = np.array([b[1] for b in bounds], np.float32)
-    self.is_log = np.array([c.is_log for c in chosen], bool)
+    low = np.array([b[0] for b in bounds], np.float32)
+    high = np.array([b[1] for b in bounds], np.float32)
+    is_log = np.array([c.is_log for c in chosen], bool)
     defaults = np.array([c.default for c in chosen])
     # A control whose default is out of its range starts in the middle.
-    inside = (defaults >= self.low) & (defaults <= self.high)
-    one_value = self.low == self.high
-    unit = core.range_to_unit(
-      defaults,
-      self.low,
-      np.where(one_value, self.high + 1, self.high),
-      self.is_log,
+    inside = (defaults >= low) & (defaults <= high)
+    one_value = low == high
+    normalised = core.range_to_unit(
+      defaults, low, np.where(one_value, high + 1, high), is_log
     )
-    unit = np.where(inside & ~one_value, unit, 0.5)
-    self.default_controls = unit.astype(np.float32)
+    normalised = np.where(inside & ~one_value, normalised, 0.5)
+    self.control_map = core.ControlMap(
+      symbols=tuple(trainable),
+      low=low,
+      high=high,
+      is_log=is_log,
+      defaults=normalised.astype(np.float32),
+      units=tuple(_unit_of(c.symbol) for c in chosen),
+      fixed={
+        s: float(fixed.get(s, c.default))
+        for s, c in known.items()
+        if s not in trainable
+      },
+    )
 
   @property
-  def fixed(self) -> dict[str, float]:
-    """Controls that do not come from outside, in units, by symbol."""
-    return dict(self._fixed)
+  def symbols(self) -> tuple[str, ...]:
+    """Symbols of the controls that come from outside, in order."""
+    return self.control_map.symbols
 
   @property
   def n_controls(self) -> int:
     """Number of controls that come from outside."""
-    return len(self.symbols)
+    return self.control_map.n_controls
 
   def get_controls(self, audio, controls=None):
     """Maps controls to units.
@@ -163,12 +165,12 @@ class Controlled(processors.Processor):
         f'controls has shape {controls.shape}; {self.name!r} takes [batch, '
         f'n_frames, {self.n_controls}] for {", ".join(self.symbols) or "none"}.'
       )
-    unit = tf.clip_by_value(controls, 0.0, 1.0)
-    return core.unit_to_range(unit, self.low, self.high, self.is_log)
+    return self.control_map.to_port_units(tf.clip_by_value(controls, 0.0, 1.0))
 
   def settings(self, controls) -> dict[str, tf.Tensor]:
     """Returns all controls by symbol, [batch or 1, n_frames or 1], in units."""
-    settings = {s: tf.fill([1, 1], v) for s, v in self._fixed.items()}
+    fixed = self.control_map.fixed
+    settings = {s: tf.fill([1, 1], v) for s, v in fixed.items()}
     settings.update(zip(self.symbols, tf.unstack(controls, axis=-1)))
     return settings
 
@@ -194,11 +196,6 @@ class Controlled(processors.Processor):
     state = self.initial_state(core.batch_size(audio))
     return self.stream(state, audio, controls)[0]
 
-  def initial_state(self, batch_size: int):
-    """Returns the state before the first sample."""
-    del batch_size
-    return ()
-
   def stream(self, state, audio, controls):
     """Processes the next chunk; arguments as for `get_signal`.
 
@@ -206,6 +203,12 @@ class Controlled(processors.Processor):
       (audio, state).
     """
     raise NotImplementedError  # abstract
+
+
+def _unit_of(symbol: str) -> str:
+  """Returns the unit that ends a symbol, such as 'dB' of 'gain_db'."""
+  ends = {'db': 'dB', 'hz': 'Hz', 'ms': 'ms'}
+  return ends.get(symbol.rpartition('_')[2], '')
 
 
 def _check(control, value, name):
@@ -253,6 +256,8 @@ class Gain(Controlled):
   Raises:
     ValueError: An unknown symbol, or a value or range that makes no sense.
   """
+
+  receptive_field = 1
 
   def __init__(
     self,

@@ -20,7 +20,7 @@ from dafx.neural import base, conditioning
 _DEFAULT_MARGIN = 0.02
 
 
-class Controller(processors.Rebuildable):
+class Controller(processors.Node, processors.Rebuildable):
   """What controllers have in common.
 
   Subclasses give `_build_for(n_controls, defaults)`, which makes the weights,
@@ -67,23 +67,24 @@ class Controller(processors.Rebuildable):
     driven = {'n_controls': self.n_controls, 'defaults': self.defaults}
     return {**super().arguments(), **driven}
 
-  def drive(self, processor):
-    """Makes the weights for the controls of a processor.
+  def drive(self, node: processors.Node):
+    """Makes the weights for the controls of a node.
 
     Args:
-      processor: With `n_controls` and `default_controls`. A second one must
-        have as many controls, and starts where the first one does.
+      node: With a `control_map`. A second one must have as many controls, and
+        starts where the first one does.
 
     Raises:
-      ValueError: A processor without controls, or with another number of them
-        than the first one.
+      ValueError: A node without controls, or with another number of them than
+        the first one.
     """
+    taken = node.control_map
     if self.n_controls is None:
-      self._start(processor.n_controls, np.asarray(processor.default_controls))
-    elif self.n_controls != processor.n_controls:
+      self._start(taken.n_controls, taken.defaults)
+    elif self.n_controls != taken.n_controls:
       raise ValueError(
-        f'{self.name!r} gives {self.n_controls} controls; {processor.name!r} '
-        f'takes {processor.n_controls}. Give each a controller of its own.'
+        f'{self.name!r} gives {self.n_controls} controls; {node.name!r} takes '
+        f'{taken.n_controls}. Give each a controller of its own.'
       )
 
   def _check_is_built(self):
@@ -94,20 +95,15 @@ class Controller(processors.Rebuildable):
         'processors.connect_controllers(group).'
       )
 
-  def initial_state(self, batch_size: int):
-    """Returns the state before the first sample."""
-    del batch_size
-    return ()
-
   def call(self, *inputs, training=None):
     """Returns {'controls': ...} for whole audio; arguments as for `stream`."""
     del training
     state = self.initial_state(core.batch_size(inputs[0]))
     return self.stream(state, *inputs)[0]
 
-  def stream(self, state, *inputs):
-    """Takes the next chunk; returns ({'controls': ...}, state)."""
-    raise NotImplementedError  # abstract
+  def stream_outputs(self, state, *inputs):
+    """Runs the next chunk; returns ({'controls': ...}, state)."""
+    return self.stream(state, *inputs)
 
 
 def _logit(unit):
@@ -286,6 +282,7 @@ class Envelope(Controller):
   """
 
   frame_size = conditioning.FRAME_SIZE
+  receptive_field = None
 
   def __init__(
     self,

@@ -8,6 +8,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
+from dafx import core
 from dafx.effects import estimated
 from dafx.effects import plugins as lv2_plugins
 
@@ -83,6 +84,8 @@ class DiscreteLV2Plugin(estimated.BlackBoxProcessor):
       does not take, an unknown option, or what `LV2Plugin` finds wrong.
   """
 
+  has_free_rate = True
+  receptive_field = None
   changeable = ('sample_rate', 'estimator', 'n_samples')
 
   def __init__(
@@ -170,19 +173,35 @@ class DiscreteLV2Plugin(estimated.BlackBoxProcessor):
     return (*self.variants[0].symbols, *self.choices)
 
   @property
-  def low(self) -> np.ndarray:
-    """Lowest values of `symbols`, in port units."""
-    return np.append(self.variants[0].low, self.combinations.min(0))
+  def latency(self) -> int:
+    """Samples by which the plugin is late; they are taken out."""
+    return self.renderer.latency
 
   @property
-  def high(self) -> np.ndarray:
-    """Highest values of `symbols`, in port units."""
-    return np.append(self.variants[0].high, self.combinations.max(0))
+  def identity(self) -> str:
+    """URI of the plugin."""
+    return self.uri
 
   @property
-  def is_log(self) -> np.ndarray:
-    """Which of `symbols` move by equal ratios."""
-    return np.append(self.variants[0].is_log, [False] * len(self.choices))
+  def control_map(self) -> core.ChoiceMap:
+    """The ports with a range, then the scores of the combinations."""
+    ranged = self.variants[0].control_map
+    n_choices = len(self.choices)
+    ports = [self.plugin.control(symbol) for symbol in self.choices]
+    is_default = np.isclose(self.combinations, [p.default for p in ports])
+    scores = np.where(is_default.all(-1), _DEFAULT_SCORE, 0.5)
+    fixed = {s: v for s, v in ranged.fixed.items() if s not in self.choices}
+    return core.ChoiceMap(
+      symbols=self.symbols,
+      low=np.append(ranged.low, self.combinations.min(0)),
+      high=np.append(ranged.high, self.combinations.max(0)),
+      is_log=np.append(ranged.is_log, [False] * n_choices),
+      defaults=np.append(ranged.defaults, scores).astype(np.float32),
+      units=(*ranged.units, *(port.unit for port in ports)),
+      fixed=fixed,
+      choices={s: tuple(map(float, v)) for s, v in self.choices.items()},
+      combinations=self.combinations,
+    )
 
   @property
   def renderer(self):
@@ -193,16 +212,6 @@ class DiscreteLV2Plugin(estimated.BlackBoxProcessor):
   def n_controls(self) -> int:
     """Number of network outputs: of ports with a range, and of scores."""
     return self.variants[0].n_controls + len(self.combinations)
-
-  @property
-  def default_controls(self) -> np.ndarray:
-    """The plugin's defaults as network outputs: in [0, 1], [n_controls]."""
-    defaults = [self.plugin.control(s).default for s in self.choices]
-    is_default = np.isclose(self.combinations, defaults).all(-1)
-    scores = np.where(is_default, _DEFAULT_SCORE, 0.5)
-    return np.concatenate([self.variants[0].default_controls, scores]).astype(
-      np.float32
-    )
 
   def get_controls(self, audio: tf.Tensor, controls: tf.Tensor):
     """Maps network outputs to port units and to logits.

@@ -106,7 +106,7 @@ def find_runs(group: ddsp.processors.ProcessorGroup) -> list[list[str]]:
     the next one alone.
   """
   nodes = {node[0]: processors.node_keys(node) for node in group.dag}
-  modules = processors.nodes(group)
+  modules = processors.modules(group)
   readers = {name: [] for name in nodes}
   for name, keys in nodes.items():
     for key in keys:
@@ -164,7 +164,7 @@ def join_runs(
     itself if there is none. The chain is named after its plugins, and stands in
     the place of the last one.
   """
-  modules = processors.nodes(group)
+  modules = processors.modules(group)
   chain_of, joined = {}, set()
   for run in find_runs(group):
     members = [modules[name] for name in run]

@@ -109,6 +109,8 @@ class LV2Plugin(estimated.BlackBoxProcessor):
     lv2.PluginError: The plugin cannot be run here.
   """
 
+  has_free_rate = True
+  receptive_field = None
   changeable = (
     'sample_rate',
     'channels',
@@ -284,9 +286,19 @@ class LV2Plugin(estimated.BlackBoxProcessor):
       lows.append(bounds[0])
       highs.append(bounds[1])
       is_log.append(scale == 'log')
-    self.low = np.array(lows, np.float32)
-    self.high = np.array(highs, np.float32)
-    self.is_log = np.array(is_log, bool)
+    low, high = np.array(lows, np.float32), np.array(highs, np.float32)
+    ports = [plugin.control(symbol) for symbol in self.symbols]
+    defaults = np.array([port.default for port in ports])
+    defaults = core.range_to_unit(defaults, low, high, is_log)
+    self.control_map = core.ControlMap(
+      symbols=self.symbols,
+      low=low,
+      high=high,
+      is_log=np.array(is_log, bool),
+      defaults=defaults.astype(np.float32),
+      units=tuple(port.unit for port in ports),
+      fixed=self.renderer.fixed,
+    )
 
   def _below_nyquist(self, port, bounds):
     """Cuts the range of a frequency where filters blow up (Calf's, to 1e38)."""
@@ -356,19 +368,13 @@ class LV2Plugin(estimated.BlackBoxProcessor):
     return len(self.symbols)
 
   @property
-  def default_controls(self) -> np.ndarray:
-    """The plugin's defaults as network outputs: in [0, 1], [n_controls]."""
-    defaults = [self.plugin.control(s).default for s in self.symbols]
-    return self.to_unit(np.array(defaults)).astype(np.float32)
+  def identity(self) -> str:
+    """URI of the plugin."""
+    return self.uri
 
-  def to_unit(self, values: np.ndarray) -> np.ndarray:
-    """Maps port units to [0, 1]; [..., n_controls] both."""
-    return core.range_to_unit(values, self.low, self.high, self.is_log)
-
-  def to_port_units(self, unit):
-    """Maps [0, 1] to port units; array or tensor, [..., n_controls]."""
-    values = core.unit_to_range(unit, self.low, self.high, self.is_log)
-    return values
+  def gradient_figures(self):
+    """Returns figures of the last gradient; see `log_gradients`."""
+    return self.gradient_stats
 
   def get_controls(self, audio: tf.Tensor, controls: tf.Tensor | None = None):
     """Maps network outputs to port units.
@@ -397,7 +403,7 @@ class LV2Plugin(estimated.BlackBoxProcessor):
         f'n_frames, {self.n_controls}] for {", ".join(self.symbols)}.'
       )
     unit = tf.clip_by_value(controls, 0.0, 1.0)
-    return dict(audio=audio, controls=self.to_port_units(unit))
+    return dict(audio=audio, controls=self.control_map.to_port_units(unit))
 
   def get_signal(self, audio: tf.Tensor, controls: tf.Tensor) -> tf.Tensor:
     """Renders audio through the plugin.
@@ -571,11 +577,11 @@ class LV2Plugin(estimated.BlackBoxProcessor):
     """
 
     def render(points, items):
-      values = self.to_port_units(points).astype(np.float32)
+      values = self.control_map.to_port_units(points).astype(np.float32)
       return self.render(audio[items], values)
 
     step = int(step)
-    unit = self.to_unit(controls)
+    unit = self.control_map.to_normalised(controls)
     estimates = self.control_estimator().estimates(
       render,
       unit,
@@ -590,7 +596,7 @@ class LV2Plugin(estimated.BlackBoxProcessor):
       self.gradient_stats = estimated.gradient_figures(
         self.symbols, estimates, unit, self.epsilons_at(step), self.n_renders
       )
-    slope = core.unit_to_range_slope(controls, self.low, self.high, self.is_log)
+    slope = self.control_map.slope(controls)
     return (estimates.mean(0) / slope).astype(np.float32)
 
   def find_memory(self, n_samples: int, n_frames: int) -> int | None:
@@ -630,7 +636,7 @@ class LV2Plugin(estimated.BlackBoxProcessor):
       audio = 0.1 * np.random.default_rng(0).standard_normal(shape)
 
       def render(points, items):
-        values = self.to_port_units(points).astype(np.float32)
+        values = self.control_map.to_port_units(points).astype(np.float32)
         return self.render(audio[items], values, hop_size)
 
       self._memories[key] = gradients.response_memory(

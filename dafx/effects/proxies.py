@@ -1,7 +1,6 @@
 """`ProxyLV2Plugin` takes a plugin's gradients from a network beside it."""
 
 import gin
-import numpy as np
 import tensorflow as tf
 
 from dafx import core
@@ -39,6 +38,7 @@ class ProxyLV2Plugin(estimated.BlackBoxProcessor):
     ValueError: An unknown mode, or a weight or spread out of its range.
   """
 
+  receptive_field = None
   changeable = ('mode', 'proxy_weight', 'spread', 'seed')
 
   def __init__(
@@ -89,19 +89,19 @@ class ProxyLV2Plugin(estimated.BlackBoxProcessor):
     return self.processor.symbols
 
   @property
-  def low(self) -> np.ndarray:
-    """Lowest values of the controls, in port units."""
-    return self.processor.low
+  def latency(self) -> int:
+    """Samples by which the plugin is late; they are taken out."""
+    return self.renderer.latency
 
   @property
-  def high(self) -> np.ndarray:
-    """Highest values of the controls, in port units."""
-    return self.processor.high
+  def identity(self) -> str:
+    """URI of the plugin."""
+    return self.uri
 
   @property
-  def is_log(self) -> np.ndarray:
-    """Which controls move by equal ratios."""
-    return self.processor.is_log
+  def control_map(self) -> core.ControlMap:
+    """The controls of the plugin."""
+    return self.processor.control_map
 
   @property
   def renderer(self):
@@ -112,11 +112,6 @@ class ProxyLV2Plugin(estimated.BlackBoxProcessor):
   def n_controls(self) -> int:
     """Number of trainable controls."""
     return self.processor.n_controls
-
-  @property
-  def default_controls(self) -> np.ndarray:
-    """The plugin's defaults as network outputs: in [0, 1], [n_controls]."""
-    return self.processor.default_controls
 
   def get_controls(self, audio: tf.Tensor, controls: tf.Tensor):
     """Maps network outputs to port units.
@@ -190,7 +185,7 @@ class ProxyLV2Plugin(estimated.BlackBoxProcessor):
       self.draw.assign_add(1)
       unit_controls = tf.clip_by_value(unit_controls + offset, 0.0, 1.0)
       heard = self.processor.get_signal(
-        audio, self.processor.to_port_units(unit_controls)
+        audio, self.control_map.to_port_units(unit_controls)
       )
       heard = tf.stop_gradient(heard)
     error = tf.reduce_mean((self.network(audio, unit_controls) - heard) ** 2)

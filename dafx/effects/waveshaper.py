@@ -59,6 +59,7 @@ class Waveshaper(processors.Processor):
     self.kind = kind
     self.oversample = oversample
     self.latency = core.oversampling_latency(oversample)
+    self.receptive_field = 1 + core.oversampling_history(oversample)
     starts = {}
     if kind == 'rational':
       starts['numerator'] = core.TANH_NUMERATOR

@@ -28,8 +28,6 @@ class Network(processors.Processor):
     ValueError: A negative number of knobs.
   """
 
-  frame_size = 1
-  # Samples that the output depends on, None where that is all of the past.
   receptive_field = None
 
   def __init__(self, n_knobs, name):

@@ -13,6 +13,7 @@ from dafx.processors.dag import (
   check_dag,
   connect_controllers,
   input_names,
+  modules,
   node_keys,
   nodes,
 )
@@ -23,19 +24,23 @@ from dafx.processors.layers import (
   SavedRecord,
   name_inputs,
 )
+from dafx.processors.node import Node, as_node
 from dafx.processors.streaming import Streamer
 
 __all__ = [
   'Layer',
+  'Node',
   'Processor',
   'ProcessorGroup',
   'Rebuildable',
   'SavedRecord',
   'Streamer',
+  'as_node',
   'bypass_nodes',
   'check_dag',
   'connect_controllers',
   'input_names',
+  'modules',
   'name_inputs',
   'node_keys',
   'nodes',

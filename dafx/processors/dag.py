@@ -6,6 +6,7 @@ import ddsp
 import tensorflow as tf
 
 from dafx.processors import layers
+from dafx.processors import node as node_lib
 
 RESERVED_NAMES = ('inputs', 'out')
 
@@ -197,8 +198,23 @@ class ProcessorGroup(layers.Rebuildable, ddsp.processors.ProcessorGroup):
     connect_controllers(self)
 
 
-def nodes(group: ddsp.processors.ProcessorGroup) -> dict[str, tf.Module]:
+def modules(group: ddsp.processors.ProcessorGroup) -> dict[str, tf.Module]:
   """Returns the processors of a group by name, in the order they run.
+
+  Examples:
+    >>> from dafx import effects, processors
+    >>> dag = [
+    ...   (effects.Const(1), ['audio']),
+    ...   (effects.Gain(), ['audio', 'const/controls']),
+    ... ]
+    >>> list(processors.modules(processors.ProcessorGroup(dag)))
+    ['const', 'gain']
+  """
+  return {_node_name(row): getattr(group, row[0]) for row in group.dag}
+
+
+def nodes(group: ddsp.processors.ProcessorGroup) -> dict[str, node_lib.Node]:
+  """Returns the processors of a group as nodes, by name, in their order.
 
   Examples:
     >>> from dafx import effects, processors
@@ -209,15 +225,15 @@ def nodes(group: ddsp.processors.ProcessorGroup) -> dict[str, tf.Module]:
     >>> list(processors.nodes(processors.ProcessorGroup(dag)))
     ['const', 'gain']
   """
-  return {_node_name(node): getattr(group, node[0]) for node in group.dag}
+  return {n: node_lib.as_node(module) for n, module in modules(group).items()}
 
 
 def connect_controllers(group: ddsp.processors.ProcessorGroup):
   """Tells each controller of a group what it drives.
 
-  A controller is a node with a method `drive`; it drives the processors that
-  take their controls from it. So a .gin file names nodes and wires, and no
-  sizes. Connecting once more changes nothing.
+  A controller (`Node.drive`) drives the processors that take their controls
+  from it. So a .gin file names nodes and wires, and no sizes. Connecting once
+  more changes nothing.
 
   Args:
     group: Group of nodes.
@@ -237,12 +253,12 @@ def connect_controllers(group: ddsp.processors.ProcessorGroup):
     >>> group.const.n_controls
     1
   """
-  modules = nodes(group)
-  for node in group.dag:
-    processor = modules[node[0]]
-    if not hasattr(processor, 'default_controls'):
+  found = nodes(group)
+  for row in group.dag:
+    processor = found[row[0]]
+    if processor.control_map is None:
       continue
-    for key in node_keys(node):
+    for key in node_keys(row):
       source, *rest = key.split('/')
-      if rest == ['controls'] and hasattr(modules.get(source), 'drive'):
-        modules[source].drive(processor)
+      if rest == ['controls'] and source in found:
+        found[source].drive(processor)

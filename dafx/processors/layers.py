@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from dafx import _environment
+from dafx.processors import node
 
 _HALF = (tf.float16, tf.bfloat16)
 # Keras's flag; the argument `trainable` of an effect is a list of controls.
@@ -279,8 +280,10 @@ def name_inputs(call: Callable, method: Callable, n_left_out: int) -> Callable:
   return named
 
 
-class Processor(Rebuildable, ddsp.processors.Processor):
+class Processor(node.Node, Rebuildable, ddsp.processors.Processor):
   """DDSP's Processor, in single precision, that can be saved and copied.
+
+  What else it can do is declared as `Node` says.
 
   Examples:
     >>> import tensorflow as tf

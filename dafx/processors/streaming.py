@@ -1,31 +1,9 @@
 """Streaming a group: audio that comes in chunks.
 
-Streaming is a protocol that nodes keep by having these methods:
-
-- `initial_state(batch_size)` returns the state before the first sample: a
-  nest of tensors, `()` for a node that keeps none.
-- `stream(state, **controls)` takes the next chunk, with the arguments of
-  `get_signal`, and returns (signal, state). For a node without `get_signal`,
-  such as a controller, it is `stream(state, *inputs)`, with the arguments of
-  the call, and returns (what the call returns, state). A processor's
-  `get_signal` is its `stream` from the initial state on: there is one path
-  for training, evaluation and streaming.
-- `frame_size`: samples per frame, for nodes that work in frames. All of a
-  node's frames start at multiples of it, from the first sample on. What such a
-  node gives for a frame may depend on the audio before that frame only, so that
-  it is known when the frame begins.
-- `latency`: samples by which what `stream` returns is late, if not 0;
-  `get_signal` takes them out.
-- `as_nodes(keys)`: for a node that stands for several, such as a chain of
-  plugins, those to stream in its place.
-
-Whoever calls `stream` sees to it that a chunk either lies within one frame or
-starts where a frame starts and holds whole frames. `Streamer` does: it takes
-chunks of any size.
+Nodes keep the protocol of `node.Node`. `Streamer` takes chunks of any size.
 """
 
 import dataclasses
-import inspect
 import math
 from collections.abc import Collection
 
@@ -33,34 +11,7 @@ import ddsp
 import tensorflow as tf
 
 from dafx.processors import dag, splitting
-
-
-def _run_node(module, state, values):
-  """Streams a chunk through a node; returns (its outputs, state)."""
-  if not _is_processor(module):
-    return module.stream(state, *values)
-  controls = module.get_controls(*values)
-  if hasattr(module, 'stream'):
-    signal, state = module.stream(state, **controls)
-  else:
-    signal = module.get_signal(**controls)
-  return {'signal': signal, 'controls': controls}, state
-
-
-# DDSP's nodes whose output depends on the samples of the moment alone.
-_STATELESS = (ddsp.processors.Add, ddsp.processors.Mix)
-
-
-def _can_stream(module) -> bool:
-  return hasattr(module, 'stream') or isinstance(module, _STATELESS)
-
-
-def _is_processor(module) -> bool:
-  return hasattr(module, 'get_signal') and hasattr(module, 'get_controls')
-
-
-def _frame_size(module) -> int:
-  return getattr(module, 'frame_size', 1) or 1
+from dafx.processors import node as node_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,14 +20,14 @@ class _Row:
 
   Attributes:
     name: Of the node.
-    module: What runs.
+    node: What runs.
     keys: Its inputs.
     part: Slice of the last input that is its own; None for all.
     outputs: Keys of what it returns, where that is no dictionary.
   """
 
   name: str
-  module: object
+  node: node_lib.Node
   keys: list[str]
   part: slice | None = None
   outputs: tuple = ()
@@ -84,29 +35,24 @@ class _Row:
 
 def _rows(group) -> list[_Row]:
   """Returns the nodes of a group, or of one processor, as they are streamed."""
-  if hasattr(group, 'dag'):
+  if isinstance(group, ddsp.processors.ProcessorGroup):
     dag.connect_controllers(group)
-    modules = dag.nodes(group)
-    wired = [
-      (modules[node[0]], dag.node_keys(node), *node[2:]) for node in group.dag
-    ]
-  elif hasattr(group, 'as_nodes'):
-    wired = [(group, ['audio', 'controls'])]
+    nodes = dag.nodes(group)
+    wired = [(nodes[row[0]], dag.node_keys(row), *row[2:]) for row in group.dag]
   else:
-    takes = group.get_controls if _is_processor(group) else group.call
-    wired = [(group, list(inspect.signature(takes).parameters))]
+    node = node_lib.as_node(group)
+    wired = [(node, node.inputs)]
   rows, last = [], {}  # {node that stands for several: the last of these}
-  for module, keys, *outputs in wired:
+  for node, keys, *outputs in wired:
     keys = [
       '/'.join([last.get(source, source), *rest])
       for source, *rest in (key.split('/') for key in keys)
     ]
-    if hasattr(module, 'as_nodes'):
-      parts = module.as_nodes(keys)
-      rows += [_Row(part[0].name, *part) for part in parts]
-      last[module.name] = rows[-1].name
-    else:
-      rows.append(_Row(module.name, module, keys, None, tuple(outputs)))
+    rows += [
+      _Row(part.name, part, own_keys, own, tuple(outputs))
+      for part, own_keys, own in node.as_nodes(keys)
+    ]
+    last[node.name] = rows[-1].name
   dag.check_dag([(row.name, row.keys) for row in rows])
   return rows
 
@@ -115,8 +61,8 @@ class Streamer:
   """Runs a group, or one processor, over audio that comes in chunks.
 
   Chunks may have any size, and different ones; what comes out is what the
-  whole audio gives at once. Nodes keep the protocol that the head of this
-  module describes. DDSP's `Add` and `Mix` need not: they keep nothing. `Mix`
+  whole audio gives at once. Nodes keep the protocol of
+  `Node`. DDSP's `Add` and `Mix` need not: they keep nothing. `Mix`
   is exact for a level that is static or given for each sample.
 
   The group is compiled once for each length of a piece into which chunks are
@@ -178,16 +124,16 @@ class Streamer:
     self.control_step = control_step
     self.latency_step = math.lcm(latency_step, control_step or 1)
     self._rows = _rows(group)
-    self._modules = {row.name: row.module for row in self._rows}
-    for name, module in self._modules.items():
-      if not _can_stream(module):
+    self._nodes = {row.name: row.node for row in self._rows}
+    for name, node in self._nodes.items():
+      if not node.streams:
         raise ValueError(
-          f'Node {name!r} ({type(module).__name__}) cannot be streamed: it has '
-          "no `stream`, and is none of DDSP's "
-          f'{", ".join(c.__name__ for c in _STATELESS)}. Process the whole '
-          'audio at once, or take the node out.'
+          f'Node {name!r} ({node.identity}) cannot be streamed: it is no '
+          'processors.Node with a `stream`, and none of '
+          f"DDSP's {', '.join(c.__name__ for c in node_lib.MEMORYLESS)}. "
+          'Process the whole audio at once, or take the node out.'
         )
-    self._frame_sizes = {_frame_size(m) for m in self._modules.values()}
+    self._frame_sizes = {node.frame_size for node in self._nodes.values()}
     self._plan_latency()
     self._run = splitting.SplitFunction(self._run_split)
     self._is_compiled = is_compiled
@@ -201,9 +147,9 @@ class Streamer:
     for row in self._rows:
       latencies = [self._ends.get(key.split('/')[0], 0) for key in row.keys]
       start = max(latencies, default=0)
-      if start % _frame_size(row.module):
+      if start % row.node.frame_size:
         raise ValueError(
-          f'Node {row.name!r} works in frames of {row.module.frame_size} '
+          f'Node {row.name!r} works in frames of {row.node.frame_size} '
           f'samples, but hears audio that is {start} samples late: its frames '
           'would lie elsewhere than in the whole audio. Put it before the '
           'nodes with latency, take their latency away (oversample=1, '
@@ -215,16 +161,16 @@ class Streamer:
         source = key.split('/')[0]
         if self._is_audio(key):
           self._delays[row.name, key] = start - latency
-        elif source not in self._modules:
+        elif source not in self._nodes:
           if self.control_step:
             self._delays[row.name, key] = (start - latency) // self.control_step
-        elif _frame_size(self._modules[source]) > 1:
+        elif self._nodes[source].frame_size > 1:
           raise ValueError(
             f'Node {row.name!r} takes audio that is {start} samples late, and '
             f'controls that {source!r} changes in time: they cannot be held '
             'back. Take the latency away (oversample=1, lookahead_ms=0).'
           )
-      latency = getattr(row.module, 'latency', 0)
+      latency = row.node.latency
       self._paddings[row.name] = -latency % self.latency_step
       self._starts[row.name] = start
       self._ends[row.name] = start + latency + self._paddings[row.name]
@@ -240,9 +186,8 @@ class Streamer:
     self._run.forget()
     self._last = {}  # the inputs of the last chunk
     self.states = {
-      name: module.initial_state(self.batch_size)
-      for name, module in self._modules.items()
-      if hasattr(module, 'stream')
+      name: node.initial_state(self.batch_size)
+      for name, node in self._nodes.items()
     }
 
   def process(self, audio, **inputs) -> tf.Tensor:
@@ -410,7 +355,7 @@ class Streamer:
     """Runs the nodes whose audio has arrived; returns (signal, states)."""
     states = dict(states)
     outputs = {'inputs': inputs, **inputs}
-    module_outputs = {}
+    node_outputs = {}
 
     def delayed(line, value, n):
       """Returns what came n entries ago; the line is made at its first."""
@@ -440,14 +385,13 @@ class Streamer:
       if self._starts[row.name] > reached:
         continue
       state = states.get(row.name)
-      module_outputs, state = _run_node(row.module, state, values)
-      if not isinstance(module_outputs, dict):
-        module_outputs = ddsp.core.to_dict(module_outputs, row.outputs[0])
+      node_outputs, state = row.node.stream_outputs(state, *values)
+      if not isinstance(node_outputs, dict):
+        node_outputs = ddsp.core.to_dict(node_outputs, row.outputs[0])
       if self._paddings[row.name]:
-        signal = module_outputs['signal']
+        signal = node_outputs['signal']
         n = self._paddings[row.name]
-        module_outputs['signal'] = delayed(f'{row.name}>', signal, n)
-      outputs[row.name] = module_outputs
-      if hasattr(row.module, 'stream'):
-        states[row.name] = state
-    return module_outputs.get('signal'), states
+        node_outputs['signal'] = delayed(f'{row.name}>', signal, n)
+      outputs[row.name] = node_outputs
+      states[row.name] = state
+    return node_outputs.get('signal'), states

@@ -239,7 +239,7 @@ def run(
     with_baselines=False,  # no random settings
     settings={
       evaluate.DEFAULT_SETTING: {
-        key: plugin.default_controls[np.newaxis]
+        key: plugin.control_map.defaults[np.newaxis]
         for key, plugin in model.driven.items()
       },
       evaluate.BEST_SINGLE_SETTING: {

@@ -117,14 +117,14 @@ def measure(
 
 def _default_setting(model):
   return {
-    key: p.default_controls[np.newaxis] for key, p in model.driven.items()
+    key: p.control_map.defaults[np.newaxis] for key, p in model.driven.items()
   }
 
 
 def _random_setting(model, seed):
   rng = np.random.default_rng(seed)
   return {
-    key: rng.uniform(size=[1, p.n_controls]).astype(np.float32)
+    key: rng.uniform(size=[1, p.control_map.n_controls]).astype(np.float32)
     for key, p in model.driven.items()
   }
 

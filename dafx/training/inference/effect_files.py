@@ -160,8 +160,7 @@ class _Stream:
     self.variables = model.variables
     self._group = model.processor_group
     nodes = processors.nodes(self._group).values()
-    sizes = [getattr(node, 'frame_size', 1) or 1 for node in nodes]
-    self.frame_size = math.lcm(*sizes)
+    self.frame_size = math.lcm(*(node.frame_size for node in nodes))
 
   def initial_state(self, batch_size):
     self._streamer = processors.Streamer(self._group, batch_size)

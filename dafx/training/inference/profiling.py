@@ -30,7 +30,7 @@ def count_macs(group) -> tuple[float, list[str]]:
     (their sum, names of the nodes that do not tell).
   """
   nodes = processors.nodes(group)
-  untold = [n for n, m in nodes.items() if not hasattr(m, 'macs_per_sample')]
+  untold = [n for n, m in nodes.items() if m.macs_per_sample is None]
   told = [m.macs_per_sample for n, m in nodes.items() if n not in untold]
   return float(sum(told)), untold
 
@@ -57,8 +57,7 @@ def streaming_seconds(
   streamer = processors.Streamer(model.processor_group)
   # Blocks lie at a few places in a frame, each compiled once; then again.
   frame_size = max(
-    getattr(m, 'frame_size', 1) or 1
-    for m in processors.nodes(model.processor_group).values()
+    node.frame_size for node in processors.nodes(model.processor_group).values()
   )
   n_warm = (
     2 * max(frame_size // block_size, 1)

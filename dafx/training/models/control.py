@@ -131,7 +131,9 @@ class ControlModel(base.Model):
       self.processor_group.dag, {'audio', 'target', *self.driven, *sizes}
     )
     self.heads = {
-      key: _sigmoid_head(p.n_controls, p.default_controls, f'{key}_head')
+      key: _sigmoid_head(
+        p.control_map.n_controls, p.control_map.defaults, f'{key}_head'
+      )
       for key, p in self.driven.items()
     }
     for key, size in sizes.items():
@@ -141,18 +143,19 @@ class ControlModel(base.Model):
     """Returns {input of the DAG: the processor whose controls it is}."""
     free = set(processors.input_names(self.processor_group.dag))
     driven = {}
-    for node in self.processor_group.dag:
-      processor = getattr(self.processor_group, node[0])
-      if not hasattr(processor, 'default_controls'):
+    nodes = processors.nodes(self.processor_group)
+    for name, inputs, *_ in self.processor_group.dag:
+      node = nodes[name]
+      if node.control_map is None:
         continue
-      members = getattr(processor, 'plugins', [processor])
-      keys = processors.node_keys(node)[1:]
-      if not keys and not processor.n_controls:
+      members = node.members
+      keys = processors.node_keys((name, inputs))[1:]
+      if not keys and not node.control_map.n_controls:
         continue
       if len(keys) < len(members) or len(keys) > len(members) > 1:
         raise ValueError(
-          f'Node {node[0]!r} of the DAG has the inputs {node[1]!r}; it takes '
-          + _needed_inputs(node[0], members)
+          f'Node {name!r} of the DAG has the inputs {inputs!r}; it takes '
+          + _needed_inputs(name, members)
         )
       for key, member in zip(keys, members):
         key = key.removeprefix('inputs/')
@@ -175,8 +178,7 @@ class ControlModel(base.Model):
   @property
   def latency(self) -> int:
     """Samples by which the driven plugins are late, all together."""
-    renderers = [getattr(p, 'renderer', None) for p in self.driven.values()]
-    return sum(r.latency for r in renderers if r is not None)
+    return sum(node.latency for node in self.driven.values())
 
   @property
   def n_plugins(self) -> int:
@@ -195,10 +197,10 @@ class ControlModel(base.Model):
       )
     self._n_plugins = value
     running = self.running
-    for chain in processors.nodes(self.processor_group).values():
-      members = [p for p in getattr(chain, 'plugins', ()) if p in running]
+    for node in processors.nodes(self.processor_group).values():
+      members = [member for member in node.members if member in running]
       if members:
-        chain.n_plugins = len(members)
+        node.run_members(len(members))
 
   @property
   def running(self) -> list:
@@ -208,16 +210,16 @@ class ControlModel(base.Model):
   @property
   def active_group(self) -> ddsp.processors.ProcessorGroup:
     """The DAG without the plugins that do not run; see `n_plugins`."""
-    modules = processors.nodes(self.processor_group)
     all_idle = list(self.driven.values())[self._n_plugins :]
     idle = [
       name
-      for name, processor in modules.items()
-      if getattr(processor, 'plugins', [processor])[0] in all_idle
+      for name, node in processors.nodes(self.processor_group).items()
+      if node.members[0] in all_idle
     ]
     if not idle:
       return self.processor_group
     dag = processors.bypass_nodes(self.processor_group.dag, idle)
+    modules = processors.modules(self.processor_group)
     return ddsp.processors.ProcessorGroup(
       dag=[(modules[node[0]], *node[1:]) for node in dag]
     )
@@ -298,13 +300,11 @@ class ControlModel(base.Model):
       Controls [batch, n_frames, n_controls] by the name of the processor.
     """
     values = {}
-    for name, processor in processors.nodes(self.active_group).items():
-      if hasattr(processor, 'plugins'):
-        parts = processor.split_controls(outputs[name]['controls']['controls'])
-        names = [p.name for p in processor.plugins[: processor.n_plugins]]
-        values.update(zip(names, parts))
-      elif processor in self.running:
-        values[name] = outputs[name]['controls']['controls']
+    running = self.running
+    for name, node in processors.nodes(self.active_group).items():
+      if any(member in running for member in node.members):
+        controls = outputs[name]['controls']['controls']
+        values.update(node.values_of_members(controls))
     return values
 
   def call(self, features, return_losses=False, training=False):

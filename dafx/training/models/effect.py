@@ -86,7 +86,7 @@ class EffectModel(base.Model):
   def n_knobs(self) -> int:
     """Number of knobs that the model takes; 0 without."""
     nodes = processors.nodes(self.processor_group).values()
-    return max(getattr(node, 'n_knobs', 0) for node in nodes)
+    return max(node.n_knobs for node in nodes)
 
   @property
   def receptive_field(self) -> int | None:
@@ -96,12 +96,9 @@ class EffectModel(base.Model):
     """
     total = 1
     for node in processors.nodes(self.processor_group).values():
-      keeps = hasattr(node, 'stream') and tf.nest.flatten(node.initial_state(1))
-      # A node that keeps a state, and does not say for how long, has no bounds.
-      field = getattr(node, 'receptive_field', None if keeps else 1)
-      if field is None:
+      if node.receptive_field is None:
         return None
-      total += field - 1
+      total += node.receptive_field - 1
     return total
 
   def make_variables(self):

@@ -35,19 +35,15 @@ class _AtOnce:
       values = [part[key] for part in self._parts]
       is_static = key != 'audio' and values[0].shape[1] == 1
       inputs[key] = values[0] if is_static else np.concatenate(values, axis=1)
-    for processor in processors.nodes(self._group).values():
-      if hasattr(processor, 'n_samples'):  # DDSP's synths have a fixed length
-        processor.n_samples = inputs['audio'].shape[1]
+    for node in processors.nodes(self._group).values():
+      node.set_length(inputs['audio'].shape[1])
     return self._group.get_signal(self._group.get_controls(inputs))
 
 
 def _make_streamer(group, control_step):
-  modules = processors.nodes(group).values()
-  plugins = [p for m in modules for p in getattr(m, 'plugins', [m])]
+  nodes = processors.nodes(group).values()
   # Blocks lie as in the whole audio.
-  unit = math.lcm(
-    CONTROL_STEP, *(getattr(plugin, 'block_size', 1) for plugin in plugins)
-  )
+  unit = math.lcm(CONTROL_STEP, *(node.block_size for node in nodes))
   try:
     streamer = processors.Streamer(
       group,
@@ -62,16 +58,15 @@ def _make_streamer(group, control_step):
 
 
 def _rated(group):
-  return [
-    p for p in processors.nodes(group).values() if hasattr(p, 'sample_rate')
-  ]
+  nodes = processors.nodes(group).values()
+  return [node for node in nodes if node.sample_rate is not None]
 
 
 def can_run_at(group, sample_rate: int) -> bool:
   """Returns whether all of a DAG can work at a rate, in Hz."""
   return all(
-    hasattr(p, 'set_sample_rate') or p.sample_rate == sample_rate
-    for p in _rated(group)
+    node.has_free_rate or node.sample_rate == sample_rate
+    for node in _rated(group)
   )
 
 
@@ -84,7 +79,7 @@ def at_rate(group, sample_rate: int):
   former = [(p, p.sample_rate) for p in _rated(group)]
   try:
     for processor, rate in former:
-      if rate != sample_rate and hasattr(processor, 'set_sample_rate'):
+      if rate != sample_rate and processor.has_free_rate:
         processor.set_sample_rate(sample_rate)
     yield
   finally:

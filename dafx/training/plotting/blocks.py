@@ -88,20 +88,20 @@ def trajectories(processor, controls, seconds: float):
   """Draws the controls of a processor over time, in units.
 
   Args:
-    processor: With `symbols`, `low`, `high` and `is_log`.
+    processor: With a `control_map`.
     controls: In units, [n_frames, n_controls].
     seconds: Length of the audio.
 
   Returns:
     matplotlib Figure.
   """
-  n_frames = len(controls)
+  n_frames, control_map = len(controls), processor.control_map
   return plotting.control_trajectories(
     controls,
-    symbols=processor.symbols,
-    units=[''] * len(processor.symbols),
-    ranges=list(zip(processor.low, processor.high)),
-    logarithmic=[bool(log) for log in processor.is_log],
+    symbols=control_map.symbols,
+    units=[''] * len(control_map.symbols),
+    ranges=list(zip(control_map.low, control_map.high)),
+    logarithmic=[bool(log) for log in control_map.is_log],
     frame_times_s=np.arange(n_frames) * seconds / n_frames,
     title=f'{processor.name}: controls',
   )

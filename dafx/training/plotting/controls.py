@@ -230,8 +230,7 @@ def plugin_figures(processor, controls, frame_times_s):
   ...), are drawn as a heat map, the other controls as trajectories.
 
   Args:
-    processor: A processor with `symbols`, `low`, `high`, `is_log` and `plugin`,
-      such as `effects.LV2Plugin`.
+    processor: With a `control_map` and `plugin`, such as `effects.LV2Plugin`.
     controls: In port units, [n_frames, n_controls]; n_frames 1 is static.
     frame_times_s: Times of the frames, seconds, [n_frames].
 
@@ -253,11 +252,12 @@ def plugin_figures(processor, controls, frame_times_s):
   """
   controls = np.asarray(controls)
   frame_times_s = np.asarray(frame_times_s)[: len(controls)]
-  ports = [processor.plugin.control(s) for s in processor.symbols]
+  control_map = processor.control_map
+  ports = [processor.plugin.control(s) for s in control_map.symbols]
   families: dict[str, list[int]] = {}
   for i, port in enumerate(ports):
     prefix = re.sub(r'\d+$', '', port.symbol)
-    is_gain = processor.low[i] > 0 and port.unit in ('G', 'coef', '')
+    is_gain = control_map.low[i] > 0 and port.unit in ('G', 'coef', '')
     if prefix != port.symbol and is_gain:
       families.setdefault(prefix, []).append(i)
   bands = [i for f in families.values() if len(f) >= 10 for i in f]
@@ -279,8 +279,8 @@ def plugin_figures(processor, controls, frame_times_s):
         controls[:, others],
         symbols=[ports[i].symbol for i in others],
         units=[ports[i].unit for i in others],
-        ranges=[(processor.low[i], processor.high[i]) for i in others],
-        logarithmic=[bool(processor.is_log[i]) for i in others],
+        ranges=[(control_map.low[i], control_map.high[i]) for i in others],
+        logarithmic=[bool(control_map.is_log[i]) for i in others],
         frame_times_s=frame_times_s,
         title=title,
       )

@@ -28,10 +28,9 @@ def write_steps(writer, trainer, losses, seconds_per_step, wait_fraction):
     tf.summary.scalar('data_wait_fraction', wait_fraction)
     tf.summary.scalar('learning_rate', trainer.learning_rate)
     # A chain of plugins has figures, and its members have none.
-    for processor in processors.nodes(trainer.model.processor_group).values():
-      # Empty unless the processor has log_gradients.
-      for name, value in getattr(processor, 'gradient_stats', {}).items():
-        tf.summary.scalar(f'gradients/{processor.name}/{name}', value)
+    for node in processors.nodes(trainer.model.processor_group).values():
+      for name, value in node.gradient_figures().items():
+        tf.summary.scalar(f'gradients/{node.name}/{name}', value)
 
 
 def append_history(folder, row):

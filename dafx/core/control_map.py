@@ -1,0 +1,139 @@
+"""What the controls of a node mean: [0, 1] to port units and back."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from dafx.core import units
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ControlMap:
+  """Maps what a network gives, in [0, 1], to port units and back.
+
+  Port units are what a plugin's port or an effect's control takes, such as
+  decibels. Subclasses may take more values than there are symbols.
+
+  Attributes:
+    symbols: Names of the controls that come from outside, in their order.
+    low: Values at 0, in port units, shape [n_symbols], float32.
+    high: Values at 1, in port units, shape [n_symbols], float32.
+    is_log: Which move by equal ratios, shape [n_symbols].
+    defaults: Where a network starts, in [0, 1], shape [n_controls],
+      float32.
+    units: Units of the controls, such as 'dB'; '' for none.
+    fixed: Values of the other controls that are set, in port units, by symbol.
+  """
+
+  symbols: tuple[str, ...]
+  low: np.ndarray
+  high: np.ndarray
+  is_log: np.ndarray
+  defaults: np.ndarray
+  units: tuple[str, ...]
+  fixed: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+  @property
+  def n_controls(self) -> int:
+    """Number of values that come from outside, in [0, 1]."""
+    return len(self.symbols)
+
+  def to_port_units(self, normalised):
+    """Maps [0, 1] to port units.
+
+    Args:
+      normalised: Array or tensor, shape [..., n_controls].
+
+    Returns:
+      Values of the same shape and kind.
+    """
+    return units.unit_to_range(normalised, self.low, self.high, self.is_log)
+
+  def to_normalised(self, values: np.ndarray) -> np.ndarray:
+    """Maps port units to [0, 1], clipped; [..., n_controls], float64."""
+    return units.range_to_unit(values, self.low, self.high, self.is_log)
+
+  def slope(self, values: np.ndarray) -> np.ndarray:
+    """Returns the derivative of `to_port_units` where it gives `values`."""
+    return units.unit_to_range_slope(values, self.low, self.high, self.is_log)
+
+  def describe(self) -> dict[str, str]:
+    """Says in words what each control means, by symbol.
+
+    A checkpoint is refused where this differs: its weights would set something
+    else.
+    """
+    rows = zip(self.symbols, self.low, self.high, self.is_log)
+    meanings = {
+      symbol: f'from {low:.6g} to {high:.6g}'
+      + (', logarithmic' if is_log else '')
+      for symbol, low, high, is_log in rows
+    }
+    # The order of fixed values has no meaning, and gin changes it.
+    for symbol, value in sorted(self.fixed.items()):
+      meanings.setdefault(symbol, f'fixed at {value:.6g}')
+    return meanings
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ChoiceMap(ControlMap):
+  """A `ControlMap` with controls that take single values only.
+
+  A network gives a value for each control with a range, then a score for each
+  combination of the values that the other controls may take.
+
+  Attributes:
+    choices: Values that may be chosen, in port units, by symbol. These symbols
+      are the last ones of `symbols`, in this order.
+    combinations: All combinations of these values, in port units, shape
+      [n_combinations, n_choices], float32.
+  """
+
+  choices: Mapping[str, tuple[float, ...]] = dataclasses.field(
+    default_factory=dict
+  )
+  combinations: np.ndarray = dataclasses.field(
+    default_factory=lambda: np.zeros([1, 0], np.float32)
+  )
+
+  @property
+  def n_ranged(self) -> int:
+    """Number of controls with a range."""
+    return len(self.symbols) - len(self.choices)
+
+  @property
+  def n_controls(self) -> int:
+    """Number of controls with a range and of scores."""
+    return self.n_ranged + len(self.combinations)
+
+  def describe(self) -> dict[str, str]:
+    """Says in words what each control means, by symbol."""
+    meanings = super().describe()
+    for symbol, values in self.choices.items():
+      meanings[symbol] = 'one of ' + ', '.join(f'{v:.6g}' for v in values)
+    return meanings
+
+
+def concatenate_maps(maps: Mapping[str, ControlMap]) -> ControlMap:
+  """Returns the controls of several nodes as those of one.
+
+  Args:
+    maps: Control maps by the name of the node, in order.
+
+  Returns:
+    A map whose symbols are 'name/symbol'.
+  """
+  parts = list(maps.values())
+
+  return ControlMap(
+    symbols=tuple(f'{n}/{s}' for n, part in maps.items() for s in part.symbols),
+    low=np.concatenate([part.low for part in parts]),
+    high=np.concatenate([part.high for part in parts]),
+    is_log=np.concatenate([part.is_log for part in parts]),
+    defaults=np.concatenate([part.defaults for part in parts]),
+    units=tuple(unit for part in parts for unit in part.units),
+    fixed={
+      f'{n}/{s}': v for n, part in maps.items() for s, v in part.fixed.items()
+    },
+  )

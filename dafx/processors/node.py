@@ -1,0 +1,224 @@
+"""What the nodes of a graph can do, declared by their classes."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+
+import ddsp
+import tensorflow as tf
+
+from dafx import core
+
+
+class Node:
+  """A node of a graph; all of dafx's processors and controllers are such.
+
+  A class that is a Node declares here what it can do, and whoever runs a graph
+  asks nothing else of it. What a class does not declare it has not: the
+  attributes below have values that mean so.
+
+  Streaming is what `initial_state` and `stream` are for. A processor's
+  `get_signal` is its `stream` from the initial state on, so that there is one
+  path for training, evaluation and streaming. Whoever calls `stream` sees to it
+  that a chunk either lies within one frame of `frame_size` samples, or starts
+  where a frame starts and holds whole frames. `Streamer` does: it takes chunks
+  of any size.
+
+  Attributes:
+    control_map: How controls in [0, 1] set the node; None for a node that is
+      not set from outside. The input behind the audio is the controls.
+    identity: What it is, in a word: the URI of a plugin, otherwise the class.
+    sample_rate: Rate of the audio in Hz; None for a node that works at any.
+    has_free_rate: Whether `set_sample_rate` takes other rates.
+    run_seed: Seed of the run, which a training sets. Nodes that draw random
+      numbers mix their name into it.
+    latency: Samples by which what `stream` returns is late; `get_signal` takes
+      them out.
+    frame_size: Samples per frame, of a node that works in frames. Frames start
+      at multiples of it. What a node gives for a frame may depend on the audio
+      before that frame only, so that it is known when the frame begins.
+    block_size: Samples that are rendered at a time; the result may depend on
+      where such blocks start.
+    receptive_field: Samples that one sample of output depends on: 1 for a node
+      without memory, None for one that has a state without bounds.
+    n_knobs: Number of knobs that it takes.
+    macs_per_sample: Multiply-accumulates per sample of audio; None if unknown.
+  """
+
+  control_map: core.ControlMap | None = None
+  sample_rate: float | None = None
+  has_free_rate = False
+  run_seed = 0
+  latency = 0
+  frame_size = 1
+  block_size = 1
+  receptive_field: int | None = 1
+  n_knobs = 0
+  macs_per_sample: float | None = None
+
+  @property
+  def identity(self) -> str:
+    """What the node is, in a word."""
+    return type(self).__name__
+
+  @property
+  def members(self) -> Sequence['Node']:
+    """The nodes that it stands for: itself, or the plugins of a chain."""
+    return [self]
+
+  @property
+  def inputs(self) -> list[str]:
+    """Names of the inputs of a node, in order."""
+    parameters = inspect.signature(self.call).parameters.values()
+    return [p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD]
+
+  @property
+  def streams(self) -> bool:
+    """Whether the class has a `stream`."""
+    return type(self).stream is not Node.stream
+
+  def set_sample_rate(self, sample_rate: float):
+    """Goes on at another rate of the audio; controls keep their meaning.
+
+    Args:
+      sample_rate: In Hz.
+
+    Raises:
+      ValueError: The node works at one rate only.
+    """
+    if self.sample_rate not in (None, sample_rate):
+      raise ValueError(
+        f'{self.name!r} works at {self.sample_rate:g} Hz, not at '
+        f'{sample_rate:g} Hz. Convert the audio, or make it with '
+        f'sample_rate={sample_rate:g}.'
+      )
+
+  def run_members(self, n_members: int):
+    """Has only the first ones of `members` run; of use to a chain only.
+
+    Args:
+      n_members: How many of them, at least one.
+    """
+    del n_members
+
+  def values_of_members(self, controls) -> dict:
+    """Splits controls into those of each of `members` that runs.
+
+    Args:
+      controls: In port units, shape [..., n]; array or tensor.
+
+    Returns:
+      {name of the member: its controls}.
+    """
+    return {self.name: controls}
+
+  def set_length(self, n_samples: int):
+    """Prepares for audio of a length; only a synthesiser has to know it.
+
+    Args:
+      n_samples: Samples of an item.
+    """
+    del n_samples
+
+  def initial_state(self, batch_size: int):
+    """Returns the state before the first sample, a nest of tensors."""
+    del batch_size
+    return ()
+
+  def stream(self, state, **controls):
+    """Processes the next chunk.
+
+    Args:
+      state: From `initial_state` or from the chunk before.
+      **controls: As `get_signal` takes them.
+
+    Returns:
+      (signal, state).
+    """
+    raise NotImplementedError(f'{self.identity} has no `stream`.')
+
+  def stream_outputs(self, state, *inputs) -> tuple[dict, object]:
+    """Runs the next chunk, from the inputs to the outputs of the node.
+
+    Args:
+      state: From `initial_state` or from the chunk before.
+      *inputs: Inputs of the node, in order.
+
+    Returns:
+      ({'signal', 'controls'}, state), as a group names them.
+    """
+    controls = self.get_controls(*inputs)
+    signal, state = self.stream(state, **controls)
+    return {'signal': signal, 'controls': controls}, state
+
+  def as_nodes(self, keys: Sequence[str]) -> list[tuple]:
+    """Returns the nodes of a graph that are streamed in its place.
+
+    Args:
+      keys: Its inputs.
+
+    Returns:
+      (node, input keys, slice of the last input that is its own or None) of
+      each. The last one's signal is that of this node.
+    """
+    return [(self, list(keys), None)]
+
+  def drive(self, node: 'Node'):
+    """Learns which node takes its controls; only a controller has to.
+
+    Args:
+      node: The node that takes them.
+    """
+    del node
+
+  def gradient_figures(self) -> Mapping[str, float]:
+    """Returns figures of the last gradient that was estimated, by name."""
+    return {}
+
+
+# DDSP's nodes whose output depends on the samples of the moment alone.
+MEMORYLESS = (ddsp.processors.Add, ddsp.processors.Mix)
+
+
+class ForeignNode(Node):
+  """A processor or layer that is no `Node`, such as DDSP's, as one.
+
+  This is the one place that asks an object what it has.
+
+  Args:
+    module: The processor or layer.
+  """
+
+  def __init__(self, module):
+    self.module = module
+    self.name = module.name
+    self.sample_rate = getattr(module, 'sample_rate', None)
+    if not isinstance(module, MEMORYLESS):
+      self.receptive_field = None
+    is_processor = isinstance(module, ddsp.processors.Processor)
+    self.call = module.get_controls if is_processor else module.call
+
+  @property
+  def identity(self) -> str:
+    """Name of the class."""
+    return type(self.module).__name__
+
+  @property
+  def streams(self) -> bool:
+    """Whether it keeps nothing from one sample to the next."""
+    return isinstance(self.module, MEMORYLESS)
+
+  def set_length(self, n_samples: int):
+    """Sets the length that DDSP's synthesisers make."""
+    if hasattr(self.module, 'n_samples'):
+      self.module.n_samples = n_samples
+
+  def stream_outputs(self, state, *inputs):
+    """Runs the next chunk of a module without a state."""
+    controls = self.module.get_controls(*inputs)
+    signal = self.module.get_signal(**controls)
+    return {'signal': signal, 'controls': controls}, state
+
+
+def as_node(module: tf.Module) -> Node:
+  """Returns a module as a `Node`: itself, or one that stands for it."""
+  return module if isinstance(module, Node) else ForeignNode(module)
