@@ -24,6 +24,21 @@ class ControlMap:
       float32.
     units: Units of the controls, such as 'dB'; '' for none.
     fixed: Values of the other controls that are set, in port units, by symbol.
+
+  Examples:
+    >>> from dafx import core
+    >>> gain = core.ControlMap(
+    ...   symbols=('gain',),
+    ...   low=np.array([-12.0]),
+    ...   high=np.array([12.0]),
+    ...   is_log=np.array([False]),
+    ...   defaults=np.array([0.5]),
+    ...   units=('dB',),
+    ... )
+    >>> gain.to_port_units(np.array([0.75])).tolist()
+    [6.0]
+    >>> gain.describe()
+    {'gain': 'from -12 to 12'}
   """
 
   symbols: tuple[str, ...]
@@ -88,6 +103,23 @@ class ChoiceMap(ControlMap):
       are the last ones of `symbols`, in this order.
     combinations: All combinations of these values, in port units, shape
       [n_combinations, n_choices], float32.
+
+  Examples:
+    >>> from dafx import core
+    >>> mode = core.ChoiceMap(
+    ...   symbols=('mode',),
+    ...   low=np.array([0.0]),
+    ...   high=np.array([2.0]),
+    ...   is_log=np.array([False]),
+    ...   defaults=np.full(3, 0.5),
+    ...   units=('',),
+    ...   choices={'mode': (0.0, 1.0, 2.0)},
+    ...   combinations=np.array([[0.0], [1.0], [2.0]]),
+    ... )
+    >>> mode.n_controls
+    3
+    >>> mode.describe()
+    {'mode': 'one of 0, 1, 2'}
   """
 
   choices: Mapping[str, tuple[float, ...]] = dataclasses.field(
@@ -123,6 +155,12 @@ def concatenate_maps(maps: Mapping[str, ControlMap]) -> ControlMap:
 
   Returns:
     A map whose symbols are 'name/symbol'.
+
+  Examples:
+    >>> from dafx import core, effects
+    >>> maps = {name: effects.Gain().control_map for name in ('in', 'out')}
+    >>> core.concatenate_maps(maps).symbols
+    ('in/gain_db', 'out/gain_db')
   """
   parts = list(maps.values())
 

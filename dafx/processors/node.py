@@ -42,6 +42,14 @@ class Node:
       without memory, None for one that has a state without bounds.
     n_knobs: Number of knobs that it takes.
     macs_per_sample: Multiply-accumulates per sample of audio; None if unknown.
+
+  Examples:
+    >>> from dafx import effects
+    >>> gain = effects.Gain()
+    >>> gain.streams, gain.latency, gain.inputs
+    (True, 0, ['audio', 'controls'])
+    >>> gain.control_map.describe()['gain_db']
+    'from -40 to 40'
   """
 
   control_map: core.ControlMap | None = None
@@ -220,5 +228,12 @@ class ForeignNode(Node):
 
 
 def as_node(module: tf.Module) -> Node:
-  """Returns a module as a `Node`: itself, or one that stands for it."""
+  """Returns a module as a `Node`: itself, or one that stands for it.
+
+  Examples:
+    >>> from dafx import processors
+    >>> node = processors.as_node(ddsp.processors.Add())
+    >>> node.streams, node.identity
+    (True, 'Add')
+  """
   return module if isinstance(module, Node) else ForeignNode(module)
