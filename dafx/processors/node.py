@@ -44,8 +44,10 @@ class Node:
     macs_per_sample: Multiply-accumulates per sample of audio; None if unknown.
 
   Examples:
-    >>> from dafx import effects
+    >>> from dafx import effects, processors
     >>> gain = effects.Gain()
+    >>> isinstance(gain, processors.Node)
+    True
     >>> gain.streams, gain.latency, gain.inputs
     (True, 0, ['audio', 'controls'])
     >>> gain.control_map.describe()['gain_db']
