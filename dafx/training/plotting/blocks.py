@@ -122,8 +122,9 @@ def block_figures(group, outputs, sample_rate: int, item: int = 0):
   """
   figures = {}
   for name, node in processors.nodes(group).items():
-    controls = None
+    controls, n_controls = None, 0
     if isinstance(node, effects.Controlled):
+      n_controls = node.n_controls
       inputs = outputs[name]['controls']
       controls = np.asarray(inputs['controls'])[item]
     if isinstance(node, effects.Biquads):
@@ -136,7 +137,7 @@ def block_figures(group, outputs, sample_rate: int, item: int = 0):
       figures[f'{name}/curve'] = transfer_curve(node)
     elif isinstance(node, effects.Dynamics):
       figures[f'{name}/curve'] = static_curve(node, controls)
-    if controls is not None and node.n_controls:
+    if n_controls:
       n_samples = np.shape(inputs['audio'])[1]
       figures[f'{name}/controls'] = trajectories(
         node, controls, n_samples / sample_rate
