@@ -270,7 +270,7 @@ def find_blips(dry: np.ndarray, sample_rate: int) -> list[int]:
   lead = np.abs(dry[: int(_LEAD_S * sample_rate)])
   loud = np.flatnonzero(lead > _BLIP_PEAK)
   quiet, length = int(_QUIET_S * sample_rate), int(_BLIP_S * sample_rate)
-  blips = []
+  blips: list[int] = []
   for start in loud:
     if blips and start < blips[-1] + length:
       continue
