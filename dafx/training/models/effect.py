@@ -41,6 +41,9 @@ class EffectModel(base.Model):
       that there is not.
   """
 
+  margin = 0  # nothing is heard but what is rendered
+  n_plugins = None  # it is not trained in stages
+
   def __init__(
     self,
     processor_group: ddsp.processors.ProcessorGroup = gin.REQUIRED,

@@ -10,6 +10,7 @@ from dafx import _folders
 from dafx.training import data, gin_files
 from dafx.training import progress as progress_bar
 from dafx.training.trainers import run as runs
+from dafx.training.trainers import stages as stages_lib
 
 _ADVICE = (
   'Ctrl-C saves, and the same command goes on later. It takes less with fewer '
@@ -37,6 +38,29 @@ def _check_rates(model, providers):
         f'{type(model).__name__} is set up for {model.sample_rate} Hz. Set the '
         'macro sample_rate, which data, encoder and plugins share.'
       )
+
+
+def _take_up(trainer, folder, restore_dir):
+  """Restores what is there of a run, or begins a new one."""
+  if folder is not None and trainer.restore(folder):
+    logging.info('Resuming %s at step %d.', folder, trainer.step)
+  elif restore_dir:
+    if not trainer.restore(_folders.expand_user(restore_dir)):
+      raise ValueError(f'--restore_dir={restore_dir} holds no checkpoint.')
+    logging.info('Starting from %s, step %d.', restore_dir, trainer.step)
+  elif hasattr(trainer.model, 'fit_starts'):
+    trainer.model.fit_starts()
+
+
+def _read_validation(provider, settings):
+  """Returns the batches to validate on, all of which can be read, or None."""
+  if provider is None:
+    return None
+  batches = provider.get_batch(**settings, shuffle=False, repeats=1)
+  logging.info('Reading the validation data.')
+  for _ in batches:  # what cannot be read is known before training
+    pass
+  return batches
 
 
 @gin.configurable(module='dafx.training')
@@ -84,81 +108,46 @@ def train(
     loss: [...]}, from the start or resume on.
 
   Raises:
-    ValueError: save_dir holds another model, or restore_dir no model; or the
-      data has another rate than the model.
+    ValueError: save_dir holds another model, or restore_dir no model; or what
+      must agree does not: rates, features, stages.
     DivergedError: The loss is not finite; the last checkpoint is good.
     KeyboardInterrupt: Ctrl-C, after the step was ended and saved.
     OSError: A checkpoint could not be written.
   """
-  _check_rates(trainer.model, (data_provider, valid_provider))
-  margin = getattr(trainer.model, 'margin', 0)
+  model = trainer.model
+  _check_rates(model, (data_provider, valid_provider))
+  stages_lib.check_stages(model, stages)
+  settings = dict(batch_size=batch_size, margin=model.margin)
   logging.info('Reading the first batch of the training data.')
-  batches = data_provider.get_batch(batch_size, seed=seed, margin=margin)
-  first_batch = next(iter(batches))
+  first_batch = next(iter(data_provider.get_batch(**settings, seed=seed)))
   logging.info('Building the model.')
   trainer.build(first_batch)
-  _log_sizes(trainer.model)
+  _log_sizes(model)
   folder = _folders.expand_user(save_dir) if save_dir else None
-  if folder is not None and trainer.restore(folder):
-    logging.info('Resuming %s at step %d.', folder, trainer.step)
-    gin_files.warn_of_old_run(folder)
-  elif restore_dir:
-    if not trainer.restore(_folders.expand_user(restore_dir)):
-      raise ValueError(f'--restore_dir={restore_dir} holds no checkpoint.')
-    logging.info('Starting from %s, step %d.', restore_dir, trainer.step)
-    gin_files.warn_of_old_run(restore_dir)
-  elif hasattr(trainer.model, 'fit_starts'):
-    trainer.model.fit_starts()
-  valid_batches = None
-  if valid_provider is not None:
-    valid_batches = valid_provider.get_batch(
-      batch_size, shuffle=False, repeats=1, margin=margin
-    )
-    logging.info('Reading the validation data.')
-    for _ in valid_batches:  # what cannot be read is known before training
-      pass
-  batches = data.TimedIterator(
-    data_provider.get_batch(
-      batch_size, first_step=trainer.step, seed=seed, margin=margin
-    )
+  _take_up(trainer, folder, restore_dir)
+  valid_batches = _read_validation(valid_provider, settings)
+  batches = data_provider.get_batch(
+    **settings, first_step=trainer.step, seed=seed
   )
+  batches = data.TimedIterator(batches)
   run = runs.Run(trainer, folder, batches, valid_batches)
-  stages = [tuple(stage) for stage in stages]
-  total = sum(n_steps for _, n_steps in stages) if stages else num_steps
-  if stages and not trainer.step:
-    trainer.begin_stage(0, stages[0][0])
-  if stages and (
-    trainer.stage >= len(stages)
-    or trainer.model.n_plugins != stages[trainer.stage][0]
-  ):
-    raise ValueError(
-      f'The run in {folder or restore_dir} is at stage {trainer.stage}, with '
-      f'{trainer.model.n_plugins} plugins, and train.stages is {stages} now. '
-      'Choose another --save_dir, or the stages that it was begun with.'
-    )
+  plan = stages_lib.Stages(trainer, stages, num_steps)
+  plan.start(folder or restore_dir)
   progress = progress_bar.Progress(
-    total, trainer.step, 'Training', unit='step', advice=_ADVICE
+    plan.n_steps, trainer.step, 'Training', unit='step', advice=_ADVICE
   )
-
-  def is_over():
-    """Whether the stage is, which need not be the last."""
-    n_steps = stages[trainer.stage][1] if stages else num_steps
-    return trainer.stage_step >= n_steps or trainer.monitor.should_stop
-
   try:
     with gin_files.deferred_interrupts() as interrupted:
       progress.say('tracing the first step')
       # A run that stopped early and is called again stays where it is.
       while True:
-        if is_over():
-          if trainer.stage + 1 >= len(stages):
+        if plan.is_over:
+          if plan.is_last:
             break
-          run.save(f'stage_{trainer.model.n_plugins}')
-          trainer.begin_stage(trainer.stage + 1, stages[trainer.stage + 1][0])
+          run.save(f'stage_{model.n_plugins}')
+          plan.go_on()
           logging.info(
-            'Step %d: from now on %d plugins.',
-            trainer.step,
-            trainer.model.n_plugins,
+            'Step %d: from now on %d plugins.', trainer.step, model.n_plugins
           )
           progress.restart('tracing a step with them')
           continue
@@ -167,18 +156,17 @@ def train(
         step = trainer.step
         if step % steps_per_summary == 0:
           run.summarize()
-        if step % steps_per_validation == 0 or is_over():
+        if step % steps_per_validation == 0 or plan.is_over:
           if valid_batches is not None:
             progress.say('validating')
           run.validate()
-        if step % steps_per_save == 0 or is_over():
+        if step % steps_per_save == 0 or plan.is_over:
           run.save()
         if interrupted.is_set():
           run.save()
+          goes_on = f'; the same command goes on from {folder}'
           logging.info(
-            'Interrupted at step %d%s.',
-            step,
-            f'; the same command goes on from {folder}' if folder else '',
+            'Interrupted at step %d%s.', step, goes_on if folder else ''
           )
           raise KeyboardInterrupt
         stop_value = early_stop_loss_value

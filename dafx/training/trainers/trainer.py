@@ -187,8 +187,7 @@ class Trainer:
       ValueError: Crops that hold no window of `tbptt_samples`.
     """
     if self.tbptt_samples is None:
-      n_plugins = getattr(self.model, 'n_plugins', None)
-      losses = self._update(batch, n_plugins)
+      losses = self._update(batch, self.model.n_plugins)
     else:
       losses = self._update_by_windows(batch)
     self.n_steps.assign_add(1)
@@ -265,7 +264,7 @@ class Trainer:
 
   def validation_step(self, batch) -> dict[str, tf.Tensor]:
     """Returns {name of loss: value}, training nothing."""
-    return self._validation_step(batch, getattr(self.model, 'n_plugins', None))
+    return self._validation_step(batch, self.model.n_plugins)
 
   @tf.function
   def _validation_step(self, batch, n_plugins):
