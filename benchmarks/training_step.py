@@ -5,8 +5,8 @@
 Takes steps of a task on noise and compares, in one run:
 
 - step: a whole step of the trainer.
-- plugins: the C render loop alone, for all that such a step renders, on as many
-  threads; instances are made before.
+- plugins: the C render loop alone, for all that such a step renders, as many
+  items at a time as there are threads; instances are made before.
 - encoder and loss: both, forward and backward, without any plugin.
 
 The ratio that counts is (step - encoder and loss) / plugins.
@@ -18,6 +18,7 @@ import time
 import tensorflow as tf
 from absl import app, flags
 
+from dafx.lv2 import inputs
 from dafx.lv2 import renderer as lv2_renderer
 from dafx.training import gin_files, models, trainers
 
@@ -33,6 +34,11 @@ class Recorder:
 
   def __init__(self, renderers):
     self.calls = []
+    # As many as there are threads, by renderer: some plugins take 100 MB each.
+    self._instances = {
+      renderer: [renderer.new_instance() for _ in range(renderer.n_threads)]
+      for renderer in renderers
+    }
     for renderer in renderers:
       self._wrap(renderer)
 
@@ -40,7 +46,14 @@ class Recorder:
     render = renderer.render
 
     def recorded(audio, controls=None, hop_size=None):
-      checked = renderer._check_input(audio, controls, hop_size)
+      checked = inputs.fit(
+        renderer.plugin,
+        renderer.controls,
+        renderer.default_controls()[0],
+        audio,
+        controls,
+        hop_size,
+      )
       self.calls.append((renderer, *checked))
       return render(audio, controls, hop_size)
 
@@ -50,20 +63,29 @@ class Recorder:
     """Returns the wall time of the render loops of calls alone."""
     total = 0.0
     for renderer, audio, controls, hop_size in calls:
-      jobs = []
-      for item, frames in zip(audio, controls, strict=True):
-        plane = item.T.copy()
-        if len(plane) < renderer.n_channels_in:
-          plane = plane.repeat(renderer.n_channels_in, axis=0)
-        # A fresh instance each, made before the clock starts.
-        instance = renderer.new_instance()
-        jobs.append((instance, plane, frames, hop_size, renderer.warm_up))
-      pool = lv2_renderer._executor(renderer.n_threads, -1)
-      start = time.perf_counter()
-      run = renderer.run
-      list(pool.map(lambda job, run=run: run(*job), jobs))
-      total += time.perf_counter() - start
+      n_threads = renderer.n_threads
+      for start in range(0, len(audio), n_threads):
+        some = slice(start, start + n_threads)
+        total += self._seconds_side_by_side(
+          renderer, audio[some], controls[some], hop_size
+        )
     return total
+
+  def _seconds_side_by_side(self, renderer, audio, controls, hop_size):
+    """Returns the wall time of the loops of as many items as threads."""
+    jobs = []
+    for instance, item, frames in zip(
+      self._instances[renderer], audio, controls, strict=False
+    ):
+      plane = item.T.copy()
+      if len(plane) < renderer.n_channels_in:
+        plane = plane.repeat(renderer.n_channels_in, axis=0)
+      instance.renew()  # before the clock starts
+      jobs.append((instance, plane, frames, hop_size, renderer.warm_up))
+    pool = lv2_renderer._executor(renderer.n_threads, -1)
+    start = time.perf_counter()
+    list(pool.map(lambda job: renderer.run(*job), jobs))
+    return time.perf_counter() - start
 
 
 def seconds(function):
