@@ -8,7 +8,7 @@ import pytest
 import scipy.signal
 
 from dafx import lv2
-from dafx.lv2 import world
+from dafx.lv2 import instances, world
 
 RATE = 22050
 TEST = 'urn:dafx-test:'
@@ -369,13 +369,13 @@ def test_missing_feature_is_named():
 def test_a_library_that_does_not_load_is_named():
   # Debian's build of it lacks a link to fftw.
   uri = 'http://plugin.org.uk/swh-plugins/mbeq'
-  why = world.why_not_loaded(lv2.get_plugin(uri))
+  why = instances.why_not_loaded(lv2.get_plugin(uri))
   if why:
     with pytest.raises(lv2.PluginError, match='undefined symbol'):
       lv2.Renderer(uri, 48000)
   else:  # a later Debian
     lv2.Renderer(uri, 48000)
-  assert world.why_not_loaded(lv2.get_plugin(TEST + 'gain')) == ''
+  assert instances.why_not_loaded(lv2.get_plugin(TEST + 'gain')) == ''
 
 
 def test_refused_sample_rate_is_named():

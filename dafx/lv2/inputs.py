@@ -4,7 +4,40 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dafx.lv2 import instances, world
+from dafx.lv2 import errors, instances, world
+
+ISOLATIONS = ('thread', 'process')
+STARTS = ('instance', 'probed')
+
+
+def check_options(
+  sample_rate, block_size, n_threads, warm_up, isolation, start
+):
+  """Raises ValueError for an option of `Renderer` that is out of its range."""
+  for name, value, low in (
+    ('sample_rate', sample_rate, 1),
+    ('block_size', block_size, 1),
+    ('n_threads', n_threads if n_threads is not None else 1, 1),
+    ('warm_up', warm_up, 0),
+  ):
+    if not value >= low:
+      raise ValueError(f'{name}={value} must be at least {low}.')
+  if isolation not in ISOLATIONS:
+    raise ValueError(f'isolation={isolation!r} must be one of {ISOLATIONS}.')
+  if start not in STARTS:
+    raise ValueError(f'start={start!r} must be one of {STARTS}.')
+
+
+def check_plugin(plugin: world.Plugin):
+  """Raises PluginError for a plugin that this host cannot run."""
+  lacking = set(plugin.required_features) - world.SUPPORTED_FEATURES
+  if lacking:
+    raise errors.PluginError(
+      f'{plugin.uri} needs what this host does not have: '
+      f'{", ".join(sorted(lacking))}.'
+    )
+  if not plugin.audio_outputs:
+    raise errors.PluginError(f'{plugin.uri} has no audio output to render.')
 
 
 def check_value(plugin: world.Plugin, symbol: str, value: float):

@@ -1,6 +1,8 @@
 """Instances of plugins: made, run, and brought back to their start."""
 
+import ctypes
 import os
+import pathlib
 
 import numpy as np
 
@@ -8,6 +10,14 @@ from dafx.lv2 import _host, errors, lilv, world
 
 _ffi = _host.ffi
 _lib = _host.lib
+
+# The C library's vector maths, which some plugins call without saying that they
+# need it, such as Invada's tube as Debian 13 has it. Programs that are linked
+# with it can load them.
+try:
+  ctypes.CDLL('libmvec.so.1', mode=ctypes.RTLD_GLOBAL)
+except OSError:  # another C library, or another processor
+  pass
 
 _KINDS = {
   ('control', True): _lib.DAFX_CONTROL_IN,
@@ -19,6 +29,24 @@ _KINDS = {
   ('atom', True): _lib.DAFX_ATOM_IN,
   ('atom', False): _lib.DAFX_ATOM_OUT,
 }
+
+
+def library_path(plugin: world.Plugin) -> pathlib.Path | None:
+  """Returns a plugin's library, or None if its bundle names none."""
+  with lilv.lock:
+    return plugin.lilv_plugin.library_path
+
+
+def why_not_loaded(plugin: world.Plugin) -> str:
+  """Returns why a plugin's library cannot be loaded, or '' if it can."""
+  path = library_path(plugin)
+  if path is None:
+    return f'{plugin.bundle_path} names no library for it'
+  try:
+    ctypes.CDLL(os.fspath(path))
+  except OSError as error:  # names the file, and what it lacks
+    return str(error)
+  return ''
 
 
 class Instance:
@@ -67,7 +95,7 @@ class Instance:
       handle = _lib.dafx_instance_new(
         plugin.lilv_plugin.handle,
         os.fsencode(plugin.bundle_path) + b'/',
-        os.fsencode(world.library_path(plugin) or ''),
+        os.fsencode(library_path(plugin) or ''),
         sample_rate,
         block_size,
         plugin.needs_fixed_block,
@@ -81,7 +109,7 @@ class Instance:
         can_rewind,
       )
     if handle == _ffi.NULL:
-      reason = world.why_not_loaded(plugin)
+      reason = why_not_loaded(plugin)
       why = f'its library does not load ({reason})'
       if not reason:
         why = (

@@ -31,8 +31,6 @@ from dafx.lv2 import (
 
 _log = logging.getLogger('dafx.lv2')
 
-ISOLATIONS = ('thread', 'process')
-STARTS = ('instance', 'probed')
 # Below this cost of a new instance, no cheaper way is looked for.
 _CHEAP_INSTANCE_S = 1e-4
 # The first two rewinds and one in so many are compared with a new instance.
@@ -57,36 +55,6 @@ def _executor(n_threads: int, process_id: int):
   """Returns the threads to render on; a forked process makes its own."""
   del process_id
   return concurrent.futures.ThreadPoolExecutor(n_threads, 'dafx_render')
-
-
-def _check_options(
-  sample_rate, block_size, n_threads, warm_up, isolation, start
-):
-  """Raises ValueError for an option of `Renderer` out of its range."""
-  for name, value, low in (
-    ('sample_rate', sample_rate, 1),
-    ('block_size', block_size, 1),
-    ('n_threads', n_threads if n_threads is not None else 1, 1),
-    ('warm_up', warm_up, 0),
-  ):
-    if not value >= low:
-      raise ValueError(f'{name}={value} must be at least {low}.')
-  if isolation not in ISOLATIONS:
-    raise ValueError(f'isolation={isolation!r} must be one of {ISOLATIONS}.')
-  if start not in STARTS:
-    raise ValueError(f'start={start!r} must be one of {STARTS}.')
-
-
-def _check_host(plugin):
-  """Raises PluginError where this host cannot run a plugin."""
-  lacking = set(plugin.required_features) - world.SUPPORTED_FEATURES
-  if lacking:
-    raise errors.PluginError(
-      f'{plugin.uri} needs what this host does not have: '
-      f'{", ".join(sorted(lacking))}.'
-    )
-  if not plugin.audio_outputs:
-    raise errors.PluginError(f'{plugin.uri} has no audio output to render.')
 
 
 class Renderer:
@@ -161,11 +129,11 @@ class Renderer:
     stateful: bool = False,
     time_limit_s: float = 60.0,
   ):
-    _check_options(
+    inputs.check_options(
       sample_rate, block_size, n_threads, warm_up, isolation, start
     )
     self.plugin = world.get_plugin(uri).at_rate(sample_rate)
-    _check_host(self.plugin)
+    inputs.check_plugin(self.plugin)
     self.controls = tuple(controls)
     self.fixed = dict(fixed or {})
     inputs.check_symbols(self.plugin, self.controls, self.fixed)

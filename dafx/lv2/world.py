@@ -4,25 +4,15 @@ Plugins are read through lilv once per process, on first use; a plugin's ports
 are addressed by symbol, because indices move between versions of a plugin.
 """
 
-import ctypes
 import dataclasses
 import difflib
 import functools
 import math
-import os
 import pathlib
 
 import numpy as np
 
 from dafx.lv2 import lilv
-
-# The C library's vector maths, which some plugins call without saying that they
-# need it, such as Invada's tube as Debian 13 has it. Programs that are linked
-# with it can load them.
-try:
-  ctypes.CDLL('libmvec.so.1', mode=ctypes.RTLD_GLOBAL)
-except OSError:  # another C library, or another processor
-  pass
 
 _LV2 = 'http://lv2plug.in/ns/lv2core#'
 _ATOM = 'http://lv2plug.in/ns/ext/atom#'
@@ -434,21 +424,3 @@ def _not_found_message(uri: str) -> str:
     else f'{len(uris)} others are: dafx.lv2.list_uris() names them.'
   )
   return f'uri={uri!r}: no such LV2 plugin is installed. {hint}'
-
-
-def library_path(plugin: Plugin) -> pathlib.Path | None:
-  """Returns a plugin's library, or None if its bundle names none."""
-  with lilv.lock:
-    return plugin.lilv_plugin.library_path
-
-
-def why_not_loaded(plugin: Plugin) -> str:
-  """Returns why a plugin's library cannot be loaded, or '' if it can."""
-  path = library_path(plugin)
-  if path is None:
-    return f'{plugin.bundle_path} names no library for it'
-  try:
-    ctypes.CDLL(os.fspath(path))
-  except OSError as error:  # names the file, and what it lacks
-    return str(error)
-  return ''

@@ -51,7 +51,7 @@ def export_saved_model(model, path, block_size, batch_size=1):
     >>> 'state_0' in stream.structured_outputs
     True
   """
-  frame_size = getattr(model, 'frame_size', 1)
+  frame_size = model.frame_size
   if block_size < 1 or (block_size % frame_size and frame_size % block_size):
     raise ValueError(
       f'block_size is {block_size}; {model.name!r} works in frames of '
@@ -80,7 +80,7 @@ def export_saved_model(model, path, block_size, batch_size=1):
     return {'signal': signal, **named(state)}
 
   spec = {'audio': tf.TensorSpec([batch_size, block_size], name='audio')}
-  if getattr(model, 'n_knobs', 0):
+  if model.n_knobs:
     spec['knobs'] = tf.TensorSpec([batch_size, model.n_knobs], name='knobs')
   for name, tensor in zip(names, flat):
     spec[name] = tf.TensorSpec(tensor.shape, tensor.dtype, name)

@@ -49,7 +49,7 @@ def write(path, model, sample_rate, metadata=None):
     ValueError: A network that the format has no place for; the message says
       what is in the way.
   """
-  if getattr(model, 'n_knobs', 0):
+  if isinstance(model, (WaveNet, Rnn)) and model.n_knobs:
     raise ValueError(
       f'{model.name!r} has {model.n_knobs} knob(s), and the .nam format has '
       'none. Write a model without knobs, or export_saved_model.'
@@ -68,12 +68,12 @@ def write(path, model, sample_rate, metadata=None):
   weights = [float(w) for w in np.concatenate([np.ravel(w) for w in weights])]
   if not np.all(np.isfinite(weights)):
     raise ValueError(f'{model.name!r} has weights that are not finite.')
-  now = datetime.datetime.now()
   date = ('year', 'month', 'day', 'hour', 'minute', 'second')
+  now = datetime.datetime.now().timetuple()  # begins with these
   content = {
     'version': _VERSION,
     'metadata': {
-      'date': {key: getattr(now, key) for key in date},
+      'date': dict(zip(date, now)),
       **(metadata or {}),
     },
     'architecture': architecture,

@@ -172,7 +172,7 @@ def _with_sizes(remotes):
 
 def _is_of_machine(error):
   """Returns whether an error tells of the disk here, not of a song."""
-  number = getattr(error, 'errno', None)
+  number = error.errno if isinstance(error, OSError) else None
   return number not in (None, errno.ENAMETOOLONG)
 
 

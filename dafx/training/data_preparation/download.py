@@ -135,8 +135,9 @@ class _Resuming:
     try:
       response = get(url, headers=headers, stream=True)
     except OSError as error:
-      status = getattr(error.__cause__, 'response', None)
-      if status is None or status.status_code != 416:
+      cause = error.__cause__
+      has_answer = isinstance(cause, requests.HTTPError)
+      if not has_answer or cause.response.status_code != 416:
         raise
       # What is here is longer than the file there: begin again.
       self.partial.unlink()
