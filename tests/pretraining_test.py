@@ -12,7 +12,7 @@ import soundfile
 import tensorflow as tf
 
 from dafx import effects, losses
-from dafx.training import trainers
+from dafx.training import data, trainers
 from dafx.training.models import effect
 from dafx.training.models import starts as pretraining
 
@@ -94,10 +94,16 @@ def test_only_a_new_run_is_fitted(tmp_path, monkeypatch):
   batch = {'audio': tf.constant(audio, tf.float32)}
   batch['target'] = 0.5 * batch['audio']
 
-  class Provider:
+  class Provider(data.Provider):
+    sample_rate = RATE
+    features = {'audio': [64], 'target': [64]}
+
     def get_batch(self, *args, **kwargs):
       del args, kwargs
       return itertools.repeat(batch)
+
+    def items(self):
+      return []
 
   for num_steps in (1, 2):
     model = effect.EffectModel(

@@ -808,11 +808,19 @@ def test_restore_dir_starts_from_a_trained_model(tmp_path, folder, caplog):
     train(make_trainer(), folder, 6, restore_dir=str(tmp_path / 'nowhere'))
 
 
-class Poisoned:
+class Poisoned(data.Provider):
   """Data whose targets are NaN from a batch on."""
 
   def __init__(self, source, step):
     self.source, self.step = source, step
+    self.sample_rate = source.sample_rate
+
+  @property
+  def features(self):
+    return self.source.features
+
+  def items(self):
+    return self.source.items()
 
   def get_batch(self, *args, first_step=0, **kwargs):
     def poison(place, batch):

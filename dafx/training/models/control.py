@@ -229,6 +229,13 @@ class ControlModel(base.Model):
     """Samples around the audio of its frames that the encoder hears too."""
     return self.encoder.margin
 
+  @property
+  def inputs_used(self) -> list[str]:
+    """Names of the features that a batch must have."""
+    taken = processors.input_names(self.processor_group.dag)
+    given = [key for key in taken if key not in self.heads]
+    return list(dict.fromkeys([*self.encoder.features_used, *given]))
+
   def make_variables(self):
     """Makes all variables, so that a checkpoint can be restored into them."""
     hop_size = self.encoder.hop_size or 1

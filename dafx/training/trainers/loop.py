@@ -6,9 +6,10 @@ import gin
 import tensorflow as tf
 from absl import logging
 
-from dafx import _folders
+from dafx import _folders, processors
 from dafx.training import data, gin_files
 from dafx.training import progress as progress_bar
+from dafx.training.trainers import agreement
 from dafx.training.trainers import run as runs
 from dafx.training.trainers import stages as stages_lib
 
@@ -28,16 +29,11 @@ def _log_sizes(model):
       logging.info('The %s has %s trainable parameters.', name, f'{count:,}')
 
 
-def _check_rates(model, providers):
-  """Raises ValueError for data of another rate than the model's."""
-  for provider in providers:
-    rate = getattr(provider, 'sample_rate', model.sample_rate)
-    if rate != model.sample_rate:
-      raise ValueError(
-        f'{type(provider).__name__} gives audio of {rate} Hz, and '
-        f'{type(model).__name__} is set up for {model.sample_rate} Hz. Set the '
-        'macro sample_rate, which data, encoder and plugins share.'
-      )
+def _give_seed(model, seed):
+  """Gives the nodes of the graph the seed of the run, for what they draw."""
+  for node in processors.nodes(model.processor_group).values():
+    for member in {id(n): n for n in (node, *node.members)}.values():
+      member.run_seed = seed
 
 
 def _take_up(trainer, folder, restore_dir):
@@ -98,7 +94,7 @@ def train(
     steps_per_validation: Steps between validations.
     steps_per_save: Steps between checkpoints.
     early_stop_loss_value: Training loss below which to stop.
-    seed: Seed of the data's order.
+    seed: Seed of the data's order, and of what the nodes of the graph draw.
     save_dir: Where checkpoints, gin configuration and summaries go; '' writes
       nothing. A run that is there is resumed.
     restore_dir: Where to take a trained model from, if save_dir holds none.
@@ -115,8 +111,9 @@ def train(
     OSError: A checkpoint could not be written.
   """
   model = trainer.model
-  _check_rates(model, (data_provider, valid_provider))
-  stages_lib.check_stages(model, stages)
+  providers = [p for p in (data_provider, valid_provider) if p is not None]
+  agreement.check_agreement(model, providers, stages)
+  _give_seed(model, seed)
   settings = dict(batch_size=batch_size, margin=model.margin)
   logging.info('Reading the first batch of the training data.')
   first_batch = next(iter(data_provider.get_batch(**settings, seed=seed)))

@@ -1,0 +1,72 @@
+"""What must agree before a training begins: rates, features, stages."""
+
+from collections.abc import Sequence
+
+from dafx import processors
+from dafx.training.trainers import stages as stages_lib
+
+
+def check_agreement(
+  model, providers: Sequence, stages: Sequence[tuple[int, int]] = ()
+):
+  """Compares a model with what it is to be trained on, and how.
+
+  Args:
+    model: The `models.Model`.
+    providers: The `data.Provider`s of training and validation.
+    stages: (number of plugins, number of steps) of each stage.
+
+  Raises:
+    ValueError: Data or a node of the graph have another rate than the model;
+      the data lack a feature that the model needs, or have other knobs; or
+      stages do not fit the plugins. The message says what to bind.
+  """
+  _check_rates(model, providers)
+  for provider in providers:
+    _check_features(model, provider)
+  stages_lib.check_stages(model, stages)
+
+
+def _check_rates(model, providers):
+  kind = type(model).__name__
+  for provider in providers:
+    if provider.sample_rate != model.sample_rate:
+      raise ValueError(
+        f'{type(provider).__name__} gives audio of {provider.sample_rate} Hz, '
+        f'and {kind} is set up for {model.sample_rate} Hz. Set the macro '
+        'sample_rate, which data, encoder and plugins share.'
+      )
+  for node in processors.nodes(model.processor_group).values():
+    for member in node.members:
+      if member.sample_rate not in (None, model.sample_rate):
+        raise ValueError(
+          f'Node {member.name!r} of the graph works at '
+          f'{member.sample_rate:g} Hz, and {kind} is set up for '
+          f'{model.sample_rate} Hz. Set the macro sample_rate, which data, '
+          'encoder and plugins share.'
+        )
+
+
+def _check_features(model, provider):
+  given = provider.features
+  missing = [key for key in [*model.inputs_used, 'target'] if key not in given]
+  if missing:
+    advice = ''
+    if 'knobs' in missing:
+      advice = (
+        ' A model with knobs needs data at several settings: recordings with '
+        'the settings in their names, or the macro plugin_knobs.'
+      )
+    raise ValueError(
+      f'{type(model).__name__} takes {", ".join(model.inputs_used)}, and '
+      f'{type(provider).__name__} gives {", ".join(given)}: '
+      f'{", ".join(missing)} is missing.{advice}'
+    )
+  nodes = processors.nodes(model.processor_group).values()
+  n_knobs = max((node.n_knobs for node in nodes), default=0)
+  if 'knobs' in model.inputs_used and given['knobs'] != [n_knobs]:
+    raise ValueError(
+      f'{type(provider).__name__} gives {given["knobs"][-1]} knobs, and '
+      f'{type(model).__name__} takes {n_knobs}. Set the macro n_knobs, in '
+      'which a switch counts once for each of its positions.'
+    )

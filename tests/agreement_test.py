@@ -1,0 +1,151 @@
+"""What must agree at the start of a run is compared, and else named."""
+
+# First: importing dafx sets up what DDSP needs.
+import dafx  # noqa: F401  # isort: skip
+
+import ddsp
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dafx import effects, losses
+from dafx.training import data, models, trainers
+from dafx.training.trainers import agreement
+
+RATE = 16000
+GAIN = 'urn:dafx-test:gain'
+
+
+class Batches(data.Provider):
+  """Noise, and the same softer."""
+
+  def __init__(self, sample_rate=RATE, **features):
+    self.sample_rate = sample_rate
+    self._features = {'audio': [256], 'target': [256], **features}
+
+  @property
+  def features(self):
+    return self._features
+
+  def get_batch(self, batch_size, *args, **kwargs):
+    rng = np.random.default_rng(0)
+    shapes = {k: [batch_size, *shape] for k, shape in self.features.items()}
+    batch = {k: tf.constant(rng.random(s), 'float') for k, s in shapes.items()}
+    return tf.data.Dataset.from_tensors(batch).repeat()
+
+  def items(self):
+    return []
+
+
+def group(*nodes):
+  """A chain of nodes, each with the inputs that are its own."""
+  dag, signal_key = [], 'audio'
+  for node, *inputs in nodes:
+    dag.append((node, [signal_key, *inputs]))
+    signal_key = f'{node.name}/signal'
+  return ddsp.processors.ProcessorGroup(dag=dag)
+
+
+def plugin(name, sample_rate=RATE):
+  return effects.LV2Plugin(GAIN, sample_rate=sample_rate, warm_up=0, name=name)
+
+
+def control_model(*plugins, sample_rate=RATE):
+  return models.ControlModel(
+    models.Constant(),
+    group(*((p, f'{p.name}_controls') for p in plugins)),
+    [losses.TimeDomainLoss()],
+    sample_rate,
+  )
+
+
+class Knobbed(effects.Gain):
+  """A gain that also takes two knobs, and passes over them."""
+
+  n_knobs = 2
+
+  def call(self, audio, knobs):
+    raise NotImplementedError
+
+
+def effect_model(node, *inputs):
+  return models.EffectModel(
+    group((node, *inputs)), [losses.TimeDomainLoss()], RATE
+  )
+
+
+def check(model, *providers, stages=()):
+  agreement.check_agreement(model, providers, stages)
+
+
+def test_what_agrees_passes():
+  check(control_model(plugin('a')), Batches(), Batches(), stages=[(1, 1)])
+  check(effect_model(effects.Gain()), Batches())
+
+
+@pytest.mark.parametrize('wrong', [0, 1])
+def test_data_of_another_rate(wrong):
+  rates = [RATE, RATE]
+  rates[wrong] = 44100
+  with pytest.raises(ValueError, match='Batches gives.*44100 Hz.*16000 Hz'):
+    check(control_model(plugin('a')), *map(Batches, rates))
+
+
+def test_a_plugin_of_another_rate():
+  model = control_model(plugin('a'), plugin('late', 44100))
+  message = "'late' of the graph works at 44100 Hz.*16000 Hz.*sample_rate"
+  with pytest.raises(ValueError, match=message):
+    check(model, Batches())
+
+
+def test_a_plugin_of_another_rate_within_a_chain():
+  chain = effects.LV2Chain([plugin('a', 44100), plugin('b', 44100)])
+  model = models.ControlModel(
+    models.Constant(),
+    group((chain, 'a_controls', 'b_controls')),
+    [losses.TimeDomainLoss()],
+    RATE,
+  )
+  with pytest.raises(ValueError, match='works at 44100 Hz.*16000 Hz'):
+    check(model, Batches())
+
+
+def test_an_encoder_of_another_rate():
+  with pytest.raises(ValueError, match='44100 Hz.*16000 Hz'):
+    models.ControlModel(
+      models.LogMelEncoder(44100, 512, 4),
+      group((plugin('a'), 'a_controls')),
+      [losses.TimeDomainLoss()],
+      RATE,
+    )
+
+
+def test_features_that_the_data_do_not_have():
+  model = effect_model(Knobbed(), 'knobs')
+  with pytest.raises(
+    ValueError, match='takes audio, knobs, and Batches gives audio, target.*set'
+  ):
+    check(model, Batches())
+  with pytest.raises(ValueError, match='gives 3 knobs.*takes 2.*n_knobs'):
+    check(model, Batches(knobs=[3]))
+  check(model, Batches(knobs=[2]))
+  without_target = Batches()
+  del without_target.features['target']
+  with pytest.raises(ValueError, match='target is missing'):
+    check(control_model(plugin('a')), without_target)
+
+
+def test_stages_that_the_model_does_not_have():
+  model = control_model(plugin('a'), plugin('b'))
+  with pytest.raises(ValueError, match='train.stages=.*n_plugins=3.*1 to 2'):
+    check(model, Batches(), stages=[(1, 5), (3, 5)])
+  with pytest.raises(ValueError, match='EffectModel sets none'):
+    check(effect_model(effects.Gain()), Batches(), stages=[(1, 5)])
+
+
+def test_train_compares_and_gives_the_nodes_its_seed():
+  trainer = trainers.Trainer(control_model(plugin('a'), plugin('b')))
+  with pytest.raises(ValueError, match='44100 Hz'):
+    trainers.train(Batches(44100), trainer=trainer, num_steps=1)
+  trainers.train(Batches(), trainer=trainer, num_steps=0, seed=7)
+  assert [p.run_seed for p in trainer.model.driven.values()] == [7, 7]
