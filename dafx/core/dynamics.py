@@ -20,7 +20,7 @@ from dafx.core.filters import batch_size, frame_hop
 FLOOR_DB = -120.0
 
 
-def amplitude_to_db(amplitude):
+def amplitude_to_db(amplitude: tf.Tensor) -> tf.Tensor:
   """Returns the level in dB of amplitudes, no lower than `FLOOR_DB`.
 
   Examples:
@@ -33,7 +33,11 @@ def amplitude_to_db(amplitude):
   return tf.math.log(amplitude) * (20.0 / np.log(10.0))
 
 
-def soft_excess(level_db, threshold_db, knee_db):
+def soft_excess(
+  level_db: tf.Tensor,
+  threshold_db: tf.Tensor | float,
+  knee_db: tf.Tensor | float,
+) -> tf.Tensor:
   """Returns by how much levels exceed a threshold, with a quadratic knee.
 
   The knee of D. Giannoulis et al., "Digital dynamic range compressor design",
@@ -65,8 +69,13 @@ def soft_excess(level_db, threshold_db, knee_db):
 
 
 def reduction_db(
-  kind, level_db, threshold_db, ratio=None, knee_db=0.0, range_db=None
-):
+  kind: str,
+  level_db: tf.Tensor,
+  threshold_db: tf.Tensor | float,
+  ratio: tf.Tensor | float | None = None,
+  knee_db: tf.Tensor | float = 0.0,
+  range_db: tf.Tensor | float | None = None,
+) -> tf.Tensor:
   """Returns by how much a level is turned down: the static curve.
 
   Args:
@@ -84,7 +93,7 @@ def reduction_db(
     Reduction in dB, at least 0, in the shape of the levels.
 
   Raises:
-    ValueError: An unknown kind.
+    ValueError: An unknown kind, or one without its `ratio` or `range_db`.
 
   Examples:
     >>> import tensorflow as tf
@@ -95,20 +104,28 @@ def reduction_db(
     ... ).numpy().round(2)
     array([ 0.,  0., 15.], dtype=float32)
   """
-  if kind in ('compressor', 'limiter'):
-    excess = soft_excess(level_db, threshold_db, knee_db)
-    return excess * (1.0 - 1.0 / ratio) if kind == 'compressor' else excess
-  if kind in ('expander', 'gate'):
+  if kind not in ('compressor', 'limiter', 'expander', 'gate'):
+    raise ValueError(
+      f"kind={kind!r} must be 'compressor', 'limiter', 'expander' or 'gate'."
+    )
+  if kind == 'limiter':
+    return soft_excess(level_db, threshold_db, knee_db)
+  if kind == 'gate':
+    if range_db is None:
+      raise ValueError("kind='gate' needs range_db, its largest reduction.")
     lack = soft_excess(-level_db, -threshold_db, knee_db)
-    if kind == 'expander':
-      return lack * (ratio - 1.0)
     return tf.minimum(9.0 * lack, range_db)
-  raise ValueError(
-    f"kind={kind!r} must be 'compressor', 'limiter', 'expander' or 'gate'."
-  )
+  if ratio is None:
+    raise ValueError(f'kind={kind!r} needs ratio, at least 1.')
+  if kind == 'compressor':
+    excess = soft_excess(level_db, threshold_db, knee_db)
+    return excess * (1.0 - 1.0 / ratio)
+  return soft_excess(-level_db, -threshold_db, knee_db) * (ratio - 1.0)
 
 
-def smoothing_coefficient(time_ms, sample_rate: float):
+def smoothing_coefficient(
+  time_ms: tf.Tensor | float, sample_rate: float
+) -> tf.Tensor:
   """Returns the coefficient of a one-pole smoother with a time constant.
 
   Args:
@@ -127,7 +144,12 @@ def smoothing_coefficient(time_ms, sample_rate: float):
   return -tf.math.expm1(-1000.0 / (time_ms * sample_rate))
 
 
-def ballistics(audio, attack, release, state=None):
+def ballistics(
+  audio: tf.Tensor,
+  attack: tf.Tensor,
+  release: tf.Tensor,
+  state: tf.Tensor | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
   """Smooths a signal, fast or slowly depending on whether it rises or falls.
 
   y[n] = y[n-1] + a (x[n] - y[n-1]), where a is `attack` if x[n] > y[n-1], else

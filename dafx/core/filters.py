@@ -38,7 +38,13 @@ _MAX_F0 = 0.49
 _STATIC_CHUNK, _FRAME_CHUNK = 128, 16
 
 
-def design_biquads(types: Sequence[str], f0_hz, q, gain_db, sample_rate: float):
+def design_biquads(
+  types: Sequence[str],
+  f0_hz: tf.Tensor,
+  q: tf.Tensor,
+  gain_db: tf.Tensor,
+  sample_rate: float,
+) -> tf.Tensor:
   """Designs second-order sections, differentiably.
 
   From R. Bristow-Johnson's "Cookbook formulae for audio EQ biquad filter
@@ -128,7 +134,9 @@ def _design(type_, cos, alpha, gain_db):
   return (*numerators[type_](), 1 + alpha, -2 * cos, 1 - alpha)
 
 
-def sosfilt(audio, sos, state=None):
+def sosfilt(
+  audio: tf.Tensor, sos: tf.Tensor, state: tf.Tensor | None = None
+) -> tuple[tf.Tensor, tf.Tensor]:
   """Filters audio through a cascade of second-order sections.
 
   Each section is the transposed direct form II, as in `scipy.signal.sosfilt`,
@@ -192,7 +200,7 @@ def sosfilt(audio, sos, state=None):
   return audio, tf.reshape(state, [n_items, n_sections, 2])
 
 
-def batch_size(values):
+def batch_size(values: tf.Tensor) -> int | tf.Tensor:
   """Returns the first dimension: a number, or a tensor where it is unknown.
 
   Examples:

@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -11,7 +12,7 @@ _PORTABLE = contextvars.ContextVar('portable', default=False)
 
 
 @contextlib.contextmanager
-def portable():
+def portable() -> Iterator[None]:
   """Makes graphs traced inside of TensorFlow's own ops alone, for export.
 
   Examples:
@@ -31,7 +32,7 @@ def portable():
     _PORTABLE.reset(token)
 
 
-def is_compiled(x):
+def is_compiled(x: tf.Tensor) -> bool:
   """Returns whether compiled loops take x in this context.
 
   They run beside TensorFlow, so not under XLA nor in a SavedModel.

@@ -4,6 +4,7 @@ import atexit
 import functools
 import gc
 from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
@@ -23,7 +24,7 @@ def is_in_saved_model() -> bool:
   return save_context.in_save_context()
 
 
-def refuse_saved_model(name: str):
+def refuse_saved_model(name: str) -> NoReturn:
   """Raises ValueError: Python cannot go into a SavedModel.
 
   Args:
@@ -49,10 +50,10 @@ def refuse_saved_model(name: str):
 def call_python(
   function: Callable,
   inputs: Sequence[tf.Tensor],
-  types,
+  types: Any,
   name: str,
   stateful: bool = False,
-):
+) -> Any:
   """As `tf.numpy_function`; says where a graph cannot call Python.
 
   Args:

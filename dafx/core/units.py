@@ -4,9 +4,16 @@ The unit maps use operators alone, so they take NumPy arrays and tensors alike.
 """
 
 import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
 
 
-def unit_to_range(unit, low, high, is_log):
+def unit_to_range(
+  unit: np.ndarray | tf.Tensor,
+  low: npt.ArrayLike,
+  high: npt.ArrayLike,
+  is_log: npt.ArrayLike,
+) -> np.ndarray | tf.Tensor:
   """Maps [0, 1] to physical values, linearly or by equal ratios.
 
   Args:
@@ -37,7 +44,12 @@ def unit_to_range(unit, low, high, is_log):
   return base * ratio**unit + (span * unit + offset)
 
 
-def range_to_unit(values, low, high, is_log):
+def range_to_unit(
+  values: np.ndarray,
+  low: npt.ArrayLike,
+  high: npt.ArrayLike,
+  is_log: npt.ArrayLike,
+) -> np.ndarray:
   """Maps physical values to [0, 1]: the inverse of `unit_to_range`, clipped.
 
   Args:
@@ -68,7 +80,12 @@ def range_to_unit(values, low, high, is_log):
   return np.clip(unit, 0.0, 1.0)
 
 
-def unit_to_range_slope(values, low, high, is_log):
+def unit_to_range_slope(
+  values: np.ndarray,
+  low: npt.ArrayLike,
+  high: npt.ArrayLike,
+  is_log: npt.ArrayLike,
+) -> np.ndarray:
   """Returns the derivative of `unit_to_range` where it gives `values`.
 
   Args:

@@ -1,6 +1,7 @@
 """Memoryless nonlinearities, and oversampling that keeps their aliases away."""
 
 import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy.signal
@@ -17,7 +18,7 @@ TANH_DENOMINATOR = (0.0, 4.0 / 9.0, 0.0, 1.0 / 63.0, 0.0)
 _PHASE_TAPS, _KAISER_BETA = 32, 8.0
 
 
-def polynomial(x, coefficients):
+def polynomial(x: tf.Tensor, coefficients: tf.Tensor) -> tf.Tensor:
   """Returns the sum of coefficients[k] * x ** k; of the shape of x.
 
   Examples:
@@ -33,7 +34,9 @@ def polynomial(x, coefficients):
   return result
 
 
-def rational(x, numerator, denominator):
+def rational(
+  x: tf.Tensor, numerator: tf.Tensor, denominator: tf.Tensor
+) -> tf.Tensor:
   """Returns P(x) / (1 + |Q(x)|), which has no poles.
 
   A safe Padé activation unit: A. Molina et al., "Padé activation units", ICLR
@@ -59,7 +62,11 @@ def rational(x, numerator, denominator):
   return polynomial(x, numerator) / (1.0 + tf.abs(below))
 
 
-def mlp(x, layers, activation):
+def mlp(
+  x: tf.Tensor,
+  layers: Sequence[tuple[tf.Tensor, tf.Tensor]],
+  activation: Callable[[int, tf.Tensor], tf.Tensor],
+) -> tf.Tensor:
   """Runs a small network on each value by itself.
 
   Args:
@@ -114,7 +121,9 @@ def oversampling_history(factor: int) -> int:
   return 0 if factor == 1 else 2 * (_PHASE_TAPS - 1)
 
 
-def oversampled(audio, function, factor: int):
+def oversampled(
+  audio: tf.Tensor, function: Callable[[tf.Tensor], tf.Tensor], factor: int
+) -> tf.Tensor:
   """Applies a function at a multiple of the sample rate.
 
   Harmonics above half of the higher rate still alias; those between are

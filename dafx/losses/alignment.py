@@ -1,5 +1,7 @@
 """Alignment in time and polarity, and losses after it."""
 
+from collections.abc import Sequence
+
 import gin
 import numpy as np
 import tensorflow as tf
@@ -27,7 +29,9 @@ def _check_max_lag(max_lag, n_samples):
     )
 
 
-def correlation_by_lag(target, audio, max_lag):
+def correlation_by_lag(
+  target: tf.Tensor, audio: tf.Tensor, max_lag: int
+) -> tf.Tensor:
   """Normalised cross-correlation of the overlapping parts, for each lag.
 
   For lag l the score is `sum(target[n] * audio[n + l])` over the samples that
@@ -105,7 +109,12 @@ def correlation_by_lag(target, audio, max_lag):
   return tf.math.divide_no_nan(correlation, norm)
 
 
-def find_lag(target, audio, max_lag, ignore_polarity=False):
+def find_lag(
+  target: tf.Tensor,
+  audio: tf.Tensor,
+  max_lag: int,
+  ignore_polarity: bool = False,
+) -> tf.Tensor:
   """Finds how late `audio` is, by normalised cross-correlation.
 
   A positive lag says that `audio` is late: `audio[n + lag]` matches
@@ -146,7 +155,9 @@ def find_lag(target, audio, max_lag, ignore_polarity=False):
   return tf.gather(lags[order], tf.argmax(tied, axis=-1))
 
 
-def align(target, audio, lag):
+def align(
+  target: tf.Tensor, audio: tf.Tensor, lag: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
   """Cuts from both the part that they share at a lag.
 
   Sample 0 of both results is the first one that both signals have: a late
@@ -196,7 +207,7 @@ def align(target, audio, lag):
   )
 
 
-def find_polarity(target, audio):
+def find_polarity(target: tf.Tensor, audio: tf.Tensor) -> tf.Tensor:
   """Finds whether `audio` is the target upside down.
 
   Args:
@@ -224,7 +235,12 @@ def find_polarity(target, audio):
   return tf.where(product < 0, -tf.ones_like(product), tf.ones_like(product))
 
 
-def aligned_overlap(target, audio, max_lag, ignore_polarity=False):
+def aligned_overlap(
+  target: tf.Tensor,
+  audio: tf.Tensor,
+  max_lag: int,
+  ignore_polarity: bool = False,
+) -> tuple[tf.Tensor, tf.Tensor]:
   """Aligns each item, and crops all to a length that every lag leaves.
 
   That length is the same for all items and lags, and nothing in it is padding:
@@ -287,11 +303,11 @@ class AlignedLoss(WrappedLosses):
 
   def __init__(
     self,
-    losses,
-    max_lag=100,
-    ignore_polarity=False,
-    weight=1.0,
-    name='aligned',
+    losses: tf.keras.layers.Layer | Sequence[tf.keras.layers.Layer],
+    max_lag: int = 100,
+    ignore_polarity: bool = False,
+    weight: float = 1.0,
+    name: str = 'aligned',
   ):
     """Constructor.
 
@@ -313,7 +329,9 @@ class AlignedLoss(WrappedLosses):
     self.max_lag = int(max_lag)
     self.ignore_polarity = ignore_polarity
 
-  def views(self, target_audio, audio):
+  def views(
+    self, target_audio: tf.Tensor, audio: tf.Tensor
+  ) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
     """Returns what is left of both after alignment."""
     overlap = aligned_overlap(
       target_audio, audio, self.max_lag, self.ignore_polarity

@@ -34,7 +34,7 @@ def check_loss_type(loss_type):
     raise ValueError(f"loss_type={loss_type!r} must be 'L1' or 'L2'.")
 
 
-def fold_channels(audio):
+def fold_channels(audio: tf.Tensor) -> tf.Tensor:
   """Moves channels into the batch.
 
   Args:

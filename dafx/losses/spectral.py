@@ -1,5 +1,7 @@
 """Losses of magnitude spectrograms."""
 
+from collections.abc import Sequence
+
 import ddsp
 import gin
 import tensorflow as tf
@@ -8,18 +10,18 @@ from dafx.losses.shapes import check_audio, check_loss_type, fold_channels
 
 
 def multi_scale_spectral_loss(
-  target,
-  audio,
-  fft_sizes=(2048, 1024, 512, 256, 128, 64),
-  loss_type='L1',
-  mag_weight=1.0,
-  delta_time_weight=0.0,
-  delta_freq_weight=0.0,
-  cumsum_freq_weight=0.0,
-  logmag_weight=0.0,
-  mag_floor=1e-5,
-  overlap=0.75,
-):
+  target: tf.Tensor,
+  audio: tf.Tensor,
+  fft_sizes: Sequence[int] = (2048, 1024, 512, 256, 128, 64),
+  loss_type: str = 'L1',
+  mag_weight: float = 1.0,
+  delta_time_weight: float = 0.0,
+  delta_freq_weight: float = 0.0,
+  cumsum_freq_weight: float = 0.0,
+  logmag_weight: float = 0.0,
+  mag_floor: float = 1e-5,
+  overlap: float = 0.75,
+) -> tf.Tensor:
   """Multi-scale spectrogram loss of DDSP, for audio with channels.
 
   Equals `ddsp.losses.SpectralLoss` (Engel et al., 2020,
@@ -115,17 +117,17 @@ class MultiScaleSpectralLoss(ddsp.losses.Loss):
 
   def __init__(
     self,
-    fft_sizes=(2048, 1024, 512, 256, 128, 64),
-    loss_type='L1',
-    mag_weight=1.0,
-    delta_time_weight=0.0,
-    delta_freq_weight=0.0,
-    cumsum_freq_weight=0.0,
-    logmag_weight=0.0,
-    mag_floor=1e-5,
-    overlap=0.75,
-    weight=1.0,
-    name='spectral_loss',
+    fft_sizes: Sequence[int] = (2048, 1024, 512, 256, 128, 64),
+    loss_type: str = 'L1',
+    mag_weight: float = 1.0,
+    delta_time_weight: float = 0.0,
+    delta_freq_weight: float = 0.0,
+    cumsum_freq_weight: float = 0.0,
+    logmag_weight: float = 0.0,
+    mag_floor: float = 1e-5,
+    overlap: float = 0.75,
+    weight: float = 1.0,
+    name: str = 'spectral_loss',
   ):
     """Constructor.
 
@@ -158,7 +160,7 @@ class MultiScaleSpectralLoss(ddsp.losses.Loss):
     self.overlap = overlap
     self.weight = weight
 
-  def call(self, target_audio, audio):
+  def call(self, target_audio: tf.Tensor, audio: tf.Tensor) -> tf.Tensor:
     """Returns the weighted loss, a scalar."""
     return self.weight * multi_scale_spectral_loss(
       target_audio,

@@ -1,9 +1,12 @@
 """Multi-resolution STFT loss, as auraloss and NablAFx have it, and variants."""
 
+from collections.abc import Sequence
+
 import ddsp
 import gin
 import librosa
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from dafx.losses.shapes import check_audio, fold_channels
@@ -15,7 +18,9 @@ RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
 _POWER_FLOOR = 1e-8
 
 
-def stft_magnitude(audio, n_fft, hop_size, win_length):
+def stft_magnitude(
+  audio: tf.Tensor, n_fft: int, hop_size: int, win_length: int
+) -> tf.Tensor:
   """Magnitudes of a short-time Fourier transform, as torch.stft gives them.
 
   Frames are centred, with reflection at both ends; the window is a periodic
@@ -58,16 +63,16 @@ def _norm(x):
 
 
 def stft_loss(
-  target,
-  audio,
-  n_fft,
-  hop_size,
-  win_length,
-  convergence_weight=1.0,
-  logmag_weight=1.0,
-  mag_weight=0.0,
-  mel_matrix=None,
-):
+  target: tf.Tensor,
+  audio: tf.Tensor,
+  n_fft: int,
+  hop_size: int,
+  win_length: int,
+  convergence_weight: float = 1.0,
+  logmag_weight: float = 1.0,
+  mag_weight: float = 0.0,
+  mel_matrix: npt.ArrayLike | None = None,
+) -> tf.Tensor:
   """Distance of two spectrograms of one resolution.
 
   Args:
@@ -158,14 +163,14 @@ class MultiResolutionStftLoss(ddsp.losses.Loss):
 
   def __init__(
     self,
-    resolutions=RESOLUTIONS,
-    convergence_weight=1.0,
-    logmag_weight=1.0,
-    mag_weight=0.0,
-    n_mels=None,
-    sample_rate=None,
-    weight=1.0,
-    name='mr_stft_loss',
+    resolutions: Sequence[tuple[int, int, int]] = RESOLUTIONS,
+    convergence_weight: float = 1.0,
+    logmag_weight: float = 1.0,
+    mag_weight: float = 0.0,
+    n_mels: int | None = None,
+    sample_rate: float | None = None,
+    weight: float = 1.0,
+    name: str = 'mr_stft_loss',
   ):
     """Constructor.
 
@@ -204,7 +209,7 @@ class MultiResolutionStftLoss(ddsp.losses.Loss):
     ]
     self.weight = weight
 
-  def call(self, target_audio, audio):
+  def call(self, target_audio: tf.Tensor, audio: tf.Tensor) -> tf.Tensor:
     """Returns the weighted loss, a scalar.
 
     Raises:
@@ -249,15 +254,15 @@ class RandomResolutionStftLoss(ddsp.losses.Loss):
 
   def __init__(
     self,
-    n_resolutions=3,
-    min_fft=64,
-    max_fft=4096,
-    convergence_weight=1.0,
-    logmag_weight=1.0,
-    mag_weight=0.0,
-    seed=0,
-    weight=1.0,
-    name='random_stft_loss',
+    n_resolutions: int = 3,
+    min_fft: int = 64,
+    max_fft: int = 4096,
+    convergence_weight: float = 1.0,
+    logmag_weight: float = 1.0,
+    mag_weight: float = 0.0,
+    seed: int = 0,
+    weight: float = 1.0,
+    name: str = 'random_stft_loss',
   ):
     """Constructor.
 
@@ -295,7 +300,9 @@ class RandomResolutionStftLoss(ddsp.losses.Loss):
       0, trainable=False, dtype=tf.int64, name='n_calls'
     )
 
-  def draw_resolution(self, n_calls, index):
+  def draw_resolution(
+    self, n_calls: tf.Tensor, index: int
+  ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns (n_fft, hop_size), scalar int32 tensors."""
     seed = tf.stack([n_calls, self.seed * self.n_resolutions + index])
     draws = tf.random.stateless_uniform([2], seed)
@@ -305,7 +312,7 @@ class RandomResolutionStftLoss(ddsp.losses.Loss):
     hop_size = tf.cast(length * (0.1 + 0.4 * draws[1]), tf.int32)
     return n_fft, hop_size
 
-  def call(self, target_audio, audio):
+  def call(self, target_audio: tf.Tensor, audio: tf.Tensor) -> tf.Tensor:
     """Returns the weighted loss, a scalar.
 
     Raises:

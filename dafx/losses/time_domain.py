@@ -8,7 +8,9 @@ import tensorflow as tf
 from dafx.losses.shapes import check_audio, check_loss_type, fold_channels
 
 
-def time_domain_loss(target, audio, loss_type='L1'):
+def time_domain_loss(
+  target: tf.Tensor, audio: tf.Tensor, loss_type: str = 'L1'
+) -> tf.Tensor:
   """Mean difference of the samples.
 
   Args:
@@ -46,7 +48,12 @@ class TimeDomainLoss(ddsp.losses.Loss):
     5.0
   """
 
-  def __init__(self, loss_type='L1', weight=1.0, name='time_domain_loss'):
+  def __init__(
+    self,
+    loss_type: str = 'L1',
+    weight: float = 1.0,
+    name: str = 'time_domain_loss',
+  ):
     """Constructor.
 
     Args:
@@ -62,14 +69,16 @@ class TimeDomainLoss(ddsp.losses.Loss):
     self.loss_type = loss_type
     self.weight = weight
 
-  def call(self, target_audio, audio):
+  def call(self, target_audio: tf.Tensor, audio: tf.Tensor) -> tf.Tensor:
     """Returns the weighted loss, a scalar."""
     loss = time_domain_loss(target_audio, audio, self.loss_type)
     return self.weight * loss
 
 
 # ---------------------- Relative to the target --------------------------------
-def esr_loss(target, audio, eps=1e-8):
+def esr_loss(
+  target: tf.Tensor, audio: tf.Tensor, eps: float = 1e-8
+) -> tf.Tensor:
   """Error-to-signal ratio, mean over items and channels.
 
   Wright et al., 2019 (https://arxiv.org/abs/1911.08922): energy of the error
@@ -101,7 +110,9 @@ def esr_loss(target, audio, eps=1e-8):
   return tf.reduce_mean(error / (tf.reduce_sum(target**2, axis=-1) + eps))
 
 
-def dc_loss(target, audio, eps=1e-8):
+def dc_loss(
+  target: tf.Tensor, audio: tf.Tensor, eps: float = 1e-8
+) -> tf.Tensor:
   """Power of the error's mean over that of the target (Wright et al., 2019).
 
   Args:
@@ -126,7 +137,9 @@ def dc_loss(target, audio, eps=1e-8):
   return tf.reduce_mean(error / (tf.reduce_mean(target**2, axis=-1) + eps))
 
 
-def log_cosh_loss(target, audio, sharpness=1.0):
+def log_cosh_loss(
+  target: tf.Tensor, audio: tf.Tensor, sharpness: float = 1.0
+) -> tf.Tensor:
   """Mean of log(cosh(a * error)) / a: square near zero, absolute beyond.
 
   Chen et al., 2019 (https://openreview.net/forum?id=rkglvsC9Ym).
@@ -157,7 +170,9 @@ def log_cosh_loss(target, audio, sharpness=1.0):
   return tf.reduce_mean(log_cosh) / sharpness
 
 
-def si_sdr_loss(target, audio, eps=1e-8):
+def si_sdr_loss(
+  target: tf.Tensor, audio: tf.Tensor, eps: float = 1e-8
+) -> tf.Tensor:
   """Negative scale-invariant signal-to-distortion ratio, in dB.
 
   Le Roux et al., 2019 (https://arxiv.org/abs/1811.02508). Deaf to gain and to
@@ -206,7 +221,9 @@ class EsrLoss(ddsp.losses.Loss):
     2.0
   """
 
-  def __init__(self, weight=1.0, eps=1e-8, name='esr_loss'):
+  def __init__(
+    self, weight: float = 1.0, eps: float = 1e-8, name: str = 'esr_loss'
+  ):
     """Constructor.
 
     Args:
@@ -224,7 +241,7 @@ class EsrLoss(ddsp.losses.Loss):
     self.weight = weight
     self.eps = eps
 
-  def call(self, target_audio, audio):
+  def call(self, target_audio: tf.Tensor, audio: tf.Tensor) -> tf.Tensor:
     """Returns the weighted loss, a scalar."""
     return self.weight * esr_loss(target_audio, audio, self.eps)
 
@@ -239,7 +256,7 @@ class DcLoss(ddsp.losses.Loss):
     0.25
   """
 
-  def __init__(self, weight=1.0, name='dc_loss'):
+  def __init__(self, weight: float = 1.0, name: str = 'dc_loss'):
     """Constructor.
 
     Args:
@@ -249,7 +266,7 @@ class DcLoss(ddsp.losses.Loss):
     super().__init__(name=name)
     self.weight = weight
 
-  def call(self, target_audio, audio):
+  def call(self, target_audio: tf.Tensor, audio: tf.Tensor) -> tf.Tensor:
     """Returns the weighted loss, a scalar."""
     return self.weight * dc_loss(target_audio, audio)
 
@@ -266,7 +283,12 @@ class LogCoshLoss(ddsp.losses.Loss):
     0.005
   """
 
-  def __init__(self, sharpness=1.0, weight=1.0, name='log_cosh_loss'):
+  def __init__(
+    self,
+    sharpness: float = 1.0,
+    weight: float = 1.0,
+    name: str = 'log_cosh_loss',
+  ):
     """Constructor.
 
     Args:
@@ -278,7 +300,7 @@ class LogCoshLoss(ddsp.losses.Loss):
     self.sharpness = sharpness
     self.weight = weight
 
-  def call(self, target_audio, audio):
+  def call(self, target_audio: tf.Tensor, audio: tf.Tensor) -> tf.Tensor:
     """Returns the weighted loss, a scalar."""
     return self.weight * log_cosh_loss(target_audio, audio, self.sharpness)
 
@@ -293,7 +315,7 @@ class SiSdrLoss(ddsp.losses.Loss):
     -20.0
   """
 
-  def __init__(self, weight=1.0, name='si_sdr_loss'):
+  def __init__(self, weight: float = 1.0, name: str = 'si_sdr_loss'):
     """Constructor.
 
     Args:
@@ -303,6 +325,6 @@ class SiSdrLoss(ddsp.losses.Loss):
     super().__init__(name=name)
     self.weight = weight
 
-  def call(self, target_audio, audio):
+  def call(self, target_audio: tf.Tensor, audio: tf.Tensor) -> tf.Tensor:
     """Returns the weighted loss, a scalar."""
     return self.weight * si_sdr_loss(target_audio, audio)

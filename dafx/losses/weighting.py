@@ -1,7 +1,10 @@
 """What losses hear: pre-emphasis filters, sum and difference of channels."""
 
+from collections.abc import Sequence
+
 import gin
 import numpy as np
+import numpy.typing as npt
 import scipy.signal
 import tensorflow as tf
 
@@ -13,7 +16,7 @@ _A_POLES_HZ = (20.598997, 107.65265, 737.86223, 12194.217)
 _A_GAIN_DB = 1.9997
 
 
-def a_weighting_taps(sample_rate, n_taps=101):
+def a_weighting_taps(sample_rate: float, n_taps: int = 101) -> np.ndarray:
   """Designs a linear-phase filter with the response of A-weighting.
 
   The analogue filter of IEC 61672-1, by the bilinear transform, fitted by least
@@ -49,7 +52,9 @@ def a_weighting_taps(sample_rate, n_taps=101):
   return scipy.signal.firls(n_taps, f_hz, np.abs(response), fs=sample_rate)
 
 
-def pre_emphasis_taps(kind='highpass', coefficient=0.85, sample_rate=44100):
+def pre_emphasis_taps(
+  kind: str = 'highpass', coefficient: float = 0.85, sample_rate: float = 44100
+) -> np.ndarray:
   """Returns the taps of a pre-emphasis filter.
 
   Wright and Valimaki, 2020 (https://arxiv.org/abs/1911.08922).
@@ -84,7 +89,7 @@ def pre_emphasis_taps(kind='highpass', coefficient=0.85, sample_rate=44100):
   )
 
 
-def filter_fir(audio, taps):
+def filter_fir(audio: tf.Tensor, taps: npt.ArrayLike) -> tf.Tensor:
   """Filters audio by a short FIR filter, from silence on.
 
   Args:
@@ -128,12 +133,12 @@ class PreEmphasisLoss(WrappedLosses):
 
   def __init__(
     self,
-    losses,
-    kind='highpass',
-    coefficient=0.85,
-    sample_rate=44100,
-    weight=1.0,
-    name='pre_emphasis',
+    losses: tf.keras.layers.Layer | Sequence[tf.keras.layers.Layer],
+    kind: str = 'highpass',
+    coefficient: float = 0.85,
+    sample_rate: float = 44100,
+    weight: float = 1.0,
+    name: str = 'pre_emphasis',
   ):
     """Constructor.
 
@@ -153,7 +158,9 @@ class PreEmphasisLoss(WrappedLosses):
     super().__init__(losses, weight, name)
     self.taps = pre_emphasis_taps(kind, coefficient, sample_rate)
 
-  def views(self, target_audio, audio):
+  def views(
+    self, target_audio: tf.Tensor, audio: tf.Tensor
+  ) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
     """Returns both, filtered."""
     both = check_audio(target_audio, audio)
     return {'': tuple(filter_fir(x, self.taps) for x in both)}
@@ -175,7 +182,12 @@ class SumAndDifferenceLoss(WrappedLosses):
     0.0
   """
 
-  def __init__(self, losses, weight=1.0, name='sum_and_difference'):
+  def __init__(
+    self,
+    losses: tf.keras.layers.Layer | Sequence[tf.keras.layers.Layer],
+    weight: float = 1.0,
+    name: str = 'sum_and_difference',
+  ):
     """Constructor.
 
     Args:
@@ -190,7 +202,9 @@ class SumAndDifferenceLoss(WrappedLosses):
     """
     super().__init__(losses, weight, name)
 
-  def views(self, target_audio, audio):
+  def views(
+    self, target_audio: tf.Tensor, audio: tf.Tensor
+  ) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
     """Returns the sums and the differences of both.
 
     Raises:

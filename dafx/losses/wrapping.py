@@ -1,5 +1,7 @@
 """What losses that wrap other losses share."""
 
+from collections.abc import Sequence
+
 import ddsp
 import tensorflow as tf
 
@@ -23,7 +25,12 @@ class WrappedLosses(ddsp.losses.Loss):
     {'louder_time_domain_loss': 0.0}
   """
 
-  def __init__(self, losses, weight, name):
+  def __init__(
+    self,
+    losses: tf.keras.layers.Layer | Sequence[tf.keras.layers.Layer],
+    weight: float,
+    name: str,
+  ):
     """Constructor.
 
     Args:
@@ -47,11 +54,15 @@ class WrappedLosses(ddsp.losses.Loss):
     self.wrapped_losses = losses
     self.weight = weight
 
-  def views(self, target_audio, audio):
+  def views(
+    self, target_audio: tf.Tensor, audio: tf.Tensor
+  ) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
     """Returns {suffix of the name: (target, audio)}; losses are their mean."""
     raise NotImplementedError  # abstract
 
-  def get_losses_dict(self, target_audio, audio, **kwargs):
+  def get_losses_dict(
+    self, target_audio: tf.Tensor, audio: tf.Tensor, **kwargs
+  ) -> dict[str, tf.Tensor]:
     """Returns the wrapped losses, {'<name>_<name of the loss>': scalar}.
 
     Args:
@@ -74,6 +85,6 @@ class WrappedLosses(ddsp.losses.Loss):
           losses_dict[key] = self.weight / len(views) * value
     return losses_dict
 
-  def call(self, target_audio, audio):
+  def call(self, target_audio: tf.Tensor, audio: tf.Tensor) -> tf.Tensor:
     """Returns the sum of the wrapped losses, a scalar."""
     return tf.add_n(list(self.get_losses_dict(target_audio, audio).values()))

@@ -1,6 +1,7 @@
 """How late audio is, and what it then shares with its target."""
 
 import numpy as np
+import numpy.typing as npt
 import scipy.signal
 
 from dafx.metrics import pairs
@@ -13,7 +14,13 @@ _MIN_OVERLAP_ENERGY = 1e-3
 _SAMPLES_AT_ONCE = 2**18
 
 
-def find_lag(target, audio, max_lag, ignore_polarity=False, by_overlap=True):
+def find_lag(
+  target: npt.ArrayLike,
+  audio: npt.ArrayLike,
+  max_lag: int,
+  ignore_polarity: bool = False,
+  by_overlap: bool = True,
+) -> int:
   """Finds how late `audio` is: `dafx.losses.find_lag` for one file.
 
   A positive lag says that `audio` is late: `audio[n + lag]` matches
@@ -97,7 +104,9 @@ def _correlate(target, audio, max_lag):
   return total
 
 
-def align(target, audio, lag):
+def align(
+  target: npt.ArrayLike, audio: npt.ArrayLike, lag: int
+) -> tuple[np.ndarray, np.ndarray]:
   """Cuts from both the part that they share at a lag.
 
   Args:

@@ -2,6 +2,7 @@
 
 import librosa
 import numpy as np
+import numpy.typing as npt
 
 from dafx.metrics import pairs
 
@@ -11,7 +12,7 @@ _RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
 _FRAMES_AT_ONCE = 512
 
 
-def mae(target, audio):
+def mae(target: npt.ArrayLike, audio: npt.ArrayLike) -> float:
   """Mean absolute error of the samples.
 
   Args:
@@ -33,7 +34,7 @@ def mae(target, audio):
   return float(np.mean(np.abs(target - audio)))
 
 
-def esr(target, audio):
+def esr(target: npt.ArrayLike, audio: npt.ArrayLike) -> float:
   """Error-to-signal ratio: energy of the error over that of the target.
 
   0 for equal audio, 1 for silence, 4 for the target upside down: a value near 4
@@ -63,7 +64,7 @@ def esr(target, audio):
   return float(np.sum((target - audio) ** 2) / energy)
 
 
-def si_sdr(target, audio):
+def si_sdr(target: npt.ArrayLike, audio: npt.ArrayLike) -> float:
   """Scale-invariant signal-to-distortion ratio, in dB.
 
   Le Roux et al., 2019 (https://arxiv.org/abs/1811.02508), of the signals as
@@ -97,7 +98,7 @@ def si_sdr(target, audio):
   return float(np.mean(ratios))
 
 
-def dc(target, audio):
+def dc(target: npt.ArrayLike, audio: npt.ArrayLike) -> float:
   """Energy of the error's mean over that of the target (Wright et al., 2019).
 
   Args:
@@ -125,7 +126,7 @@ def dc(target, audio):
   return float(np.mean(ratios))
 
 
-def polarity(target, audio):
+def polarity(target: npt.ArrayLike, audio: npt.ArrayLike) -> float:
   """Tells whether audio is the target upside down.
 
   Args:
@@ -151,7 +152,7 @@ def polarity(target, audio):
   return float(np.sum(target * audio) / norm) if norm > 0 else 0.0
 
 
-def mr_stft(target, audio):
+def mr_stft(target: npt.ArrayLike, audio: npt.ArrayLike) -> float:
   """Multi-resolution STFT distance, as auraloss's MultiResolutionSTFTLoss.
 
   Mean over three resolutions of spectral convergence plus the mean absolute
@@ -226,7 +227,12 @@ def _magnitudes(signal, n_fft, hop_length, win_length):
     yield np.sqrt(np.maximum(stft.real**2 + stft.imag**2, 1e-8))
 
 
-def mfcc_cosine(target, audio, sample_rate, over='frames'):
+def mfcc_cosine(
+  target: npt.ArrayLike,
+  audio: npt.ArrayLike,
+  sample_rate: float,
+  over: str = 'frames',
+) -> float:
   """Cosine distance of the MFCCs.
 
   As in DeepAFx (Martinez Ramirez et al., 2021,
@@ -270,7 +276,7 @@ def mfcc_cosine(target, audio, sample_rate, over='frames'):
   pairs.check_length(target, 1024, 'mfcc_cosine')
   target_level, level = np.mean(np.abs(target)), np.mean(np.abs(audio))
   if target_level > 0 and level > 0:
-    audio = audio * (target_level / level)
+    audio = np.asarray(audio * (target_level / level))
 
   def coefficients(channel):
     mel = librosa.feature.melspectrogram(

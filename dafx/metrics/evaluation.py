@@ -1,9 +1,16 @@
 """The metrics of a file, all together."""
 
+import numpy.typing as npt
+
 from dafx.metrics import alignment, distances, levels
 
 
-def evaluate(target, audio, sample_rate, max_lag=None):
+def evaluate(
+  target: npt.ArrayLike,
+  audio: npt.ArrayLike,
+  sample_rate: float,
+  max_lag: int | None = None,
+) -> dict[str, float]:
   """Gives all metrics of one file.
 
   Args:

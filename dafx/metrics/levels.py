@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import numpy.typing as npt
 import pyloudnorm
 import scipy.signal
 
@@ -29,7 +30,7 @@ _SAMPLES_AT_ONCE = 2**18
 _MARGIN = 16
 
 
-def rms_db(audio):
+def rms_db(audio: npt.ArrayLike) -> float:
   """Root mean square, in dB relative to full scale.
 
   Args:
@@ -52,7 +53,7 @@ def rms_db(audio):
     return float(10.0 * np.log10(np.mean(audio**2)))
 
 
-def crest_factor_db(audio):
+def crest_factor_db(audio: npt.ArrayLike) -> float:
   """Peak over root mean square, in dB.
 
   Args:
@@ -78,7 +79,7 @@ def crest_factor_db(audio):
   return float(20.0 * np.log10(peak / np.sqrt(np.mean(audio**2))))
 
 
-def crest_error_db(target, audio):
+def crest_error_db(target: npt.ArrayLike, audio: npt.ArrayLike) -> float:
   """Absolute difference of the crest factors.
 
   Args:
@@ -103,7 +104,7 @@ def crest_error_db(target, audio):
   return abs(crest_factor_db(target) - crest_factor_db(audio))
 
 
-def true_peak_dbtp(audio, sample_rate):
+def true_peak_dbtp(audio: npt.ArrayLike, sample_rate: float) -> float:
   """True peak by ITU-R BS.1770-4, annex 2: that of the signal between samples.
 
   Four times oversampled, or as often as makes 192 kHz of it if that is less,
@@ -170,7 +171,7 @@ class LoudnessMeter:
     -3.05
   """
 
-  def __init__(self, sample_rate, n_channels):
+  def __init__(self, sample_rate: float, n_channels: int):
     pairs.check_sample_rate(sample_rate)
     if not 1 <= n_channels <= MAX_LOUDNESS_CHANNELS:
       raise ValueError(
@@ -188,7 +189,8 @@ class LoudnessMeter:
     self._n_samples = 0
     self._energy = 0.0  # of all channels, weighted, so far
     # The energy up to where each block begins and ends, as far as known.
-    self._at_starts, self._at_ends = [], []
+    self._at_starts: list[float] = []
+    self._at_ends: list[float] = []
 
   def _bounds(self, block: np.ndarray):
     """Returns the samples from and up to which blocks go."""
@@ -196,7 +198,7 @@ class LoudnessMeter:
     bounds = (_BLOCK_S * place, _BLOCK_S * (place + 1.0))
     return [(bound * self._sample_rate).astype(int) for bound in bounds]
 
-  def add(self, audio):
+  def add(self, audio: np.ndarray) -> None:
     """Takes the next chunk in.
 
     Args:
@@ -218,7 +220,7 @@ class LoudnessMeter:
       at = self._bounds(blocks)[side]
       found += list(energies[at[at <= self._n_samples] - first])
 
-  def lufs(self):
+  def lufs(self) -> float:
     """Returns the loudness of all that was taken in.
 
     Returns:
@@ -254,7 +256,7 @@ class LoudnessMeter:
     return float(max(loudness, SILENCE_LUFS))
 
 
-def loudness_lufs(audio, sample_rate):
+def loudness_lufs(audio: npt.ArrayLike, sample_rate: float) -> float:
   """Integrated loudness by ITU-R BS.1770-4; see `LoudnessMeter`.
 
   Args:
@@ -286,7 +288,9 @@ def loudness_lufs(audio, sample_rate):
   return meter.lufs()
 
 
-def loudness_difference(target, audio, sample_rate):
+def loudness_difference(
+  target: npt.ArrayLike, audio: npt.ArrayLike, sample_rate: float
+) -> float:
   """Absolute difference of the integrated loudness.
 
   Args:

@@ -8,6 +8,7 @@ import contextlib
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from dafx.metrics import alignment, levels, pairs, spectra, stereo
 
@@ -15,7 +16,7 @@ from dafx.metrics import alignment, levels, pairs, spectra, stereo
 _MAX_LAG = 2000
 
 
-def match_level(target, audio):
+def match_level(target: npt.ArrayLike, audio: npt.ArrayLike) -> np.ndarray:
   """Scales audio to the root mean square of its target.
 
   Args:
@@ -44,7 +45,9 @@ def match_level(target, audio):
   return audio * np.sqrt(target_energy / energy) if energy > 0 else audio
 
 
-def match_loudness(target, audio, sample_rate):
+def match_loudness(
+  target: npt.ArrayLike, audio: npt.ArrayLike, sample_rate: float
+) -> np.ndarray:
   """Scales audio to the integrated loudness (BS.1770-4) of its target.
 
   Args:
@@ -75,7 +78,9 @@ def match_loudness(target, audio, sample_rate):
   return audio * 10.0 ** ((wanted - lufs) / 20.0)
 
 
-def match(target, audio, max_lag=_MAX_LAG):
+def match(
+  target: npt.ArrayLike, audio: npt.ArrayLike, max_lag: int = _MAX_LAG
+) -> tuple[np.ndarray, np.ndarray]:
   """Brings audio to the lag, polarity and level of its target.
 
   The lag is that of the largest cross-correlation, of either sign, channels
@@ -118,7 +123,9 @@ def match(target, audio, max_lag=_MAX_LAG):
   return target, match_level(target, audio)
 
 
-def matched(target, audio, sample_rate):
+def matched(
+  target: npt.ArrayLike, audio: npt.ArrayLike, sample_rate: float
+) -> dict[str, float]:
   """Measures audio after its level, lag and polarity are the target's.
 
   The first three are of the mean of the channels, brought to the target by

@@ -3,9 +3,10 @@
 import numbers
 
 import numpy as np
+import numpy.typing as npt
 
 
-def check_signal(name, signal):
+def check_signal(name: str, signal: npt.ArrayLike) -> np.ndarray:
   """Returns the signal in float64, or raises ValueError.
 
   What is float64 already is not copied: metrics must not write on it.
@@ -30,7 +31,9 @@ def check_signal(name, signal):
   return signal.astype(np.float64, copy=False)
 
 
-def check_pair(target, audio):
+def check_pair(
+  target: npt.ArrayLike, audio: npt.ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
   """Returns both in float64, or raises ValueError."""
   target = check_signal('target', target)
   audio = check_signal('audio', audio)
@@ -42,7 +45,7 @@ def check_pair(target, audio):
   return target, audio
 
 
-def check_sample_rate(sample_rate):
+def check_sample_rate(sample_rate: float):
   """Raises ValueError unless a sample rate, in Hz, is positive."""
   is_number = isinstance(sample_rate, numbers.Real)
   if not (is_number and np.isfinite(sample_rate) and sample_rate > 0):
@@ -52,7 +55,7 @@ def check_sample_rate(sample_rate):
     )
 
 
-def check_length(signal, min_samples, metric):
+def check_length(signal: np.ndarray, min_samples: int, metric: str):
   """Raises ValueError for a signal of less than so many samples."""
   if len(signal) < min_samples:
     raise ValueError(
@@ -61,7 +64,7 @@ def check_length(signal, min_samples, metric):
     )
 
 
-def pieces(n_samples, size):
+def pieces(n_samples: int, size: int) -> list[tuple[int, int]]:
   """Returns (start, stop) of pieces of `size` samples; the last takes the rest.
 
   The last is as long as half to one and a half of the others, or is all.
@@ -70,12 +73,12 @@ def pieces(n_samples, size):
   return list(zip(starts, [*starts[1:], n_samples]))
 
 
-def channels_first(signal):
+def channels_first(signal: np.ndarray) -> np.ndarray:
   """[n_samples] or [n_samples, n_channels] -> [n_channels, n_samples]."""
   return np.atleast_2d(signal.T)
 
 
-def target_energy(target, metric):
+def target_energy(target: np.ndarray, metric: str) -> float:
   """Returns the energy of a target, or raises ValueError for silence."""
   energy = np.vdot(target, target)
   if not energy > 0:

@@ -1,12 +1,15 @@
 """Distances of sets of files."""
 
+from collections.abc import Callable, Sequence
+
 import librosa
 import numpy as np
+import numpy.typing as npt
 
 from dafx.metrics import pairs
 
 
-def log_mel_embedding(audio, sample_rate):
+def log_mel_embedding(audio: npt.ArrayLike, sample_rate: float) -> np.ndarray:
   """Describes a file by its log-mel spectrogram, second by second.
 
   An embedding for `frechet_audio_distance` that needs no network and no
@@ -55,7 +58,12 @@ def log_mel_embedding(audio, sample_rate):
   return np.concatenate([windows.mean(1), windows.std(1)]).T
 
 
-def frechet_distance(mean_a, covariance_a, mean_b, covariance_b):
+def frechet_distance(
+  mean_a: np.ndarray,
+  covariance_a: np.ndarray,
+  mean_b: np.ndarray,
+  covariance_b: np.ndarray,
+) -> float:
   """Squared Frechet distance of two normal distributions.
 
   Dowson and Landau, 1982: |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^1/2).
@@ -72,8 +80,10 @@ def frechet_distance(mean_a, covariance_a, mean_b, covariance_b):
   Examples:
     >>> import numpy as np
     >>> from dafx import metrics
-    >>> metrics.frechet_distance([0.0, 0.0], np.eye(2), [3.0, 0.0], np.eye(2))
-    9.0
+    >>> metrics.frechet_distance(
+    ...   np.zeros(2), np.eye(2), np.full(2, 3.0), np.eye(2)
+    ... )
+    18.0
   """
   # Eigenvalues of C_a C_b are those of a symmetric matrix, real and >= 0; so
   # their roots are sure, where a matrix root of a singular product is not.
@@ -87,8 +97,11 @@ def frechet_distance(mean_a, covariance_a, mean_b, covariance_b):
 
 
 def frechet_audio_distance(
-  targets, audios, sample_rate, embedding=log_mel_embedding
-):
+  targets: Sequence[np.ndarray],
+  audios: Sequence[np.ndarray],
+  sample_rate: float,
+  embedding: Callable[[np.ndarray, float], np.ndarray] = log_mel_embedding,
+) -> float:
   """Frechet distance of two sets of files in an embedding.
 
   Kilgour et al., 2019 (https://arxiv.org/abs/1812.08466), for any embedding;

@@ -1,6 +1,7 @@
 """Distances of spectra: short-time ones in six sizes, and the average one."""
 
 import numpy as np
+import numpy.typing as npt
 import scipy.signal
 
 from dafx.metrics import pairs as checks
@@ -17,7 +18,7 @@ _DENSITY_FLOOR = 1e-15
 _SAMPLES_AT_ONCE = 2**16
 
 
-def multi_scale_spectral(target, audio):
+def multi_scale_spectral(target: npt.ArrayLike, audio: npt.ArrayLike) -> float:
   """Multi-scale spectral distance, of six frame sizes.
 
   Mean over frames of 2,048, 1,024, 512, 256, 128 and 64 samples of the mean
@@ -75,7 +76,7 @@ def _magnitudes(signal, size):
     yield np.sqrt(spectrum.real**2 + spectrum.imag**2)
 
 
-def average_spectrum_db(audio, sample_rate):
+def average_spectrum_db(audio: npt.ArrayLike, sample_rate: float) -> np.ndarray:
   """Average spectrum in third octaves, in dB.
 
   Mean density by Welch's method (frames of 8,192 samples, Hann window, half
@@ -125,7 +126,9 @@ def average_spectrum_db(audio, sample_rate):
   return levels
 
 
-def average_spectrum_error_db(target, audio, sample_rate):
+def average_spectrum_error_db(
+  target: npt.ArrayLike, audio: npt.ArrayLike, sample_rate: float
+) -> float:
   """How far the average spectrum is from the target's, whatever the level.
 
   Args:

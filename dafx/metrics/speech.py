@@ -1,14 +1,16 @@
 """What listeners would say of speech."""
 
 import math
+import types
 
 import numpy as np
+import numpy.typing as npt
 
 from dafx.audio import sources
 from dafx.metrics import pairs
 
 
-def require_pesq():
+def require_pesq() -> types.ModuleType:
   """Returns the package pesq.
 
   Raises:
@@ -42,7 +44,9 @@ _SAMPLE_RATE = 16000
 _WORST = 1.0
 
 
-def pesq(target, audio, sample_rate):
+def pesq(
+  target: npt.ArrayLike, audio: npt.ArrayLike, sample_rate: float
+) -> float:
   """Wide-band PESQ, ITU-T P.862.2, through the package pesq, at 16 kHz.
 
   Audio of more than 15 s is scored in pieces of 10 s; the score is their mean,
@@ -66,15 +70,15 @@ def pesq(target, audio, sample_rate):
   package = require_pesq()
   target, audio = pairs.check_pair(target, audio)
   pairs.check_sample_rate(sample_rate)
-  target, audio = (
+  clean, heard = (
     sources.resample(
       pairs.channels_first(x).mean(axis=0), sample_rate, _SAMPLE_RATE
     )
     for x in (target, audio)
   )
   scores, lengths = [], []
-  for start, stop in pairs.pieces(len(target), int(_PIECE_S * _SAMPLE_RATE)):
-    score = _score(package, target[start:stop], audio[start:stop])
+  for start, stop in pairs.pieces(len(clean), int(_PIECE_S * _SAMPLE_RATE)):
+    score = _score(package, clean[start:stop], heard[start:stop])
     if not math.isnan(score):
       scores.append(score)
       lengths.append(stop - start)

@@ -1,6 +1,7 @@
 """What two channels make together: width, and what is left of them in mono."""
 
 import numpy as np
+import numpy.typing as npt
 
 from dafx.metrics import pairs
 
@@ -11,7 +12,7 @@ _LIMIT_DB = 60.0
 _SAMPLES_AT_ONCE = 2**18
 
 
-def width_db(audio):
+def width_db(audio: npt.ArrayLike) -> float:
   """Level of the side over that of the middle, in dB.
 
   The middle is half the sum of left and right, the side half their difference.
@@ -40,7 +41,7 @@ def width_db(audio):
   return _ratio_db(side, middle)
 
 
-def mono_sum_db(audio):
+def mono_sum_db(audio: npt.ArrayLike) -> float:
   """Level of the mean of the channels over that of the channels, in dB.
 
   Args:
@@ -66,7 +67,7 @@ def mono_sum_db(audio):
   return _ratio_db(middle, middle + side)
 
 
-def width_error_db(target, audio):
+def width_error_db(target: npt.ArrayLike, audio: npt.ArrayLike) -> float:
   """Absolute difference of `width_db`, whatever the levels.
 
   Args:
@@ -90,7 +91,7 @@ def width_error_db(target, audio):
   return abs(width_db(target) - width_db(audio))
 
 
-def mono_sum_error_db(target, audio):
+def mono_sum_error_db(target: npt.ArrayLike, audio: npt.ArrayLike) -> float:
   """Absolute difference of `mono_sum_db`, whatever the levels.
 
   Args:

@@ -1,6 +1,7 @@
 """`DilatedConv`: temporal and gated convolutional networks."""
 
 import math
+from typing import Any
 
 import ddsp
 import gin
@@ -132,19 +133,19 @@ class DilatedConv(base.Network):
 
   def __init__(
     self,
-    n_blocks=5,
-    kernel_size=7,
-    dilation_growth=4,
-    n_channels=16,
-    gated=False,
-    conditioning=None,
-    n_knobs=0,
-    activation='tanh',
-    residual=True,
-    stack_size=12,
-    input_gain_db=0.0,
-    seed=0,
-    name='dilated_conv',
+    n_blocks: int = 5,
+    kernel_size: int = 7,
+    dilation_growth: int = 4,
+    n_channels: int = 16,
+    gated: bool = False,
+    conditioning: str | None = None,
+    n_knobs: int = 0,
+    activation: str = 'tanh',
+    residual: bool = True,
+    stack_size: int = 12,
+    input_gain_db: float = 0.0,
+    seed: int = 0,
+    name: str = 'dilated_conv',
   ):
     super().__init__(n_knobs, name)
     base.check_sizes(
@@ -189,7 +190,7 @@ class DilatedConv(base.Network):
     )
 
   @property
-  def receptive_field(self):
+  def receptive_field(self) -> int:
     """Samples that an output depends on: its own and those before.
 
     A modulation with memory, such as 'tfilm', comes on top.
@@ -197,12 +198,12 @@ class DilatedConv(base.Network):
     return 1 + sum(block.conv.n_past for block in self.blocks)
 
   @property
-  def macs_per_sample(self):
+  def macs_per_sample(self) -> int:
     """Multiply-accumulates per sample of audio, without activations."""
     blocks = sum(block.macs for block in self.blocks)
     return self.shared.macs + blocks + math.prod(self.out_kernel.shape)
 
-  def initial_state(self, batch_size):
+  def initial_state(self, batch_size: int) -> Any:
     """Returns the state after silence."""
     blocks, x = [], tf.zeros([1])
     for block in self.blocks:
@@ -210,7 +211,9 @@ class DilatedConv(base.Network):
       blocks.append(state)
     return {'shared': self.shared.initial_state(batch_size), 'blocks': blocks}
 
-  def process(self, state, x, knobs):
+  def process(
+    self, state: Any, x: tf.Tensor, knobs: tf.Tensor | None
+  ) -> tuple[tf.Tensor, Any]:
     """Processes [batch, n_samples, 1]; see `Network.stream`."""
     x = self.input_gain * x
     shared, shared_state = self.shared(state['shared'], x, knobs)

@@ -1,5 +1,6 @@
 """Export of what streams, with its state, as a SavedModel."""
 
+import os
 import pathlib
 
 import tensorflow as tf
@@ -18,7 +19,12 @@ def _foreign_ops(function):
   return {n.op for part in nodes for n in part if 'PyFunc' in n.op}
 
 
-def export_saved_model(model, path, block_size, batch_size=1):
+def export_saved_model(
+  model: tf.Module,
+  path: str | os.PathLike,
+  block_size: int,
+  batch_size: int = 1,
+) -> None:
   """Writes a model for use outside Python, block by block.
 
   The SavedModel offers two signatures. 'initial_state' takes nothing and

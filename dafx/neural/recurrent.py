@@ -1,5 +1,7 @@
 """`Rnn`: recurrent networks from sample to sample."""
 
+from typing import Any
+
 import gin
 import tensorflow as tf
 
@@ -55,17 +57,17 @@ class Rnn(base.Network):
 
   def __init__(
     self,
-    cell='lstm',
-    n_units=32,
-    n_layers=1,
-    conditioning=None,
-    n_knobs=0,
-    residual=False,
-    direct_path=False,
-    activation='tanh',
-    initial_state='zeros',
-    seed=0,
-    name='rnn',
+    cell: str = 'lstm',
+    n_units: int = 32,
+    n_layers: int = 1,
+    conditioning: str | None = None,
+    n_knobs: int = 0,
+    residual: bool = False,
+    direct_path: bool = False,
+    activation: str = 'tanh',
+    initial_state: str = 'zeros',
+    seed: int = 0,
+    name: str = 'rnn',
   ):
     super().__init__(n_knobs, name)
     base.check_sizes(n_units=n_units, n_layers=n_layers)
@@ -108,14 +110,14 @@ class Rnn(base.Network):
       )
 
   @property
-  def macs_per_sample(self):
+  def macs_per_sample(self) -> int:
     """Multiply-accumulates per sample of audio, without activations."""
     layers = [*self.layers, self.out]
     if self.condition is not None:
       layers.append(self.condition)
     return sum(layer.macs for layer in layers)
 
-  def initial_state(self, batch_size):
+  def initial_state(self, batch_size: int) -> Any:
     """Returns the state before the first sample."""
     states = [layer.initial_state(batch_size) for layer in self.layers]
     if self.start is not None:
@@ -128,7 +130,9 @@ class Rnn(base.Network):
       condition = self.condition.initial_state(batch_size, tf.zeros([1]))
     return {'layers': states, 'condition': condition}
 
-  def process(self, state, x, knobs):
+  def process(
+    self, state: Any, x: tf.Tensor, knobs: tf.Tensor | None
+  ) -> tuple[tf.Tensor, Any]:
     """Processes [batch, n_samples, 1]; see `Network.stream`."""
     n_samples = x.shape[1]
     y, condition_state = x, state['condition']

@@ -1,5 +1,7 @@
 """`S4`: networks of diagonal state-space layers."""
 
+from typing import Any
+
 import ddsp
 import gin
 import tensorflow as tf
@@ -89,16 +91,16 @@ class S4(base.Network):
 
   def __init__(
     self,
-    n_blocks=4,
-    n_states=4,
-    n_channels=16,
-    conditioning=None,
-    n_knobs=0,
-    activation='tanh',
-    residual=True,
-    input_gain_db=0.0,
-    seed=0,
-    name='s4',
+    n_blocks: int = 4,
+    n_states: int = 4,
+    n_channels: int = 16,
+    conditioning: str | None = None,
+    n_knobs: int = 0,
+    activation: str = 'tanh',
+    residual: bool = True,
+    input_gain_db: float = 0.0,
+    seed: int = 0,
+    name: str = 's4',
   ):
     super().__init__(n_knobs, name)
     base.check_sizes(
@@ -125,12 +127,12 @@ class S4(base.Network):
     self.contract = base.Dense(n_channels, 1, seeds)
 
   @property
-  def macs_per_sample(self):
+  def macs_per_sample(self) -> int:
     """Multiply-accumulates per sample of audio, without activations."""
     layers = [self.shared, self.expand, *self.blocks, self.contract]
     return sum(layer.macs for layer in layers)
 
-  def initial_state(self, batch_size):
+  def initial_state(self, batch_size: int) -> Any:
     """Returns the state after silence."""
     blocks, x = [], self.expand(tf.zeros([1, 1, 1]))[0, 0]
     for block in self.blocks:
@@ -138,7 +140,9 @@ class S4(base.Network):
       blocks.append(state)
     return {'shared': self.shared.initial_state(batch_size), 'blocks': blocks}
 
-  def process(self, state, x, knobs):
+  def process(
+    self, state: Any, x: tf.Tensor, knobs: tf.Tensor | None
+  ) -> tuple[tf.Tensor, Any]:
     """Processes [batch, n_samples, 1]; see `Network.stream`."""
     x = self.input_gain * x
     shared, shared_state = self.shared(state['shared'], x, knobs)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import gin
 import tensorflow as tf
@@ -172,13 +173,13 @@ class WaveNet(base.Network):
 
   def __init__(
     self,
-    size='standard',
-    arrays=None,
-    gated=False,
-    n_knobs=0,
-    head_scale=0.02,
-    seed=0,
-    name='wavenet',
+    size: str = 'standard',
+    arrays: Sequence[LayerArray] | None = None,
+    gated: bool = False,
+    n_knobs: int = 0,
+    head_scale: float = 0.02,
+    seed: int = 0,
+    name: str = 'wavenet',
   ):
     super().__init__(n_knobs, name)
     self.shapes = tuple(arrays or layer_arrays(size, gated))
@@ -202,17 +203,17 @@ class WaveNet(base.Network):
       n_in = shape.channels
 
   @property
-  def receptive_field(self):
+  def receptive_field(self) -> int:
     """Samples that an output depends on: its own and those before."""
     layers = [layer for array in self.arrays for layer in array.layers]
     return 1 + sum(layer.conv.n_past for layer in layers)
 
   @property
-  def macs_per_sample(self):
+  def macs_per_sample(self) -> int:
     """Multiply-accumulates per sample of audio, without activations."""
     return sum(array.macs for array in self.arrays)
 
-  def initial_state(self, batch_size):
+  def initial_state(self, batch_size: int) -> Any:
     """Returns the state after silence."""
     states, x = [], tf.zeros([1])
     for array in self.arrays:
@@ -220,7 +221,9 @@ class WaveNet(base.Network):
       states.append(state)
     return states
 
-  def process(self, state, x, knobs):
+  def process(
+    self, state: Any, x: tf.Tensor, knobs: tf.Tensor | None
+  ) -> tuple[tf.Tensor, Any]:
     """Processes [batch, n_samples, 1]; see `Network.stream`."""
     condition = x
     if knobs is not None:

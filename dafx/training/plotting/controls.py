@@ -2,8 +2,11 @@
 
 import math
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from dafx.training.plotting import style
@@ -12,8 +15,15 @@ _STILL = 1e-3  # of its range: a control that moves less is static
 
 
 def control_trajectories(
-  controls, *, symbols, units, ranges, logarithmic, frame_times_s, title=''
-):
+  controls: np.ndarray,
+  *,
+  symbols: Sequence[str],
+  units: Sequence[str],
+  ranges: Sequence[tuple[float, float]],
+  logarithmic: Sequence[bool],
+  frame_times_s: np.ndarray,
+  title: str = '',
+) -> Figure:
   """Draws a plugin's controls over time, each in its unit and full range.
 
   Controls that move get a panel each, on one time axis. Controls that stay
@@ -158,7 +168,13 @@ def _draw_static(fig, static, n_rows, n_columns):
     ax.spines[:].set_visible(False)
 
 
-def gain_heatmap(gains_db, *, band_labels, frame_times_s, title=''):
+def gain_heatmap(
+  gains_db: np.ndarray,
+  *,
+  band_labels: Sequence[str],
+  frame_times_s: np.ndarray,
+  title: str = '',
+) -> Figure:
   """Draws the gains of an equalizer's bands over time as an image.
 
   Red is a boost, blue a cut, white 0 dB; the scale is symmetric and reaches the
@@ -223,7 +239,9 @@ def gain_heatmap(gains_db, *, band_labels, frame_times_s, title=''):
   return fig
 
 
-def plugin_figures(processor, controls, frame_times_s):
+def plugin_figures(
+  processor: Any, controls: np.ndarray, frame_times_s: np.ndarray
+) -> list[Figure]:
   """Draws the controls of a plugin's processor.
 
   Gains of ten bands or more, whose symbols differ by a number (`g_0`, `g_1`,

@@ -1,12 +1,17 @@
 """Figures of training, and of curves."""
 
+from collections.abc import Mapping
+
 import numpy as np
+from matplotlib.figure import Figure
 from scipy import ndimage
 
 from dafx.training.plotting import style
 
 
-def training_curves(steps, losses_by_name):
+def training_curves(
+  steps: np.ndarray, losses_by_name: Mapping[str, np.ndarray]
+) -> Figure:
   """Draws losses over the train steps.
 
   With 100 steps or more, each loss is drawn faintly and its moving average over
@@ -78,7 +83,14 @@ def training_curves(steps, losses_by_name):
   return fig
 
 
-def lines(x, lines_by_name, x_label, y_label, title='', log=False):
+def lines(
+  x: np.ndarray,
+  lines_by_name: Mapping[str, np.ndarray],
+  x_label: str,
+  y_label: str,
+  title: str = '',
+  log: bool = False,
+) -> Figure:
   """Draws curves over one axis.
 
   Args:

@@ -1,12 +1,14 @@
 """Figures as images."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 
-def figure_to_png(fig):
+def figure_to_png(fig: Figure) -> bytes:
   """Encodes a figure as PNG, fig.get_size_inches() * fig.dpi pixels large.
 
   Args:
@@ -27,7 +29,7 @@ def figure_to_png(fig):
   return buffer.getvalue()
 
 
-def figure_to_array(fig):
+def figure_to_array(fig: Figure) -> np.ndarray:
   """Renders a figure, e.g. for `tf.summary.image`.
 
   Args:
@@ -49,7 +51,7 @@ def figure_to_array(fig):
   return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def stack_figures(figures):
+def stack_figures(figures: Sequence[Figure]) -> np.ndarray:
   """Draws figures below each other in one image.
 
   Args:

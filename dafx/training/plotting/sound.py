@@ -1,6 +1,9 @@
 """Figures of audio."""
 
+from collections.abc import Mapping
+
 import numpy as np
+from matplotlib.figure import Figure
 
 from dafx.audio import band_powers
 from dafx.training.plotting import style
@@ -10,7 +13,7 @@ _FREQUENCY_TICKS_HZ = (100, 300, 1000, 3000, 10000)
 _MAX_POINTS = 4000  # a longer waveform is drawn as its envelope
 
 
-def as_channels(audio, name='audio'):
+def as_channels(audio: np.ndarray, name: str = 'audio') -> np.ndarray:
   """Brings mono and multichannel audio to one shape and checks it.
 
   Args:
@@ -51,7 +54,9 @@ def as_channels(audio, name='audio'):
   return audio
 
 
-def spectrograms(audio_by_name, sample_rate):
+def spectrograms(
+  audio_by_name: Mapping[str, np.ndarray], sample_rate: int
+) -> Figure:
   """Draws spectrograms below each other, all on one colour scale.
 
   The power density of a Hann-windowed STFT (93 ms) is averaged over the
@@ -91,7 +96,9 @@ def spectrograms(audio_by_name, sample_rate):
   return draw_band_powers(meters, longest / sample_rate)
 
 
-def draw_band_powers(meters, seconds):
+def draw_band_powers(
+  meters: Mapping[str, band_powers.BandPowers], seconds: float
+) -> Figure:
   """Draws spectrograms as `spectrograms` does, of audio that came in chunks.
 
   Args:
@@ -153,7 +160,9 @@ def draw_band_powers(meters, seconds):
   return fig
 
 
-def waveforms(audio_by_name, sample_rate):
+def waveforms(
+  audio_by_name: Mapping[str, np.ndarray], sample_rate: int
+) -> Figure:
   """Draws waveforms over each other, e.g. before and after; the last on top.
 
   Up to 4,000 samples are drawn as a line; more as the band between minimum and

@@ -19,7 +19,7 @@ TEXT = 9  # points
 SMALL = 8  # points
 
 
-def color_of(name):
+def color_of(name: str) -> str:
   """Gives the colour of a version of a clip, the same wherever it is shown.
 
   Args:
