@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.signal
 import soundfile
+import tensorflow as tf
 
 import dafx.training.evaluation.evaluate
 import dafx.training.inference
@@ -17,6 +18,7 @@ from dafx import metrics
 from dafx.audio import sources
 from dafx.training import data, gin_files, inference, models, trainers
 from dafx.training.data import tfrecords
+from dafx.training.trainers import summaries
 
 ROOT = pathlib.Path(__file__).parents[1] / 'gin'
 FILES = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob('*.gin'))
@@ -266,8 +268,22 @@ def test_records_give_a_task_what_its_files_give(task, noise_pairs):
       np.testing.assert_array_equal(batches[1][key], expected)
 
 
+@pytest.fixture
+def untraced():
+  """Runs functions op by op: large networks take long to trace."""
+  tf.config.run_functions_eagerly(True)
+  yield
+  tf.config.run_functions_eagerly(False)
+
+
 @pytest.mark.parametrize('file', CONTROL_TASKS)
-def test_task_takes_a_step_and_can_be_used(file, noise_pairs, tmp_path):
+def test_task_takes_a_step_and_can_be_used(
+  file, noise_pairs, tmp_path, request, monkeypatch
+):
+  if 'demo' not in file:
+    request.getfixturevalue('untraced')
+  # Figures take seconds; trainers_test.py looks at them.
+  monkeypatch.setattr(summaries, 'write_examples', lambda *args: None)
   gin_files.parse_gin([file], [*SMALL, f'data_path = {str(noise_pairs)!r}'])
   model = models.get_model()
   trainer = trainers.Trainer(model)

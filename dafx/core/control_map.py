@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
+import tensorflow as tf
 
 from dafx.core import units
 
@@ -54,7 +55,9 @@ class ControlMap:
     """Number of values that come from outside, in [0, 1]."""
     return len(self.symbols)
 
-  def to_port_units(self, normalised):
+  def to_port_units(
+    self, normalised: np.ndarray | tf.Tensor
+  ) -> np.ndarray | tf.Tensor:
     """Maps [0, 1] to port units.
 
     Args:

@@ -45,7 +45,7 @@ _WORST = 1.0
 
 
 def pesq(
-  target: npt.ArrayLike, audio: npt.ArrayLike, sample_rate: float
+  target: npt.ArrayLike, audio: npt.ArrayLike, sample_rate: int
 ) -> float:
   """Wide-band PESQ, ITU-T P.862.2, through the package pesq, at 16 kHz.
 

@@ -1,6 +1,6 @@
 """Groups of processors: DDSP's, with the checks that it lacks."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import ddsp
 import tensorflow as tf
@@ -16,7 +16,7 @@ def _node_name(node) -> str:
   return module if isinstance(module, str) else module.name
 
 
-def node_keys(node) -> list[str]:
+def node_keys(node: Sequence) -> list[str]:
   """Returns the keys of the inputs of a node of a DAG.
 
   Examples:
@@ -192,7 +192,9 @@ class ProcessorGroup(layers.Rebuildable, ddsp.processors.ProcessorGroup):
     TensorShape([1, 1000])
   """
 
-  def __init__(self, dag, inputs=None, **kwargs):
+  def __init__(
+    self, dag: Iterable, inputs: Collection[str] | None = None, **kwargs
+  ):
     check_dag(dag, inputs)
     super().__init__(dag=dag, **kwargs)
     connect_controllers(self)

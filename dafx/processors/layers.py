@@ -54,7 +54,7 @@ class Layer(tf.keras.layers.Layer):
     _demand_keras_2_tensors(*args, *kwargs.values())
     return super().__call__(*args, **kwargs)
 
-  def add_weight(self, name: str, *args, **kwargs):
+  def add_weight(self, name: str, *args, **kwargs) -> tf.Variable:
     """Adds a variable, named after the layer too; as Keras's."""
     with tf.name_scope(self.name):
       return super().add_weight(name, *args, **kwargs)
@@ -189,7 +189,7 @@ class Rebuildable(Layer):
     return _to_json(config)
 
   @classmethod
-  def from_config(cls, config: dict[str, Any]):
+  def from_config(cls, config: dict[str, Any]) -> 'Rebuildable':
     """Makes a layer from what `get_config` returned.
 
     Raises:
@@ -238,7 +238,7 @@ class SavedRecord:
     return dataclasses.asdict(self)
 
   @classmethod
-  def from_config(cls, config: dict[str, Any]):
+  def from_config(cls, config: dict[str, Any]) -> 'SavedRecord':
     """Makes a record from what `get_config` returned."""
     return cls(**config)
 

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ddsp
 import tensorflow as tf
@@ -110,7 +111,7 @@ class Node:
     """
     del n_members
 
-  def values_of_members(self, controls) -> dict:
+  def values_of_members(self, controls: tf.Tensor) -> dict:
     """Splits controls into those of each of `members` that runs.
 
     Args:
@@ -129,12 +130,12 @@ class Node:
     """
     del n_samples
 
-  def initial_state(self, batch_size: int):
+  def initial_state(self, batch_size: int) -> Any:
     """Returns the state before the first sample, a nest of tensors."""
     del batch_size
     return ()
 
-  def stream(self, state, **controls):
+  def stream(self, state: Any, **controls):
     """Processes the next chunk.
 
     Args:
@@ -146,7 +147,7 @@ class Node:
     """
     raise NotImplementedError(f'{self.identity} has no `stream`.')
 
-  def stream_outputs(self, state, *inputs) -> tuple[dict, object]:
+  def stream_outputs(self, state: Any, *inputs) -> tuple[dict, object]:
     """Runs the next chunk, from the inputs to the outputs of the node.
 
     Args:

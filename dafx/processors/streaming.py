@@ -5,7 +5,8 @@ Nodes keep the protocol of `node.Node`. `Streamer` takes chunks of any size.
 
 import dataclasses
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import ddsp
 import tensorflow as tf
@@ -111,7 +112,7 @@ class Streamer:
 
   def __init__(
     self,
-    group,
+    group: tf.Module,
     batch_size: int = 1,
     audio_inputs: Collection[str] = ('audio', 'sidechain'),
     control_step: int | None = None,
@@ -190,7 +191,7 @@ class Streamer:
       for name, node in self._nodes.items()
     }
 
-  def process(self, audio, **inputs) -> tf.Tensor:
+  def process(self, audio: tf.Tensor, **inputs) -> tf.Tensor:
     """Takes the next chunk.
 
     Args:
@@ -280,7 +281,9 @@ class Streamer:
       return tf.zeros([self.batch_size, 0])
     return tf.concat(signals, axis=1)
 
-  def run(self, inputs, states):
+  def run(
+    self, inputs: Mapping[str, tf.Tensor], states: dict[str, Any]
+  ) -> tuple[tf.Tensor, dict[str, Any]]:
     """Runs one piece from given states on, for training in windows.
 
     Unlike `process` it keeps nothing, cuts nothing and may be differentiated.
