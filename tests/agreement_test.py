@@ -149,3 +149,20 @@ def test_train_compares_and_gives_the_nodes_its_seed():
     trainers.train(Batches(44100), trainer=trainer, num_steps=1)
   trainers.train(Batches(), trainer=trainer, num_steps=0, seed=7)
   assert [p.run_seed for p in trainer.model.driven.values()] == [7, 7]
+
+
+def test_a_run_of_an_older_version_is_told_where_it_is_taken_up(
+  tmp_path, caplog
+):
+  def train(**kwargs):
+    trainer = trainers.Trainer(control_model(plugin('a')))
+    trainers.train(Batches(), trainer=trainer, **kwargs)
+
+  train(num_steps=1, save_dir=str(tmp_path))
+  (config,) = tmp_path.glob('operative_config-*.gin')
+  config.write_text('')  # as 0.1.0, it names no version
+  for kwargs in ({'save_dir': str(tmp_path)}, {'restore_dir': str(tmp_path)}):
+    caplog.clear()
+    with caplog.at_level('WARNING'):
+      train(num_steps=1, **kwargs)
+    assert '0.1.0' in caplog.text

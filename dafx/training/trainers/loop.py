@@ -40,10 +40,12 @@ def _take_up(trainer, folder, restore_dir):
   """Restores what is there of a run, or begins a new one."""
   if folder is not None and trainer.restore(folder):
     logging.info('Resuming %s at step %d.', folder, trainer.step)
+    gin_files.warn_of_old_run(folder)
   elif restore_dir:
     if not trainer.restore(_folders.expand_user(restore_dir)):
       raise ValueError(f'--restore_dir={restore_dir} holds no checkpoint.')
     logging.info('Starting from %s, step %d.', restore_dir, trainer.step)
+    gin_files.warn_of_old_run(restore_dir)
   elif hasattr(trainer.model, 'fit_starts'):
     trainer.model.fit_starts()
 
