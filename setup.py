@@ -99,6 +99,7 @@ setuptools.setup(
   package_data={
     '': ['*.gin', '*.html', 'README.md'],
     'dafx': ['py.typed'],
+    'dafx.lv2': ['_host.pyi'],
     'dafx.colab': ['tutorials/*.ipynb'],
     'dafx.training.data_preparation': ['demo_audio/**'],
   },

@@ -39,20 +39,22 @@ class BandPowers:
     )
     self._bands = _band_means(self.edges_hz, self._n_fft, sample_rate)
     self._window = scipy.signal.get_window('hann', self._n_fft)
-    self._held = None  # what the next frames need, [n, n_channels]
+    self._held: np.ndarray | None = None  # for the next frames
     self._n_samples = 0
-    self._columns = []
-    self._sum, self._count = 0.0, 0  # of the column that is not yet full
+    self._columns: list[np.ndarray] = []
+    # Of the column that is not yet full.
+    self._sum, self._count = np.zeros(_N_BANDS), 0
 
   def add(self, audio: np.ndarray):
     """Takes the next chunk in, [n_samples, n_channels]."""
     self._n_samples += len(audio)
-    if self._held is None:
-      self._held = np.zeros([self._n_fft // 2, audio.shape[1]])
     self._take(audio)
 
   def _take(self, audio):
-    held = np.concatenate([self._held, audio])
+    held = self._held
+    if held is None:  # what lies before the first sample is silence
+      held = np.zeros([self._n_fft // 2, audio.shape[1]])
+    held = np.concatenate([held, audio])
     n_frames = max(0, 1 + (len(held) - self._n_fft) // self._hop)
     for k in range(n_frames):
       frame = held[k * self._hop : k * self._hop + self._n_fft]
@@ -66,12 +68,13 @@ class BandPowers:
 
   def _end_column(self):
     self._columns.append(self._sum / self._count)
-    self._sum, self._count = 0.0, 0
+    self._sum, self._count = np.zeros(_N_BANDS), 0
 
   def powers(self) -> np.ndarray:
     """Ends the audio with silence; returns [n_bands, n_columns]."""
     n_missing = max(0, self._n_fft - self._n_samples) + self._n_fft // 2
-    self._take(np.zeros([n_missing, self._held.shape[1]]))
+    n_channels = 1 if self._held is None else self._held.shape[1]
+    self._take(np.zeros([n_missing, n_channels]))
     if self._count:
       self._end_column()
     return np.stack(self._columns, axis=1)

@@ -301,7 +301,7 @@ class Writer:
     self._temporary = self._path.with_name(
       f'.{self._path.stem}.partial{self._path.suffix}'
     )
-    self._file = None
+    self._file: soundfile.SoundFile | None = None
     self._peak = 0.0
 
   def __enter__(self):
@@ -311,26 +311,25 @@ class Writer:
   def write(self, block: np.ndarray):
     """Writes the next block, [n_samples, n_channels]."""
     if self._file is None:
-      self._check_room(block.shape[1])
-      self._path.parent.mkdir(parents=True, exist_ok=True)
-      with writing(self._path):
-        self._file = soundfile.SoundFile(
-          self._temporary,
-          'w',
-          self._sample_rate,
-          block.shape[1],
-          _SUBTYPES.get(self._suffix),
-          format=self._format(block.shape[1]),
-        )
+      self._file = self._open(block.shape[1])
     self._peak = max(self._peak, float(np.abs(block).max(initial=0.0)))
     with writing(self._path):
       self._file.write(block)
 
-  def _check_room(self, n_channels):
-    """Raises OSError where what will come does not fit on the disk."""
+  def _open(self, n_channels):
     if _SUBTYPES.get(self._suffix) == 'FLOAT':  # others take less, or little
       n_bytes = _FLOAT_BYTES * self._n_samples * n_channels
       disk.check_room(self._path.parent, n_bytes, self._path.name)
+    self._path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(self._path):
+      return soundfile.SoundFile(
+        self._temporary,
+        'w',
+        self._sample_rate,
+        n_channels,
+        _SUBTYPES.get(self._suffix),
+        format=self._format(n_channels),
+      )
 
   def _format(self, n_channels):
     """Returns what soundfile is to write; None for what the suffix says."""

@@ -66,7 +66,8 @@ def from_array(audio: np.ndarray, sample_rate: int) -> Source:
     parts = (np.float32(audio[start : start + _BLOCK]) for start in starts)
     return _checked(parts)
 
-  return Source(sample_rate, *audio.shape, blocks)
+  n_samples, n_channels = audio.shape
+  return Source(sample_rate, n_samples, n_channels, blocks)
 
 
 def from_file(path: str | os.PathLike) -> Source:
@@ -183,7 +184,8 @@ def windows(
     (Audio [n, n_channels], how many samples of it lie before the stretch):
     fewer than asked for at the ends.
   """
-  held, first, start = None, 0, 0  # first: where what is held begins
+  held: np.ndarray | None = None
+  first, start = 0, 0  # first: where what is held begins
   for block in blocks:
     held = block if held is None else np.concatenate([held, block])
     while first + len(held) >= start + size + after:
@@ -192,7 +194,9 @@ def windows(
       start += size
       drop = max(0, start - before - first)
       held, first = held[drop:], first + drop
-  n_samples = 0 if held is None else first + len(held)
+  if held is None:
+    return
+  n_samples = first + len(held)
   while start < n_samples:
     begin = max(0, start - before)
     end = min(n_samples, start + size + after)

@@ -226,7 +226,10 @@ def prepare_folder(output_dir: pathlib.Path):
   # Others take seconds to import; folders are checked before.
   from dafx.training.data_preparation import matching
 
-  folders = [_folders.expand_user(f) for f in (FLAGS.input, FLAGS.target)]
+  folders = (
+    _folders.expand_user(FLAGS.input),
+    _folders.expand_user(FLAGS.target),
+  )
   matching.check_folders(*folders, output_dir)
   candidates, left_out = matching.find_candidates(
     *folders, FLAGS.input_pattern or '{name}', FLAGS.target_pattern or '{name}'
@@ -288,8 +291,9 @@ def _prepare_download(task, output_dir, download_dir):
   else:
     found = published.FROM_ZENODO[task](download_dir, FLAGS.zenodo_url)
   if FLAGS.until != 'download':
-    split_of = published.split_of(task, found[0])
-    _prepare_files(*found, output_dir, split_of)
+    candidates, left_out = found
+    split_of = published.split_of(task, candidates)
+    _prepare_files(candidates, left_out, output_dir, split_of)
 
 
 def _prepare_files(candidates, left_out, output_dir, split_of):

@@ -104,7 +104,7 @@ def initial_values(
   values = [p.default if p.kind == 'control' else 0.0 for p in plugin.ports]
   for symbol, value in fixed.items():
     port = plugin.control(symbol)
-    values[port.index] = port.nearest(value)
+    values[port.index] = float(port.nearest(value))
   return np.array(values, np.float32)
 
 

@@ -16,14 +16,15 @@ def lag_of_copy(
   """
   n_fft = 2 * inputs.shape[-1]
   # In float64: samples of a plugin that blows up have sums too.
-  inputs, outputs = np.float64(inputs), np.float64(outputs)
+  inputs, outputs = inputs.astype(np.float64), outputs.astype(np.float64)
   spectra = np.conj(np.fft.rfft(inputs, n_fft))
   best, lag = least, None
   for output in outputs:
     spectrum = np.fft.rfft(output, n_fft)
     for one, other in zip(inputs, spectra, strict=True):
       correlation = np.abs(np.fft.irfft(spectrum * other, n_fft)[:n_lags])
-      scale = max(np.linalg.norm(output) * np.linalg.norm(one), 1e-12)
+      scale = float(np.linalg.norm(output) * np.linalg.norm(one))
+      scale = max(scale, 1e-12)
       if correlation.max() > best * scale:
         lag = int(np.argmax(correlation))
         best = correlation[lag] / scale

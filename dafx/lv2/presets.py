@@ -67,7 +67,7 @@ class Preset:
 
 
 # Preset files by URI: whether lilv read them to the end. Use under the lock.
-_is_whole = {}
+_is_whole: dict[str, bool] = {}
 
 
 def list_presets(uri: str) -> list[Preset]:
@@ -146,7 +146,7 @@ def load_preset(uri: str, name: str) -> dict[str, float]:
       uri,
       ', '.join(unknown),
     )
-  texts = dict(ports)
+  texts = {symbol: value for symbol, value in ports}
   return {
     symbol: _read_value(port, texts[symbol], preset)
     for symbol, port in plugin.controls.items()

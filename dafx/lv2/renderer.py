@@ -152,14 +152,15 @@ class Renderer:
     self.time_limit_s = time_limit_s
     self.n_nonfinite = 0
     self._n_items_nonfinite = 0
-    self._idle = collections.deque()
+    self._idle: collections.deque[instances.Instance] = collections.deque()
     # Whether used instances are rewound; None until it is known to pay.
     self._rewinds = False if start == 'instance' else None
     self._n_rewinds = 0
-    self._first = None
+    self._first: instances.Instance | None = None
     self._lock = threading.Lock()
     self.stateful = stateful
-    self._streams = []  # one per item, while they go on
+    # One per item, while they go on.
+    self._streams: list[instances.Instance | processes.Stream] = []
     self._shelf = shelf.Shelf()
     # What a worker process makes the same renderer of.
     self._settings = dict(
@@ -343,11 +344,11 @@ class Renderer:
 
   def reset_state(self):
     """Ends what `stateful` keeps: the next chunk starts from a fresh state."""
-    if self.isolation == 'process':
-      for stream in self._streams:
+    for stream in self._streams:
+      if isinstance(stream, processes.Stream):
         stream.close()
-    else:
-      self._idle.extend(self._streams)
+      else:
+        self._idle.append(stream)
     self._streams = []
 
   def _audit(self, instance, arguments) -> int:

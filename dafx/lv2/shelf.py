@@ -14,7 +14,7 @@ class Shelf:
   """
 
   def __init__(self):
-    self._idle = collections.deque(maxlen=2)
+    self._idle: collections.deque[np.ndarray] = collections.deque(maxlen=2)
 
   def new(self, shape) -> np.ndarray:
     """Returns a float32 array that holds anything, rows on 64 bytes."""

@@ -11,6 +11,7 @@ import math
 import pathlib
 
 import numpy as np
+import numpy.typing as npt
 
 from dafx.lv2 import lilv
 
@@ -128,7 +129,7 @@ class Port:
       return 'log'
     return 'linear'
 
-  def nearest(self, values: np.ndarray) -> np.ndarray:
+  def nearest(self, values: npt.ArrayLike) -> np.ndarray:
     """Returns the closest values that the port takes.
 
     Args:
@@ -142,7 +143,8 @@ class Port:
       points = np.array([value for value, _ in self.scale_points], np.float32)
       distances = np.abs(np.asarray(values)[..., np.newaxis] - points)
       return points[np.argmin(distances, axis=-1)]
-    return np.round(values) if self.is_discrete else np.asarray(values)
+    values = np.asarray(values)
+    return np.round(values) if self.is_discrete else values
 
   def at_rate(self, sample_rate: float) -> 'Port':
     """Returns the port with the values that it has at a sample rate, in Hz."""
@@ -297,29 +299,31 @@ _KINDS = {
 
 
 def _read_port(port: lilv.Port, index: int) -> Port:
-  common = dict(
+  reports_latency = port.has_property(_LV2 + 'reportsLatency')
+  designation = port.text(_LV2 + 'designation')
+  found = Port(
     index=index,
     symbol=port.symbol,
     name=port.name,
     kind=next((k for k, uri in _KINDS.items() if port.is_a(uri)), 'other'),
     is_input=port.is_a(_LV2 + 'InputPort'),
     optional=port.has_property(_LV2 + 'connectionOptional'),
-    designation=port.text(_LV2 + 'designation'),
+    designation=_LV2 + 'latency' if reports_latency else designation,
   )
-  if port.has_property(_LV2 + 'reportsLatency'):
-    common['designation'] = _LV2 + 'latency'
-  if common['kind'] == 'atom':
+  if found.kind == 'atom':
     n_bytes = port.number(_MINIMUM_SIZE)
-    return Port(**common, n_bytes=8192 if math.isnan(n_bytes) else int(n_bytes))
-  if common['kind'] not in ('control', 'cv'):
-    return Port(**common)
+    return dataclasses.replace(
+      found, n_bytes=8192 if math.isnan(n_bytes) else int(n_bytes)
+    )
+  if found.kind not in ('control', 'cv'):
+    return found
 
   per_sample_rate = port.has_property(_LV2 + 'sampleRate')
   default, minimum, maximum = _complete_range(*port.value_range())
   if not per_sample_rate:
     default = min(max(default, minimum), maximum)
-  return Port(
-    **common,
+  return dataclasses.replace(
+    found,
     default=default,
     minimum=minimum,
     maximum=maximum,
@@ -351,7 +355,7 @@ def _read_plugin(plugin: lilv.Plugin) -> Plugin:
   )
 
 
-_plugins = {}  # by URI; use under `lilv.lock`
+_plugins: dict[str, Plugin] = {}  # by URI; use under `lilv.lock`
 
 
 def list_uris() -> list[str]:
@@ -412,7 +416,7 @@ def _not_found_message(uri: str) -> str:
     return text.rstrip('/').rsplit('/', 1)[-1].rsplit('#', 1)[-1].lower()
 
   # Makers share long prefixes: what differs is the last part.
-  by_tail = {}
+  by_tail: dict[str, list[str]] = {}
   for known in uris:
     by_tail.setdefault(tail(known), []).append(known)
   near = difflib.get_close_matches(uri, uris, n=3, cutoff=0.8)

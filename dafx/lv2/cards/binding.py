@@ -74,7 +74,7 @@ def find_traps(plugin: world.Plugin) -> dict[str, tuple[float, str]]:
   Returns:
     (value in port units, reason) by symbol.
   """
-  traps = {}
+  traps: dict[str, tuple[float, str]] = {}
   for symbol, port in plugin.controls.items():
     name = f'{symbol} {port.name}'.lower()
     is_switch = port.toggled or (

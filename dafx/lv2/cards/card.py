@@ -1,6 +1,7 @@
 """The card of a plugin: what was found out about it, and the verdict on it."""
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 
 AUDIBLE_DB = -60.0
@@ -68,8 +69,7 @@ class Control:
     return self.largest_effect_db > AUDIBLE_DB
 
 
-@dataclasses.dataclass
-class Verdict:
+class Verdict(typing.NamedTuple):
   """Whether a plugin can be trained.
 
   Attributes:
@@ -126,7 +126,6 @@ class Card:
     traps: (Value to fix, why) of controls that spoil the training, by symbol.
     n_settings: Random settings that were tried.
     n_bad_settings: Those of them with samples that are not finite.
-    verdict: What comes of it all.
   """
 
   uri: str
@@ -164,11 +163,10 @@ class Card:
   traps: dict[str, list] = dataclasses.field(default_factory=dict)
   n_settings: int | None = None
   n_bad_settings: int = 0
-  verdict: Verdict | None = None
 
   def to_json(self) -> dict:
-    """Returns it as what JSON can hold."""
-    return dataclasses.asdict(self)
+    """Returns it, and the verdict, as what JSON can hold."""
+    return dataclasses.asdict(self) | {'verdict': self.verdict._asdict()}
 
   @classmethod
   def from_json(cls, content: Mapping) -> 'Card':
@@ -180,14 +178,17 @@ class Card:
     Raises:
       TypeError: It is not of that form, as of another version of dafx.
     """
-    card = cls(**content)
-    controls, verdict = card.controls, card.verdict
-    return dataclasses.replace(
-      card,
-      faults=[Fault(**fault) for fault in card.faults],
-      controls=controls and [Control(**control) for control in controls],
-      verdict=verdict and Verdict(**verdict),
-    )
+    fields = {key: value for key, value in content.items() if key != 'verdict'}
+    controls = fields.get('controls')
+    if controls is not None:
+      fields['controls'] = [Control(**control) for control in controls]
+    fields['faults'] = [Fault(**fault) for fault in fields.get('faults', ())]
+    return cls(**fields)
+
+  @property
+  def verdict(self) -> 'Verdict':
+    """What comes of it all."""
+    return judge(self)
 
   @property
   def is_ok(self) -> bool:
@@ -249,7 +250,7 @@ def judge(card: Card) -> Verdict:
       f'{_join(switched)} need{"s" if len(switched) == 1 else ""} switches '
       'at other settings than the defaults: fix these, or leave them out.'
     )
-  if card.level_db < -100.0:
+  if card.level_db is not None and card.level_db < -100.0:
     advice.append('Silent at its defaults.')
   if not card.audio_inputs:
     advice.append('It takes no audio: it makes sound of MIDI or by itself.')
@@ -297,8 +298,9 @@ def _remarks(card: Card) -> list[str]:
   change_db = card.block_difference_db
   if change_db is not None and change_db > AUDIBLE_DB:
     remarks.append('Train with the block size that you will use.')
-  if card.real_time_factor < 20.0:
-    milliseconds = 1e3 / card.real_time_factor
+  speed = card.real_time_factor
+  if speed is not None and speed < 20.0:
+    milliseconds = 1e3 / speed
     remarks.append(f'Slow: {milliseconds:.0f} ms per second of audio.')
   return remarks
 

@@ -215,9 +215,9 @@ class _Examination:
     card = self.card
     is_new = card.fresh_state is None or card.fresh_state['repeatable']
     causes = {
-      RANDOM: len(set(card.digests)) > 1 or card.alike_error > 0.0,
-      MEMORY: card.memory_error > 0.0,
-      UNEQUAL: card.instances_error > 0.0 or not is_new,
+      RANDOM: len(set(card.digests)) > 1 or bool(card.alike_error),
+      MEMORY: bool(card.memory_error),
+      UNEQUAL: bool(card.instances_error) or not is_new,
     }
     card.why_not_repeatable = next((w for w in causes if causes[w]), '')
     card.repeatable = not card.why_not_repeatable
@@ -323,9 +323,7 @@ def check(uri: str) -> cards.Card:
   Raises:
     ValueError: No such plugin.
   """
-  card = _Examination(world.get_plugin(uri)).run()
-  card.verdict = cards.judge(card)
-  return card
+  return _Examination(world.get_plugin(uri)).run()
 
 
 # ------------------------------------------------------------------ All ----

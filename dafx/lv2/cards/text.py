@@ -364,8 +364,8 @@ def format_summary(found: Sequence[cards.Card]) -> str:
   good = [card for card in effects if card.is_ok]
   lines = ['Plugins that fail:']
   failed = sorted((c for c in found if not c.is_ok), key=lambda c: c.kind)
-  for kind, group in itertools.groupby(failed, key=lambda c: c.kind):
-    group = list(group)
+  for kind, cards_of_kind in itertools.groupby(failed, key=lambda c: c.kind):
+    group = list(cards_of_kind)
     lines.append(f'  {kind}: {len(group)}')
     if kind != 'no audio output':
       lines += [f'    {card.uri}\n      {card.reason}' for card in group]

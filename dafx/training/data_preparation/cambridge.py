@@ -106,7 +106,7 @@ def parse_index(text: str, index_url: str = INDEX_URL) -> list[Song]:
       'Open it in a browser, save the page, and give that file as '
       '--cambridge_index.'
     )
-  urls = {}
+  urls: dict[str, dict[str, str]] = {}
   for fields in _objects(text[match.end() :]):
     kind = fields.get('pt')
     if kind in ('Mstr', 'Full') and fields.get('pv'):

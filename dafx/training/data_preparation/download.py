@@ -136,8 +136,9 @@ class _Resuming:
       response = get(url, headers=headers, stream=True)
     except OSError as error:
       cause = error.__cause__
-      has_answer = isinstance(cause, requests.HTTPError)
-      if not has_answer or cause.response.status_code != 416:
+      if not isinstance(cause, requests.HTTPError) or cause.response is None:
+        raise
+      if cause.response.status_code != 416:
         raise
       # What is here is longer than the file there: begin again.
       self.partial.unlink()
@@ -309,11 +310,11 @@ def _members(archive):
         if not info.is_dir():
           yield info.filename, info.file_size, lambda i=info: file.open(i)
     return
-  with tarfile.open(archive, 'r:*') as file:
-    for info in file:
-      if info.isfile():
-        yield info.name, info.size, lambda i=info: file.extractfile(i)
-    while file.fileobj.read(_CHUNK_BYTES):
+  with tarfile.open(archive, 'r:*') as tar:
+    for member in tar:
+      if member.isfile():
+        yield member.name, member.size, lambda m=member: tar.extractfile(m)
+    while tar.fileobj.read(_CHUNK_BYTES):
       pass  # the checksum of a compressed file comes last
 
 

@@ -268,8 +268,18 @@ class Manifest:
     known = {*self.pairs, self.unfinished} - {None}
     self.drop(sorted(known - set(keys)))
 
-  def describe(self, path: pathlib.Path) -> dict:
-    """Returns what the manifest says of one file of a pair."""
+  def describe(self, stem: pathlib.Path) -> dict:
+    """Returns what the manifest says of one file of a pair.
+
+    Args:
+      stem: Its path without suffix.
+
+    Raises:
+      FileNotFoundError: It was not written.
+    """
+    path = find_written(stem)
+    if path is None:
+      raise FileNotFoundError(f'{stem}.flac or .wav: there is no such file.')
     info = audio_files.read_info(path)
     return {
       'file': path.relative_to(self.folder).as_posix(),
@@ -288,7 +298,7 @@ class Manifest:
       **notes: What else is known of it, as JSON can hold it.
     """
     sides = {
-      side: self.describe(find_written(self.folder / split / side / name))
+      side: self.describe(self.folder / split / side / name)
       for side in ('input', 'target')
     }
     self._drop_record(split)

@@ -12,6 +12,7 @@ peak limiter, Zam's multiband compressor.
 
 import pathlib
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.signal
@@ -86,7 +87,9 @@ def _equaliser_settings(gains_db):
   return settings
 
 
-def make_target(mix: np.ndarray, sample_rate: int, seed: int) -> np.ndarray:
+def make_target(
+  mix: np.ndarray, sample_rate: int, seed: int | Sequence[int]
+) -> np.ndarray:
   """Masters a mix, by settings that are worked out from it.
 
   Args:

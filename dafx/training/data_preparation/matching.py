@@ -108,7 +108,7 @@ def _stem(path, folder):
 def _find_side(folder, pattern, side, left_out):
   """Returns a folder's files by name; adds to `left_out`."""
   expression = _parse_pattern(pattern)
-  by_name = {}
+  by_name: dict[str, pathlib.Path] = {}
   for path in audio_files.find_audio(folder):
     match = expression.fullmatch(_stem(path, folder))
     if not match:
@@ -161,7 +161,7 @@ def find_candidates(
     ValueError: A pattern without {name}, files that would be inputs and targets
       alike, or no input with the name of a target.
   """
-  left_out = {}
+  left_out: dict[str, str] = {}
   inputs = _find_side(input_folder, input_pattern, 'input', left_out)
   targets = _find_side(target_folder, target_pattern, 'target', left_out)
   _check_sides_differ(input_folder, target_folder, inputs, targets)

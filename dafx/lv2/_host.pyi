@@ -1,0 +1,6 @@
+"""What cffi compiles of `build_host`; its functions are typed in C alone."""
+
+from typing import Any
+
+ffi: Any
+lib: Any
