@@ -26,9 +26,9 @@ STILL_PROBING = {
   'dafx/effects/joining.py': 3,
   'dafx/training/evaluation/evaluate.py': 1,
   'dafx/training/evaluation/evaluate_effects.py': 1,
-  'dafx/training/trainers/loop.py': 4,
+  'dafx/training/trainers/loop.py': 2,
   'dafx/training/trainers/summaries.py': 2,
-  'dafx/training/trainers/trainer.py': 3,
+  'dafx/training/trainers/trainer.py': 1,
 }
 STILL_LONG_MODULES = {
   'dafx/effects/chains.py',

@@ -16,8 +16,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 
-from absl import app
-
 from dafx import _folders, lv2
 from dafx.commands import running
 from dafx.lv2.cards import binding, text
@@ -225,8 +223,6 @@ def _gin(args):
 
 
 def _check(args):
-  if bool(args.uri) == args.all:
-    raise app.UsageError('check takes either a URI or --all.')
   if args.uri:
     text.get_plugin(args.uri)
   from dafx.lv2.cards import checks
@@ -283,8 +279,9 @@ def make_parser() -> running.Parser:
     'Try a plugin: is it repeatable, how fast, which controls matter.',
     takes_uri=False,
   )
-  command.add_argument('uri', nargs='?', metavar='URI', help='The plugin.')
-  command.add_argument(
+  which = command.add_mutually_exclusive_group(required=True)
+  which.add_argument('uri', nargs='?', metavar='URI', help='The plugin.')
+  which.add_argument(
     '--all',
     action='store_true',
     help='Check all plugins that are installed.',

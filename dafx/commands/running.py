@@ -137,10 +137,7 @@ def run_parsed(parser: Parser):
   def logged(argv):
     set_up_log()
     quiet_tensorflow()
-    try:
-      with_messages(parser.prog, lambda _: parsed.run(parsed))(argv)
-    except app.UsageError as error:
-      _refuse(parser.prog, error)
+    with_messages(parser.prog, lambda _: parsed.run(parsed))(argv)
 
   # Only absl's log is left to its flags.
   app.run(logged, [parser.prog, f'--verbosity={parsed.verbosity}'])
