@@ -83,13 +83,13 @@ RUNS = (
     'compressor',
     'gray',
     0.1,
-    ('graybox_demo.gin', 'graybox_dynamics.gin'),
+    ('graybox_demo_dynamics.gin',),
   ),
   Run(
     'compressor',
     'black',
     0.02,
-    ('blackbox_demo.gin', 'tcn_level.gin'),
+    ('blackbox_demo_level.gin',),
   ),
   # The saturator has filters before and behind, each twice.
   Run(
