@@ -59,6 +59,8 @@ SUBSTITUTE: Sequence[tuple[str, str]] = (
     r'\1data.\2',
   ),
   (r'(?<!\w)TFRecordProvider(?!\w)', 'ShardProvider'),
+  # DDSP's gin has a get_model of its own.
+  (r'^(\s*(?:[\w.]+\.)?)get_model\.model(?=\s*=)', r'\1make_model.model'),
 )
 
 # (configurable, parameter, value): bound where a config uses the configurable

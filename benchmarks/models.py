@@ -150,7 +150,7 @@ def steps_that_fit(run):
     return FLAGS.steps
   read(run)
   wanted = gin.query_parameter('num_steps/macro.value')
-  trainer = trainers.Trainer(models.get_model())
+  trainer = trainers.Trainer(models.make_model())
   provider = gin.get_configurable('train/data.RenderedProvider')()
   batch_size = gin.query_parameter('batch_size/macro.value')
   batches = iter(provider.get_batch(batch_size, seed=FLAGS.seed))
@@ -208,7 +208,7 @@ def measure(run, output_dir):
   num_steps = steps_that_fit(run)
   read(run, num_steps)
   gin_files.prepare_tensorflow(FLAGS.seed)
-  model = models.get_model()
+  model = models.make_model()
   start, cpu = time.monotonic(), time.process_time()
   trainers.train(trainer=trainers.Trainer(model), seed=FLAGS.seed)
   minutes = (time.monotonic() - start) / 60

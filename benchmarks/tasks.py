@@ -102,7 +102,7 @@ def train(task, folder, name, files=()):
     (model, {'steps', 'minutes', 'cpu_minutes'} of the whole training).
   """
   configure(task, folder, files, FLAGS.gin_param)
-  model = models.get_model()
+  model = models.make_model()
   trainer = trainers.Trainer(model)
   cost_file = folder / task / f'{name}.json'
   cost = {'steps': 0, 'minutes': 0.0, 'cpu_minutes': 0.0}
@@ -243,7 +243,7 @@ def trace(task, folder, steps, counter, is_published):
     files = ['gradients/spsa_whole_item.gin']
     params += ['effects.LV2Plugin.warm_up = 0']
   configure(task, folder, files, params)
-  model = models.get_model()
+  model = models.make_model()
   plain_losses = list(model.loss_objs)
   leaks = []
   if is_published:

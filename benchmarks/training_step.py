@@ -104,7 +104,7 @@ def main(argv):
     ["data_path = ''", f'n_samples = {FLAGS.n_samples}'],
   )
   tf.keras.utils.set_random_seed(0)
-  model = models.get_model()
+  model = models.make_model()
   trainer = trainers.Trainer(model)
   shape = [FLAGS.batch_size, FLAGS.n_samples]
   batch = {

@@ -60,7 +60,7 @@ def test_model_draws_all_its_blocks_and_files_are_written(tmp_path):
   group = ddsp.processors.ProcessorGroup(dag=dag)
   processors.connect_controllers(group)
   model = effect.EffectModel(group, [losses.TimeDomainLoss()], RATE)
-  figures = model.block_figures(model({'audio': tf.zeros([2, 64])}))
+  figures = model.figures(model({'audio': tf.zeros([2, 64])})).blocks
   names = ['gain/controls', 'shaper/curve', 'speaker/response']
   assert list(figures) == names
   paths = blocks.write(figures, tmp_path / 'blocks')

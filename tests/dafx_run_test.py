@@ -39,7 +39,7 @@ learning_rate = 1e-2
 dafx.training.train.num_steps = 4
 dafx.training.train.steps_per_validation = 4
 
-dafx.training.models.get_model.model = @models.ControlModel()
+dafx.training.models.make_model.model = @models.ControlModel()
 ControlModel.encoder = @encoders.LogMelEncoder()
 ControlModel.processor_group = @processors.ProcessorGroup()
 ControlModel.losses = [@losses.MultiScaleSpectralLoss()]
@@ -379,22 +379,41 @@ def test_train_eval_sample_process(home, tmp_path, capsys):
   assert errors['dafx'] != pytest.approx(rows[3]['mae'], rel=0.01)
 
 
-def test_flags_that_a_model_does_not_take():
-  class EffectModel:
-    stream = None
+@pytest.mark.parametrize(
+  'flags, kind, message',
+  [
+    (dict(n_plugins=1), 'effect', r'--n_plugins is not .*options are knobs'),
+    (dict(single_dir='a'), 'effect', r'--single_dir is not .*take setting'),
+    (dict(knobs=['0.5']), 'control', r'--knobs is not .*n_plugins, setting'),
+  ],
+)
+def test_flags_that_a_model_has_no_use_for(flags, kind, message):
+  from dafx.training import models
 
-  with flagsaver.flagsaver(n_plugins=1):
-    with pytest.raises(
-      ValueError, match='n_plugins is for .*set plugins; this'
-    ):
-      dafx_run._check_flags_of_model(EffectModel())
-    dafx_run._check_flags_of_model(object())
-  with flagsaver.flagsaver(knobs=['0.5']):
-    dafx_run._check_flags_of_model(EffectModel())
-    with pytest.raises(
-      ValueError, match='knobs is for models that are effects'
-    ):
-      dafx_run._check_flags_of_model(object())
+  made = {
+    'effect': models.EffectModel.__new__(models.EffectModel),
+    'control': models.ControlModel.__new__(models.ControlModel),
+  }
+  other = made.pop(kind)
+  with flagsaver.flagsaver(**flags):
+    with pytest.raises(ValueError, match=message):
+      dafx_run._options(other)
+    (model,) = made.values()
+    dafx_run._options(model)
+
+
+def test_modes_that_a_model_has_no_use_for():
+  from dafx.training import models
+
+  model = models.ControlModel.__new__(models.ControlModel)
+  model.check_mode('process')
+  for mode, advice in (
+    ('export', '--mode=process'),
+    ('profile', 'blackbox.gin'),
+  ):
+    message = f'mode={mode} is not for ControlModel.*{advice}'
+    with pytest.raises(ValueError, match=message):
+      model.check_mode(mode)
 
 
 def test_process_and_eval_without_a_run(home, tmp_path, capsys):

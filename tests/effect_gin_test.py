@@ -94,7 +94,7 @@ def parse(task, files, bindings):
 )
 def test_family_runs_and_all_of_it_has_gradients(task, files, bindings):
   parse(task, files, bindings)
-  model = models.get_model()
+  model = models.make_model()
   rng = np.random.default_rng(0)
   audio = 0.3 * rng.standard_normal([2, 512]).astype(np.float32)
   features = {'audio': audio, 'target': np.tanh(3 * audio)}
@@ -120,7 +120,7 @@ def test_polarity_turns_the_audio_over(task, files):
   for polarity in (1, -1):
     gin.clear_config()
     parse(task, files, [f'polarity = {polarity}', "shaper = 'tanh'"])
-    sides.append(models.get_model()(audio)['audio_synth'].numpy())
+    sides.append(models.make_model()(audio)['audio_synth'].numpy())
   assert np.std(sides[0]) > 0.1
   np.testing.assert_allclose(sides[0], -sides[1], rtol=1e-4, atol=1e-5)
 
@@ -154,7 +154,7 @@ def test_task_trains_on_a_recording(task, recordings, tmp_path):
     ]
     + (['Trainer.tbptt_samples = 1280'] if task == 'blackbox_lstm' else []),
   )
-  trainer = trainers.Trainer(models.get_model())
+  trainer = trainers.Trainer(models.make_model())
   history = trainers.train(trainer=trainer, save_dir=str(tmp_path / 'run'))
   assert history['step'] == [1, 2, 3] and history['valid_step'] == [3]
   assert np.isfinite(history['total_loss']).all()
@@ -181,7 +181,7 @@ def test_a_plugin_is_cloned_by_its_uri(tmp_path):
       'dafx.training.train.num_steps = 2',
     ],
   )
-  trainer = trainers.Trainer(models.get_model())
+  trainer = trainers.Trainer(models.make_model())
   history = trainers.train(trainer=trainer, save_dir=str(tmp_path))
   assert history['step'] == [1, 2]
   assert np.isfinite(history['valid_total_loss']).all()

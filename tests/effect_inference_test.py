@@ -13,12 +13,12 @@ import pytest
 import soundfile
 import tensorflow as tf
 
-from dafx import effects, losses, neural
+from dafx import effects, losses, neural, processors
 from dafx.neural import nam
+from dafx.training import inference
 from dafx.training.data import recordings
 from dafx.training.evaluation import evaluate_effects, measures
-from dafx.training.inference import effect_files
-from dafx.training.models import effect
+from dafx.training.models import effect, rendering
 
 RATE = 8000
 
@@ -42,7 +42,7 @@ def noise(n_samples, n_channels=1, seed=0):
   return 0.3 * rng.standard_normal([n_samples, n_channels]).astype(np.float32)
 
 
-class Foreign(ddsp.processors.Processor):
+class Foreign(processors.Processor):
   """Runs outside of TensorFlow, as a plugin does."""
 
   def get_controls(self, audio):
@@ -62,9 +62,9 @@ class Foreign(ddsp.processors.Processor):
 
 @pytest.mark.parametrize('n_channels', [1, 2])
 def test_a_stream_equals_the_whole_channel_by_channel(n_channels, monkeypatch):
-  monkeypatch.setattr(effect_files, '_CHUNK', 1000)
+  monkeypatch.setattr(rendering, '_CHUNK', 1000)
   model, audio = model_of(network()), noise(2500, n_channels)
-  out = effect_files.process_audio(model, audio, RATE)
+  out = inference.process_audio(model, audio, RATE).audio
   whole = model({'audio': tf.constant(audio.T)})['audio_synth'].numpy().T
   assert out.shape == audio.shape and np.std(whole) > 1e-3
   np.testing.assert_allclose(out, whole, atol=1e-5)
@@ -74,7 +74,7 @@ def test_latency_is_taken_out():
   shaper = effects.Waveshaper('tanh', oversample=4)
   model, audio = model_of(shaper), noise(3000)
   assert shaper.latency > 0
-  out = effect_files.process_audio(model, audio, RATE)
+  out = inference.process_audio(model, audio, RATE).audio
   whole = model({'audio': tf.constant(audio.T)})['audio_synth'].numpy().T
   np.testing.assert_allclose(out, whole, atol=1e-5)
 
@@ -83,7 +83,7 @@ def test_other_rates_are_brought_to_the_models():
   time = np.arange(44100) / 44100
   sine = 0.5 * np.sin(2 * np.pi * 440 * time)[:, np.newaxis]
   model = model_of(effects.Waveshaper('tanh'))
-  out = effect_files.process_audio(model, sine, 44100)
+  out = inference.process_audio(model, sine, 44100).audio
   assert out.shape == sine.shape
   middle = slice(4000, -4000)
   np.testing.assert_allclose(out[middle], np.tanh(sine[middle]), atol=2e-3)
@@ -95,48 +95,43 @@ def test_knobs_reach_the_model():
   )
   audio = noise(600, 2)
   outs = [
-    effect_files.process_audio(model, audio, RATE, knobs)
+    inference.process_audio(model, audio, RATE, knobs=knobs).audio
     for knobs in ([0.1, 0.9], [0.9, 0.1], None, [0.5, 0.5])
   ]
   assert np.max(np.abs(outs[0] - outs[1])) > 1e-4
   np.testing.assert_array_equal(outs[2], outs[3])
   for knobs in ([0.5], [0.5, 1.5], [0.5, np.nan]):
     with pytest.raises(ValueError, match='2 numbers from 0 to 1'):
-      effect_files.process_audio(model, audio, RATE, knobs)
+      inference.process_audio(model, audio, RATE, knobs=knobs)
   with pytest.raises(ValueError, match='has none'):
-    effect_files.process_audio(model_of(network()), audio, RATE, [0.5])
+    inference.process_audio(model_of(network()), audio, RATE, knobs=[0.5])
 
 
-def test_chunks_are_told_as_they_are_done():
-  seconds = []
-  model = model_of(effects.Waveshaper('tanh'))
-  n_samples = 2 * effect_files._CHUNK + 1000
-  effect_files.process_audio(
-    model, noise(n_samples), RATE, on_chunk=seconds.append
-  )
-  chunk_s = effect_files._CHUNK / RATE
-  np.testing.assert_allclose(seconds, [chunk_s, chunk_s, 1000 / RATE])
+def test_options_that_an_effect_has_no_use_for_are_refused():
+  model = model_of(network())
+  with pytest.raises(ValueError, match='EffectModel does not take n_plugins'):
+    inference.process_audio(model, noise(600), RATE, n_plugins=1)
 
 
 @pytest.mark.parametrize(
   'audio', [np.zeros([0, 1]), np.zeros(5), np.full([5, 1], np.nan)]
 )
 def test_bad_audio_is_named(audio):
-  with pytest.raises(ValueError, match='must be'):
-    effect_files.process_audio(model_of(network()), audio, RATE)
+  with pytest.raises(ValueError, match='must be|NaN'):
+    inference.process_audio(model_of(network()), audio, RATE)
 
 
 def test_files_and_folders_are_processed(tmp_path):
   model = model_of(effects.Waveshaper('tanh'))
   soundfile.write(tmp_path / 'a b.wav', noise(3000, 2), RATE, 'FLOAT')
-  (written,) = effect_files.process(
+  (written,) = inference.process(
     model, str(tmp_path / 'a b.wav'), str(tmp_path / 'out.wav')
   )
   out, rate = soundfile.read(written, always_2d=True)
   assert rate == RATE
   np.testing.assert_allclose(out, np.tanh(noise(3000, 2)), atol=1e-4)
   assert written.with_suffix('.png').exists()
-  folder = effect_files.process(model, str(tmp_path), str(tmp_path / 'to'))
+  folder = inference.process(model, str(tmp_path), str(tmp_path / 'to'))
   assert sorted(p.name for p in folder) == ['a b.wav', 'out.wav']
 
 
@@ -144,9 +139,9 @@ def test_evaluation_knows_error_and_polarity(tmp_path, caplog):
   dry = noise(4000)[:, 0]
   provider = recordings.Recordings(
     [
-      ('right', dry, np.tanh(dry), np.zeros(0)),
-      ('half', dry, 0.5 * np.tanh(dry), np.zeros(0)),
-      ('upside down', dry, -np.tanh(dry), np.zeros(0)),
+      ('right', dry, np.tanh(dry), np.zeros(0), ''),
+      ('half', dry, 0.5 * np.tanh(dry), np.zeros(0), ''),
+      ('upside down', dry, -np.tanh(dry), np.zeros(0), ''),
     ],
     (),
     RATE,
@@ -176,14 +171,14 @@ def test_evaluation_knows_error_and_polarity(tmp_path, caplog):
 def test_a_network_becomes_a_nam_file_or_a_saved_model(tmp_path):
   wavenet = neural.WaveNet('nano', seed=3)
   model, audio = model_of(wavenet), noise(500)
-  effect_files.export(model, tmp_path / 'x' / 'model.nam')
+  inference.export(model, tmp_path / 'x' / 'model.nam')
   again = model_of(nam.read(tmp_path / 'x' / 'model.nam')[0])
   np.testing.assert_allclose(
-    effect_files.process_audio(again, audio, RATE),
-    effect_files.process_audio(model, audio, RATE),
+    inference.process_audio(again, audio, RATE).audio,
+    inference.process_audio(model, audio, RATE).audio,
     atol=1e-6,
   )
-  effect_files.export(model, tmp_path / 'saved', block_size=64)
+  inference.export(model, tmp_path / 'saved', block_size=64)
   assert (tmp_path / 'saved' / 'saved_model.pb').exists()
 
 
@@ -246,7 +241,7 @@ def test_whole_models_are_exported_and_stream_without_dafx(tmp_path):
     features = {key: tf.constant(value) for key, value in features.items()}
     expected[folder] = model(features)['audio_synth'].numpy()
     assert np.std(expected[folder]) > 1e-3
-    effect_files.export(model, folder, block_size=size)
+    inference.export(model, folder, block_size=size)
     np.savez(folder / 'in.npz', audio=audio, n_chunks=384 // size, **knobs)
   run = subprocess.run(
     [sys.executable, '-c', PLAIN, *map(str, expected)],
@@ -264,12 +259,12 @@ def test_whole_models_are_exported_and_stream_without_dafx(tmp_path):
 def test_what_cannot_be_exported_is_named(tmp_path):
   late = model_of(effects.Waveshaper('tanh', oversample=2))
   with pytest.raises(ValueError, match='latency of 31'):
-    effect_files.export(late, tmp_path / 'late')
+    inference.export(late, tmp_path / 'late')
   foreign = model_of(Foreign(name='foreign'))
   with pytest.raises(ValueError, match=r'outside of TensorFlow .*PyFunc'):
-    effect_files.export(foreign, tmp_path / 'foreign')
+    inference.export(foreign, tmp_path / 'foreign')
   chain = model_of(network(), effects.Waveshaper('tanh'))
   with pytest.raises(ValueError, match='dilated_conv, waveshaper'):
-    effect_files.export(chain, tmp_path / 'model.nam')
+    inference.export(chain, tmp_path / 'model.nam')
   with pytest.raises(ValueError, match='has no DilatedConv'):
-    effect_files.export(model_of(network()), tmp_path / 'model.nam')
+    inference.export(model_of(network()), tmp_path / 'model.nam')

@@ -180,7 +180,7 @@ def test_task_trains_as_many_controls_as_published(task):
   gin_files.parse_gin([f'{task}.gin'])
   with gin.unlock_config():
     gin.parse_config(SMALL)
-  model = models.get_model()
+  model = models.make_model()
   counts = {p.name: p.n_controls for p in model.driven.values()}
   assert counts == PUBLISHED[task]
   for plugin in model.driven.values():
@@ -201,7 +201,7 @@ def test_any_task_can_have_one_setting_per_file(task):
   gin_files.parse_gin([f'{task}.gin', 'static.gin'])
   with gin.unlock_config():
     gin.parse_config(SMALL)
-  model = models.get_model()
+  model = models.make_model()
   assert model.encoder.hop_size is None and model.margin == 0
   controls_by_key = model.predict_controls(np.zeros([2, 20000], np.float32))
   for key, controls in controls_by_key.items():
@@ -224,9 +224,9 @@ def test_other_plugins_do_something_at_all_their_controls(file, node, source):
   gin_files.parse_gin([f'plugins/{file}.gin'], ['sample_rate = 22050'])
   gin.parse_config(
     'import dafx.training.models\n'
-    f'get_model.model = @{node}/effects.LV2Plugin()'
+    f'make_model.model = @{node}/effects.LV2Plugin()'
   )
-  plugin = models.get_model()
+  plugin = models.make_model()
   assert isinstance(plugin, dafx.effects.LV2Plugin)
   # From loud to quiet: an expander acts on what is below its threshold alone.
   fade = np.geomspace(0.3, 3e-4, 16384)[:, np.newaxis]
@@ -252,7 +252,7 @@ def test_records_give_a_task_what_its_files_give(task, noise_pairs):
     [f'{task}.gin', 'tfrecords.gin'],
     [*SMALL, f'data_path = {str(noise_pairs)!r}', 'valid_crops_per_file = 3'],
   )
-  model = models.get_model()
+  model = models.make_model()
   for use, scope in (('data_provider', ''), ('valid_provider', 'valid/')):
     chosen = gin.query_parameter(f'dafx.training.train.{use}')
     assert str(chosen) == f'@{scope}data.ShardProvider()'
@@ -285,7 +285,7 @@ def test_task_takes_a_step_and_can_be_used(
   # Figures take seconds; trainers_test.py looks at them.
   monkeypatch.setattr(summaries, 'write_examples', lambda *args: None)
   gin_files.parse_gin([file], [*SMALL, f'data_path = {str(noise_pairs)!r}'])
-  model = models.get_model()
+  model = models.make_model()
   trainer = trainers.Trainer(model)
   before = {}
 
@@ -321,7 +321,7 @@ def test_task_takes_a_step_and_can_be_used(
 def test_plugins_of_a_task_at_other_rates(task):
   """Of one sound, the same is made at each rate that files have."""
   gin_files.parse_gin([f'{task}.gin', 'single_setting.gin'])
-  model = models.get_model()
+  model = models.make_model()
   settings = {'moving': None}  # as the network has it
   for name, value in (('default', None), ('low', 0.0), ('high', 1.0)):
     settings[name] = {
@@ -338,7 +338,7 @@ def test_plugins_of_a_task_at_other_rates(task):
     levels = {}
     for rate in (8000, 16000, 22050, 192000):
       audio = sources.resample(source, 8000, rate)
-      out = inference.process_audio(model, audio, rate, setting).audio
+      out = inference.process_audio(model, audio, rate, setting=setting).audio
       assert np.isfinite(out).all() and np.abs(out).max() < 100
       heard = sources.resample(out, rate, 8000)
       # LSP's equaliser makes noise below 50 Hz where the rate is high.

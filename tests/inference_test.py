@@ -131,14 +131,14 @@ def test_controls_are_those_that_the_network_gives_for_what_it_hears(model):
   heard = librosa.resample(audio.mean(axis=1), orig_sr=44100, target_sr=RATE)
   frames = model.predict_controls(heard[np.newaxis])['gain_controls'][0, :, 0]
   middles = (np.arange(len(frames)) + 0.5) * HOP / RATE
-  np.testing.assert_allclose(result.point_times_s, middles)
+  np.testing.assert_allclose(result.automation.point_times_s, middles)
   np.testing.assert_allclose(
-    result.raw_points['gain'][:, 0], 4.0 * frames, rtol=1e-5
+    result.automation.raw_points['gain'][:, 0], 4.0 * frames, rtol=1e-5
   )
   # Smoothed, without shift.
   b, a = scipy.signal.butter(4, 0.5)
   smooth = scipy.signal.filtfilt(b, a, 4.0 * frames.numpy())
-  points = result.points['gain'][:, 0]
+  points = result.automation.points['gain'][:, 0]
   np.testing.assert_allclose(points, smooth, atol=1e-4)
   # Where a frame of the network is in its middle, its value is heard.
   times = result.frame_times_s + 32 / 44100
@@ -158,7 +158,7 @@ def test_rates_can_change_to_and_fro(model):
 def test_a_model_goes_on_at_its_own_rate_after_use(model):
   features = {'audio': noise(20 * HOP).T}
   before = model(features)['audio_synth']
-  renders = inference.plan(model, sources.from_array(noise(3000), 44100))[0]
+  renders = model.render(sources.from_array(noise(3000), 44100))
   next(renders.blocks())  # and no more of them
   np.testing.assert_array_equal(model(features)['audio_synth'], before)
   assert {p.sample_rate for p in model.driven.values()} == {RATE}
@@ -239,7 +239,10 @@ def test_chunks_give_what_the_whole_gives(
   parts = inference.process_audio(late_model, audio, rate)
   for name in ('onepole', 'late', 'gain'):
     np.testing.assert_allclose(
-      parts.raw_points[name], whole.raw_points[name], rtol=1e-5, atol=1e-6
+      parts.automation.raw_points[name],
+      whole.automation.raw_points[name],
+      rtol=1e-5,
+      atol=1e-6,
     )
     np.testing.assert_allclose(
       parts.controls[name], whole.controls[name], rtol=1e-5, atol=1e-6
@@ -279,12 +282,14 @@ def test_networks_for_images_hear_in_chunks(monkeypatch, is_static, n_samples):
   heard = tf.constant(audio.T, tf.float32)
   expected = own.predict_controls(heard)['gain_controls'][0]
   np.testing.assert_allclose(
-    whole.raw_points['gain'], 4.0 * expected, rtol=1e-4
+    whole.automation.raw_points['gain'], 4.0 * expected, rtol=1e-4
   )
   in_small_chunks(monkeypatch)
   parts = inference.process_audio(own, audio, RATE)
   np.testing.assert_allclose(
-    parts.raw_points['gain'], whole.raw_points['gain'], rtol=1e-4
+    parts.automation.raw_points['gain'],
+    whole.automation.raw_points['gain'],
+    rtol=1e-4,
   )
 
 
@@ -321,7 +326,7 @@ def test_a_file_in_chunks(late_model, monkeypatch, tmp_path, rate):
   audio = noise(3 * rate, 2)
   write(tmp_path / 'in.wav', audio, rate)
   try:
-    prepared = inference.prepare(late_model, audio, rate)
+    prepared = late_model.preprocessor.process_input(audio, rate)
     expected = inference.process_audio(late_model, prepared, rate)
     in_small_chunks(monkeypatch)
     inference.process(late_model, tmp_path / 'in.wav', tmp_path / 'out.wav')
@@ -331,7 +336,7 @@ def test_a_file_in_chunks(late_model, monkeypatch, tmp_path, rate):
   np.testing.assert_allclose(out, expected.audio, atol=1e-5)
   _, rows = read_csv(tmp_path / 'out.controls.csv')
   np.testing.assert_allclose(
-    rows[:, 1:2], expected.points['onepole'], rtol=1e-3
+    rows[:, 1:2], expected.automation.points['onepole'], rtol=1e-3
   )
 
 
@@ -408,7 +413,7 @@ def test_a_static_model_writes_its_setting_as_presets(tmp_path):
   assert len(bundles) == 2
   text = ' '.join(p.read_text() for p in bundles[0].glob('*.ttl'))
   result = inference.process_audio(static, np.zeros([800, 1], 'f'), 8000)
-  (value,) = result.points['gain'][0]
+  (value,) = result.automation.points['gain'][0]
   assert f'{value:.4f}'.rstrip('0')[:5] in text and TEST + 'gain' in text
   np.testing.assert_array_equal(soundfile.read(out)[0], 0.0)
 
@@ -419,7 +424,7 @@ def test_what_is_said_of_presets_lets_a_host_find_them(tmp_path):
   outputs = inference.process(
     static, str(tmp_path / 'a mix.wav'), str(tmp_path / 'out 1.wav')
   )
-  text = inference.describe_presets(static, outputs)
+  text = static.describe_outputs(outputs)
   assert f"in {tmp_path}/out 1.presets, named 'out 1 (gain)'" in text
   (command,) = [line for line in text.splitlines() if line.startswith('  ')]
   home = {**os.environ, 'HOME': str(tmp_path / 'home')}
@@ -433,12 +438,12 @@ def test_what_is_said_of_presets_lets_a_host_find_them(tmp_path):
     text=True,
   ).stdout
   assert "label='out 1 (gain)'" in listed
-  several = inference.describe_presets(static, [*outputs, tmp_path / 'b.wav'])
+  several = static.describe_outputs([*outputs, tmp_path / 'b.wav'])
   assert 'out 1.presets, and 1 more like it' in several
 
 
 def test_nothing_is_said_of_presets_where_controls_move(model):
-  assert inference.describe_presets(model, [pathlib.Path('out.wav')]) == ''
+  assert model.describe_outputs([pathlib.Path('out.wav')]) == ''
 
 
 def test_the_progress_of_files_is_in_seconds_of_audio(
@@ -519,7 +524,7 @@ def test_only_the_first_plugins_are_used(model, tmp_path):
     result = inference.process_audio(model, audio, RATE)
   finally:
     model.n_plugins = 2
-  assert set(result.controls) == set(result.points) == {'gain'}
+  assert set(result.controls) == set(result.automation.points) == {'gain'}
   header, _ = read_csv(tmp_path / 'out.controls.csv')
   assert len(header) == 2
   by_hand = render_by_hand(audio, RATE, result.controls)
@@ -554,9 +559,11 @@ def test_networks_for_images_hear_long_audio_in_parts(monkeypatch):
   whole = inference.process_audio(own, audio, RATE)
   monkeypatch.setattr(encoders, 'FRAMES_AT_ONCE', 4)
   parts = inference.process_audio(own, audio, RATE)
-  assert len(whole.points['gain']) == 10
+  assert len(whole.automation.points['gain']) == 10
   np.testing.assert_allclose(
-    parts.raw_points['gain'], whole.raw_points['gain'], rtol=1e-4
+    parts.automation.raw_points['gain'],
+    whole.automation.raw_points['gain'],
+    rtol=1e-4,
   )
 
 

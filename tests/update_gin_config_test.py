@@ -218,7 +218,7 @@ def test_command_says_what_is_wrong(tmp_path):
 def test_models_of_every_version_still_build(script, clean_gin, golden):
   text, _ = script.update_text(golden.read_text())
   gin.parse_config(text, skip_unknown=False)
-  model = models.get_model()
+  model = models.make_model()
   assert [*processors.nodes(model.processor_group)] == [
     'multiband',
     'equalizer',
@@ -282,6 +282,14 @@ def test_imports_of_modules_that_moved_become_packages(script, old, new):
   ],
 )
 def test_what_data_hold_is_named_by_their_package(script, old, new):
+  assert script.update_text(old)[0] == new
+  assert script.update_text(new) == (new, [])
+
+
+@pytest.mark.parametrize('module', ['', 'models.', 'dafx.training.models.'])
+def test_the_model_is_made_by_another_name(script, module):
+  new = f'{module}make_model.model = @models.ControlModel()\n'
+  old = new.replace('make_model', 'get_model')
   assert script.update_text(old)[0] == new
   assert script.update_text(new) == (new, [])
 

@@ -114,7 +114,7 @@ flags.DEFINE_bool(
 def _train(save_dir):
   from dafx.training import models, trainers
 
-  model = models.get_model()
+  model = models.make_model()
   trainers.train(
     trainer=trainers.Trainer(model),
     seed=FLAGS.seed,
@@ -127,12 +127,8 @@ def _profile(save_dir):
   from dafx.training import models
   from dafx.training.inference import profiling
 
-  model = models.get_model()
-  if not hasattr(model, 'stream'):
-    raise ValueError(
-      f'--mode=profile measures models of effects, which stream; '
-      f'{type(model).__name__} does not. Take blackbox.gin or graybox.gin.'
-    )
+  model = models.make_model()
+  model.check_mode('profile')
   measured = profiling.profile(model)
   print(profiling.describe(measured))
   print(profiling.write(measured, save_dir))
@@ -192,48 +188,44 @@ def _describe_task() -> str:
   }[FLAGS.mode]
 
 
-def _check_flags_of_model(model):
-  """Raises ValueError for flags that a model has no use for."""
-  is_effect = hasattr(model, 'stream')
-  others = ('n_plugins', 'single_dir') if is_effect else ('knobs',)
-  for flag in others:
-    if FLAGS[flag].value:
-      raise ValueError(
-        f'--{flag} is for models that '
-        + ('set plugins' if is_effect else 'are effects themselves')
-        + f'; this one, {type(model).__name__}, does not take it.'
-      )
+def _options(model) -> dict:
+  """Returns the options of `Model.render` that flags give.
+
+  Raises:
+    ValueError: A flag that the kind of model has no use for.
+  """
+  options = {}
+  if FLAGS.n_plugins:
+    options['n_plugins'] = FLAGS.n_plugins
+  if FLAGS.knobs:
+    options['knobs'] = [float(knob) for knob in FLAGS.knobs]
+  flags_of = {f'--{name}': name for name in options}
+  if FLAGS.single_dir:
+    flags_of['--single_dir'] = 'setting'
+  for flag, option in flags_of.items():
+    try:
+      model.check_options([option])
+    except ValueError as error:
+      raise ValueError(f'{flag} is not for this model: {error}') from error
+  return options
 
 
 def _use_saved(folder):
   """Processes files by a trained model, or exports it."""
   from dafx.training import inference
-  from dafx.training.inference import effect_files
 
   model = inference.load_model(folder, FLAGS.gin_param)
-  _check_flags_of_model(model)
-  is_effect = hasattr(model, 'stream')
+  model.check_mode(FLAGS.mode)
+  options = _options(model)
   if FLAGS.mode == 'export':
-    if not is_effect:
-      raise ValueError(
-        f'--mode=export takes models of effects; '
-        f'{type(model).__name__} sets plugins. Use --mode=process, which '
-        'writes presets and automation.'
-      )
-    effect_files.export(model, FLAGS.output)
+    inference.export(model, FLAGS.output)
     print(FLAGS.output)
     return
-  if is_effect:
-    knobs = [float(k) for k in FLAGS.knobs] if FLAGS.knobs else None
-    paths = effect_files.process(model, FLAGS.input, FLAGS.output, knobs)
-  else:
-    if FLAGS.n_plugins:
-      model.n_plugins = FLAGS.n_plugins
-    paths = inference.process(model, FLAGS.input, FLAGS.output)
+  paths = inference.process(model, FLAGS.input, FLAGS.output, **options)
   for path in paths:
     print(path, flush=True)
-  if not is_effect and (presets := inference.describe_presets(model, paths)):
-    running.announce(presets)
+  if advice := model.describe_outputs(paths):
+    running.announce(advice)
 
 
 def _checked_setting(model, setting, meanings):
@@ -259,16 +251,17 @@ def _use(save_dir, single):
   if FLAGS.mode in _SAVED_MODES:
     _use_saved(folder)
     return
-  model = models.get_model()
-  _check_flags_of_model(model)
+  model = models.make_model()
+  model.check_mode(FLAGS.mode)
+  options = _options(model)
   checkpoints.restore_model(model, folder)
   settings = {}
   if single is not None:
     settings[evaluate.BEST_SINGLE_SETTING] = _checked_setting(model, *single)
-  if FLAGS.n_plugins:
-    model.n_plugins = FLAGS.n_plugins
+  if 'n_plugins' in options:
+    model.n_plugins = options['n_plugins']
   name = 'evaluation' if FLAGS.mode == 'eval' else 'samples'
-  if hasattr(model, 'stream'):
+  if model.streams:
     rows = evaluate_effects.evaluate_effect(
       model, output_dir=str(save_dir / name)
     )

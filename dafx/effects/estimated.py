@@ -13,6 +13,9 @@ _WHAT = 'the rendering of a plugin'
 class BlackBoxProcessor(processors.Processor):
   """A processor that Python renders, which a SavedModel cannot hold."""
 
+  is_black_box = True
+  takes_channels = True
+
   def _trackable_children(self, save_type='checkpoint', **kwargs):
     """Refuses to be written into a SavedModel; as Keras's otherwise."""
     if save_type == 'savedmodel':

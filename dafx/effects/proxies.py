@@ -41,6 +41,8 @@ class ProxyLV2Plugin(estimated.BlackBoxProcessor):
   receptive_field = None
   changeable = ('mode', 'proxy_weight', 'spread', 'seed')
 
+  takes_channels = False
+
   def __init__(
     self,
     plugin: lv2_plugins.LV2Plugin,

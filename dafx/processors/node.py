@@ -28,6 +28,9 @@ class Node:
     control_map: How controls in [0, 1] set the node; None for a node that is
       not set from outside. The input behind the audio is the controls.
     identity: What it is, in a word: the URI of a plugin, otherwise the class.
+    uri: Of the LV2 plugin that the node is; None for others.
+    is_black_box: Whether it is rendered outside of TensorFlow.
+    takes_channels: Whether audio may be [batch, n_samples, n_channels] too.
     sample_rate: Rate of the audio in Hz; None for a node that works at any.
     has_free_rate: Whether `set_sample_rate` takes other rates.
     run_seed: Seed of the run, which a training sets. Nodes that draw random
@@ -56,6 +59,9 @@ class Node:
   """
 
   control_map: core.ControlMap | None = None
+  uri: str | None = None
+  is_black_box = False
+  takes_channels = False
   sample_rate: float | None = None
   has_free_rate = False
   run_seed = 0
@@ -198,6 +204,8 @@ class ForeignNode(Node):
   Args:
     module: The processor or layer.
   """
+
+  takes_channels = True  # most of DDSP's do
 
   def __init__(self, module):
     self.module = module

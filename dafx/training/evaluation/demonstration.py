@@ -89,7 +89,7 @@ def _configure(gin_file, params):
   with gin.unlock_config():
     gin_files.parse_gin([gin_file], params)
   tf.keras.utils.set_random_seed(0)  # both runs start alike
-  return models.get_model()
+  return models.make_model()
 
 
 def _train(gin_file, params, save_dir):
@@ -108,7 +108,8 @@ def _song(name):
 def _make_clip(pair, model, single):
   """Returns a clip of the page: all versions, spectrograms, controls."""
   source, rate = audio_files.read(pair.input_path, dtype='float64')
-  source = inference.prepare(model, source, rate)
+  if model.preprocessor is not None:
+    source = model.preprocessor.process_input(source, rate)
   target, _ = audio_files.read(pair.target_path, dtype='float64')
   result = inference.process_audio(model, source, rate)
   versions = {
@@ -120,7 +121,7 @@ def _make_clip(pair, model, single):
   controls = {}
   for processor in model.driven.values():
     figures = plotting.plugin_figures(
-      processor, result.points[processor.name], result.point_times_s
+      processor, result.points[processor.name], result.automation.point_times_s
     )
     controls[f'{processor.name}: {processor.plugin.name}'] = [
       plotting.figure_to_png(figure) for figure in figures

@@ -17,6 +17,7 @@ from dafx.metrics import pairs as checks
 from dafx.training import data, inference, labels, plotting
 from dafx.training import progress as progress_bar
 from dafx.training.evaluation import ledger, measures, tables
+from dafx.training.models import outputs
 
 # Systems that an evaluation compares, by their names in its rows.
 UNTREATED = 'untreated'
@@ -138,15 +139,15 @@ def _without_nan(row):
   }
 
 
-def _write_audio(model, base, versions, result, sample_rate):
+def _write_audio(base, versions, result, sample_rate):
   """Writes the sound and the automation of one file."""
   for side, audio in versions.items():
     file = base.with_name(f'{base.name}.{side}.wav')
     audio_files.write(file, audio, sample_rate)
   for suffix, raw in (('controls', False), ('controls_raw', True)):
     file = base.with_name(f'{base.name}.{suffix}.csv')
-    inference.write_controls(model, result, file, raw)
-    image = plotting.stack_figures(inference.plot_controls(model, result, raw))
+    outputs.write_controls(result.automation, file, raw)
+    image = plotting.stack_figures(result.automation.figures(raw))
     matplotlib.image.imsave(file.with_suffix('.png'), image)
 
 
@@ -184,7 +185,7 @@ def evaluate(
       random settings too.
     with_pesq: Whether to measure PESQ, which is for speech.
     settings: Further settings to measure, {name: as of
-      `inference.process_audio`}, such as the best single one.
+      `Model.render`}, such as the best single one.
     seed: Of the random settings, another for each file.
 
   Returns:
@@ -287,13 +288,13 @@ def _evaluate_pair(model, pair, tried, base, with_metrics, with_pesq):
   """Returns the rows of a pair; writes its sound below `base`, if given."""
   source, rate = audio_files.read(pair.input_path, dtype='float64')
   target, _ = audio_files.read(pair.target_path, dtype='float64')
-  source = inference.prepare(model, source, rate)
   if model.preprocessor is not None:
+    source = model.preprocessor.process_input(source, rate)
     target = model.preprocessor.process_target(target, rate)
   result = inference.process_audio(model, source, rate)
   if base is not None:
     versions = {'input': source, 'target': target, 'output': result.audio}
-    _write_audio(model, base, versions, result, rate)
+    _write_audio(base, versions, result, rate)
   if not with_metrics:
     return []
 
@@ -302,7 +303,8 @@ def _evaluate_pair(model, pair, tried, base, with_metrics, with_pesq):
     if source.shape[1] <= metrics.MAX_LOUDNESS_CHANNELS:
       yield UNTREATED_AT_LOUDNESS, metrics.match_loudness(target, source, rate)
     for name, setting in tried.items():
-      yield name, inference.process_audio(model, source, rate, setting).audio
+      options = {'setting': setting}
+      yield name, inference.process_audio(model, source, rate, **options).audio
     yield DAFX, result.audio
 
   rows = []

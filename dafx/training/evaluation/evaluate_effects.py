@@ -10,9 +10,9 @@ from absl import logging
 
 from dafx import metrics
 from dafx.audio import files as audio_files
+from dafx.training import inference
 from dafx.training import progress as progress_bar
 from dafx.training.evaluation import measures
-from dafx.training.inference import effect_files
 
 
 @gin.configurable(module='dafx.training')
@@ -39,9 +39,9 @@ def evaluate_effect(
   )
   progress.say('compiling')
   for name, dry, target, knobs, _ in provider.recordings:
-    out = effect_files.process_audio(
-      model, dry[:, None], provider.sample_rate, knobs
-    )[:, 0]
+    out = inference.process_audio(
+      model, dry[:, None], provider.sample_rate, knobs=knobs
+    ).audio[:, 0]
     start = model.settling(len(dry))
     pair = target[start:].astype(np.float64), out[start:].astype(np.float64)
     measures = ('esr', 'mae', 'mr_stft', 'si_sdr', 'dc', 'polarity')

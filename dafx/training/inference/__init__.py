@@ -1,31 +1,19 @@
-"""A trained model at work on files."""
+"""A trained model at work on files, and in other programs."""
 
+from dafx.training.inference.export import export
 from dafx.training.inference.files import (
-  Plan,
   Result,
-  describe_presets,
   load_model,
   load_setting,
-  plan,
-  plot_controls,
-  prepare,
   process,
   process_audio,
-  write_controls,
-  write_presets,
 )
 
 __all__ = [
-  'Plan',
   'Result',
-  'describe_presets',
+  'export',
   'load_model',
   'load_setting',
-  'plan',
-  'plot_controls',
-  'prepare',
   'process',
   'process_audio',
-  'write_controls',
-  'write_presets',
 ]

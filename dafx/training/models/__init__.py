@@ -3,8 +3,8 @@
 All that gin knows of models and encoders is registered on import.
 """
 
-from dafx.training.models.base import Model
-from dafx.training.models.control import ControlModel, get_model
+from dafx.training.models.base import Model, make_model
+from dafx.training.models.control import ControlModel
 from dafx.training.models.effect import EffectModel
 from dafx.training.models.encoders import (
   Constant,
@@ -15,7 +15,6 @@ from dafx.training.models.encoders import (
 from dafx.training.models.spectrogram_encoders import (
   InceptionEncoder,
   MobileNetV2Encoder,
-  SpectrogramEncoder,
 )
 
 __all__ = [
@@ -27,7 +26,6 @@ __all__ = [
   'LogMelEncoder',
   'MobileNetV2Encoder',
   'Model',
-  'SpectrogramEncoder',
-  'get_model',
+  'make_model',
   'n_frames_for',
 ]

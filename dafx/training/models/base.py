@@ -1,17 +1,117 @@
 """What is trained and used: the class that all models keep."""
 
+import abc
+import dataclasses
+import pathlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import ddsp
+import gin
+import numpy as np
 import tensorflow as tf
 
 from dafx import processors
+from dafx.audio import sources
+from dafx.training.models import rendering
 
 
-class Model(tf.keras.Model):
-  """What is trained and used.
+@gin.configurable(module='dafx.training.models')
+def make_model(model: 'Model' = gin.REQUIRED) -> 'Model':
+  """Returns the model that gin chose (`make_model.model = @...()`)."""
+  return model
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+  """What a model shows of a batch.
 
   Attributes:
+    values: Arrays by name, for histograms.
+    plots: Lists of matplotlib Figures by name.
+    blocks: Figures of the blocks of a gray box, which are written as files too.
+  """
+
+  values: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  plots: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)
+  blocks: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class Model(tf.keras.Model, abc.ABC):
+  """What is trained and used; commands, trainers and evaluation know no other.
+
+  A kind of model declares here what it can do. What it does not declare it
+  cannot, and refuses.
+
+  Attributes:
+    modes: Modes of dafx_run that it is of use for.
+    options: Names of what `render` takes besides a source.
+    measures: Names of what an evaluation measures; `evaluation.measures`.
+    streams: Whether it can be trained in windows, by `stream`.
+    margin: Samples around the audio of a crop that it hears too.
+    preprocessor: What was done to the audio that it is trained on, a
+      `data.Preprocessor`; None for nothing.
     processor_group: The graph, as the user wrote it.
+    loss_objs: Losses of (target audio, audio); their sum is trained.
     sample_rate: Rate of the audio, in Hz.
   """
+
+  modes: tuple[str, ...] = ('train', 'eval', 'sample', 'process')
+  options: tuple[str, ...] = ()
+  measures: tuple[str, ...] = ()
+  streams: bool = False
+  margin: int = 0
+  preprocessor: Any = None
+  processor_group: ddsp.processors.ProcessorGroup
+  loss_objs: list
+  sample_rate: int
+
+  # -------------------- What it can do ----------------------------------------
+  def check_mode(self, mode: str):
+    """Raises ValueError for a mode that this kind of model has no use for.
+
+    Args:
+      mode: Of dafx_run.
+    """
+    if mode not in self.modes:
+      advice = {
+        'export': ' Use --mode=process, which writes presets and automation.',
+        'profile': ' Take a model of an effect: blackbox.gin or graybox.gin.',
+      }.get(mode, '')
+      raise ValueError(
+        f'--mode={mode} is not for {type(self).__name__}; its modes are '
+        f'{", ".join(self.modes)}.{advice}'
+      )
+
+  def check_options(self, options: Collection[str]):
+    """Raises ValueError for options that this kind of model has no use for.
+
+    Args:
+      options: Names, as `render` takes them.
+    """
+    unknown = [name for name in options if name not in self.options]
+    if unknown:
+      raise ValueError(
+        f'{type(self).__name__} does not take {", ".join(unknown)}; its '
+        f'options are {", ".join(self.options) or "none"}.'
+      )
+
+  @property
+  def n_plugins(self) -> int | None:
+    """How many of its plugins run; None for a model that sets none."""
+    return None
+
+  @n_plugins.setter
+  def n_plugins(self, value: int):
+    raise ValueError(
+      f'n_plugins={value}: {type(self).__name__} sets no plugins, so it is not '
+      'trained in stages. Leave train.stages empty.'
+    )
+
+  @property
+  @abc.abstractmethod
+  def inputs_used(self) -> list[str]:
+    """Names of the features that a batch must have."""
 
   def meanings(self) -> dict[str, str]:
     """Describes the controls, so that weights for others are refused.
@@ -30,3 +130,145 @@ class Model(tf.keras.Model):
         for symbol, meaning in member.control_map.describe().items():
           lines[f'{member.name}/{symbol}'] = meaning
     return lines
+
+  # -------------------- Training ----------------------------------------------
+  @abc.abstractmethod
+  def call(self, features, return_losses: bool = False, training: bool = False):
+    """Runs the model.
+
+    Args:
+      features: Those of `inputs_used`, and 'target' if losses are wanted.
+      return_losses: Whether to return (outputs, losses).
+      training: Whether this is a step of training.
+
+    Returns:
+      Outputs of the graph by node, and at 'audio_synth' its audio; with
+      return_losses also the losses by name, and at 'total_loss' their sum.
+    """
+
+  @abc.abstractmethod
+  def make_variables(self):
+    """Makes all variables, so that a checkpoint can be restored into them."""
+
+  def parts(self) -> dict[str, tf.keras.layers.Layer]:
+    """Returns what of it is worth a count of parameters, by name."""
+    return {'model': self}
+
+  def start(self):
+    """Prepares for a run that is new; it does nothing for most models."""
+
+  def losses_of(
+    self, target: tf.Tensor, audio: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    """Returns losses by name, and at 'total_loss' their sum.
+
+    Args:
+      target: Shape [batch, n_samples] or [batch, n_samples, n_channels].
+      audio: Of that shape.
+    """
+    losses = {}
+    for loss in self.loss_objs:
+      losses.update(loss.get_losses_dict(target, audio))
+    losses['total_loss'] = tf.add_n(list(losses.values()))
+    return losses
+
+  def settling(self, n_samples: int) -> int:
+    """Returns how many samples at the start are left out of losses.
+
+    Args:
+      n_samples: Samples of a crop.
+    """
+    del n_samples
+    return 0
+
+  def initial_state(self, batch_size: int):
+    """Returns the state before the first window, for `stream`.
+
+    Args:
+      batch_size: Number of items.
+
+    Raises:
+      ValueError: A model that cannot be trained in windows.
+    """
+    del batch_size
+    self._refuse_windows()
+
+  def stream(self, state, features):
+    """Runs the next window.
+
+    Args:
+      state: Of the window before, or `initial_state`.
+      features: As for `call`.
+
+    Returns:
+      (audio [batch, n_samples], losses as of `call`, state).
+
+    Raises:
+      ValueError: A model that cannot be trained in windows.
+    """
+    del state, features
+    self._refuse_windows()
+
+  def _refuse_windows(self):
+    raise ValueError(
+      f'{type(self).__name__} cannot be trained in windows. Set '
+      'tbptt_samples=None.'
+    )
+
+  @staticmethod
+  def get_audio_from_outputs(outputs) -> tf.Tensor:
+    """Returns the audio of `call`'s outputs."""
+    return outputs['audio_synth']
+
+  def figures(self, outputs) -> Figures:
+    """Returns what TensorBoard shows of a validation.
+
+    Args:
+      outputs: As `call` returns them.
+    """
+    del outputs
+    return Figures()
+
+  # -------------------- Use ---------------------------------------------------
+  def prepare(self, source: sources.Source) -> sources.Source:
+    """Does to an input what was done to those that it was trained on.
+
+    Args:
+      source: The input.
+
+    Returns:
+      What `render` takes.
+    """
+    if self.preprocessor is None:
+      return source
+    return self.preprocessor.process_source(source)
+
+  @abc.abstractmethod
+  def render(self, source: sources.Source, **options) -> rendering.Rendering:
+    """Sets the graph to work on audio of any length, rate and channels.
+
+    Args:
+      source: The audio, as `prepare` gives it.
+      **options: Those of `options`.
+
+    Raises:
+      ValueError: Options that do not fit the model.
+    """
+
+  def baselines(self, seed) -> dict[str, dict]:
+    """Returns what an evaluation compares with: options of `render` by name.
+
+    Args:
+      seed: Of what is drawn, as of `np.random.default_rng`.
+    """
+    del seed
+    return {}
+
+  def describe_outputs(self, outputs: Sequence[pathlib.Path]) -> str:
+    """Says what to do with what lies beside processed files; '' for nothing.
+
+    Args:
+      outputs: The audio files.
+    """
+    del outputs
+    return ''

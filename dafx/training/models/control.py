@@ -1,6 +1,7 @@
 """Models: an encoder that listens, and a group of processors that it drives."""
 
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Mapping, Sequence
 
 import ddsp
 import gin
@@ -10,18 +11,13 @@ import tensorflow as tf
 from dafx import effects, processors
 from dafx import losses as dafx_losses
 from dafx.audio import sources
-from dafx.training.models import base, encoders
+from dafx.training.models import base, encoders, rendering
+from dafx.training.models import outputs as automation
 
 tfkl = tf.keras.layers
 
 # Defaults at the end of a range are moved in, where the sigmoid still slopes.
 _DEFAULT_MARGIN = 0.02
-
-
-@gin.configurable(module='dafx.training.models')
-def get_model(model=gin.REQUIRED):
-  """Returns the model that gin chose (`get_model.model = @...()`)."""
-  return model
 
 
 def _sigmoid_head(n_controls: int, defaults: np.ndarray, name: str):
@@ -90,15 +86,37 @@ class ControlModel(base.Model):
       polarity; the window is the latency that the plugins report or were
       measured to have, all together, and so many samples more.
     preprocessor: What was done to the audio that it is trained on, a
-      `preprocessing.Preprocessor`: evaluation and inference do the same. The
-      model itself does nothing with it.
+      `data.Preprocessor`: evaluation and inference do the same.
     name: Name of the model.
+
+  `render` takes 'n_plugins', how many of them run from now on, and 'setting',
+  controls in [0, 1] in place of the network's, {input of the DAG: [1,
+  n_controls]}.
 
   Raises:
     TypeError: An encoder that is no `Encoder`.
     ValueError: A DAG that cannot run, an input that nothing gives, or an
       encoder of another rate.
   """
+
+  options = ('n_plugins', 'setting')
+  measures = (
+    'loudness_difference',
+    'true_peak_dbtp',
+    'matched_mr_stft',
+    'average_spectrum_db',
+    'crest_error_db',
+    'width_error_db',
+    'mono_sum_error_db',
+    'mr_stft',
+    'mae',
+    'mfcc_cosine',
+    'mfcc_cosine_rows',
+    'rms_difference_db',
+    'crest_difference_db',
+    'esr',
+    'loss',
+  )
 
   def __init__(
     self,
@@ -236,6 +254,10 @@ class ControlModel(base.Model):
     given = [key for key in taken if key not in self.heads]
     return list(dict.fromkeys([*self.encoder.features_used, *given]))
 
+  def parts(self) -> dict[str, tfkl.Layer]:
+    """Returns the model and its encoder."""
+    return {'model': self, 'encoder': self.encoder}
+
   def make_variables(self):
     """Makes all variables, so that a checkpoint can be restored into them."""
     hop_size = self.encoder.hop_size or 1
@@ -343,12 +365,11 @@ class ControlModel(base.Model):
     outputs = {**outputs, 'audio_synth': audio}
     if not return_losses:
       return outputs
-    losses = {}
-    for loss in self.loss_objs:
-      losses.update(loss.get_losses_dict(features['target'], audio))
+    losses = self.losses_of(features['target'], audio)
     if self.losses:  # what layers add, such as a proxy's error
+      total = losses.pop('total_loss')
       losses['added_loss'] = tf.add_n(self.losses)
-    losses['total_loss'] = tf.add_n(list(losses.values()))
+      losses['total_loss'] = total + losses['added_loss']
     return outputs, losses
 
   def _check_length(self, features):
@@ -370,7 +391,100 @@ class ControlModel(base.Model):
         f'{n_samples + 2 * self.margin}.'
       )
 
-  @staticmethod
-  def get_audio_from_outputs(outputs) -> tf.Tensor:
-    """Returns the audio of `call`'s outputs."""
-    return outputs['audio_synth']
+  def figures(self, outputs) -> base.Figures:
+    """Returns the controls of a batch, and those of its first item drawn."""
+    values, plots = {}, {}
+    port_values = self.port_values(outputs)
+    seconds = outputs['audio_synth'].shape[1] / self.sample_rate
+    for node in self.running:
+      frames = port_values[node.name].numpy()
+      for i, symbol in enumerate(node.control_map.symbols):
+        values[f'controls/{node.name}/{symbol}'] = frames[..., i]
+      times_s = np.arange(frames.shape[1]) * seconds / frames.shape[1]
+      plots[f'controls/{node.name}'] = automation.draw(node, frames[0], times_s)
+    return base.Figures(values, plots)
+
+  def render(
+    self,
+    source: sources.Source,
+    n_plugins: int | None = None,
+    setting: Mapping[str, np.ndarray] | None = None,
+  ) -> rendering.Rendering:
+    """Listens to audio, and sets the plugins to work on it.
+
+    Plugins run at the rate of the audio, so that nothing of it is lost, but not
+    below the model's: controls in Hz may lie above half of a lower rate, where
+    filters blow up. All channels are rendered under the same controls.
+
+    Args:
+      source: The audio, of any length, rate and channels.
+      n_plugins: How many of the plugins run from now on; see `n_plugins`.
+      setting: Controls in [0, 1] to use instead of the network's, {input of the
+        DAG: [1, n_controls]}.
+
+    Raises:
+      ValueError: More plugins than there are.
+    """
+    if n_plugins is not None:
+      self.n_plugins = n_plugins
+    group = self.active_group
+    raw = self.listen(source) if setting is None else dict(setting)
+    points = {key: automation.smooth(frames) for key, frames in raw.items()}
+    running = list(self.driven.items())[: self.n_plugins]
+    driven = dict(running)
+    for key in driven:
+      points[key] = np.clip(points[key], 0.0, 1.0)
+    n_points = max(len(frames) for frames in raw.values())
+    hop_s = (self.encoder.hop_size or 1) / self.sample_rate
+    times_s = (np.arange(n_points) + 0.5) * hop_s
+    moves = self.encoder.hop_size is not None
+    rate = max(source.sample_rate, self.sample_rate)
+    if not rendering.can_run_at(group, rate):
+      rate = self.sample_rate
+    return rendering.Rendering(
+      group,
+      source,
+      rate,
+      points,
+      times_s if moves and setting is None else None,
+      driven,
+      automation.Automation(
+        list(driven.values()),
+        automation.in_port_units(driven, points),
+        automation.in_port_units(driven, raw),
+        times_s,
+        moves,
+      ),
+    )
+
+  def baselines(self, seed) -> dict[str, dict]:
+    """Returns the plugins' defaults, and a random setting.
+
+    Args:
+      seed: Of the random one, as of `np.random.default_rng`.
+    """
+    rng = np.random.default_rng(seed)
+    return {
+      'default setting': {
+        'setting': {
+          key: node.control_map.defaults[np.newaxis]
+          for key, node in self.driven.items()
+        }
+      },
+      'random setting': {
+        'setting': {
+          key: rng.uniform(size=[1, node.control_map.n_controls]).astype('f')
+          for key, node in self.driven.items()
+        }
+      },
+    }
+
+  def describe_outputs(self, outputs: Sequence[pathlib.Path]) -> str:
+    """Says where presets were written; '' where controls move.
+
+    Args:
+      outputs: The audio files that they lie beside.
+    """
+    if self.encoder.hop_size is not None or not self.running:
+      return ''
+    return automation.describe_presets(outputs, self.running[0])

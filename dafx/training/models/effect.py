@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import ddsp
 import gin
+import numpy as np
 import tensorflow as tf
 
 from dafx import processors
-from dafx.training.models import base
+from dafx.audio import sources
+from dafx.training.models import base, rendering
 from dafx.training.models import starts as pretraining
 from dafx.training.plotting import blocks
 
@@ -36,13 +38,18 @@ class EffectModel(base.Model):
     n_start_steps: Updates by which each of these is fitted.
     name: Name of the model.
 
+  `render` takes 'knobs', in [0, 1], shape [n_knobs]; by default the middle of
+  all. The graph runs at the model's rate.
+
   Raises:
     ValueError: A DAG that cannot run, an input that no data give, or a start
       that there is not.
   """
 
-  margin = 0  # nothing is heard but what is rendered
-  n_plugins = None  # it is not trained in stages
+  modes = (*base.Model.modes, 'export', 'profile')
+  options = ('knobs',)
+  measures = ('esr', 'mae', 'mr_stft', 'si_sdr', 'dc', 'polarity')
+  streams = True
 
   def __init__(
     self,
@@ -59,7 +66,6 @@ class EffectModel(base.Model):
     self.loss_objs = list(losses)
     self.sample_rate = sample_rate
     self.burn_in = burn_in
-    self.driven = {}  # No encoder sets controls from outside.
     processors.check_dag(processor_group.dag, {'audio', 'target', 'knobs'})
     processors.connect_controllers(processor_group)
     pretraining.check_starts(processor_group, starts or {})
@@ -68,8 +74,12 @@ class EffectModel(base.Model):
     )
     self._streamer = None
 
+  def start(self):
+    """Fits what `starts` names; see `fit_starts`."""
+    self.fit_starts()
+
   def fit_starts(self) -> dict[str, float]:
-    """Fits networks to their `starts`; `train` does it for a run that is new.
+    """Fits networks to their `starts`.
 
     Returns:
       Relative RMS error of each node that was fitted; `starts.fit_nodes`.
@@ -133,13 +143,6 @@ class EffectModel(base.Model):
       )
     return {key: features[key] for key in self.inputs_used}
 
-  def _losses_of(self, target, audio):
-    losses = {}
-    for loss in self.loss_objs:
-      losses.update(loss.get_losses_dict(target, audio))
-    losses['total_loss'] = tf.add_n(list(losses.values()))
-    return losses
-
   def call(self, features, return_losses=False, training=False):
     """Runs the model from its initial state on.
 
@@ -163,25 +166,15 @@ class EffectModel(base.Model):
     if not return_losses:
       return outputs
     start = self.settling(features['audio'].shape[1])
-    return outputs, self._losses_of(
+    return outputs, self.losses_of(
       features['target'][:, start:], audio[:, start:]
     )
 
-  @staticmethod
-  def get_audio_from_outputs(outputs) -> tf.Tensor:
-    """Returns the audio of `call`'s outputs."""
-    return outputs['audio_synth']
-
-  def block_figures(self, outputs) -> dict:
+  def figures(self, outputs) -> base.Figures:
     """Draws the blocks of a gray box; see `blocks.block_figures`."""
     group = self.processor_group
-    return blocks.block_figures(group, outputs, self.sample_rate)
-
-  @staticmethod
-  def port_values(outputs) -> dict[str, tf.Tensor]:
-    """Returns what an encoder sets of plugins: nothing, there is none."""
-    del outputs
-    return {}
+    figures = blocks.block_figures(group, outputs, self.sample_rate)
+    return base.Figures(blocks=figures)
 
   def initial_state(self, batch_size: int):
     """Returns the state before the first window, for `stream`.
@@ -214,4 +207,35 @@ class EffectModel(base.Model):
     if 'knobs' in inputs and inputs['knobs'].shape.rank == 2:
       inputs['knobs'] = inputs['knobs'][:, tf.newaxis]
     audio, state = self._streamer.run(inputs, state)
-    return audio, self._losses_of(features['target'], audio), state
+    return audio, self.losses_of(features['target'], audio), state
+
+  def render(self, source: sources.Source, knobs=None) -> rendering.Rendering:
+    """Sets the model to work on audio of any length, rate and channels.
+
+    Args:
+      source: The audio; channels go through one by one.
+      knobs: In [0, 1], shape [n_knobs]; the middle of all if there are some.
+
+    Raises:
+      ValueError: Knobs that the model does not have, or out of their range.
+    """
+    inputs = self._knob_frames(knobs)
+    return rendering.Rendering(
+      self.processor_group, source, self.sample_rate, inputs
+    )
+
+  def _knob_frames(self, knobs):
+    """Returns the knobs as one frame of an input of the graph."""
+    if not self.n_knobs:
+      if knobs is not None and np.size(knobs):
+        raise ValueError(f'knobs={np.asarray(knobs)}: the model has none.')
+      return {}
+    if knobs is None:
+      knobs = np.full(self.n_knobs, 0.5)
+    knobs = np.asarray(knobs, np.float32)
+    in_range = np.all((knobs >= 0.0) & (knobs <= 1.0))
+    if knobs.shape != (self.n_knobs,) or not in_range:
+      raise ValueError(
+        f'knobs={knobs} must be {self.n_knobs} numbers from 0 to 1.'
+      )
+    return {'knobs': knobs[np.newaxis]}

@@ -1,15 +1,17 @@
-"""A model's plugins at work on audio in chunks, under controls that move."""
+"""A graph at work on audio in chunks, under frames that may move."""
 
 import contextlib
 import math
+import pathlib
 from collections.abc import Iterator, Mapping
 
+import ddsp
 import numpy as np
 from absl import logging
 
 from dafx import processors
 from dafx.audio import sources
-from dafx.training.models import control
+from dafx.training.models import outputs
 
 # Samples between values of the controls, which move in straight lines between
 # the frames that the network gives, so that nothing is heard of the frames.
@@ -40,16 +42,18 @@ class _AtOnce:
     return self._group.get_signal(self._group.get_controls(inputs))
 
 
-def _make_streamer(group, control_step):
+def _make_streamer(group, control_step, n_items):
   nodes = processors.nodes(group).values()
-  # Blocks lie as in the whole audio.
-  unit = math.lcm(CONTROL_STEP, *(node.block_size for node in nodes))
+  # Blocks and frames lie as in the whole audio.
+  sizes = [math.lcm(node.block_size, node.frame_size) for node in nodes]
+  unit = math.lcm(CONTROL_STEP, *sizes)
   try:
     streamer = processors.Streamer(
       group,
+      n_items,
       control_step=control_step,
       latency_step=unit,
-      is_compiled=False,
+      is_compiled=not any(node.is_black_box for node in nodes),
     )
   except ValueError as error:
     logging.info('The audio is held in memory as a whole: %s', error)
@@ -96,50 +100,86 @@ def interpolate(controls, point_times_s, times_s):
 
 
 class Rendering:
-  """Audio under controls, rendered chunk by chunk.
+  """Audio through a graph, chunk by chunk, under frames for its inputs.
 
-  Plugins run at the rate of the audio, so that nothing of it is lost, but not
-  below the model's: controls in Hz may lie above half of a lower rate, where
-  filters blow up.
+  The length of the audio costs time and no memory but for the frames; unless a
+  node of the graph cannot stream, which is logged. Channels go through the
+  graph together if all nodes take them, otherwise each as an item of its own.
+  A graph without black boxes is compiled.
 
   Args:
-    model: A `models.ControlModel`.
+    group: The graph.
     source: The audio.
-    points: Controls in [0, 1], {input of the DAG: [n_points, n_controls]}.
-    point_times_s: When the points are, [n_points]; None for a setting that does
-      not move.
+    sample_rate: Rate that the graph runs at, in Hz: audio is brought to it and
+      back.
+    points: Frames of the inputs of the graph besides audio, by name, [n_points,
+      n_values].
+    point_times_s: When the points are, [n_points]; None for frames that hold.
+    driven: The nodes that inputs set, by the name of the input.
+    automation: What a network set, to be written and drawn.
 
   Attributes:
+    automation: As above.
     frame_times_s: When each frame of the controls begins, [n_frames].
   """
 
   def __init__(
     self,
-    model: control.ControlModel,
+    group: ddsp.processors.ProcessorGroup,
     source: sources.Source,
+    sample_rate: int,
     points: Mapping[str, np.ndarray],
-    point_times_s: np.ndarray | None,
+    point_times_s: np.ndarray | None = None,
+    driven: Mapping[str, processors.Node] | None = None,
+    automation: outputs.Automation | None = None,
   ):
-    self._group = model.active_group
-    self._rate = max(source.sample_rate, model.sample_rate)
-    if not can_run_at(self._group, self._rate):
-      self._rate = model.sample_rate
+    self._group = group
+    self._rate = sample_rate
     self._source = source
     self._points = points
     self._point_times_s = point_times_s
+    self._driven = dict(driven or {})
+    self.automation = automation or outputs.Automation()
     self._heard = sources.resampled(source, self._rate)
-    n_frames = -(-self._heard.n_samples // CONTROL_STEP)
-    self.frame_times_s = np.arange(n_frames) * CONTROL_STEP / self._rate
 
-  def controls(self, start: int = 0, stop: int | None = None):
-    """Returns frames of the controls, {input of the DAG: [n, n_controls]}."""
+  @property
+  def frame_times_s(self) -> np.ndarray:
+    """When each frame of the controls begins, [n_frames]."""
+    n_frames = -(-self._heard.n_samples // CONTROL_STEP)
+    return np.arange(n_frames) * CONTROL_STEP / self._rate
+
+  def _frames(self, start, stop):
+    """Returns frames of the inputs, {name: [n, n_values]}."""
     if self._point_times_s is None:
       return dict(self._points)
-    middles_s = self.frame_times_s[start:stop] + 0.5 * CONTROL_STEP / self._rate
+    starts_s = np.arange(start, stop) * CONTROL_STEP / self._rate
+    middles_s = starts_s + 0.5 * CONTROL_STEP / self._rate
     return {
       key: interpolate(frames, self._point_times_s, middles_s)
       for key, frames in self._points.items()
     }
+
+  def controls(self) -> dict[str, np.ndarray]:
+    """Returns controls as they are rendered.
+
+    Returns:
+      In port units, {name of the node: [n_frames, n_controls]}; one frame if
+      they do not move.
+    """
+    frames = self._frames(0, -(-self._heard.n_samples // CONTROL_STEP))
+    return outputs.in_port_units(self._driven, frames)
+
+  def figures(self) -> list:
+    """Returns figures of what was set."""
+    return self.automation.figures()
+
+  def write_beside(self, base: pathlib.Path):
+    """Writes what was set beside an audio file; see `Automation.write`.
+
+    Args:
+      base: Path of the audio file, without its suffix.
+    """
+    self.automation.write(base)
 
   def blocks(self) -> Iterator[np.ndarray]:
     """Yields what comes out, [n, n_channels], as many samples as went in."""
@@ -165,30 +205,40 @@ class Rendering:
     )
 
   def _rendered(self):
-    """Yields blocks at the rate of the plugins, without what was filled up."""
+    """Yields blocks at the rate of the graph, without what was filled up."""
     moves = self._point_times_s is not None
+    nodes = processors.nodes(self._group).values()
+    folds = not all(node.takes_channels for node in nodes)
+    n_items = self._heard.n_channels if folds else 1
     streamer, unit = _make_streamer(
-      self._group, CONTROL_STEP if moves else None
+      self._group, CONTROL_STEP if moves else None, n_items
     )
 
     def parts():
       frame, size = 0, max(_CHUNK // unit, 1) * unit
       for block, _ in sources.windows(self._heard.blocks(), size):
-        fill = -len(block) % CONTROL_STEP
-        audio = np.pad(block, ((0, fill), (0, 0)))[np.newaxis]
-        if audio.shape[-1] == 1:
+        audio = np.pad(block, ((0, -len(block) % CONTROL_STEP), (0, 0)))
+        end = frame + len(audio) // CONTROL_STEP
+        # [n_items, n_samples(, n_channels)]
+        audio = audio.T if folds else audio[np.newaxis]
+        if audio.shape[-1] == 1 and not folds:
           audio = audio[..., 0]
-        end = frame + audio.shape[1] // CONTROL_STEP
-        controls = self.controls(frame, end)
+        frames = self._frames(frame, end)
         frame = end
         yield streamer.process(
-          audio, **{key: value[np.newaxis] for key, value in controls.items()}
+          audio,
+          **{
+            key: np.repeat(value[np.newaxis], n_items, axis=0)
+            for key, value in frames.items()
+          },
         )
       yield streamer.finish()
 
-    signals = (np.asarray(part)[0] for part in parts() if part.shape[1])
-    blocks = (signal.reshape(len(signal), -1) for signal in signals)
     left = self._heard.n_samples
-    for block in blocks:
+    for part in parts():
+      if not part.shape[1]:
+        continue
+      signal = np.asarray(part)
+      block = signal.T if folds else signal[0].reshape(signal.shape[1], -1)
       yield block[:left]
       left -= len(block[:left])

@@ -22,11 +22,9 @@ _ADVICE = (
 
 def _log_sizes(model):
   """Says how many parameters the parts of a model have."""
-  parts = {'model': model, 'encoder': getattr(model, 'encoder', None)}
-  for name, part in parts.items():
-    if part is not None:
-      count = sum(int(tf.size(v)) for v in part.trainable_variables)
-      logging.info('The %s has %s trainable parameters.', name, f'{count:,}')
+  for name, part in model.parts().items():
+    count = sum(int(tf.size(v)) for v in part.trainable_variables)
+    logging.info('The %s has %s trainable parameters.', name, f'{count:,}')
 
 
 def _give_seed(model, seed):
@@ -46,8 +44,8 @@ def _take_up(trainer, folder, restore_dir):
       raise ValueError(f'--restore_dir={restore_dir} holds no checkpoint.')
     logging.info('Starting from %s, step %d.', restore_dir, trainer.step)
     gin_files.warn_of_old_run(restore_dir)
-  elif hasattr(trainer.model, 'fit_starts'):
-    trainer.model.fit_starts()
+  else:
+    trainer.model.start()
 
 
 def _read_validation(provider, settings):

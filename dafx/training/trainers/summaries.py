@@ -3,7 +3,6 @@
 import csv
 import pathlib
 
-import numpy as np
 import tensorflow as tf
 
 from dafx import processors
@@ -94,24 +93,12 @@ def write_examples(writer, trainer, batch, losses, folder, n_examples=2):
       tf.summary.image(
         f'spectrograms/{item}', plotting.figure_to_array(figure)[None]
       )
-    running = getattr(model, 'running', ())
-    port_values = model.port_values(outputs) if running else {}
-    for processor in running:
-      values = port_values[processor.name].numpy()
-      for i, symbol in enumerate(processor.symbols):
-        tf.summary.histogram(
-          f'controls/{processor.name}/{symbol}', values[..., i]
-        )
-      n_frames = values.shape[1]
-      seconds = audio.shape[1] / model.sample_rate
-      figures = plotting.plugin_figures(
-        processor, values[0], np.arange(n_frames) * seconds / n_frames
-      )
-      image = plotting.stack_figures(figures)
-      tf.summary.image(f'controls/{processor.name}', image[None])
-    if hasattr(model, 'block_figures'):
-      figures = model.block_figures(outputs)
-      blocks.write(figures, pathlib.Path(folder) / 'blocks')
-      for name, figure in figures.items():
-        image = plotting.figure_to_array(figure)
-        tf.summary.image(f'blocks/{name}', image[None])
+    shown = model.figures(outputs)
+    for name, values in shown.values.items():
+      tf.summary.histogram(name, values)
+    for name, figures in shown.plots.items():
+      tf.summary.image(name, plotting.stack_figures(figures)[None])
+    for name, figure in shown.blocks.items():
+      image = plotting.figure_to_array(figure)
+      tf.summary.image(f'blocks/{name}', image[None])
+    blocks.write(shown.blocks, pathlib.Path(folder) / 'blocks')

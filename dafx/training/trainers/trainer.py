@@ -94,7 +94,7 @@ class Trainer:
       learning_rate, weight_decay=weight_decay
     )
     self.tbptt_samples = tbptt_samples
-    if tbptt_samples is not None and not hasattr(model, 'stream'):
+    if tbptt_samples is not None and not model.streams:
       raise ValueError(
         f'tbptt_samples={tbptt_samples} needs a model that streams, such as '
         f'EffectModel; {type(model).__name__} does not. Set it to None.'

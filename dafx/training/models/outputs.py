@@ -1,0 +1,212 @@
+"""What a network set for a file: as CSV, as LV2 presets, as figures."""
+
+import csv
+import dataclasses
+import os
+import pathlib
+import shlex
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import scipy.signal
+
+from dafx import lv2, processors
+from dafx.audio import disk
+from dafx.audio import files as audio_files
+from dafx.training import plotting
+
+# What is faster than half the highest rate that frames can show is taken out of
+# the controls first, by a filter of order 4 without shift of phase (DeepAFx).
+_SMOOTHING = scipy.signal.butter(4, 0.5, output='sos')
+
+
+def smooth(frames: np.ndarray) -> np.ndarray:
+  """Takes what is fast out of frames that a network gave; [n, n_values]."""
+  if len(frames) < 2:
+    return frames
+  padding = min(15, len(frames) - 1)
+  smoothed = scipy.signal.sosfiltfilt(_SMOOTHING, frames, 0, padlen=padding)
+  return smoothed.astype(np.float32)
+
+
+def in_port_units(
+  driven: Mapping[str, processors.Node], frames: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+  """Maps controls to port units.
+
+  Args:
+    driven: The nodes that are set, by the input of the graph that sets them.
+    frames: Controls in [0, 1], {input of the graph: [n_frames, n_controls]}.
+
+  Returns:
+    {name of the node: [n_frames, n_controls]}.
+  """
+  audio = np.zeros([1, 1], np.float32)
+  return {
+    node.name: np.asarray(
+      node.get_controls(audio, frames[key][np.newaxis])['controls'][0]
+    )
+    for key, node in driven.items()
+  }
+
+
+def draw(node: processors.Node, frames: np.ndarray, times_s: np.ndarray):
+  """Returns figures of the controls of a node.
+
+  Args:
+    node: A plugin, or an effect with controls.
+    frames: In port units, [n_frames, n_controls]; one frame for a setting.
+    times_s: Times of the frames, [n_frames].
+  """
+  if node.uri is not None:
+    return plotting.plugin_figures(node, frames, times_s)
+  known = node.control_map
+  return [
+    plotting.control_trajectories(
+      frames,
+      symbols=known.symbols,
+      units=known.units,
+      ranges=list(zip(known.low, known.high)),
+      logarithmic=[bool(log) for log in known.is_log],
+      frame_times_s=times_s[: len(frames)],
+      title=f'{node.name}: {node.identity}',
+    )
+  ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Automation:
+  """What a network set for one piece of audio; of an effect it is empty.
+
+  Attributes:
+    nodes: What was set, in the order of the graph.
+    points: What trajectories are drawn through, smoothed, in port units, by
+      node, [n_points, n_controls].
+    raw_points: The same as the network gave them.
+    point_times_s: When the points are, [n_points].
+    moves: Whether the network gives controls that move in time.
+  """
+
+  nodes: Sequence[processors.Node] = ()
+  points: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  raw_points: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  point_times_s: np.ndarray = dataclasses.field(
+    default_factory=lambda: np.zeros(0)
+  )
+  moves: bool = False
+
+  def figures(self, raw: bool = False) -> list:
+    """Returns figures of the controls of all nodes.
+
+    Args:
+      raw: Whether to draw them as the network gave them, not smoothed.
+    """
+    points = self.raw_points if raw else self.points
+    return [
+      figure
+      for node in self.nodes
+      for figure in draw(node, points[node.name], self.point_times_s)
+    ]
+
+  def write(self, base: pathlib.Path):
+    """Writes it beside an audio file.
+
+    Trajectories become <base>.controls.csv. Of a setting that does not move,
+    plugins get LV2 presets in <base>.presets/.
+
+    Args:
+      base: Path of the audio file, without its suffix.
+    """
+    if not self.nodes:
+      return
+    if self.moves:
+      write_controls(self, base.with_name(f'{base.name}.controls.csv'))
+    else:
+      write_presets(self, preset_folder(base), base.name)
+
+
+def write_controls(
+  automation: Automation, path: str | os.PathLike, raw: bool = False
+):
+  """Writes controls as CSV: a column per control, with its unit.
+
+  A row is a point of the trajectories, in the middle of one of the network's
+  frames; between them a control moves in a straight line, on its scale.
+
+  Args:
+    automation: What was set.
+    path: The file.
+    raw: Whether to write them as the network gave them, not smoothed.
+  """
+  points = automation.raw_points if raw else automation.points
+  header, columns = ['time_s'], [automation.point_times_s]
+  for node in automation.nodes:
+    names = zip(node.control_map.symbols, node.control_map.units, strict=True)
+    for i, (symbol, unit) in enumerate(names):
+      header.append(f'{node.name}/{symbol}' + (f' [{unit}]' if unit else ''))
+      columns.append(points[node.name][:, i])
+  with (
+    disk.replacing(path) as temporary,
+    open(temporary, 'w', newline='', encoding='utf-8') as file,
+  ):
+    writer = csv.writer(file)
+    writer.writerow(header)
+    for row in zip(*columns, strict=True):
+      writer.writerow([f'{value:.6g}' for value in row])
+
+
+def write_presets(
+  automation: Automation, folder: str | os.PathLike, label: str
+) -> list[pathlib.Path]:
+  """Writes a setting that does not move as presets of its plugins.
+
+  Args:
+    automation: What was set, with one frame of controls.
+    folder: Gets a bundle per plugin. Where it is on LV2_PATH, hosts show them.
+    label: Name of the presets.
+
+  Returns:
+    Paths of the bundles.
+  """
+  paths = []
+  for node in automation.nodes:
+    if node.uri is None:
+      continue
+    values = {
+      **node.control_map.fixed,
+      **dict(zip(node.control_map.symbols, automation.points[node.name][0])),
+    }
+    values = {symbol: float(value) for symbol, value in values.items()}
+    paths.append(
+      lv2.write_preset(folder, node.uri, f'{label} ({node.name})', values)
+    )
+  return paths
+
+
+def preset_folder(base: pathlib.Path) -> pathlib.Path:
+  """Returns where the presets of an output lie; `base` has no suffix."""
+  return base.with_name(f'{base.name}.presets')
+
+
+def describe_presets(
+  outputs: Sequence[pathlib.Path], node: processors.Node
+) -> str:
+  """Says where presets were written, and how a host finds them.
+
+  Args:
+    outputs: The audio files that they lie beside.
+    node: The first one that was set.
+
+  Returns:
+    Text for people.
+  """
+  bases = audio_files.without_suffixes(outputs)
+  folder = preset_folder(bases[0])
+  more = f', and {len(bases) - 1} more like it' if len(bases) > 1 else ''
+  return (
+    f"LV2 presets in {folder}{more}, named '{bases[0].name} "
+    f"({node.name})' and so on. To use them:\n"
+    f'  mkdir -p ~/.lv2 && cp -r {shlex.quote(str(folder))}/*.preset.lv2 '
+    '~/.lv2/\n'
+    'and start your DAW anew: they are in the preset menu of each plugin.'
+  )
