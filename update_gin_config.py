@@ -59,6 +59,18 @@ SUBSTITUTE: Sequence[tuple[str, str]] = (
     r'\1data.\2',
   ),
   (r'(?<!\w)TFRecordProvider(?!\w)', 'ShardProvider'),
+  # Evaluation takes a provider, for all kinds of models.
+  (r'(?<!\w)evaluate_effect\.', 'evaluate.'),
+  (
+    r'^((?:dafx\.)?(?:training\.)?)evaluate\.path\s*=',
+    r'\1evaluate.provider = @evaluation/data.FolderProvider()' + '\n'
+    "evaluation/data.FolderProvider.split = 'test'\n"
+    'evaluation/data.FolderProvider.path =',
+  ),
+  (
+    r'^(?:dafx\.)?(?:training\.)?evaluate\.split\s*=',
+    'evaluation/data.FolderProvider.split =',
+  ),
   # DDSP's gin has a get_model of its own.
   (r'^(\s*(?:[\w.]+\.)?)get_model\.model(?=\s*=)', r'\1make_model.model'),
 )

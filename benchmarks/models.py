@@ -181,7 +181,12 @@ def evaluate(model, folder):
 
   test = gin.get_configurable('test/data.RenderedProvider')()
   targets, outputs, gains, rows = [], [], [], {}
-  for name, dry, wet, knobs in test.recordings:
+  for item in test.items():
+    dry, wet = (
+      np.concatenate(list(side.blocks()))[:, 0]
+      for side in (item.input, item.target)
+    )
+    name, knobs = item.name, np.asarray(item.options.get('knobs', []))
     features = {'audio': dry[np.newaxis], 'knobs': knobs[np.newaxis]}
     audio = model.get_audio_from_outputs(model(features))[0].numpy()
     targets.append(wet)

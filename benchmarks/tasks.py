@@ -133,7 +133,7 @@ def measure_task(task, folder):
   rows = evaluate.evaluate(
     model,
     output_dir=str(folder / task / 'evaluation'),
-    settings={SINGLE: setting},
+    settings={SINGLE: {'setting': setting}},
   )
   for row in rows:
     if row.get('rest_change_db') is not None:

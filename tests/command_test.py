@@ -160,8 +160,8 @@ def test_flags_are_described_as_they_are_written():
     (
       'dafx_run',
       ['--mode=eval', '--gin_file=mastering.gin', '--save_dir={0}/run']
-      + ["--gin_param=evaluate.path = '{0}/gone'"],
-      'gone: there is no such file or folder; evaluate.path',
+      + ["--gin_param=FolderProvider.path = '{0}/gone'"],
+      'gone: there is no such file or folder; FolderProvider.path',
     ),
     (
       'dafx_run',

@@ -13,11 +13,12 @@ import pytest
 import soundfile
 import tensorflow as tf
 
-from dafx import effects, losses, neural, processors
+from dafx import effects, losses, metrics, neural, processors
 from dafx.neural import nam
 from dafx.training import inference
 from dafx.training.data import recordings
-from dafx.training.evaluation import evaluate_effects, measures
+from dafx.training.evaluation import evaluate as evaluators
+from dafx.training.evaluation import measures, tables
 from dafx.training.models import effect, rendering
 
 RATE = 8000
@@ -149,23 +150,48 @@ def test_evaluation_knows_error_and_polarity(tmp_path, caplog):
   )
   model = model_of(effects.Waveshaper('tanh'))
   with caplog.at_level('WARNING'):
-    rows = evaluate_effects.evaluate_effect(model, provider, str(tmp_path), 1)
-  assert [row['name'] for row in rows] == ['right', 'half', 'upside down']
+    rows = evaluators.evaluate(model, provider, str(tmp_path), 1)
+  own = [row for row in rows if row['system'] == evaluators.DAFX]
+  assert [row['name'] for row in own] == ['right', 'half', 'upside down']
   np.testing.assert_allclose(
-    [row['esr'] for row in rows], [0.0, 1.0, 4.0], atol=1e-4
+    [row['esr'] for row in own], [0.0, 1.0, 4.0], atol=1e-4
   )
+  # What is measured of one channel is what is measured of [n_samples].
+  target, untreated = -np.tanh(dry).astype('d'), dry.astype('d')
+  for key in model.measures:
+    assert rows[-3][key] == getattr(metrics, key)(target, untreated), key
   assert 'upside down comes out upside down' in caplog.text
   assert json.loads((tmp_path / 'metrics.json').read_text()) == rows
   names = sorted(p.name for p in (tmp_path / 'audio').iterdir())
-  assert names == ['0_input.wav', '0_output.wav', '0_target.wav']
-  text = evaluate_effects.describe(rows)
+  assert names == ['right.input.wav', 'right.output.wav', 'right.target.wav']
+  text = tables.describe_recordings(rows, evaluators.DAFX)
   assert 'mean ESR 1.6667: not alike' in text
   head = text.splitlines()[0]
   assert head.endswith(
     'Error-to-signal ratio, raw  MR-STFT, raw  SI-SDR (dB), at equal level'
   )
-  assert set(rows[0]) - {'name', 'knobs'} <= set(measures.MEASURES)
-  assert 'very close' in evaluate_effects.describe(rows[:1])
+  assert set(rows[0]) - {'name', 'system'} <= set(measures.MEASURES)
+  of_one = tables.describe_recordings(own[:1], evaluators.DAFX)
+  assert 'very close' in of_one
+  # What sets plugins is not measured sample by sample.
+  assert tables.describe_recordings([{'system': evaluators.DAFX}], 'dafx') == ''
+
+
+def test_recordings_at_several_knobs_are_evaluated_at_theirs():
+  net = network(conditioning='film', n_knobs=2)
+  model = model_of(net, inputs=('audio', 'knobs'))
+  dry, settings = noise(4000), np.float32([[0.1, 0.9], [0.9, 0.1]])
+  made = []
+  for knobs in settings:
+    wet = inference.process_audio(model, dry, RATE, knobs=knobs).audio
+    made.append((f'at {knobs}', dry[:, 0], wet[:, 0], knobs, ''))
+  provider = recordings.Recordings(made, ('drive', 'tone'), RATE, 1000)
+  rows = evaluators.evaluate(model, provider)
+  own = [row for row in rows if row['system'] == evaluators.DAFX]
+  np.testing.assert_allclose([row['knobs'] for row in own], settings)
+  np.testing.assert_allclose([row['esr'] for row in own], 0.0, atol=1e-10)
+  assert np.std(made[0][2] - made[1][2]) > 1e-3
+  assert len(rows) == 3 * len(own)
 
 
 def test_a_network_becomes_a_nam_file_or_a_saved_model(tmp_path):

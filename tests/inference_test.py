@@ -20,7 +20,14 @@ import tensorflow as tf
 from dafx import effects, losses, lv2, metrics, neural, processors
 from dafx.audio import files as audio_files
 from dafx.audio import sources
-from dafx.training import checkpoints, inference, labels, models, trainers
+from dafx.training import (
+  checkpoints,
+  data,
+  inference,
+  labels,
+  models,
+  trainers,
+)
 from dafx.training import progress as progress_bar
 from dafx.training.data import preprocessing
 from dafx.training.evaluation import evaluate as evaluators
@@ -752,6 +759,10 @@ def pairs(tmp_path_factory):
   return folder
 
 
+def of_test(folder):
+  return data.FolderProvider(str(folder), 'test')
+
+
 def by_system(rows, name):
   return {row['system']: row for row in rows if row['name'] == name}
 
@@ -762,10 +773,10 @@ def test_evaluation_compares_what_a_user_would_get(model, pairs, tmp_path):
   setting = {k: np.array(v, 'f') for k, v in setting.items()}
   rows = evaluators.evaluate(
     model,
-    str(pairs),
+    of_test(pairs),
     output_dir=str(out),
     n_audio=1,
-    settings={'half': setting},
+    settings={'half': {'setting': setting}},
   )
   systems = [
     'untreated',
@@ -836,7 +847,7 @@ def test_evaluation_compares_what_a_user_would_get(model, pairs, tmp_path):
 
 
 def test_evaluation_of_the_first_plugins_alone(model, pairs):
-  kwargs = dict(path=str(pairs), with_baselines=False)
+  kwargs = dict(provider=of_test(pairs), with_baselines=False)
   whole = evaluators.evaluate(model, **kwargs)
   model.n_plugins = 1
   try:
@@ -924,7 +935,7 @@ def test_silence_has_no_loudness_to_come_to(model, tmp_path):
     for side, gain in (('input', source), ('target', target)):
       audio = gain * noise(9000)
       write(tmp_path / f'test/{side}' / f'{i}.wav', audio, RATE)
-  rows = evaluators.evaluate(model, str(tmp_path), with_baselines=False)
+  rows = evaluators.evaluate(model, of_test(tmp_path), with_baselines=False)
   for name in '01':
     own = by_system(rows, name)
     plain, gained = (
@@ -938,7 +949,7 @@ def test_silence_has_no_loudness_to_come_to(model, tmp_path):
 def test_more_channels_than_have_a_loudness(model, tmp_path):
   for side in ('input', 'target'):
     write(tmp_path / f'test/{side}/0.wav', noise(9000, 6), RATE)
-  rows = evaluators.evaluate(model, str(tmp_path), with_baselines=False)
+  rows = evaluators.evaluate(model, of_test(tmp_path), with_baselines=False)
   assert [row['system'] for row in rows] == ['untreated', 'dafx']
   assert rows[0]['loudness_difference'] is None
   assert rows[0]['matched_mr_stft'] == 0.0 and 'width_error_db' not in rows[0]
@@ -983,7 +994,7 @@ def test_an_evaluation_goes_on_where_it_was_interrupted(
     monkeypatch.setattr(evaluators, 'measure', measure)
     kwargs = {'seed': 3, 'n_audio': 0, **kwargs}
     return evaluators.evaluate(
-      model, str(own), output_dir=str(output_dir), **kwargs
+      model, of_test(own), output_dir=str(output_dir), **kwargs
     )
 
   fresh = evaluate(output_dir='')
@@ -1030,7 +1041,7 @@ def test_a_file_that_cannot_be_evaluated_is_named(model, pairs, tmp_path):
   write(own / 'test/input/1.wav', np.full([22050, 2], np.nan), 22050)
   out = tmp_path / 'out'
   with pytest.raises(ValueError, match=r'input/1\.wav: audio holds values'):
-    evaluators.evaluate(model, str(own), output_dir=str(out))
+    evaluators.evaluate(model, of_test(own), output_dir=str(out))
   assert len((out / 'metrics.partial.jsonl').read_text().splitlines()) == 1
 
 
@@ -1046,4 +1057,4 @@ def test_loss_of_a_long_file_is_the_mean_over_pieces(model, monkeypatch):
 def test_without_the_package_pesq_says_how_to_get_it(model, pairs, monkeypatch):
   monkeypatch.setitem(sys.modules, 'pesq', None)
   with pytest.raises(ImportError, match=r"pip install 'dafx\[speech\]'"):
-    evaluators.evaluate(model, str(pairs), with_pesq=True)
+    evaluators.evaluate(model, of_test(pairs), with_pesq=True)

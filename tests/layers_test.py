@@ -47,7 +47,7 @@ CARDS = (('binding', 'card'), ('experiments', 'text'), ('checks',))
 EVALUATION = (
   ('clip_audio', 'ledger', 'measures'),
   ('report', 'tables'),
-  ('evaluate', 'evaluate_effects', 'findings'),
+  ('evaluate', 'findings'),
   ('demonstration',),
 )
 # Files, host and estimators know nothing of TensorFlow and gin.

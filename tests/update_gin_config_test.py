@@ -294,6 +294,30 @@ def test_the_model_is_made_by_another_name(script, module):
   assert script.update_text(new) == (new, [])
 
 
+def test_an_evaluation_of_before_takes_a_provider(script, clean_gin):
+  import dafx.training.evaluation  # noqa: F401
+
+  old = (
+    'import dafx.training.evaluators\n'
+    "dafx.training.evaluate.path = '/pairs'\n"
+    "evaluate.split = 'valid'\n"
+    'evaluate_effect.n_audio = 3\n'
+  )
+  new, _ = script.update_text(old)
+  assert script.update_text(new) == (new, [])
+  gin.parse_config(new, skip_unknown=False)
+  provider = gin.query_parameter('dafx.training.evaluate.provider')
+  assert str(provider) == '@evaluation/data.FolderProvider()'
+  for name, value in (('path', '/pairs'), ('split', 'valid')):
+    key = f'evaluation/data.FolderProvider.{name}'
+    assert gin.query_parameter(key) == value
+  assert gin.query_parameter('dafx.training.evaluate.n_audio') == 3
+  # Without a split, it was that of the test.
+  new, _ = script.update_text('evaluate.path = %data_path')
+  assert "evaluation/data.FolderProvider.split = 'test'" in new
+  assert new.endswith('FolderProvider.path = %data_path')
+
+
 def test_what_stays_is_not_touched(script):
   for text in (
     'import dafx.training.data as d\n',

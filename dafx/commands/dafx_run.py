@@ -245,7 +245,7 @@ def _checked_setting(model, setting, meanings):
 
 def _use(save_dir, single):
   from dafx.training import checkpoints, models
-  from dafx.training.evaluation import evaluate, evaluate_effects
+  from dafx.training.evaluation import evaluate, tables
 
   folder = _folders.expand_user(FLAGS.restore_dir or save_dir)
   if FLAGS.mode in _SAVED_MODES:
@@ -257,23 +257,19 @@ def _use(save_dir, single):
   checkpoints.restore_model(model, folder)
   settings = {}
   if single is not None:
-    settings[evaluate.BEST_SINGLE_SETTING] = _checked_setting(model, *single)
+    setting = _checked_setting(model, *single)
+    settings[evaluate.BEST_SINGLE_SETTING] = {'setting': setting}
   if 'n_plugins' in options:
     model.n_plugins = options['n_plugins']
   name = 'evaluation' if FLAGS.mode == 'eval' else 'samples'
-  if model.streams:
-    rows = evaluate_effects.evaluate_effect(
-      model, output_dir=str(save_dir / name)
-    )
-    print(evaluate_effects.describe(rows))
-    print(save_dir / name)
-    return
-  evaluate.evaluate(
+  rows = evaluate.evaluate(
     model,
     output_dir=str(save_dir / name),
     with_metrics=FLAGS.mode == 'eval',
     settings=settings,
   )
+  if described := tables.describe_recordings(rows, evaluate.DAFX):
+    print(described)
   print(save_dir / name)
 
 

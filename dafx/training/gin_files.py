@@ -138,8 +138,7 @@ def check_data(bound: Bindings, is_training: bool):
   """
   user = ('train', 'data_provider')
   if not is_training:
-    user = ('evaluate_effect', 'provider')
-    _check_data_path(bound, ('evaluate', 'path'))
+    user = ('evaluate', 'provider')
   # '@train/data.RecordingProvider()' without what is around the name.
   provider = str(bound.get(user, '')).split('/')[-1].split('.')[-1]
   for argument in _DATA_PATHS.get(provider, ()):

@@ -3,6 +3,6 @@
 The functions that gin knows are registered on import.
 """
 
-from dafx.training.evaluation import evaluate, evaluate_effects
+from dafx.training.evaluation import evaluate
 
-__all__ = ['evaluate', 'evaluate_effects']
+__all__ = ['evaluate']

@@ -9,7 +9,6 @@ import pathlib
 import time
 
 import gin
-import numpy as np
 import tensorflow as tf
 from absl import logging
 
@@ -239,13 +238,12 @@ def run(
     n_audio=0,  # the page has it
     with_baselines=False,  # no random settings
     settings={
-      evaluate.DEFAULT_SETTING: {
-        key: plugin.control_map.defaults[np.newaxis]
-        for key, plugin in model.driven.items()
-      },
+      evaluate.DEFAULT_SETTING: model.baselines(0)[evaluate.DEFAULT_SETTING],
       evaluate.BEST_SINGLE_SETTING: {
-        key: value[0].numpy()
-        for key, value in single.predict_controls(tf.zeros([1, 1])).items()
+        'setting': {
+          key: value[0].numpy()
+          for key, value in single.predict_controls(tf.zeros([1, 1])).items()
+        }
       },
     },
   )

@@ -1,5 +1,6 @@
-"""Evaluation on whole files: distances to the target, and the sound."""
+"""Evaluation on whole recordings: distances to the target, and the sound."""
 
+import functools
 import math
 import pathlib
 from collections.abc import Mapping
@@ -10,11 +11,11 @@ import numpy as np
 from absl import logging
 
 import dafx
-from dafx import _folders, metrics
+from dafx import metrics
 from dafx.audio import files as audio_files
 from dafx.audio import sources
 from dafx.metrics import pairs as checks
-from dafx.training import data, inference, labels, plotting
+from dafx.training import data, inference, labels, models, plotting
 from dafx.training import progress as progress_bar
 from dafx.training.evaluation import ledger, measures, tables
 from dafx.training.models import outputs
@@ -28,17 +29,17 @@ RANDOM_SETTING = 'random setting'
 DAFX = 'dafx'
 # Losses of long files are means over pieces, which bounds their memory.
 _LOSS_PIECE_S = 10.0
-# Of a processor, what its controls do.
-_SAYS_WHAT_IT_IS = ('name', 'uri', 'symbols', 'low', 'high', 'is_log')
+# Correlation below which an output counts as upside down.
+_INVERTED = -0.3
 # Rows as they come, until all are there.
 _LEDGER = 'metrics.partial.jsonl'
 
 
-def model_loss(model, target, audio, sample_rate: int) -> float:
+def model_loss(model: models.Model, target, audio, sample_rate: int) -> float:
   """Returns the loss that a model was trained on, of a whole file.
 
   Args:
-    model: A `models.ControlModel`.
+    model: The model.
     target: Shape [n_samples, n_channels].
     audio: Of that shape.
     sample_rate: Of both; they are brought to the model's.
@@ -54,14 +55,15 @@ def model_loss(model, target, audio, sample_rate: int) -> float:
   values, weights = [], []
   for start, stop in checks.pieces(len(target), size):
     pair = target[np.newaxis, start:stop], audio[np.newaxis, start:stop]
-    losses = [loss.get_losses_dict(*pair) for loss in model.loss_objs]
-    values.append(sum(float(v) for d in losses for v in d.values()))
+    losses = model.losses_of(*pair)
+    del losses['total_loss']
+    values.append(sum(float(value) for value in losses.values()))
     weights.append(stop - start)
   return float(np.average(values, weights=weights))
 
 
 def measure(
-  model,
+  model: models.Model,
   target: np.ndarray,
   audio: np.ndarray,
   sample_rate: int,
@@ -70,64 +72,21 @@ def measure(
   """Returns all that is measured of a file; `measures` says how to read it.
 
   Args:
-    model: A `models.ControlModel`, for its loss.
+    model: The model, whose `measures` are taken.
     target: Shape [n_samples, n_channels].
     audio: Of that shape.
     sample_rate: Of both, in Hz.
     with_pesq: Whether to give PESQ too, of which higher is better.
 
   Returns:
-    Those of `metrics.matched` and `metrics.evaluate`; 'true_peak_dbtp', of the
-    audio; 'mfcc_cosine_rows', as DeepAFx computes it; 'rms_difference_db' and
-    'crest_difference_db', both absolute; 'esr'; 'loss', the model's own. NaN
-    where silence, or less than a frame, has no value.
+    Values by name; NaN where silence, or less than a frame, has no value.
 
   Raises:
     ValueError: Audio of another shape, or that is not finite.
   """
-  checks.check_pair(target, audio)
-
-  def difference(metric):
-    return lambda: abs(metric(target) - metric(audio))
-
-  pair, rated = (target, audio), (target, audio, sample_rate)
-  values = metrics.matched(*rated)
-  wanted = {
-    'loudness_difference': lambda: metrics.loudness_difference(*rated),
-    'true_peak_dbtp': lambda: metrics.true_peak_dbtp(audio, sample_rate),
-    'mr_stft': lambda: metrics.mr_stft(*pair),
-    'mae': lambda: metrics.mae(*pair),
-    'mfcc_cosine': lambda: metrics.mfcc_cosine(*rated),
-    'mfcc_cosine_rows': lambda: metrics.mfcc_cosine(*rated, over='rows'),
-    'rms_difference_db': difference(metrics.rms_db),
-    'crest_difference_db': difference(metrics.crest_factor_db),
-    'esr': lambda: metrics.esr(*pair),
-    'loss': lambda: model_loss(model, *rated),
-  }
-  if with_pesq:
-    wanted['pesq'] = lambda: metrics.pesq(*rated)
-  for name, metric in wanted.items():
-    try:
-      value = metric()
-    except ValueError as error:  # silence, or shorter than a frame
-      logging.info('No %s: %s', name, error)
-      value = math.nan
-    values[name] = value if math.isfinite(value) else math.nan
-  return values
-
-
-def _default_setting(model):
-  return {
-    key: p.control_map.defaults[np.newaxis] for key, p in model.driven.items()
-  }
-
-
-def _random_setting(model, seed):
-  rng = np.random.default_rng(seed)
-  return {
-    key: rng.uniform(size=[1, p.control_map.n_controls]).astype(np.float32)
-    for key, p in model.driven.items()
-  }
+  names = [*model.measures, *(['pesq'] if with_pesq else [])]
+  of_model = {'loss': functools.partial(model_loss, model)}
+  return measures.measure(names, target, audio, sample_rate, of_model)
 
 
 def _without_nan(row):
@@ -139,23 +98,24 @@ def _without_nan(row):
   }
 
 
-def _write_audio(base, versions, result, sample_rate):
+def _write_audio(base, versions, automation, sample_rate):
   """Writes the sound and the automation of one file."""
   for side, audio in versions.items():
     file = base.with_name(f'{base.name}.{side}.wav')
     audio_files.write(file, audio, sample_rate)
+  if not automation.nodes:
+    return
   for suffix, raw in (('controls', False), ('controls_raw', True)):
     file = base.with_name(f'{base.name}.{suffix}.csv')
-    outputs.write_controls(result.automation, file, raw)
-    image = plotting.stack_figures(result.automation.figures(raw))
+    outputs.write_controls(automation, file, raw)
+    image = plotting.stack_figures(automation.figures(raw))
     matplotlib.image.imsave(file.with_suffix('.png'), image)
 
 
 @gin.configurable(module='dafx.training')
 def evaluate(
-  model,
-  path: str = gin.REQUIRED,
-  split: str = 'test',
+  model: models.Model,
+  provider: data.Provider = gin.REQUIRED,
   output_dir: str = '',
   n_audio: int = 8,
   with_metrics: bool = True,
@@ -164,50 +124,50 @@ def evaluate(
   settings: Mapping[str, Mapping] | None = None,
   seed: int = 0,
 ) -> list[dict]:
-  """Runs a model over the pairs of a split and compares with the targets.
+  """Runs a model over whole recordings and compares with the targets.
 
-  Whole files are processed, at their own rate and with all their channels: what
-  is measured is what a user gets. Both sides are prepared as in training.
+  They are processed at their own rate and with all their channels: what is
+  measured is what a user gets. Both sides are prepared as in training. What a
+  model leaves out at the start, in which it settles, is not measured.
 
   Args:
-    model: A `models.ControlModel`.
-    path: Folder with the splits; see `data`.
-    split: Which of them.
-    output_dir: Gets metrics.json and metrics.csv with a row for each file and
-      system, summary.json and summary.csv (see `tables.summarize`), and below
-      `audio` the first files as input, target and output, with the automation
-      as it was rendered and as the network gave it; '' writes nothing. An
-      evaluation that was interrupted goes on behind the files that it has
-      measured, if the model, what is asked for and the files are as they were.
-    n_audio: Number of files to write the audio of.
+    model: The model.
+    provider: Gives the recordings, those of the test split.
+    output_dir: Gets metrics.json and metrics.csv with a row for each recording
+      and system, summary.json and summary.csv (see `tables.summarize`), and
+      below `audio` the first recordings as input, target and output, with the
+      automation as it was rendered and as the network gave it; '' writes
+      nothing. An evaluation that was interrupted goes on behind the recordings
+      that it has measured, if the model, what is asked for and the files are as
+      they were.
+    n_audio: Number of recordings to write the audio of.
     with_metrics: Whether to compare; otherwise only the audio is written.
-    with_baselines: Whether to measure the plugins at their default and at
-      random settings too.
+    with_baselines: Whether to measure the model's `baselines` too, such as its
+      plugins at their defaults.
     with_pesq: Whether to measure PESQ, which is for speech.
-    settings: Further settings to measure, {name: as of
-      `Model.render`}, such as the best single one.
-    seed: Of the random settings, another for each file.
+    settings: Further systems to measure, as options of `Model.render` by name,
+      such as the best single setting.
+    seed: Of baselines that are random, others for each recording.
 
   Returns:
-    A row per file and system: {'name', 'system', metric: value}, those of
-    `measure`, and of `labels.event_changes` where the pair has labels. Systems
+    A row per recording and system: {'name', 'system', option: value, measure:
+    value}: the options that the recording has, such as its knobs, the model's
+    `measures`, and those of `labels.event_changes` where it has labels. Systems
     are 'untreated', 'untreated at target loudness' (times the gain that gives
     it the target's; as it is if one of them is silent; left out where more than
-    five channels have no loudness), 'default setting', the names of `settings`,
-    'random setting' and 'dafx'. None where there is no value.
+    five channels have no loudness), the baselines, the names of `settings`, and
+    'dafx'. None where there is no value.
 
   Raises:
-    FileNotFoundError: No such folder, or no pairs in it.
-    ValueError: Pairs that do not fit together, or a file that cannot be
-      processed; the message begins with its name.
+    ValueError: A recording that cannot be processed; the message begins with
+      its name.
     ImportError: The package pesq is not installed.
   """
   if with_pesq:
     metrics.require_pesq()
-  pairs = data.find_pairs(_folders.expand_user(path, data.PATH_FLAG) / split)
+  items = provider.items()
   if not with_metrics:
-    pairs = pairs[:n_audio]
-  settings = dict(settings or {})
+    items = items[:n_audio]
   known = None
   if output_dir and with_metrics:
     key = _fingerprint(model, settings, with_baselines, with_pesq, seed)
@@ -215,32 +175,30 @@ def evaluate(
     if len(known):
       logging.info('Going on after %d files that were measured.', len(known))
   rows = []
-  progress = progress_bar.Progress(len(pairs), label='Evaluating')
-  for position, pair in enumerate(pairs):
+  progress = progress_bar.Progress(len(items), label='Evaluating')
+  for position, item in enumerate(items):
     base = None
     if output_dir and position < n_audio:
-      base = pathlib.Path(output_dir) / 'audio' / pair.name
-    noted = known and known.get(_note_name(position, pair, base))
+      base = pathlib.Path(output_dir) / 'audio' / item.name
+    noted = known and known.get(_note_name(position, item, base))
     if not noted:
-      tried = dict(settings)
+      tried = dict(settings or {})
       if with_baselines:
-        tried = {
-          DEFAULT_SETTING: _default_setting(model),
-          **tried,
-          RANDOM_SETTING: _random_setting(model, [seed, position]),
-        }
-      with audio_files.named(pair.input_path):
-        noted = _evaluate_pair(
-          model, pair, tried, base, with_metrics, with_pesq
+        tried = {**model.baselines([seed, position]), **tried}
+      if RANDOM_SETTING in tried:  # comes last
+        tried[RANDOM_SETTING] = tried.pop(RANDOM_SETTING)
+      with audio_files.named(item.name):
+        noted = _evaluate_item(
+          model, item, tried, base, with_metrics, with_pesq
         )
       if known is not None:
-        known.add(_note_name(position, pair, base), noted)
+        known.add(_note_name(position, item, base), noted)
     rows += noted
-    progress.update(pair.name)
+    progress.update(item.name)
   progress.close()
   if with_metrics:
     table = tables.summarize(rows, seed=seed)
-    logging.info('Means of %s:\n%s', split, tables.describe(table))
+    logging.info('Means:\n%s', tables.describe(table))
     columns = dict.fromkeys(key for row in rows for key in row)
     rows = [{key: row.get(key) for key in columns} for row in rows]
     if output_dir:
@@ -250,51 +208,57 @@ def evaluate(
   return rows
 
 
+def _plain(options):
+  """Returns options of `Model.render` as what says all of itself in `repr`."""
+  if isinstance(options, Mapping):
+    return [(key, _plain(value)) for key, value in options.items()]
+  return np.asarray(options).tolist()
+
+
 def _fingerprint(model, settings, *options):
-  """Names all that rows depend on but for the files.
+  """Names all that rows depend on but for the recordings.
 
   What is measured counts: a table must not have rows of two sets of measures.
   """
-  plugins = [
-    [np.asarray(getattr(p, key, '')).tolist() for key in _SAYS_WHAT_IT_IS]
-    for p in model.driven.values()
-  ]
-  values = [
-    (name, key, np.asarray(value, np.float32).tolist())
-    for name, setting in settings.items()
-    for key, value in setting.items()
-  ]
   weights = (variable.numpy().tobytes() for variable in model.variables)
   return ledger.fingerprint(
     dafx.__version__,
-    list(measures.MEASURES),
+    [list(measures.MEASURES), list(model.measures)],
     model.n_plugins,
-    plugins,
-    values,
+    list(model.meanings().items()),
+    _plain(settings or {}),
     gin.config_str(),
     *options,
     *weights,
   )
 
 
-def _note_name(position, pair, base):
-  """Names a pair and what is made of it, as its files are now."""
-  files = [pair.input_path.stat(), pair.target_path.stat()]
-  times = [(file.st_size, file.st_mtime_ns) for file in files]
-  return repr((position, pair.name, times, pair.events, base and str(base)))
+def _note_name(position, item, base):
+  """Names a recording and what is made of it, as its files are now."""
+  place = base and str(base)
+  options = _plain(item.options)
+  return repr((position, item.name, item.version, item.events, options, place))
 
 
-def _evaluate_pair(model, pair, tried, base, with_metrics, with_pesq):
-  """Returns the rows of a pair; writes its sound below `base`, if given."""
-  source, rate = audio_files.read(pair.input_path, dtype='float64')
-  target, _ = audio_files.read(pair.target_path, dtype='float64')
+def _evaluate_item(model, item, tried, base, with_metrics, with_pesq):
+  """Returns the rows of a recording; writes its sound below a `base`."""
+  rate = item.input.sample_rate
+  source, target = (
+    np.concatenate(list(side.blocks())).astype(np.float64)
+    for side in (item.input, item.target)
+  )
   if model.preprocessor is not None:
     source = model.preprocessor.process_input(source, rate)
     target = model.preprocessor.process_target(target, rate)
-  result = inference.process_audio(model, source, rate)
+
+  def process(**options):
+    options = {**item.options, **options}
+    return inference.process_audio(model, source, rate, **options)
+
+  result = process()
   if base is not None:
     versions = {'input': source, 'target': target, 'output': result.audio}
-    _write_audio(base, versions, result, rate)
+    _write_audio(base, versions, result.automation, rate)
   if not with_metrics:
     return []
 
@@ -302,15 +266,19 @@ def _evaluate_pair(model, pair, tried, base, with_metrics, with_pesq):
     yield UNTREATED, source
     if source.shape[1] <= metrics.MAX_LOUDNESS_CHANNELS:
       yield UNTREATED_AT_LOUDNESS, metrics.match_loudness(target, source, rate)
-    for name, setting in tried.items():
-      options = {'setting': setting}
-      yield name, inference.process_audio(model, source, rate, **options).audio
+    for name, options in tried.items():
+      yield name, process(**options).audio
     yield DAFX, result.audio
 
+  start = model.settling(len(source))
+  options = {key: np.asarray(v).tolist() for key, v in item.options.items()}
   rows = []
   for name, audio in systems():
-    row = {'name': pair.name, 'system': name}
-    row.update(measure(model, target, audio, rate, with_pesq))
-    row.update(labels.event_changes(source, audio, pair.events))
+    row = {'name': item.name, 'system': name, **options}
+    row.update(measure(model, target[start:], audio[start:], rate, with_pesq))
+    row.update(labels.event_changes(source, audio, item.events))
     rows.append(_without_nan(row))
+  polarity = rows[-1].get('polarity')
+  if polarity is not None and polarity < _INVERTED:
+    logging.warning('%s comes out upside down (ESR near 4).', item.name)
   return rows

@@ -5,6 +5,14 @@ of a figure: its unit, whether it is at equal level, and what it follows.
 """
 
 import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+from absl import logging
+
+from dafx import metrics
+from dafx.metrics import pairs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,3 +261,94 @@ def of(name: str) -> Measure:
     lower_is_better=None,
   )
   return MEASURES.get(name, unlisted)
+
+
+# ---------------------- Measuring ---------------------------------------------
+# Called (target, audio, sample_rate).
+Metric = Callable[[np.ndarray, np.ndarray, int], float]
+# Measures that `metrics.matched` takes together.
+_MATCHED = (
+  'matched_mr_stft',
+  'average_spectrum_db',
+  'crest_error_db',
+  'width_error_db',
+  'mono_sum_error_db',
+)
+
+
+def _difference(metric):
+  """Returns the absolute difference of a metric of one signal."""
+  return lambda target, audio, sample_rate: abs(metric(target) - metric(audio))
+
+
+def _of_pair(metric):
+  """Returns a metric of two signals that asks for no rate."""
+  return lambda target, audio, sample_rate: metric(target, audio)
+
+
+_FUNCTIONS: dict[str, Metric] = {
+  'loudness_difference': metrics.loudness_difference,
+  'true_peak_dbtp': lambda target, audio, rate: metrics.true_peak_dbtp(
+    audio, rate
+  ),
+  'mr_stft': _of_pair(metrics.mr_stft),
+  'mae': _of_pair(metrics.mae),
+  'mfcc_cosine': metrics.mfcc_cosine,
+  'mfcc_cosine_rows': lambda *rated: metrics.mfcc_cosine(*rated, over='rows'),
+  'rms_difference_db': _difference(metrics.rms_db),
+  'crest_difference_db': _difference(metrics.crest_factor_db),
+  'esr': _of_pair(metrics.esr),
+  'si_sdr': _of_pair(metrics.si_sdr),
+  'dc': _of_pair(metrics.dc),
+  'polarity': _of_pair(metrics.polarity),
+  'pesq': metrics.pesq,
+}
+
+
+def measure(
+  names: Iterable[str],
+  target: np.ndarray,
+  audio: np.ndarray,
+  sample_rate: int,
+  others: Mapping[str, Metric] | None = None,
+) -> dict[str, float]:
+  """Measures audio against its target.
+
+  Args:
+    names: Measures, by their names in the rows of an evaluation.
+    target: Shape [n_samples, n_channels].
+    audio: Of that shape.
+    sample_rate: Of both, in Hz.
+    others: Further measures, called (target, audio, sample_rate), by name.
+
+  Returns:
+    Values by name; NaN where silence, or less than a frame, has no value. Width
+    and mono sum are there for two channels alone.
+
+  Raises:
+    KeyError: A measure that there is not.
+    ValueError: Audio of another shape, or that is not finite.
+  """
+  pairs.check_pair(target, audio)
+  names = list(names)
+  functions = {**_FUNCTIONS, **(others or {})}
+  unknown = [n for n in names if n not in functions and n not in _MATCHED]
+  if unknown:
+    raise KeyError(
+      f'There is no measure {", ".join(unknown)}; there are '
+      f'{", ".join([*_MATCHED, *functions])}.'
+    )
+  values = {}
+  if any(name in _MATCHED for name in names):
+    matched = metrics.matched(target, audio, sample_rate)
+    values.update((k, v) for k, v in matched.items() if k in names)
+  for name in names:
+    if name in _MATCHED:
+      continue
+    try:
+      value = functions[name](target, audio, sample_rate)
+    except ValueError as error:  # silence, or shorter than a frame
+      logging.info('No %s: %s', name, error)
+      value = math.nan
+    values[name] = value if math.isfinite(value) else math.nan
+  return values

@@ -97,10 +97,14 @@ def summarize(
   table = []
   for system in dict.fromkeys(row['system'] for row in rows):
     own = [row for row in rows if row['system'] == system]
-    metric_names = dict.fromkeys(k for row in own for k in row)
+    # Names and options, such as the knobs of a recording, are no measures.
+    metric_names = dict.fromkeys(
+      key
+      for row in own
+      for key, value in row.items()
+      if value is None or isinstance(value, int | float)
+    )
     for metric in metric_names:
-      if metric in ('name', 'system', 'knobs'):
-        continue
       found = [
         (row[metric], song_of(row['name']))
         for row in own
@@ -145,6 +149,36 @@ def describe(table: Sequence[Mapping]) -> str:
       if entry['low'] is not None:
         line += f' [{entry["low"]:.4f}, {entry["high"]:.4f}]'
       lines.append(line)
+  return '\n'.join(lines)
+
+
+def describe_recordings(rows: Sequence[Mapping], system: str) -> str:
+  """Returns errors of each recording as text, and a verdict by their mean.
+
+  Args:
+    rows: As `evaluate.evaluate` returns them.
+    system: Whose.
+
+  Returns:
+    A line for each recording; '' for rows without SI-SDR: only a model that is
+    to give its target sample by sample is measured by that.
+  """
+  own = [r for r in rows if r['system'] == system and 'si_sdr' in r]
+  if not own:
+    return ''
+  titles = [measures.MEASURES[k].title for k in ('esr', 'mr_stft', 'si_sdr')]
+  lines = ['  '.join(['recording'.ljust(30), *titles])]
+  for row in own:
+    cells = [
+      '–' if row[key] is None else f'{row[key]:.{n_digits}f}'
+      for key, n_digits in (('esr', 4), ('mr_stft', 3), ('si_sdr', 1))
+    ]
+    cells = [c.rjust(len(title)) for c, title in zip(cells, titles)]
+    lines.append('  '.join([f'{row["name"][-30:]:30}', *cells]))
+  esr = mean_of(rows, system, 'esr')
+  steps = ((0.01, 'very close'), (0.035, 'close'), (0.1, 'audibly different'))
+  words = next((word for limit, word in steps if esr < limit), 'not alike')
+  lines.append(f'mean ESR {esr:.4f}: {words}')
   return '\n'.join(lines)
 
 
