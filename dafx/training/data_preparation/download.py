@@ -1,4 +1,10 @@
-"""Files from the network, and what archives hold: checked, and resumed."""
+"""Files from the network, and what archives hold: checked, and resumed.
+
+pooch fetches files and compares their checksums. Its own downloader for DOIs
+does not go on where a download broke off, which archives of many gigabytes
+need, and does not tell sizes, by which room on the disk is asked for: so
+`_Resuming` downloads, and Zenodo is asked for what a record holds.
+"""
 
 import dataclasses
 import gzip
