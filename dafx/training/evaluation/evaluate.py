@@ -4,6 +4,7 @@ import functools
 import math
 import pathlib
 from collections.abc import Mapping
+from concurrent import futures
 
 import gin
 import matplotlib.image
@@ -272,12 +273,17 @@ def _evaluate_item(model, item, tried, base, with_metrics, with_pesq):
 
   start = model.settling(len(source))
   options = {key: np.asarray(v).tolist() for key, v in item.options.items()}
-  rows = []
-  for name, audio in systems():
+
+  def row_of(name, audio):
     row = {'name': item.name, 'system': name, **options}
     row.update(measure(model, target[start:], audio[start:], rate, with_pesq))
     row.update(labels.event_changes(source, audio, item.events))
-    rows.append(_without_nan(row))
+    return _without_nan(row)
+
+  # Measuring takes as long as rendering, and releases Python's lock.
+  with futures.ThreadPoolExecutor() as pool:
+    tasks = [pool.submit(row_of, *system) for system in systems()]
+    rows = [task.result() for task in tasks]
   polarity = rows[-1].get('polarity')
   if polarity is not None and polarity < _INVERTED:
     logging.warning('%s comes out upside down (ESR near 4).', item.name)
