@@ -4,6 +4,7 @@
 import dafx  # noqa: F401  # isort: skip
 
 import json
+import resource
 import subprocess
 import sys
 
@@ -134,6 +135,19 @@ def test_files_and_folders_are_processed(tmp_path):
   assert written.with_suffix('.png').exists()
   folder = inference.process(model, str(tmp_path), str(tmp_path / 'to'))
   assert sorted(p.name for p in folder) == ['a b.wav', 'out.wav']
+
+
+def test_length_costs_no_memory(tmp_path):
+  model, peaks_kb = model_of(effects.Waveshaper('tanh', oversample=2)), []
+  for minutes in (2, 50):
+    path = tmp_path / f'{minutes}.wav'
+    with soundfile.SoundFile(path, 'w', RATE, 1) as file:
+      for i in range(minutes):
+        file.write(noise(60 * RATE, seed=i))
+    inference.process(model, path, tmp_path / 'out.wav')
+    peaks_kb.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+  # The longer one takes 92 MB more as floats.
+  assert peaks_kb[1] - peaks_kb[0] < 30_000
 
 
 def test_evaluation_knows_error_and_polarity(tmp_path, caplog):

@@ -32,6 +32,7 @@ from dafx.training import progress as progress_bar
 from dafx.training.data import preprocessing
 from dafx.training.evaluation import evaluate as evaluators
 from dafx.training.evaluation import measures, tables
+from dafx.training.inference import files
 from dafx.training.models import encoders, rendering
 
 RATE = 16000
@@ -518,6 +519,59 @@ def test_other_kinds_of_plugins_are_used(tmp_path, kind, is_static):
     assert [h.split(' ')[0] for h in header[1:]] == [
       f'node/{symbol}' for symbol in symbols
     ]
+
+
+@pytest.mark.parametrize('is_static', [False, True])
+def test_effects_without_plugins_are_set_channel_by_channel(
+  tmp_path, is_static
+):
+  encoder = encoders.LogMelEncoder(
+    RATE, HOP, 4, n_mels=8, fft_size=512, is_static=is_static
+  )
+  shaper = effects.Waveshaper('tanh', oversample=4)  # late, and compiled
+  group = processors.ProcessorGroup(
+    [
+      (shaper, ['audio']),
+      (effects.Gain(name='gain'), ['waveshaper/signal', 'gain_controls']),
+    ]
+  )
+  own = models.ControlModel(encoder, group, [losses.TimeDomainLoss('L1')], RATE)
+  audio = noise(8000, 2)
+  setting = {'gain_controls': np.float32([[0.6]])}
+  both, left = (
+    inference.process_audio(own, part, RATE, setting=setting)
+    for part in (audio, audio[:, :1])
+  )
+  np.testing.assert_allclose(both.audio[:, :1], left.audio, atol=1e-6)
+  gain = 10 ** (both.controls['gain'][0, 0] / 20)
+  expected = group({'audio': audio.T, 'gain_controls': [[0.6]] * 2})
+  np.testing.assert_allclose(both.audio, expected.numpy().T, atol=1e-5)
+  assert gain > 1.5
+  write(tmp_path / 'in.wav', audio, RATE)
+  inference.process(own, tmp_path / 'in.wav', tmp_path / 'out.wav')
+  names = {p.name for p in tmp_path.iterdir()}
+  automation = set() if is_static else {'out.controls.csv'}
+  assert names == {'in.wav', 'out.wav', 'out.png'} | automation
+  assert own.describe_outputs([tmp_path / 'out.wav']) == ''
+
+
+def test_what_fails_while_it_is_written_leaves_what_was_there(
+  model, monkeypatch, tmp_path
+):
+  write(tmp_path / 'in.wav', noise(2000), RATE)
+  inference.process(model, tmp_path / 'in.wav', tmp_path / 'out.wav')
+  names = {p.name for p in tmp_path.iterdir()}
+  image = (tmp_path / 'out.png').read_bytes()
+
+  def fail(path, image):
+    path.write_bytes(b'half')
+    raise OSError('No room.')
+
+  monkeypatch.setattr(files.matplotlib.image, 'imsave', fail)
+  with pytest.raises(OSError, match='No room'):
+    inference.process(model, tmp_path / 'in.wav', tmp_path / 'out.wav')
+  assert {p.name for p in tmp_path.iterdir()} == names
+  assert (tmp_path / 'out.png').read_bytes() == image
 
 
 def test_only_the_first_plugins_are_used(model, tmp_path):

@@ -264,3 +264,63 @@ def connect_controllers(group: ddsp.processors.ProcessorGroup):
       source, *rest = key.split('/')
       if rest == ['controls'] and source in found:
         found[source].drive(processor)
+
+
+def _needed_inputs(name, members) -> str:
+  """Says which inputs a node takes."""
+  if len(members) == 1:
+    return f"two, audio and controls, such as ['audio', '{name}_controls']."
+  controls = ', '.join(f"'{m.name}_controls'" for m in members)
+  return f"audio and the controls of each plugin: ['audio', {controls}]."
+
+
+def controlled_inputs(
+  group: ddsp.processors.ProcessorGroup,
+) -> dict[str, node_lib.Node]:
+  """Finds which inputs of a group set which nodes.
+
+  >>> from dafx import effects, processors
+  >>> gain = effects.Gain(name='gain')
+  >>> group = processors.ProcessorGroup([(gain, ['audio', 'gain_controls'])])
+  >>> list(processors.controlled_inputs(group))
+  ['gain_controls']
+
+  Args:
+    group: Group of nodes.
+
+  Returns:
+    {input of the group: the node whose controls it is}, in the order of the
+    nodes. Of a chain, each member has an input of its own.
+
+  Raises:
+    ValueError: A node with other inputs than it takes, or an input that sets
+      two nodes or is audio.
+  """
+  free = set(input_names(group.dag))
+  driven, found = {}, nodes(group)
+  for name, inputs, *_ in group.dag:
+    node = found[name]
+    if node.control_map is None:
+      continue
+    members = node.members
+    keys = node_keys((name, inputs))[1:]
+    if not keys and not node.control_map.n_controls:
+      continue
+    if len(keys) < len(members) or len(keys) > len(members) > 1:
+      raise ValueError(
+        f'Node {name!r} of the DAG has the inputs {inputs!r}; it takes '
+        + _needed_inputs(name, members)
+      )
+    for key, member in zip(keys, members):
+      key = key.removeprefix('inputs/')
+      if key not in free:
+        continue  # from another node
+      if key in driven or key in ('audio', 'target'):
+        known = f'are those of {driven[key].name!r}' if key in driven else ''
+        raise ValueError(
+          f'Node {member.name!r} of the DAG takes {key!r} as its controls, '
+          f'which {known or "is audio"}. Name them for it '
+          f"alone, such as '{member.name}_controls'."
+        )
+      driven[key] = member
+  return driven

@@ -37,32 +37,6 @@ def _sigmoid_head(n_controls: int, defaults: np.ndarray, name: str):
   )
 
 
-def _needed_inputs(name, members) -> str:
-  """Says which inputs a node takes."""
-  if len(members) == 1:
-    return f"two, audio and controls, such as ['audio', '{name}_controls']."
-  controls = ', '.join(f"'{m.name}_controls'" for m in members)
-  return f"audio and the controls of each plugin: ['audio', {controls}]."
-
-
-def _check_encoder(encoder, sample_rate):
-  """Raises for what is no encoder, or hears another rate."""
-  if not isinstance(encoder, encoders.Encoder):
-    is_class = isinstance(encoder, type)
-    kind = encoder.__name__ if is_class else type(encoder).__name__
-    raise TypeError(
-      f'encoder is {kind}, which is no Encoder. Derive it from '
-      f'dafx.training.models.Encoder (class {kind}(models.Encoder)) and set '
-      'hop_size to the samples per frame of what its call returns, or leave it '
-      'at None for one setting for all.'
-    )
-  if encoder.sample_rate not in (None, sample_rate):
-    raise ValueError(
-      f'The encoder {encoder.name!r} hears {encoder.sample_rate} Hz, and the '
-      f'model is set up for {sample_rate} Hz. Give both the same sample_rate.'
-    )
-
-
 @gin.register(module='dafx.training.models')
 class ControlModel(base.Model):
   """An encoder listens to the audio and sets the processors of a DAG.
@@ -130,12 +104,12 @@ class ControlModel(base.Model):
     name: str = 'control_model',
   ):
     super().__init__(name=name)
-    _check_encoder(encoder, sample_rate)
+    encoders.check_encoder(encoder, sample_rate)
     self.encoder = encoder
     self.processor_group = effects.join_runs(processor_group)
     self.sample_rate = sample_rate
     self.preprocessor = preprocessor
-    self.driven = self._find_driven()  # {input of the DAG: processor}
+    self.driven = processors.controlled_inputs(self.processor_group)
     self._n_plugins = len(self.driven)
     self.loss_objs = list(losses)
     if align_margin is not None:
@@ -156,42 +130,6 @@ class ControlModel(base.Model):
     }
     for key, size in sizes.items():
       self.heads[key] = tfkl.Dense(size, name=f'{key}_head')
-
-  def _find_driven(self):
-    """Returns {input of the DAG: the processor whose controls it is}."""
-    free = set(processors.input_names(self.processor_group.dag))
-    driven = {}
-    nodes = processors.nodes(self.processor_group)
-    for name, inputs, *_ in self.processor_group.dag:
-      node = nodes[name]
-      if node.control_map is None:
-        continue
-      members = node.members
-      keys = processors.node_keys((name, inputs))[1:]
-      if not keys and not node.control_map.n_controls:
-        continue
-      if len(keys) < len(members) or len(keys) > len(members) > 1:
-        raise ValueError(
-          f'Node {name!r} of the DAG has the inputs {inputs!r}; it takes '
-          + _needed_inputs(name, members)
-        )
-      for key, member in zip(keys, members):
-        key = key.removeprefix('inputs/')
-        if key not in free:
-          continue  # from another node
-        if key in driven or key in ('audio', 'target'):
-          raise ValueError(
-            f'Node {member.name!r} of the DAG takes {key!r} as its controls, '
-            'which '
-            + (
-              f'are those of {driven[key].name!r}'
-              if key in driven
-              else 'is audio'
-            )
-            + f". Name them for it alone, such as '{member.name}_controls'."
-          )
-        driven[key] = member
-    return driven
 
   @property
   def latency(self) -> int:
@@ -480,11 +418,12 @@ class ControlModel(base.Model):
     }
 
   def describe_outputs(self, outputs: Sequence[pathlib.Path]) -> str:
-    """Says where presets were written; '' where controls move.
+    """Says where presets were written; '' where there are none.
 
     Args:
       outputs: The audio files that they lie beside.
     """
-    if self.encoder.hop_size is not None or not self.running:
+    plugins = [node for node in self.running if node.uri is not None]
+    if self.encoder.hop_size is not None or not plugins:
       return ''
-    return automation.describe_presets(outputs, self.running[0])
+    return automation.describe_presets(outputs, plugins[0])

@@ -90,6 +90,33 @@ class Encoder(tfkl.Layer, abc.ABC):
       start += size
 
 
+def check_encoder(encoder: Encoder, sample_rate: int):
+  """Raises for what is no encoder, or hears another rate.
+
+  Args:
+    encoder: What a model is given as its encoder.
+    sample_rate: Rate of the model, in Hz.
+
+  Raises:
+    TypeError: It is no `Encoder`.
+    ValueError: It hears another rate.
+  """
+  if not isinstance(encoder, Encoder):
+    is_class = isinstance(encoder, type)
+    kind = encoder.__name__ if is_class else type(encoder).__name__
+    raise TypeError(
+      f'encoder is {kind}, which is no Encoder. Derive it from '
+      f'dafx.training.models.Encoder (class {kind}(models.Encoder)) and set '
+      'hop_size to the samples per frame of what its call returns, or leave it '
+      'at None for one setting for all.'
+    )
+  if encoder.sample_rate not in (None, sample_rate):
+    raise ValueError(
+      f'The encoder {encoder.name!r} hears {encoder.sample_rate} Hz, and the '
+      f'model is set up for {sample_rate} Hz. Give both the same sample_rate.'
+    )
+
+
 @gin.register(module='dafx.training.encoders')
 class LogMelEncoder(Encoder):
   """A small convolutional network over log-mel spectra.
