@@ -22,7 +22,6 @@ _WITHOUT = (
   'dafx.effects',
   'dafx.gradients',
   'dafx.training.data',
-  'dafx.training.evaluation',
   'dafx.training.inference',
   'dafx.training.models',
   'dafx.training.trainers',
