@@ -1,5 +1,6 @@
 """The loop around the trainer."""
 
+import math
 from collections.abc import Sequence
 
 import gin
@@ -20,9 +21,13 @@ _ADVICE = (
 )
 
 
-def _log_sizes(model):
-  """Says how many parameters the parts of a model have."""
-  for name, part in model.parts().items():
+def _build(trainer, batches):
+  """Makes all variables, and says how many parameters there are."""
+  logging.info('Reading the first batch of the training data.')
+  first_batch = next(iter(batches))
+  logging.info('Building the model.')
+  trainer.build(first_batch)
+  for name, part in trainer.model.parts().items():
     count = sum(int(tf.size(v)) for v in part.trainable_variables)
     logging.info('The %s has %s trainable parameters.', name, f'{count:,}')
 
@@ -57,6 +62,16 @@ def _read_validation(provider, settings):
   for _ in batches:  # what cannot be read is known before training
     pass
   return batches
+
+
+def _go_on(run, plan, progress):
+  """Keeps what a stage ends with, and begins the next one."""
+  model = run.trainer.model
+  run.save(f'stage_{model.n_plugins}')
+  plan.go_on()
+  step = run.trainer.step
+  logging.info('Step %d: from now on %d plugins.', step, model.n_plugins)
+  progress.restart('tracing a step with them')
 
 
 @gin.configurable(module='dafx.training')
@@ -115,24 +130,21 @@ def train(
   agreement.check_agreement(model, providers, stages)
   _give_seed(model, seed)
   settings = dict(batch_size=batch_size, margin=model.margin)
-  logging.info('Reading the first batch of the training data.')
-  first_batch = next(iter(data_provider.get_batch(**settings, seed=seed)))
-  logging.info('Building the model.')
-  trainer.build(first_batch)
-  _log_sizes(model)
   folder = _folders.expand_user(save_dir) if save_dir else None
+  _build(trainer, data_provider.get_batch(**settings, seed=seed))
   _take_up(trainer, folder, restore_dir)
   valid_batches = _read_validation(valid_provider, settings)
   batches = data_provider.get_batch(
     **settings, first_step=trainer.step, seed=seed
   )
-  batches = data.TimedIterator(batches)
-  run = runs.Run(trainer, folder, batches, valid_batches)
+  run = runs.Run(trainer, folder, data.TimedIterator(batches), valid_batches)
   plan = stages_lib.Stages(trainer, stages, num_steps)
   plan.start(folder or restore_dir)
   progress = progress_bar.Progress(
     plan.n_steps, trainer.step, 'Training', unit='step', advice=_ADVICE
   )
+  stop_value = early_stop_loss_value
+  stop_value = -math.inf if stop_value is None else stop_value
   try:
     with gin_files.deferred_interrupts() as interrupted:
       progress.say('tracing the first step')
@@ -141,12 +153,7 @@ def train(
         if plan.is_over:
           if plan.is_last:
             break
-          run.save(f'stage_{model.n_plugins}')
-          plan.go_on()
-          logging.info(
-            'Step %d: from now on %d plugins.', trainer.step, model.n_plugins
-          )
-          progress.restart('tracing a step with them')
+          _go_on(run, plan, progress)
           continue
         loss = run.take_step()
         progress.update(f'loss {loss:.4f}')
@@ -160,19 +167,13 @@ def train(
         if step % steps_per_save == 0 or plan.is_over:
           run.save()
         if interrupted.is_set():
-          run.save()
-          goes_on = f'; the same command goes on from {folder}'
-          logging.info(
-            'Interrupted at step %d%s.', step, goes_on if folder else ''
-          )
-          raise KeyboardInterrupt
-        stop_value = early_stop_loss_value
-        if stop_value is not None and loss <= stop_value:
+          run.interrupt()
+        is_enough = loss <= stop_value
+        if is_enough or trainer.monitor.should_stop:
           logging.info('Stopping early at step %d.', step)
+        if is_enough:
           run.save()
           break
-        if trainer.monitor.should_stop:
-          logging.info('Stopping early at step %d.', step)
   finally:
     progress.close()
     run.close()

@@ -113,6 +113,21 @@ class Run:
       self.trainer.save(self.folder / subfolder)
       self._saved[subfolder] = step
 
+  def interrupt(self):
+    """Ends the run after Ctrl-C: saves it, and says how it goes on.
+
+    Raises:
+      KeyboardInterrupt: Always.
+    """
+    self.save()
+    goes_on = f'; the same command goes on from {self.folder}'
+    logging.info(
+      'Interrupted at step %d%s.',
+      self.trainer.step,
+      goes_on if self.folder is not None else '',
+    )
+    raise KeyboardInterrupt
+
   def close(self):
     """Says how long steps waited for data, and closes the summaries."""
     if self.batches.n_items:
