@@ -5,7 +5,8 @@ DEMO_ARGS ?=
 TEST_WORKERS ?= 2
 
 RUN := "$(VENV)/bin/python" -m
-PYTEST := $(RUN) pytest -n $(TEST_WORKERS) --dist loadfile --durations=10
+PYTEST := $(RUN) pytest -n $(TEST_WORKERS) --dist loadfile \
+	--no-loadscope-reorder --durations=10
 COVERAGE := --cov --cov-report=term
 MAKEFLAGS += --no-print-directory
 

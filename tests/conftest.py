@@ -20,6 +20,20 @@ from plugins import build  # noqa: E402
 _SYSTEM = ('~/.lv2', '/usr/lib/lv2', '/usr/local/lib/lv2')
 
 
+# Files that take longest go first, so that no worker is left alone with one at
+# the end. Whatever is not here comes behind, in order of the alphabet.
+_LONGEST = (
+  'trainers_test.py',
+  'gin_test.py',
+  'tutorials_test.py',
+  'keras_test.py',
+  'inference_test.py',
+  'dafx_run_test.py',
+  'effect_gin_test.py',
+  'dafx_plugins_test.py',
+  'examples_test.py',
+  'demonstration_test.py',
+)
 # What needs a browser.
 _IN_BROWSER = 'page_test.py'
 # What needs FluidSynth.
@@ -44,6 +58,12 @@ def pytest_ignore_collect(collection_path, config):
   if collection_path.name == _BY_FLUIDSYNTH and not shutil.which('fluidsynth'):
     return True
   return None
+
+
+def pytest_collection_modifyitems(items):
+  """Sorts the tests; within a file they stay in order."""
+  place = {name: i for i, name in enumerate(_LONGEST)}
+  items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 def pytest_terminal_summary(terminalreporter):
