@@ -57,6 +57,7 @@ _EXTRAS_REQUIRE = {
     'mypy>=2',
     'nbclient',
     'nbformat',
+    'pedalboard>=0.9',  # an external renderer, for effects.BlackBox
     'pytest>=8',
     'pytest-cov>=7',
     'pytest-xdist',

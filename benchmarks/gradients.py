@@ -97,7 +97,6 @@ def parameter_systems():
       ],
       {f'bypass{b}': 0 for b in bands},
       sample_rate=_SAMPLE_RATE,
-      memory='auto',
     ),
     _N_FRAMES,
     {1: 0.30, 4: 0.50, 16: 0.85},
@@ -108,7 +107,6 @@ def parameter_systems():
       _TUBE,
       ['drive', 'dcoffset', 'mix'],
       sample_rate=_SAMPLE_RATE,
-      memory='auto',
     ),
     _N_FRAMES,
     {1: 0.40, 4: 0.75, 16: 0.90},
@@ -119,7 +117,6 @@ def parameter_systems():
       _LSP + 'graph_equalizer_x32_mono',
       [*(f'g_{band}' for band in range(32)), 'g_out'],
       sample_rate=_SAMPLE_RATE,
-      memory='auto',
     ),
     1,
     {1: 0.15, 4: 0.35, 16: 0.65},
@@ -177,7 +174,7 @@ def measure_parameters(report: Report, n_points: int = 2, n_seeds: int = 6):
         n_probed = gradients.frames_of_probes(
           plugin.measure_memory, n_samples, plugin.n_controls, n_probes
         )
-      memory = plugin.find_memory(n_samples, n_probed)
+      memory = plugin.measure_memory(n_samples, n_probed)
       # Smoothed where a frame's own probes do not tell its controls apart.
       smoothing = 2 if n_frames > 1 and n_probes < plugin.n_controls else 0
       value = quality(
@@ -282,9 +279,9 @@ def audio_cosines(make_plugin, audio, ways, n_directions=32, with_tones=True):
   """Compares gradients to the audio with differences.
 
   Args:
-    make_plugin: From an `input_gradient` to a plugin.
+    make_plugin: From an `audio_gradient` to a plugin.
     audio: Shape [1, n_samples, 1].
-    ways: Values of `input_gradient`.
+    ways: Adjoints by name.
     n_directions: Directions for each cotangent.
     with_tones: Whether to look at tones with a cotangent of noise too.
 
@@ -292,7 +289,7 @@ def audio_cosines(make_plugin, audio, ways, n_directions=32, with_tones=True):
     ({way: [cosine for each cotangent]}, cosines between slopes at 0.01 and
     0.003). None if the plugin is silent.
   """
-  plugins = {way: make_plugin(way) for way in ways}
+  plugins = {name: make_plugin(way) for name, way in ways.items()}
   plugin = next(iter(plugins.values()))
   controls = np.zeros((1, 1, 0), np.float32)
 
@@ -325,7 +322,7 @@ def audio_cosines(make_plugin, audio, ways, n_directions=32, with_tones=True):
     own.append(cosine(slopes, finer))
     for way, each in plugins.items():
       each.input_choice.assign([-1, 0])  # a training has one kind of loss
-      gradient = each.audio_gradient(
+      gradient = each.gradient_to_audio(
         audio, controls, cotangent.astype(np.float32)
       )
       agreement = gradients.compare_with_slopes(gradient, directions, slopes)
@@ -335,7 +332,12 @@ def audio_cosines(make_plugin, audio, ways, n_directions=32, with_tones=True):
 
 def measure_audio(report: Report):
   """Measures the gradient to the audio of chosen plugins."""
-  ways = ('straight_through', 'reversal', 'gain_filter', 'adjoint')
+  others = {
+    'straight through': gradients.StraightThrough(),
+    'reversal': gradients.Reversal(),
+    'gain times filter': gradients.GainFilter(),
+  }
+  ways = {**others, 'best': gradients.BestAdjoint()}
   systems = [(*system, 0.99) for system in audio_systems()]
   systems += [(*system, None) for system in hard_systems()]
   for name, uri, settings, gain, target in systems:
@@ -346,16 +348,16 @@ def measure_audio(report: Report):
         (),
         settings,
         sample_rate=_SAMPLE_RATE,
-        input_gradient=way,
-        warm_up=_WARM_UP,
+        audio_gradient=way,
+        host=effects.Host(warm_up=_WARM_UP),
       )
 
     audio = (gain * make_audio(16384)).astype(np.float32)
     found, own = audio_cosines(make, audio, ways)
     for i, case in enumerate(('squared', 'log-spectral', 'noise, tones')):
-      others = ', '.join(f'{w} {found[w][i]:.3f}' for w in ways[:-1])
-      note = f'{others}; differences {own[i]:.3f}'
-      report.add('audio', f'{name}: {case}', found['adjoint'][i], target, note)
+      cosines = ', '.join(f'{w} {found[w][i]:.3f}' for w in others)
+      note = f'{cosines}; differences {own[i]:.3f}'
+      report.add('audio', f'{name}: {case}', found['best'][i], target, note)
 
 
 def measure_all_plugins(report: Report, n_plugins: int):
@@ -382,14 +384,13 @@ def measure_all_plugins(report: Report, n_plugins: int):
         (),
         settings,
         sample_rate=_SAMPLE_RATE,
-        input_gradient=way,
-        warm_up=_WARM_UP,
-        isolation='process',
-        strict=True,
+        audio_gradient=way,
+        host=effects.Host(warm_up=_WARM_UP, isolation='process', strict=True),
       )
 
     try:
-      probe, nothing = make('none'), np.zeros((2, 1, 0), np.float32)
+      probe = make(gradients.NoAudioGradient())
+      nothing = np.zeros((2, 1, 0), np.float32)
       first, second = probe.render(np.repeat(audio, 2, axis=0), nothing)
       if (first != second).any():
         left_out.setdefault('not repeatable', []).append(uri)
@@ -398,7 +399,11 @@ def measure_all_plugins(report: Report, n_plugins: int):
         left_out.setdefault('blows up', []).append(uri)
         continue
       result = audio_cosines(
-        make, audio, ('adjoint',), n_directions=12, with_tones=False
+        make,
+        audio,
+        {'best': gradients.BestAdjoint()},
+        n_directions=12,
+        with_tones=False,
       )
     except (lv2.PluginError, ValueError) as error:
       left_out.setdefault('fails', []).append(f'{uri}: {error}')
@@ -407,7 +412,7 @@ def measure_all_plugins(report: Report, n_plugins: int):
       left_out.setdefault('silent or deaf', []).append(uri)
       continue
     found, own = result
-    figures[uri] = float(np.mean(found['adjoint'])), float(np.mean(own))
+    figures[uri] = float(np.mean(found['best'])), float(np.mean(own))
   ranked = sorted(figures.items(), key=lambda entry: entry[1][0])
   for uri, (value, own) in ranked:
     if value < 0.95:

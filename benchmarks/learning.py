@@ -181,7 +181,7 @@ def make_chain() -> Task:
     {'slope': 4},
     {**{band: (0.125, 8) for band in bands}, 'g_out': (0.25, 4)},
     sample_rate=_SAMPLE_RATE,
-    input_epsilon=1.0,
+    audio_gradient=gradients.BestAdjoint(epsilons=(1.0,)),
     name='equalizer',
   )
   limiter = effects.LV2Plugin(
@@ -260,13 +260,13 @@ class PerPlugin:
     n_probes: Directions per plugin and step.
     sides: Renders of each direction.
     memory: Frames after its own that a frame is credited with.
-    way: `input_gradient` of the plugins.
+    way: `audio_gradient` of the plugins.
   """
 
   n_probes: int = 1
   sides: int = 1
   memory: int | None = 0
-  way: str = 'adjoint'
+  way: gradients.AudioAdjoint = gradients.BestAdjoint()
 
   def __call__(self, task, points, signal, cotangent, step):
     """Returns the gradient to points, and the renders of an item."""
@@ -280,15 +280,17 @@ class PerPlugin:
     estimates = []
     for i in reversed(range(len(task.plugins))):
       plugin = task.plugins[i]
-      plugin.n_probes, plugin.sides = self.n_probes, self.sides
-      plugin.memory, plugin.input_gradient = self.memory, self.way
-      estimate = plugin.control_gradient(
+      plugin.control_gradient = gradients.Spsa(
+        n_probes=self.n_probes, sides=self.sides, memory=self.memory
+      )
+      plugin.audio_gradient = self.way
+      estimate = plugin.gradient_to_controls(
         signals[i], values[i], cotangent, step, signals[i + 1]
       )
       slope = plugin.control_map.slope(values[i])
       estimates.insert(0, estimate * slope)
       if i:
-        cotangent = plugin.audio_gradient(signals[i], values[i], cotangent)
+        cotangent = plugin.gradient_to_audio(signals[i], values[i], cotangent)
     n_renders = (task.n_renders - before) / n_items
     return _of_frames(np.concatenate(estimates, -1), own_frames), n_renders
 
@@ -404,9 +406,11 @@ def methods_of(task) -> dict[str, Callable]:
     found['joint, 4 probes'] = Joint(4)
     found['joint, 8 probes'] = Joint(8)
     found['by plugin, 1 probe, straight_through'] = PerPlugin(
-      1, way='straight_through'
+      1, way=gradients.StraightThrough()
     )
-    found['by plugin, 4 probes, reversal'] = PerPlugin(4, way='reversal')
+    found['by plugin, 4 probes, reversal'] = PerPlugin(
+      4, way=gradients.Reversal()
+    )
   return found
 
 

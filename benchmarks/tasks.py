@@ -241,7 +241,7 @@ def trace(task, folder, steps, counter, is_published):
   files = []
   if is_published:
     files = ['gradients/spsa_whole_item.gin']
-    params += ['effects.LV2Plugin.warm_up = 0']
+    params += ['effects.Host.warm_up = 0']
   configure(task, folder, files, params)
   model = models.make_model()
   plain_losses = list(model.loss_objs)

@@ -1,15 +1,11 @@
-"""LV2Chain and the joining of plugins of a DAG, on plugins known in full."""
-
-import logging
-import re
-import types
+"""LV2Chain, on plugins known in full."""
 
 import ddsp
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from dafx import effects, losses, processors
+from dafx import effects, gradients, losses, processors
 from dafx.training import models
 
 TEST = 'urn:dafx-test:'
@@ -21,7 +17,7 @@ def noise(*shape, seed=0, level=0.5):
 
 
 def plugin(kind, **kwargs):
-  kwargs = {'warm_up': 0, 'name': kind, **kwargs}
+  kwargs = {'host': effects.Host(warm_up=0), 'name': kind, **kwargs}
   return effects.LV2Plugin(TEST + kind, **kwargs)
 
 
@@ -29,7 +25,7 @@ def make_chain(**kwargs):
   """Gain (0 to 4), square (0.01 to 10, logarithmic), gain: a * b**2 * c."""
   return effects.LV2Chain(
     [plugin('gain'), plugin('square'), plugin('gain', name='gain_2')],
-    **{'memory': 0, **kwargs},
+    **{'control_gradient': gradients.Spsa(memory=0), **kwargs},
   )
 
 
@@ -110,14 +106,18 @@ def test_controls_that_do_not_fit(shapes, message):
     ({'plugins': ['gain', 'gain']}, 'name of its own'),
     ({'n_plugins': 0}, 'n_plugins=0 must be from 1 to 1'),
     ({'n_plugins': 2}, 'n_plugins=2 must be from 1 to 1'),
-    ({'gradient': 'guess'}, "gradient='guess' must be one of"),
-    ({'input_gradient': 'guess'}, "input_gradient='guess' must be one of"),
-    ({'directions': 'guess'}, "directions='guess' must be one of"),
+    ({'control_gradient': 'guess'}, "'guess' must be a ControlEstimator"),
+    ({'audio_gradient': 'guess'}, "'guess' must be an? AudioAdjoint"),
+    ({'memory': 1}, r"LV2Chain has no argument 'memory'.*Spsa\(memory="),
+    (
+      {'input_gradient': 'none'},
+      "has no argument 'input_gradient'.*audio_grad",
+    ),
   ],
 )
 def test_wrong_options(kwargs, message):
   names = kwargs.pop('plugins', ['gain'])
-  with pytest.raises(ValueError, match=message):
+  with pytest.raises((TypeError, ValueError), match=message):
     effects.LV2Chain([plugin(name) for name in names], **kwargs)
 
 
@@ -168,7 +168,7 @@ def test_latency_is_taken_out_of_each():
 @pytest.mark.parametrize('in_graph', [False, True])
 def test_central_differences_meet_the_closed_form(in_graph):
   audio, weights = noise(2, 8), noise(2, 8, seed=9)
-  chain = make_chain(gradient='central_differences')
+  chain = make_chain(control_gradient=gradients.CentralDifferences())
   d_audio, d_unit = gradients_of(chain, audio, UNIT, in_graph=in_graph)
   _, to_audio, to_unit = closed_form(audio.numpy(), UNIT)
   products = weights.numpy()[..., None] * to_unit
@@ -184,7 +184,8 @@ def test_the_mean_of_joint_estimates_is_the_gradient(at):
   # place: three gains of which the product is taken.
   audio = noise(1, 8)
   chain = effects.LV2Chain(
-    [plugin('gain', name=f'gain_{i}') for i in range(3)], memory=0, n_probes=4
+    [plugin('gain', name=f'gain_{i}') for i in range(3)],
+    control_gradient=gradients.Spsa(memory=0, n_probes=4),
   )
   unit = np.array([[[at, 0.5, 0.25], [0.75, at, 0.5]]], np.float32)
   weights = noise(1, 8, seed=3)
@@ -216,7 +217,8 @@ def test_one_probe_of_a_static_setting_is_many_within_an_item():
 
   def estimate(**kwargs):
     gains = [plugin('gain'), plugin('gain', name='gain_2')]
-    chain = effects.LV2Chain(gains, **kwargs)
+    estimator = gradients.Spsa(**kwargs)
+    chain = effects.LV2Chain(gains, control_gradient=estimator)
     return gradients_of(chain, audio, unit, weights)[1].numpy()
 
   np.testing.assert_allclose(estimate(), expected, rtol=2e-3)
@@ -233,9 +235,10 @@ def test_gradient_is_that_of_plugins_as_nodes():
     plugin('cross'),
     plugin('gain'),
   ]
+  exact = gradients.CentralDifferences()
   for member in members:
-    member.gradient = 'central_differences'
-  chain = effects.LV2Chain(members, gradient='central_differences')
+    member.control_gradient = exact
+  chain = effects.LV2Chain(members, control_gradient=exact)
   unit = np.full((2, 1, 3), 0.4, np.float32)
 
   def nodes(audio, unit):
@@ -252,30 +255,41 @@ def test_gradient_is_that_of_plugins_as_nodes():
 
 def test_straight_through_and_none():
   audio = noise(1, 8)
-  chain = make_chain(input_gradient='straight_through')
+  chain = make_chain(audio_gradient=gradients.StraightThrough())
   d_audio, _ = gradients_of(chain, audio, UNIT[:1])
   np.testing.assert_allclose(d_audio, noise(1, 8, seed=9), rtol=1e-6)
-  chain = make_chain(input_gradient='none')
-  with pytest.raises(ValueError, match="'lv2_chain' has input_gradient='none'"):
+  nothing = gradients.NoAudioGradient()
+  chain = make_chain(audio_gradient=nothing)
+  with pytest.raises(ValueError, match=r"'lv2_chain' is .*NoAudioGradient\(\)"):
     gradients_of(chain, audio, UNIT[:1])
   chain = make_chain()
-  chain.plugins[1].input_gradient = 'none'
-  with pytest.raises(ValueError, match="'square' has input_gradient='none'"):
+  chain.plugins[1].audio_gradient = nothing
+  with pytest.raises(ValueError, match=r"'square' is .*NoAudioGradient\(\)"):
     gradients_of(chain, audio, UNIT[:1])
 
 
 def test_figures_of_the_gradient_name_plugin_and_control():
-  chain = make_chain(log_gradients=True, n_probes=2)
-  audio = noise(2, 60)
-  _, d_unit = gradients_of(chain, audio, UNIT)
-  figures = chain.gradient_stats
+  estimator = gradients.Spsa(
+    n_probes=2, memory=0, epsilons={'square/amount': 0.02}
+  )
+  chain = make_chain(control_gradient=estimator)
+  assert chain.gradient_figures() == {}
+  audio, unit = noise(2, 60), tf.Variable(UNIT)
+  with tf.GradientTape() as tape:
+    loss = tf.reduce_sum(chain(audio, unit) ** 2)
+  d_unit = tape.gradient(loss, unit)
+  figures = chain.gradient_figures()
   assert figures['n_renders'] == 3 * 2 * (1 + 4)
   for i, name in enumerate(('gain/amount', 'square/amount', 'gain_2/amount')):
     np.testing.assert_allclose(
       figures[f'norm/{name}'], np.linalg.norm(d_unit[..., i]), rtol=1e-3
     )
     assert figures[f'clipped_share/{name}'] == 0.0
-  assert make_chain().gradient_stats == {}
+  # Of plugins that are not in use, sizes are there for later.
+  chain.n_plugins = 1
+  gradients_of(chain, audio, UNIT)
+  assert 'norm/gain/amount' in chain.gradient_figures()
+  assert 'norm/square/amount' not in chain.gradient_figures()
 
 
 def test_each_step_draws_directions_of_its_own_and_can_be_repeated():
@@ -295,7 +309,9 @@ def test_each_step_draws_directions_of_its_own_and_can_be_repeated():
 # ----------------------------------------------------------- Progressive ----
 def test_first_plugins_alone():
   audio, unit = noise(2, 8), tf.constant(UNIT)
-  chain = make_chain(n_plugins=1, gradient='central_differences')
+  chain = make_chain(
+    n_plugins=1, control_gradient=gradients.CentralDifferences()
+  )
   np.testing.assert_array_equal(
     chain(audio, unit), chain.plugins[0](audio, unit[..., :1])
   )
@@ -307,108 +323,7 @@ def test_first_plugins_alone():
   np.testing.assert_array_equal(run(audio, unit), make_chain()(audio, unit))
 
 
-# --------------------------------------------------------------- Joining ----
-def make_group(members, **kwargs):
-  """A row of plugins, each with controls of its own."""
-  source, dag = 'audio', []
-  for member in members:
-    dag.append((member, [source, f'{member.name}_controls']))
-    source = f'{member.name}/signal'
-  return processors.ProcessorGroup(dag, **kwargs)
-
-
-def test_runs_are_plugins_whose_signals_no_one_else_uses():
-  a, b, c, d = (plugin('gain', name=name) for name in 'abcd')
-  add = ddsp.processors.Add(name='add')
-  group = processors.ProcessorGroup(
-    [
-      (a, ['audio', 'a_controls']),
-      (b, ['a/signal', 'b_controls']),
-      (add, ['b/signal', 'audio']),
-      (c, ['add/signal', 'c_controls']),
-      (d, ['c/signal', 'd_controls']),
-    ]
-  )
-  assert effects.find_runs(group) == [['a', 'b'], ['c', 'd']]
-  group = processors.ProcessorGroup(
-    [
-      (a, ['audio', 'a_controls']),
-      (b, ['a/signal', 'b_controls']),
-      (c, ['b/signal', 'c_controls']),
-      (add, ['a/signal', 'c/signal']),  # taps what the run needs for itself
-    ]
-  )
-  assert effects.find_runs(group) == [['b', 'c']]
-  b.n_probes = 2
-  assert effects.find_runs(group) == []
-  b.n_probes, c.gradient = 1, 'central_differences'
-  assert effects.find_runs(group) == []
-
-
-@pytest.mark.parametrize(
-  'sizes, way, n_probes, is_joint, reason',
-  [
-    # Three of one control: 6 * 9 / 3 renders jointly, 6 + 2 * 2 one by one.
-    ((1, 1, 1), 'adjoint', 1, False, '18 renders .* jointly, 10 one by one'),
-    # Nearly all controls in one: 6 * 52**2 / 2502 and 6 + 4.
-    ((50, 1, 1), 'reversal', 1, True, '6 renders .* jointly, 10 one by one'),
-    ((16, 33, 1), 'gain_filter', 1, True, '11 renders .* jointly, 28 one'),
-    ((16, 33, 1), 'gain_filter', 8, False, '89 renders .* jointly, 70 one'),
-    ((16, 33, 1), 'straight_through', 1, False, '11 renders .*, 6 one'),
-    ((16, 33, 1), 'straight_through', 2, True, "2 probes .* 'p1' passes back"),
-    ((16, 33, 1), 'none', 1, True, "no gradient passes 'p1'"),
-  ],
-)
-def test_what_is_better_jointly(sizes, way, n_probes, is_joint, reason):
-  members = [
-    types.SimpleNamespace(
-      name=f'p{i}',
-      n_controls=size,
-      input_gradient=way,
-      n_probes=n_probes,
-      sides=2,
-    )
-    for i, size in enumerate(sizes)
-  ]
-  decision = effects.compare(members)
-  assert decision.is_joint == is_joint
-  assert re.search(reason, decision.reason)
-
-
-def test_joined_group_gives_the_same_and_says_why(caplog):
-  members = [
-    plugin('gain', name='a'),
-    plugin('gain', name='b', input_gradient='none'),
-    plugin('square', name='c'),
-  ]
-  add = ddsp.processors.Add(name='add')
-  group = processors.ProcessorGroup(
-    [
-      (members[0], ['audio', 'a_controls']),
-      (members[1], ['a/signal', 'b_controls']),
-      (members[2], ['b/signal', 'c_controls']),
-      (add, ['c/signal', 'audio']),
-    ]
-  )
-  with caplog.at_level(logging.INFO, logger='dafx.effects'):
-    joined = effects.join_runs(group)
-  assert 'a -> b -> c: one black box, because: no gradient passes' in (
-    caplog.text
-  )
-  assert [node[0] for node in joined.dag] == ['a_b_c', 'add']
-  inputs = {'audio': noise(1, 8)}
-  for i, name in enumerate('abc'):
-    inputs[f'{name}_controls'] = tf.constant(UNIT[:1, :, i : i + 1])
-  np.testing.assert_array_equal(joined(inputs), group(inputs))
-
-
-def test_a_group_is_left_alone_where_plugins_are_better_one_by_one(caplog):
-  group = make_group([plugin('gain', name=name) for name in 'ab'])
-  with caplog.at_level(logging.INFO, logger='dafx.effects'):
-    assert effects.join_runs(group) is group
-  assert 'a -> b: one by one, because: for the same quality' in caplog.text
-
-
+# ----------------------------------------------------------------- Model ----
 class Constant(models.Encoder):
   """An encoder that hears nothing."""
 
@@ -416,19 +331,12 @@ class Constant(models.Encoder):
     return tf.ones([tf.shape(audio)[0], 1, 2])
 
 
-@pytest.mark.parametrize('as_node', [True, False])
-def test_control_model_drives_the_plugins_of_a_chain(as_node):
-  members = [
-    plugin('gain', name='a'),
-    plugin('gain', name='b', input_gradient='none'),
-  ]
-  if as_node:
-    chain = effects.LV2Chain(members, name='chain')
-    group = processors.ProcessorGroup(
-      [(chain, ['audio', 'a_controls', 'b_controls'])]
-    )
-  else:
-    group = make_group(members)
+def test_control_model_drives_the_plugins_of_a_chain():
+  members = [plugin('gain', name='a'), plugin('gain', name='b')]
+  chain = effects.LV2Chain(members, name='chain')
+  group = processors.ProcessorGroup(
+    [(chain, ['audio', 'a_controls', 'b_controls'])]
+  )
   model = models.ControlModel(
     encoder=Constant(),
     processor_group=group,

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dafx import effects
+from dafx import effects, gradients
 
 TEST = 'urn:dafx-test:'
+HOST = {'host': effects.Host(warm_up=0)}
 
 
 def noise(*shape, seed=0):
@@ -17,13 +18,13 @@ def noise(*shape, seed=0):
 
 def stepped(**kwargs):
   """A gain of 0, 1 or 8."""
-  options = {'choices': {'amount': None}, 'warm_up': 0, **kwargs}
+  options = {'choices': {'amount': None}, **HOST, **kwargs}
   return effects.DiscreteLV2Plugin(TEST + 'stepped', **options)
 
 
 def modal(**kwargs):
   """A gain from 0 to 4, and a mode: as it is, upside down, halved."""
-  options = {'choices': {'mode': None}, 'warm_up': 0, 'memory': 0, **kwargs}
+  options = {'choices': {'mode': None}, **HOST, **kwargs}
   return effects.DiscreteLV2Plugin(TEST + 'modal', **options)
 
 
@@ -54,22 +55,26 @@ def test_one_sample_has_no_baseline():
 @pytest.mark.parametrize('estimator', ['score_function', 'straight_through'])
 def test_logits_of_a_plugin_get_that_gradient(estimator):
   plugin = stepped(estimator=estimator, n_samples=2)
-  audio, upstream = noise(1, 50).numpy(), noise(1, 50, 1, seed=1).numpy()
+  audio, cotangent = noise(1, 50).numpy(), noise(1, 50, 1, seed=1).numpy()
   logits = np.array([[0.2, 0.0, -0.5]], np.float32)
   probabilities = np.exp(logits) / np.exp(logits).sum()
-  losses = (audio[..., None] * upstream).sum() * np.array([0.0, 1.0, 8.0])
+  losses = (audio[..., None] * cotangent).sum() * np.array([0.0, 1.0, 8.0])
   exact = probabilities * (losses - (probabilities * losses).sum())
-  ranged = np.zeros((1, 1, 0), np.float32)
+  controls = np.zeros((1, 1, 1), np.float32)
   estimates = np.array(
     [
-      plugin.logit_gradient(audio[..., None], ranged, logits, upstream, step)
+      plugin.gradient_to_logits(
+        audio[..., None], controls, logits, cotangent, step
+      )
       for step in range(1 if estimator == 'straight_through' else 800)
     ]
   )
   error = 4 * estimates.std(0) / np.sqrt(len(estimates))
   assert (np.abs(estimates.mean(0) - exact) <= error + 1e-5).all()
   assert np.abs(exact).max() > 1e-3
-  again = plugin.logit_gradient(audio[..., None], ranged, logits, upstream, 0)
+  again = plugin.gradient_to_logits(
+    audio[..., None], controls, logits, cotangent, 0
+  )
   np.testing.assert_array_equal(again, estimates[0])
 
 
@@ -169,8 +174,9 @@ def test_a_port_with_a_range_is_no_choice():
 
 
 def test_none_refuses():
-  plugin, audio = stepped(input_gradient='none'), tf.Variable(noise(1, 8))
+  plugin = stepped(audio_gradient=gradients.NoAudioGradient())
+  audio = tf.Variable(noise(1, 8))
   with tf.GradientTape() as tape:
     loss = tf.reduce_sum(plugin(audio, tf.fill([1, 3], 0.5)))
-  with pytest.raises(ValueError, match="input_gradient='none'"):
+  with pytest.raises(ValueError, match=r'NoAudioGradient\(\)'):
     tape.gradient(loss, audio)

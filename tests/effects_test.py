@@ -1,5 +1,7 @@
 """LV2Plugin as a processor, alone and in a DAG with DDSP's processors."""
 
+import inspect
+
 import ddsp
 import gin
 import numpy as np
@@ -20,7 +22,8 @@ def noise(*shape, seed=0, level=0.1):
 
 
 def plugin(kind, **kwargs):
-  return effects.LV2Plugin(TEST + kind, **{'warm_up': 0, **kwargs})
+  kwargs = {'host': effects.Host(warm_up=0), **kwargs}
+  return effects.LV2Plugin(TEST + kind, **kwargs)
 
 
 # -------------------------------------------------------------- Controls ----
@@ -39,13 +42,11 @@ def test_get_controls_maps_to_port_units_and_clips():
 
 
 def test_scales_can_be_overridden():
-  square = plugin('square', scales={'amount': 'linear'})
+  square = plugin('square', ranges={'amount': (0.01, 10, 'linear')})
   np.testing.assert_allclose(
     square.control_map.to_port_units(np.array([0.5])), [5.005]
   )
-  gain = plugin(
-    'gain', scales={'amount': 'log'}, ranges={'amount': (0.25, 4.0)}
-  )
+  gain = plugin('gain', ranges={'amount': (0.25, 4.0, 'log')})
   np.testing.assert_allclose(
     gain.control_map.to_port_units(np.array([0.5])), [1.0]
   )
@@ -139,10 +140,12 @@ def gradients_of(processor, audio, unit, in_graph=False):
 
 
 @pytest.mark.parametrize('in_graph', [False, True])
-@pytest.mark.parametrize('gradient', ['spsa', 'central_differences'])
-def test_gradient_of_a_gain_is_exact(gradient, in_graph):
+@pytest.mark.parametrize(
+  'estimator', [gradients.Spsa(memory=0), gradients.CentralDifferences()]
+)
+def test_gradient_of_a_gain_is_exact(estimator, in_graph):
   # One control: SPSA's single direction is all there is.
-  gain = plugin('gain', gradient=gradient, memory=0)
+  gain = plugin('gain', control_gradient=estimator)
   audio, unit = noise(2, 60), tf.constant([[[0.3], [0.0], [1.0]]] * 2)
   d_audio, d_unit = gradients_of(gain, audio, unit, in_graph)
   weights = noise(2, 60, seed=9)
@@ -155,7 +158,9 @@ def test_gradient_of_a_gain_is_exact(gradient, in_graph):
 
 
 def test_gradient_in_a_logarithmic_scale():
-  square = plugin('square', gradient='central_differences', epsilon=1e-3)
+  square = plugin(
+    'square', control_gradient=gradients.CentralDifferences(epsilon=1e-3)
+  )
   audio, unit = noise(1, 50, level=0.5), tf.constant([[[0.4]]])
   _, d_unit = gradients_of(square, audio, unit)
   amount = 0.01 * 1000**0.4
@@ -195,7 +200,7 @@ def test_gradient_to_mono_audio_through_a_stereo_plugin():
 
 
 def test_latency_is_out_of_both_gradients():
-  late = plugin('late', gradient='central_differences')
+  late = plugin('late', control_gradient=gradients.CentralDifferences())
   audio = tf.pad(noise(1, 100), [[0, 0], [50, 50]])
   d_audio, d_unit = gradients_of(late, audio, tf.constant([[[0.5]]]))
   weights = noise(1, 200, seed=9)
@@ -228,11 +233,13 @@ class Counting:
     ('both', 1 + 2 + 2),
   ],
 )
-@pytest.mark.parametrize('input_gradient', ['adjoint', 'reversal'])
+@pytest.mark.parametrize(
+  'adjoint', [gradients.BestAdjoint(), gradients.Reversal()]
+)
 def test_only_what_is_asked_for_is_rendered(
-  trained, n_renders, in_graph, input_gradient
+  trained, n_renders, in_graph, adjoint
 ):
-  gain = plugin('gain', input_gradient=input_gradient)
+  gain = plugin('gain', audio_gradient=adjoint)
   gain.input_choice.assign([0, 1])  # made its choice at the first call
   audio, unit = noise(3, 16), tf.fill([3, 1, 1], 0.5)
   variables = {'audio': tf.Variable(audio), 'controls': tf.Variable(unit)}
@@ -250,7 +257,7 @@ def test_only_what_is_asked_for_is_rendered(
 
 
 def test_one_sided_probes_use_the_forward_render():
-  gain = plugin('gain', sides=1, n_probes=3)
+  gain = plugin('gain', control_gradient=gradients.Spsa(sides=1, n_probes=3))
   audio, unit = noise(2, 16), tf.Variable(tf.fill([2, 1, 1], 0.5))
   counting = Counting(gain)
   with tf.GradientTape() as tape:
@@ -262,11 +269,11 @@ def test_one_sided_probes_use_the_forward_render():
 
 
 def settle(processor, audio, unit):
-  """Lets 'adjoint' choose; returns what it says of it."""
+  """Lets the best adjoint be chosen; returns it."""
   gradients_of(processor, audio, unit)
   choice, _ = processor.input_choice.numpy()
   n_in = audio.shape[-1] if len(audio.shape) == 3 else 1
-  ways = processor.audio_adjoint().candidates(
+  ways = processor.audio_gradient.candidates(
     n_in, processor.n_channels_out(n_in)
   )
   return ways[choice]
@@ -298,11 +305,11 @@ def test_adjoint_chooses_by_a_check_and_keeps_its_choice(caplog):
 
 def test_other_ways_choose_nothing_for_the_adjoint():
   audio, unit = noise(1, 400), tf.fill([1, 1, 1], 0.5)
-  wire = plugin('onepole', input_gradient='straight_through')
+  wire = plugin('onepole', audio_gradient=gradients.StraightThrough())
   gradients_of(wire, audio, unit)
-  # Calls are counted; where 'adjoint' follows from a checkpoint, it checks.
+  # Calls are counted; where another way follows from a checkpoint, it chooses.
   np.testing.assert_array_equal(wire.input_choice, [-1, 1])
-  wire.input_gradient = 'adjoint'
+  wire.audio_gradient = gradients.BestAdjoint()
   gradients_of(wire, audio, unit)
   assert wire.input_choice.numpy()[0] >= 0
 
@@ -341,7 +348,7 @@ def test_gradient_of_silence_and_of_nothing():
 
 @pytest.mark.parametrize('kind', ['gain', 'onepole', 'late', 'delay'])
 def test_adjoint_identity_of_linear_plugins(kind):
-  processor = plugin(kind, input_gradient='reversal', input_epsilon=1.0)
+  processor = plugin(kind, audio_gradient=gradients.Reversal(1.0))
   unit = np.full((2, 1, processor.n_controls), 0.5)
   n = 3000
   v, g = 0.1 * np.random.default_rng(0).standard_normal((2, 2, n, 1))
@@ -350,7 +357,7 @@ def test_adjoint_identity_of_linear_plugins(kind):
     signal[:, 2000:] = 0
   v, g = v.astype(np.float32), g.astype(np.float32)
   values = processor.control_map.to_port_units(unit).astype(np.float32)
-  adjoint = processor.audio_gradient(v, values, g).astype(np.float64)
+  adjoint = processor.gradient_to_audio(v, values, g).astype(np.float64)
   forward = processor.render(v, values).astype(np.float64)
   size = np.linalg.norm(g) * np.linalg.norm(forward)
   difference = (g * forward).sum() - (adjoint * v).sum()
@@ -359,7 +366,9 @@ def test_adjoint_identity_of_linear_plugins(kind):
 
 
 def test_gradient_from_stereo_to_mono_audio():
-  cross = plugin('cross', channels='stereo', input_gradient='reversal')
+  cross = plugin(
+    'cross', channels='stereo', audio_gradient=gradients.Reversal()
+  )
   audio, unit = tf.Variable(noise(1, 30)), tf.constant([[[0.5]]])
   weights = noise(1, 30, 2, seed=9)
   with tf.GradientTape() as tape:
@@ -370,28 +379,32 @@ def test_gradient_from_stereo_to_mono_audio():
   )
 
 
-@pytest.mark.parametrize('input_gradient', ['gain_filter'])
-def test_ways_that_do_not_fit_the_channels_are_named(input_gradient):
-  cross = plugin('cross', channels='stereo', input_gradient=input_gradient)
+def test_ways_that_do_not_fit_the_channels_are_named():
+  cross = plugin(
+    'cross', channels='stereo', audio_gradient=gradients.GainFilter()
+  )
   audio = tf.Variable(noise(1, 30))
   with tf.GradientTape() as tape:
     loss = tf.reduce_sum(cross(audio, tf.constant([[[0.5]]])))
-  with pytest.raises(ValueError, match="2 channels of 1.*'gain_filter'"):
+  with pytest.raises(
+    ValueError, match='2 channels of 1: GainFilter.*BestAdjoint'
+  ):
     tape.gradient(loss, audio)
 
 
-def test_gradient_stats():
+def test_figures_of_the_last_gradient():
   calf = effects.LV2Plugin(
     CALF, ['threshold0', 'makeup0'], {'bypass0': 0}, sample_rate=RATE,
-    n_probes=4, log_gradients=True, warm_up=0,
+    control_gradient=gradients.Spsa(n_probes=4),
   )  # fmt: skip
+  assert calf.gradient_figures() == {}
   audio = noise(2, 2000, level=0.5)
   unit = tf.constant([[[0.4, 0.005]], [[0.4, 0.5]]])
   unit = tf.Variable(unit)
   with tf.GradientTape() as tape:
     loss = tf.reduce_sum(calf(audio, unit) ** 2)
   d_unit = tape.gradient(loss, unit)
-  stats = calf.gradient_stats
+  stats = calf.gradient_figures()
   assert stats['n_renders'] == 2 * (1 + 8)
   for i, symbol in enumerate(calf.symbols):
     np.testing.assert_allclose(
@@ -400,15 +413,14 @@ def test_gradient_stats():
     assert stats[f'signal_to_noise_db/{symbol}'] >= -30.0
   assert stats['clipped_share/threshold0'] == 0.0
   assert stats['clipped_share/makeup0'] == 0.5
-  quiet = plugin('gain')
-  gradients_of(quiet, noise(1, 9), tf.constant([[[0.5]]]))
-  assert quiet.gradient_stats == {}  # off by default
 
 
 def test_sizes_of_single_controls_and_their_decay():
   calf = effects.LV2Plugin(
     CALF, ['threshold0', 'makeup0'], {'bypass0': 0}, sample_rate=RATE,
-    epsilons={'makeup0': 0.1}, epsilon_decay=1.0, epsilon_decay_steps=10,
+    control_gradient=gradients.Spsa(
+      epsilons={'makeup0': 0.1}, epsilon_decay=1.0, epsilon_decay_steps=10
+    ),
   )  # fmt: skip
   seen = []
   render = calf.renderer.render
@@ -416,24 +428,24 @@ def test_sizes_of_single_controls_and_their_decay():
   audio, values = noise(1, 500).numpy()[..., np.newaxis], [[[0.5, 0.5]]]
   port = calf.control_map.to_port_units(np.array(values)).astype(np.float32)
   for step, expected in ((0, [0.01, 0.1]), (10, [0.005, 0.05])):
-    calf.control_gradient(audio, port, np.ones_like(audio), step)
+    calf.gradient_to_controls(audio, port, np.ones_like(audio), step)
     moved = calf.control_map.to_normalised(seen[-1][0, 0]) - 0.5
     np.testing.assert_allclose(np.abs(moved), expected, rtol=1e-3)
 
 
 def test_memory_is_measured_once():
   # 16 samples of memory at a coefficient of 0.5 are within a frame of 50.
-  short = plugin('onepole', memory='auto')
+  short = plugin('onepole')
   audio = noise(1, 1000).numpy()[..., np.newaxis]
   values = short.control_map.to_port_units(np.full((1, 20, 1), 0.5)).astype(
     np.float32
   )
   for _ in range(2):
     before = short.n_renders
-    short.control_gradient(audio, values, np.ones_like(audio), 0)
+    short.gradient_to_controls(audio, values, np.ones_like(audio), 0)
   assert short.n_renders - before == 2
-  assert short.find_memory(1000, 20) == 0
-  assert short.find_memory(1000, 1) == 0
+  assert short.measure_memory(1000, 20) == 0
+  assert short.measure_memory(1000, 1) == 0
 
 
 def test_a_static_setting_gets_more_of_a_probe_than_the_whole_item_tells():
@@ -450,19 +462,22 @@ def test_a_static_setting_gets_more_of_a_probe_than_the_whole_item_tells():
   slope = compressor.control_map.slope(values)
   weights = compressor.render(audio, values)
 
-  def estimate(gradient, memory='auto', step=0):
-    compressor.gradient, compressor.memory = gradient, memory
-    found = slope * compressor.control_gradient(audio, values, weights, step)
+  def estimate(estimator, step=0):
+    compressor.control_gradient = estimator
+    found = slope * compressor.gradient_to_controls(
+      audio, values, weights, step
+    )
     return (found / np.linalg.norm(found)).ravel()
 
-  truth = estimate('central_differences')
-  cosines = [estimate('spsa', step=step) @ truth for step in range(4)]
-  whole = [estimate('spsa', None, step=step) @ truth for step in range(4)]
+  truth = estimate(gradients.CentralDifferences())
+  in_frames, whole_item = gradients.Spsa(), gradients.Spsa(memory=None)
+  cosines = [estimate(in_frames, step) @ truth for step in range(4)]
+  whole = [estimate(whole_item, step) @ truth for step in range(4)]
   assert np.mean(cosines) > 0.8 > 0.6 > np.mean(whole), (cosines, whole)
 
 
 def test_static_and_framewise_controls_of_two_plugins():
-  fast = plugin('gain', name='fast', memory=0)
+  fast = plugin('gain', name='fast', control_gradient=gradients.Spsa(memory=0))
   slow = plugin('gain', name='slow')
   audio = noise(2, 60)
   frames = tf.Variable(tf.fill([2, 3, 1], 0.5))
@@ -488,19 +503,19 @@ def test_static_and_framewise_controls_of_two_plugins():
   )
 
 
-def test_input_gradient_none_is_an_error_only_when_asked_for():
-  gain = plugin('gain', input_gradient='none', name='last')
+def test_no_audio_gradient_is_an_error_only_when_asked_for():
+  gain = plugin('gain', audio_gradient=gradients.NoAudioGradient(), name='last')
   audio, unit = tf.Variable(noise(1, 9)), tf.Variable([[[0.5]]])
   with tf.GradientTape(persistent=True) as tape:
     from_data = tf.reduce_sum(gain(tf.constant(audio), unit))
     from_variable = tf.reduce_sum(gain(audio, unit))
   assert tape.gradient(from_data, unit) is not None
-  with pytest.raises(ValueError, match="'last'.*input_gradient='none'"):
+  with pytest.raises(ValueError, match=r"'last'.*NoAudioGradient\(\)"):
     tape.gradient(from_variable, audio)
 
 
 def test_straight_through_is_a_wire():
-  gain = plugin('gain', input_gradient='straight_through')
+  gain = plugin('gain', audio_gradient=gradients.StraightThrough())
   d_audio, _ = gradients_of(gain, noise(1, 9), tf.constant([[[0.75]]]))
   np.testing.assert_array_equal(d_audio, noise(1, 9, seed=9))
 
@@ -511,7 +526,6 @@ def test_a_step_repeats_and_the_next_one_differs():
     ['threshold0', 'ratio0', 'makeup0'],
     {'bypass0': 0},
     sample_rate=RATE,
-    warm_up=0,
   )
   audio, unit = noise(1, 3000, level=0.5), tf.Variable(tf.fill([1, 1, 3], 0.4))
   with tf.GradientTape(persistent=True) as tape:
@@ -532,7 +546,8 @@ def test_a_step_repeats_and_the_next_one_differs():
 def test_gradients_are_the_same_on_any_number_of_threads(n_threads):
   calf = effects.LV2Plugin(
     CALF, ['threshold0', 'makeup0'], {'bypass0': 0}, sample_rate=RATE,
-    n_threads=n_threads, n_probes=2,
+    control_gradient=gradients.Spsa(n_probes=2),
+    host=effects.Host(n_threads=n_threads),
   )  # fmt: skip
   audio, unit = noise(3, 2000, level=0.5), tf.fill([3, 2, 2], 0.4)
   got = [g.numpy() for g in gradients_of(calf, audio, unit)]
@@ -550,7 +565,7 @@ drive/effects.LV2Plugin.name = 'drive'
 drive/effects.LV2Plugin.uri = 'http://invadarecords.com/plugins/lv2/tube/mono'
 drive/effects.LV2Plugin.trainable = ['drive', 'mix']
 drive/effects.LV2Plugin.sample_rate = 16000
-drive/effects.LV2Plugin.gradient = 'central_differences'
+drive/effects.LV2Plugin.control_gradient = @gradients.CentralDifferences()
 processors.ProcessorGroup.dag = [
     (@synths.Harmonic(), ['amplitudes', 'harmonic_distribution', 'f0_hz']),
     (@drive/effects.LV2Plugin(), ['harmonic/signal', 'drive_controls']),
@@ -656,8 +671,9 @@ def test_frequencies_stay_below_half_of_the_rate():
   highs = {}
   for rate in (16000, 22050):
     calf = effects.LV2Plugin(
-      CALF, tuple(ranges), fixed, ranges, sample_rate=rate, strict=True
-    )
+      CALF, tuple(ranges), fixed, ranges, sample_rate=rate,
+      host=effects.Host(strict=True),
+    )  # fmt: skip
     highs[rate] = tuple(calf.control_map.high)
     ends = calf.get_controls(0, tf.ones([1, 2]))['controls']
     out = calf.get_signal(noise(1, rate // 2), ends)
@@ -677,19 +693,67 @@ def test_frequencies_stay_below_half_of_the_rate():
     (dict(ranges={'ratio0': (0, 5)}), r'ratio0=0 .*1 to 20'),
     (dict(ranges={'ratio0': (5, 2)}), 'low < high'),
     (dict(ranges={'knee0': (1, 2)}, trainable=['ratio0']), 'not trainable'),
-    (dict(scales={'ratio0': 'cubic'}), "'cubic'"),
+    (dict(ranges={'ratio0': (1, 5, 'cubic')}), "'cubic'"),
+    (dict(ranges={'knee0': (0, 1, 'log')}), "must be above 0 for 'log'"),
+    (dict(ranges={'ratio0': (1,)}), r"or \(low, high, 'log'\)"),
     (dict(trainable=['bypass0']), 'no gradient'),
     (dict(channels='left'), "channels='left'"),
-    (dict(gradient='exact'), "gradient='exact'"),
-    (dict(input_gradient='ones'), "input_gradient='ones'"),
-    (dict(directions='sobol'), "directions='sobol'"),
-    (dict(memory='long'), "memory='long'"),
-    (dict(epsilons={'knee0': 0.1}, trainable=['ratio0']), 'not trainable'),
+    (dict(control_gradient='spsa'), r"'spsa' must be a Contr.* gradients.Spsa"),
+    (dict(audio_gradient='adjoint'), "'adjoint' must be an? AudioAdjoint"),
+    (dict(host='process'), r"'process' must be an? Host.*effects.Host\(\)"),
+    (
+      dict(
+        control_gradient=gradients.Spsa(epsilons={'knee0': 0.1}),
+        trainable=['ratio0'],
+      ),
+      'not trainable',
+    ),
   ],
 )
 def test_wrong_settings_are_named(kwargs, message):
-  with pytest.raises((ValueError, KeyError), match=message):
+  with pytest.raises((ValueError, KeyError, TypeError), match=message):
     effects.LV2Plugin(CALF, sample_rate=RATE, **kwargs)
+
+
+# The arguments of version 0.1.0 that are gone, and where each one is now.
+MOVED = {
+  'scales': 'ranges=',
+  'gradient': r'control_gradient=gradients\.Spsa\(\) or Central',
+  'epsilon': r'gradients\.Spsa\(epsilon=\.\.\.\) or CentralDifferences',
+  'epsilons': r'gradients\.Spsa\(epsilons=',
+  'epsilon_decay': r'gradients\.Spsa\(epsilon_decay=',
+  'epsilon_decay_steps': r'gradients\.Spsa\(epsilon_decay_steps=',
+  'n_probes': r'gradients\.Spsa\(n_probes=',
+  'sides': r'gradients\.Spsa\(sides=',
+  'memory': r'gradients\.Spsa\(memory=',
+  'hold': r'gradients\.Spsa\(hold=',
+  'smoothing': r'gradients\.Spsa\(smoothing=',
+  'directions': r'gradients\.Spsa\(directions=',
+  'input_gradient': r'audio_gradient=gradients\.BestAdjoint\(\), Reversal',
+  'input_epsilon': r'gradients\.Reversal\(epsilon=\.\.\.\) or Best',
+  'block_size': r'host=effects\.Host\(block_size=',
+  'n_threads': r'host=effects\.Host\(n_threads=',
+  'compensate_latency': r'host=effects\.Host\(compensate_latency=',
+  'warm_up': r'host=effects\.Host\(warm_up=',
+  'strict': r'host=effects\.Host\(strict=',
+  'isolation': r'host=effects\.Host\(isolation=',
+  'seed': 'run_seed',
+  'log_gradients': r'gradient_figures\(\)',
+}
+
+
+def test_there_are_ten_arguments_and_each_old_one_says_its_new_place():
+  arguments = [*inspect.signature(effects.LV2Plugin.__init__).parameters][1:]
+  assert arguments == [
+    'uri', 'trainable', 'fixed', 'ranges', 'sample_rate', 'channels',
+    'control_gradient', 'audio_gradient', 'host', 'name',
+  ]  # fmt: skip
+  for name, place in MOVED.items():
+    message = f"LV2Plugin has no argument '{name}'.*{place}"
+    with pytest.raises(TypeError, match=message):
+      plugin('gain', **{name: 1})
+  with pytest.raises(TypeError, match='knee'):
+    plugin('gain', knee=1)
 
 
 def test_wrong_shapes_are_named():
@@ -708,7 +772,7 @@ def test_unknown_plugin():
 
 
 def test_strict_names_plugin_and_settings():
-  nan = plugin('nan', strict=True)
+  nan = plugin('nan', host=effects.Host(strict=True))
   with pytest.raises(Exception, match='urn:dafx-test:nan.*amount=2'):
     nan(noise(1, 10), tf.constant([[1.0]]))
 
@@ -721,7 +785,9 @@ def test_plugin_error_is_a_runtime_error():
 def test_a_plugin_that_crashes_costs_an_error_not_the_run(in_graph):
   # It crashes from an amount of 1 on: the render is well, a step beyond is not.
   fatal = plugin(
-    'fatal', isolation='process', epsilon=0.05, n_threads=1, n_probes=2
+    'fatal',
+    control_gradient=gradients.Spsa(epsilon=0.05, n_probes=2),
+    host=effects.Host(isolation='process', n_threads=1, warm_up=0),
   )
   audio = noise(1, 256)
 

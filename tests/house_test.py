@@ -20,17 +20,6 @@ FOREIGN = {
   'dafx/processors/layers.py': 3,  # attributes that Keras saves; tensors
   'dafx/processors/node.py': 2,  # what is DDSP's or Keras's
 }
-# What still breaks a rule. Entries go, and none comes.
-STILL_PROBING = {
-  'dafx/effects/joining.py': 3,
-}
-STILL_LONG_MODULES = {
-  'dafx/effects/chains.py',
-  'dafx/effects/plugins.py',
-}
-STILL_LONG_FUNCTIONS = {
-  ('dafx/effects/plugins.py', '__init__'),
-}
 
 
 def name_of(path):
@@ -62,7 +51,7 @@ def test_modules_are_short():
     for path in MODULES
     if len(path.read_text().splitlines()) > MOST_LINES_OF_A_MODULE
   }
-  assert long <= STILL_LONG_MODULES
+  assert long == set()
 
 
 def test_functions_are_short():
@@ -72,15 +61,14 @@ def test_functions_are_short():
     for name, n_lines in functions_of(ast.parse(path.read_text()))
     if n_lines > MOST_LINES_OF_A_FUNCTION
   }
-  assert long <= STILL_LONG_FUNCTIONS
+  assert long == set()
 
 
 def test_only_foreign_things_are_asked_what_they_have():
-  allowed = collections.Counter(FOREIGN) + collections.Counter(STILL_PROBING)
   found = collections.Counter(
     {name_of(path): n_probes(ast.parse(path.read_text())) for path in MODULES}
   )
-  assert found - allowed == {}
+  assert found - collections.Counter(FOREIGN) == {}
   # None is named that meets nothing: the list says where foreign things are.
   assert not [name for name, n in FOREIGN.items() if found[name] < n]
 

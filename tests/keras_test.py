@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dafx import effects, neural, processors, synths
+from dafx import effects, gradients, neural, processors, synths
 
 TEST = 'urn:dafx-test:'
 N_SAMPLES = 128
@@ -24,7 +24,9 @@ UNIT = RNG.uniform(0.2, 0.8, [2, 2, 3]).astype(np.float32)
 
 
 def plugin(kind='gain', **kwargs):
-  return effects.LV2Plugin(TEST + kind, **{'warm_up': 0, **kwargs})
+  return effects.LV2Plugin(
+    TEST + kind, **{'host': effects.Host(warm_up=0), **kwargs}
+  )
 
 
 def chain():
@@ -57,7 +59,11 @@ def group():
 # By name: what makes the layer, and how many of the controls it takes.
 LAYERS = {
   'LV2Plugin': (
-    lambda: plugin(ranges={'amount': (0.5, np.float32(2))}, n_probes=2),
+    lambda: plugin(
+      ranges={'amount': (0.5, np.float32(2), 'log')},
+      control_gradient=gradients.Spsa(n_probes=2, epsilons={'amount': 0.02}),
+      audio_gradient=gradients.BestAdjoint(epsilons=(1.0,)),
+    ),
     1,
   ),
   'fixed': (lambda: plugin(trainable=[], fixed={'amount': 0.25}), 0),
@@ -65,7 +71,7 @@ LAYERS = {
   'LV2Chain': (chain, 2),
   'DiscreteLV2Plugin': (
     lambda: effects.DiscreteLV2Plugin(
-      TEST + 'modal', choices={'mode': np.arange(3)}, warm_up=0
+      TEST + 'modal', choices={'mode': np.arange(3)}
     ),
     None,
   ),
@@ -267,10 +273,13 @@ def test_a_shared_plugin_stays_shared_in_a_copy():
 def test_what_was_changed_later_is_kept():
   calf = plugin('tuned', sample_rate=48000)
   calf.set_sample_rate(8000)
-  calf.n_probes = 5
+  calf.control_gradient = gradients.Spsa(n_probes=5)
+  calf.audio_gradient = gradients.Reversal(0.5)
   calf.trainable = False
   again = effects.LV2Plugin.from_config(calf.get_config())
-  assert (again.sample_rate, again.n_probes) == (8000, 5)
+  assert again.sample_rate == 8000
+  assert again.control_gradient == calf.control_gradient
+  assert again.audio_gradient == gradients.Reversal(0.5)
   # The range is that of the first rate: controls keep their meaning.
   np.testing.assert_array_equal(again.control_map.high, calf.control_map.high)
   net = neural.Rnn(n_units=2)
@@ -285,7 +294,8 @@ def test_what_gin_binds_is_kept_without_gin(clean_gin):
   gin.parse_config("""
     effects.LV2Plugin.uri = 'urn:dafx-test:gain'
     effects.LV2Plugin.ranges = {'amount': (0.5, 2.0)}
-    effects.LV2Plugin.n_probes = 3
+    gradients.Spsa.n_probes = 3
+    effects.Host.warm_up = 5
   """)
   bound = gin.get_configurable('effects.LV2Plugin')(name='bound')
   gin.clear_config()
@@ -293,7 +303,9 @@ def test_what_gin_binds_is_kept_without_gin(clean_gin):
     effects.LV2Plugin.from_config(bound.get_config()),
     copy.deepcopy(bound),
   ):
-    assert (other.uri, other.n_probes) == (TEST + 'gain', 3)
+    assert other.uri == TEST + 'gain'
+    assert other.control_gradient == gradients.Spsa(n_probes=3)
+    assert other.host == effects.Host(warm_up=5)
     np.testing.assert_array_equal(other.control_map.high, [2.0])
 
 

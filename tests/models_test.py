@@ -24,7 +24,8 @@ def noise(*shape, seed=0, level=0.1):
 
 
 def plugin(kind, name, **kwargs):
-  return effects.LV2Plugin(TEST + kind, name=name, warm_up=0, **kwargs)
+  kwargs = {'host': effects.Host(warm_up=0), **kwargs}
+  return effects.LV2Plugin(TEST + kind, name=name, **kwargs)
 
 
 def encoder(**kwargs):
@@ -590,7 +591,10 @@ def test_only_the_first_plugins_of_a_black_box_run():
 
 def test_losses_align_within_the_latency_of_the_chain():
   dag = [
-    (plugin('late', 'first', compensate_latency=False), ['audio', 'a']),
+    (
+      plugin('late', 'first', host=effects.Host(compensate_latency=False)),
+      ['audio', 'a'],
+    ),
     (plugin('late', 'second'), ['first/signal', 'b']),
   ]
   latency = 0

@@ -1,5 +1,7 @@
 """Plugins and chains as streams: what the whole audio gives, chunk by chunk."""
 
+import dataclasses
+
 import ddsp
 import numpy as np
 import pytest
@@ -25,9 +27,14 @@ def moving(n_controls, n_frames=N_SAMPLES // STEP, batch=2, seed=1):
 
 
 def plugin(kind, name=None, **kwargs):
-  kwargs = {'warm_up': 0, 'block_size': 256, 'sample_rate': RATE, **kwargs}
+  """Returns a plugin; `kwargs` are arguments of it, or of the host."""
+  fields = [field.name for field in dataclasses.fields(effects.Host)]
+  options = {k: kwargs.pop(k) for k in fields if k in kwargs}
+  host = effects.Host(**{'warm_up': 0, 'block_size': 256, **options})
   uri = kind if ':' in kind else TEST + kind
-  return effects.LV2Plugin(uri, name=name or kind, **kwargs)
+  return effects.LV2Plugin(
+    uri, sample_rate=RATE, host=host, name=name or kind, **kwargs
+  )
 
 
 def in_chunks(streamer, sizes, audio, step=None, **controls):

@@ -33,7 +33,8 @@ def noise(*shape, seed=0):
 
 
 def make(network=None, **kwargs):
-  plugin = effects.LV2Plugin(TEST + 'gain', warm_up=0, name='gain')
+  host = effects.Host(warm_up=0)
+  plugin = effects.LV2Plugin(TEST + 'gain', host=host, name='gain')
   return effects.ProxyLV2Plugin(plugin, network or Gain(), **kwargs)
 
 
@@ -86,7 +87,8 @@ def test_learning_at_other_controls_takes_renders_of_its_own(spread, n_renders):
 
 def test_the_controls_that_it_learns_at_come_from_the_seed():
   def errors(seed):
-    proxy = make(Square(), seed=seed)
+    proxy = make(Square())
+    proxy.run_seed = seed
     found = []
     for _ in range(2):
       proxy(noise(1, 8), tf.constant([[0.5]]))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dafx import effects, processors
+from dafx import effects, gradients, processors
 
 RATE = 16000
 N_SAMPLES = 8192
@@ -15,9 +15,9 @@ TUBE = 'http://invadarecords.com/plugins/lv2/tube/mono'
 LIMITER = 'http://lsp-plug.in/plugins/lv2/limiter_mono'
 
 
-def make_group(input_gradient):
+def make_group(audio_gradient):
   """A harmonic synth into a tube driven by 18 dB, into a limiter."""
-  options = dict(trainable=[], sample_rate=RATE, input_gradient=input_gradient)
+  options = dict(trainable=[], sample_rate=RATE, audio_gradient=audio_gradient)
   harmonic = ddsp.synths.Harmonic(
     n_samples=N_SAMPLES, sample_rate=RATE, name='harmonic'
   )
@@ -45,9 +45,9 @@ def with_glide(amplitudes, distribution):
   }
 
 
-def learn(input_gradient, n_steps=80):
+def learn(audio_gradient, n_steps=80):
   """Returns the loss of each step, as a share of the first."""
-  group = make_group(input_gradient)
+  group = make_group(audio_gradient)
   rng = np.random.default_rng(0)
   target = group(
     with_glide(
@@ -73,13 +73,13 @@ def learn(input_gradient, n_steps=80):
 
 
 def test_a_synth_is_learned_through_tube_and_limiter():
-  assert learn('adjoint')[-10:].mean() < 0.05
+  assert learn(gradients.BestAdjoint())[-10:].mean() < 0.05
 
 
 def test_as_a_wire_they_stand_in_the_way():
-  assert learn('straight_through').min() > 0.05
+  assert learn(gradients.StraightThrough()).min() > 0.05
 
 
 def test_none_refuses():
-  with pytest.raises(ValueError, match="input_gradient='none'"):
-    learn('none', n_steps=1)
+  with pytest.raises(ValueError, match=r'is NoAudioGradient\(\)'):
+    learn(gradients.NoAudioGradient(), n_steps=1)

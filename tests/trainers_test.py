@@ -23,7 +23,7 @@ from absl import logging
 
 import dafx
 from dafx import effects, losses, processors
-from dafx.training import data, models, progress, trainers
+from dafx.training import checkpoints, data, models, progress, trainers
 from dafx.training.models import effect, encoders
 from dafx.training.trainers import summaries
 
@@ -58,9 +58,8 @@ def make_model(seed=0, width=4, kinds=('gain', 'onepole'), n_threads=1):
   tf.keras.utils.set_random_seed(seed)
   dag, signal_key = [], 'audio'
   for kind in kinds:
-    plugin = effects.LV2Plugin(
-      f'urn:dafx-test:{kind}', name=kind, warm_up=0, n_threads=n_threads
-    )
+    host = effects.Host(warm_up=0, n_threads=n_threads)
+    plugin = effects.LV2Plugin(f'urn:dafx-test:{kind}', name=kind, host=host)
     dag.append((plugin, [signal_key, f'{kind}_controls']))
     signal_key = f'{kind}/signal'
   return models.ControlModel(
@@ -628,10 +627,10 @@ def tags_in(folder):
 
 def test_figures_of_a_chain_are_written(tmp_path, folder):
   members = [
-    effects.LV2Plugin(f'urn:dafx-test:{kind}', name=kind, warm_up=0)
+    effects.LV2Plugin(f'urn:dafx-test:{kind}', name=kind)
     for kind in ('gain', 'onepole')
   ]
-  chain = effects.LV2Chain(members, log_gradients=True, name='both')
+  chain = effects.LV2Chain(members, name='both')
   keys = ['audio', 'gain_controls', 'onepole_controls']
   model = models.ControlModel(
     make_model().encoder,
@@ -648,8 +647,6 @@ def test_figures_of_a_chain_are_written(tmp_path, folder):
 
 def test_what_lies_in_the_folder(tmp_path, folder):
   trainer = make_trainer(checkpoints_to_keep=2)
-  for processor in trainer.model.driven.values():
-    processor.log_gradients = True
   history = train(
     trainer,
     folder,
@@ -704,6 +701,33 @@ def test_another_models_folder_is_left_alone(tmp_path, folder, other):
   assert hashes(tmp_path) == before
 
 
+def test_a_run_whose_plugins_were_joined_goes_on_as_its_graph_was_written(
+  tmp_path, folder
+):
+  """Version 0.1.0 made chains by itself where it thought it better."""
+  plain = make_model()
+  keys = [*plain.driven]
+  members = [*make_model().driven.values()]
+  chain = effects.LV2Chain(members, name='gain_onepole')
+  joined = models.ControlModel(
+    make_model().encoder,
+    ddsp.processors.ProcessorGroup(dag=[(chain, ['audio', *keys])]),
+    make_model().loss_objs,
+    RATE,
+  )
+  members[0].input_choice.assign([2, 7])
+  built(folder, model=joined).save(tmp_path)
+  trainer = built(folder, model=plain, seed=9)
+  assert trainer.restore(tmp_path)
+  np.testing.assert_array_equal(plain.driven[keys[0]].input_choice, [2, 7])
+  for ours, theirs in zip(
+    plain.trainable_variables, joined.trainable_variables, strict=True
+  ):
+    np.testing.assert_array_equal(ours, theirs)
+  # For use, too.
+  checkpoints.restore_model(plain, tmp_path)
+
+
 @pytest.mark.parametrize(
   'other, said',
   [
@@ -711,7 +735,7 @@ def test_another_models_folder_is_left_alone(tmp_path, folder, other):
       dict(ranges={'amount': (0.5, 2.0)}),
       r'gain/amount: from 0 to 4; now from 0\.5 to 2',
     ),
-    (dict(scales={'amount': 'log'}, ranges={'amount': (1, 4)}), 'logarithmic'),
+    (dict(ranges={'amount': (1, 4, 'log')}), 'logarithmic'),
   ],
 )
 def test_controls_that_mean_something_else_are_of_another_model(
@@ -719,9 +743,7 @@ def test_controls_that_mean_something_else_are_of_another_model(
 ):
   def model(**kwargs):
     own = make_model(kinds=('onepole',))
-    gain = effects.LV2Plugin(
-      'urn:dafx-test:gain', name='gain', warm_up=0, **kwargs
-    )
+    gain = effects.LV2Plugin('urn:dafx-test:gain', name='gain', **kwargs)
     dag = [
       (own.driven['onepole_controls'], ['audio', 'onepole_controls']),
       (gain, ['onepole/signal', 'gain_controls']),

@@ -9,12 +9,14 @@ import gin
 import numpy as np
 import pytest
 
-from dafx import processors
+from dafx import effects, gradients, processors
 from dafx.training import gin_files, inference, models, trainers  # noqa: F401
 from dafx.training.evaluation import evaluate  # noqa: F401
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _SCRIPT = _ROOT / 'update_gin_config.py'
+# What version 0.1.0 wrote of plugins with many options changed.
+_OPTIONS = sorted((_ROOT / 'tests/data').glob('*_options-0.1.0.gin'))
 # One per version: what a step of gin/tasks/mastering_demo.gin left behind, with
 # its data_path and size set to 'pairs', batch_size = 2 and num_steps = 1.
 _GOLDEN = sorted((_ROOT / 'tests/data').glob('operative_config-*.gin'))
@@ -363,3 +365,192 @@ def test_there_is_a_config_of_this_version():
   import dafx
 
   assert f'operative_config-{dafx.__version__}' in [p.stem for p in _GOLDEN]
+
+
+# ---------------------------------------- Arguments of plugins and chains ----
+@pytest.mark.parametrize(
+  'old, new',
+  [
+    ('block_size = 64', ['effects.Host.block_size = 64']),
+    ('n_threads = 2', ['effects.Host.n_threads = 2']),
+    ('warm_up = 0', ['effects.Host.warm_up = 0']),
+    ('strict = True', ['effects.Host.strict = True']),
+    ("isolation = 'process'", ["effects.Host.isolation = 'process'"]),
+    (
+      'compensate_latency = False',
+      ['effects.Host.compensate_latency = False'],
+    ),
+    ('n_probes = %n', ['gradients.Spsa.n_probes = %n']),
+    ('sides = 1', ['gradients.Spsa.sides = 1']),
+    ("memory = 'auto'", ["gradients.Spsa.memory = 'auto'"]),
+    ('hold = 2', ['gradients.Spsa.hold = 2']),
+    ('smoothing = 2', ['gradients.Spsa.smoothing = 2']),
+    (
+      "directions = 'rademacher'",
+      ["gradients.Spsa.directions = 'rademacher'"],
+    ),
+    ('epsilon = 0.1', ['gradients.Spsa.epsilon = 0.1']),
+    ("epsilons = {'a': 0.1}", ["gradients.Spsa.epsilons = {'a': 0.1}"]),
+    ('epsilon_decay = 0.1', ['gradients.Spsa.epsilon_decay = 0.1']),
+    ('epsilon_decay_steps = 9', ['gradients.Spsa.epsilon_decay_steps = 9']),
+    ("gradient = 'spsa'", ['LV2Plugin.control_gradient = @gradients.Spsa()']),
+    (
+      "gradient = 'central_differences'",
+      ['LV2Plugin.control_gradient = @gradients.CentralDifferences()'],
+    ),
+    (
+      "input_gradient = 'adjoint'",
+      ['LV2Plugin.audio_gradient = @gradients.BestAdjoint()'],
+    ),
+    (
+      "input_gradient = 'gain_filter'",
+      ['LV2Plugin.audio_gradient = @gradients.GainFilter()'],
+    ),
+    (
+      "input_gradient = 'straight_through'",
+      ['LV2Plugin.audio_gradient = @gradients.StraightThrough()'],
+    ),
+    (
+      "input_gradient = 'none'",
+      ['LV2Plugin.audio_gradient = @gradients.NoAudioGradient()'],
+    ),
+    ('input_epsilon = 0.1', ['gradients.BestAdjoint.epsilons = (0.1,)']),
+    ('input_epsilon = None', []),
+    ('scales = None', []),
+    (
+      "scales = {'a': 'log'}",
+      ["LV2Plugin.ranges = {'a': (None, None, 'log')}"],
+    ),
+    ('seed = 3', []),
+    ('log_gradients = True', []),
+  ],
+)
+def test_each_argument_that_moved_has_an_entry(script, old, new):
+  text, _ = script.update_text(f'p/LV2Plugin.{old}\nn = 4\n')
+  assert text == ''.join(f'p/{line}\n' for line in new) + 'n = 4\n'
+  assert script.update_text(text) == (text, [])
+
+
+@pytest.mark.parametrize(
+  'old, new',
+  [
+    # Ranges and scales, of which either may be a macro, in one.
+    (
+      [
+        "p/LV2Plugin.ranges = {'a': (1, 2), 'b': %b}",
+        "p/LV2Plugin.scales = {'b': 'log', 'c': 'linear'}",
+        'b = (3, 4)',
+      ],
+      [
+        "p/LV2Plugin.ranges = {'a': (1, 2), 'b': (3, 4, 'log'), "
+        "'c': (None, None, 'linear')}",
+        'b = (3, 4)',
+      ],
+    ),
+    (
+      ["p/LV2Plugin.ranges = {'a': %b}", "LV2Plugin.scales = {'d': 'log'}"],
+      [
+        "p/LV2Plugin.ranges = {'a': %b, 'd': (None, None, 'log')}",
+        "LV2Plugin.ranges = {'d': (None, None, 'log')}",
+      ],
+    ),
+    # The size of the perturbation is of the way that is taken.
+    (
+      [
+        'p/LV2Plugin.input_epsilon = 1.0',
+        "p/LV2Plugin.input_gradient = 'reversal'",
+      ],
+      [
+        'p/gradients.Reversal.epsilon = 1.0',
+        'p/LV2Plugin.audio_gradient = @gradients.Reversal()',
+      ],
+    ),
+    (
+      [
+        'p/LV2Plugin.input_epsilon = 1.0',
+        "LV2Plugin.input_gradient = 'straight_through'",
+      ],
+      ['LV2Plugin.audio_gradient = @gradients.StraightThrough()'],
+    ),
+    # So are sizes of the controls; differences have no probes.
+    (
+      [
+        'p/LV2Plugin.epsilon = 0.05',
+        'p/LV2Plugin.n_probes = 2',
+        "p/LV2Plugin.gradient = 'central_differences'",
+        'q/LV2Plugin.epsilon = 0.02',
+      ],
+      [
+        'p/gradients.CentralDifferences.epsilon = 0.05',
+        'p/LV2Plugin.control_gradient = @gradients.CentralDifferences()',
+        'q/gradients.Spsa.epsilon = 0.02',
+      ],
+    ),
+    # A chain took the gradients to the audio of its plugins.
+    (
+      ["LV2Chain.input_gradient = 'adjoint'", 'LV2Chain.n_probes = 4'],
+      ['LV2Chain.audio_gradient = None', 'gradients.Spsa.n_probes = 4'],
+    ),
+    # What is the chain's is not for other plugins.
+    (
+      ["LV2Chain.gradient = 'spsa'", 'LV2Chain.n_probes = 4'],
+      [
+        'LV2Chain.control_gradient = @chain/gradients.Spsa()',
+        'chain/gradients.Spsa.n_probes = 4',
+      ],
+    ),
+    (
+      ['d/effects.DiscreteLV2Plugin.warm_up = 0', 'ProxyLV2Plugin.seed = 1'],
+      ['d/effects.Host.warm_up = 0'],
+    ),
+  ],
+)
+def test_arguments_that_are_looked_at_together(script, old, new):
+  text, _ = script.update_text('\n'.join(old) + '\n')
+  assert text.splitlines() == new
+
+
+def test_what_has_to_be_changed_by_hand_is_said(script):
+  for value in ('@ranges()', "{'a': @range()}"):
+    with pytest.raises(ValueError, match='by hand'):
+      script.update_text(
+        f"p/LV2Plugin.ranges = {value}\np/LV2Plugin.scales = {{'a': 'log'}}\n"
+      )
+
+
+@pytest.mark.parametrize('options', _OPTIONS, ids=lambda path: path.stem)
+def test_plugins_of_0_1_0_build_with_the_options_that_they_had(
+  script, clean_gin, options
+):
+  text, _ = script.update_text(options.read_text())
+  gin.parse_config(text, skip_unknown=False)
+  nodes = processors.nodes(models.make_model().processor_group)
+  if 'lv2_chain' in nodes:
+    chain, kind = nodes.values()
+    assert chain.control_gradient == gradients.Spsa(n_probes=4, memory=1)
+    assert chain.audio_gradient == gradients.StraightThrough()
+    assert kind.control_gradient == gradients.Spsa(n_probes=2)
+    assert kind.host == effects.Host(warm_up=0)
+    assert kind.control_map.is_log.tolist() == [True, False]
+    return
+  multiband, equalizer, limiter = nodes.values()
+  assert multiband.control_gradient == gradients.CentralDifferences(
+    epsilon=0.02, epsilons={'ratio0': 0.05}
+  )
+  assert multiband.audio_gradient == gradients.BestAdjoint()
+  assert multiband.host == effects.Host(isolation='process')
+  scales = dict(zip(multiband.symbols, multiband.control_map.is_log))
+  assert scales['ratio0'] and not scales['freq0'] and scales['freq1']
+  assert equalizer.control_gradient == gradients.Spsa(
+    n_probes=3, sides=1, memory=1, hold=2, smoothing=2, epsilon_decay=0.101
+  )
+  assert equalizer.audio_gradient == gradients.Reversal(1.0)
+  scales = dict(zip(equalizer.symbols, equalizer.control_map.is_log))
+  assert not scales['g_3'] and scales['g_4']
+  np.testing.assert_allclose(equalizer.control_map.high[:4], 5.0)
+  assert limiter.control_gradient == gradients.Spsa(
+    memory=1, directions='rademacher'
+  )
+  assert limiter.audio_gradient == gradients.GainFilter()
+  assert limiter.host == effects.Host(strict=True)
+  assert not limiter.control_map.is_log[0]

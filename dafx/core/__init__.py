@@ -1,6 +1,12 @@
 """Tensor maths that `ddsp.core` lacks, as pure functions."""
 
-from dafx.core.control_map import ChoiceMap, ControlMap, concatenate_maps
+from dafx.core.control_map import (
+  ChoiceMap,
+  ControlMap,
+  concatenate_maps,
+  make_control_map,
+  parse_range,
+)
 from dafx.core.dynamics import (
   amplitude_to_db,
   ballistics,
@@ -45,10 +51,12 @@ __all__ = [
   'design_biquads',
   'frame_hop',
   'is_compiled',
+  'make_control_map',
   'mlp',
   'oversampled',
   'oversampling_history',
   'oversampling_latency',
+  'parse_range',
   'polynomial',
   'portable',
   'range_to_unit',

@@ -1,7 +1,7 @@
 """What the controls of a node mean: [0, 1] to port units and back."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -25,6 +25,7 @@ class ControlMap:
       float32.
     units: Units of the controls, such as 'dB'; '' for none.
     fixed: Values of the other controls that are set, in port units, by symbol.
+    labels: What a person calls the controls; their symbols by default.
 
   Examples:
     >>> from dafx import core
@@ -49,6 +50,20 @@ class ControlMap:
   defaults: np.ndarray
   units: tuple[str, ...]
   fixed: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  labels: tuple[str, ...] = ()
+
+  def __post_init__(self):
+    """Makes arrays of sequences."""
+    for name, kind in (
+      ('low', np.float32),
+      ('high', np.float32),
+      ('is_log', bool),
+      ('defaults', np.float32),
+    ):
+      object.__setattr__(self, name, np.asarray(vars(self)[name], kind))
+    object.__setattr__(self, 'symbols', tuple(self.symbols))
+    if not self.labels:
+      object.__setattr__(self, 'labels', self.symbols)
 
   @property
   def n_controls(self) -> int:
@@ -150,6 +165,86 @@ class ChoiceMap(ControlMap):
     return meanings
 
 
+def parse_range(symbol: str, bounds: Sequence) -> tuple[float, float, str]:
+  """Reads a range as users write it.
+
+  Args:
+    symbol: Name of the control.
+    bounds: (low, high), or (low, high, scale) with the scale 'log' or 'linear'.
+
+  Returns:
+    (low, high, scale), the scale being '' where none is given.
+
+  Raises:
+    ValueError: Anything else, or a range from 0 or below for 'log'.
+  """
+  low, high, scale = (*bounds, '', '', '')[:3]
+  is_range = len(bounds) in (2, 3) and low < high
+  if not is_range or scale not in ('', 'log', 'linear'):
+    raise ValueError(
+      f'The range {tuple(bounds)} of {symbol!r} must be (low, high), low < '
+      "high, or (low, high, 'log') or (low, high, 'linear')."
+    )
+  if scale == 'log' and low <= 0:
+    raise ValueError(
+      f"The range {tuple(bounds)} of {symbol!r} must be above 0 for 'log'."
+    )
+  return low, high, scale
+
+
+def make_control_map(
+  ranges: Mapping[str, Sequence],
+  defaults: Mapping[str, float] | None = None,
+  units: Mapping[str, str] | None = None,
+) -> ControlMap:
+  """Makes a control map of ranges by symbol.
+
+  >>> from dafx import core
+  >>> ranges = {'threshold_db': (-60, 0), 'ratio': (1, 16, 'log')}
+  >>> controls = core.make_control_map(ranges, defaults={'ratio': 4})
+  >>> controls.to_port_units(controls.defaults)
+  array([-30.,   4.], dtype=float32)
+
+  Args:
+    ranges: (low, high) in port units, or with 'log' behind where equal steps
+      are equal ratios, by symbol.
+    defaults: Where a network starts, in port units, by symbol; the middle of
+      the range by default.
+    units: Units by symbol, such as 'dB'.
+
+  Returns:
+    A map of these controls, in the order of `ranges`.
+
+  Raises:
+    ValueError: A range that is none, or a default that is not in it.
+    KeyError: A default or unit of a control that is not in `ranges`.
+  """
+  defaults, units = dict(defaults or {}), dict(units or {})
+  for symbol in [*defaults, *units]:
+    if symbol not in ranges:
+      raise KeyError(f'{symbol!r} has no range; there are {", ".join(ranges)}.')
+  rows = {s: parse_range(s, bounds) for s, bounds in ranges.items()}
+  for symbol, value in defaults.items():
+    low, high, _ = rows[symbol]
+    if not low <= value <= high:
+      raise ValueError(
+        f'The default {symbol}={value:g} must be from {low:g} to {high:g}.'
+      )
+  control_map = ControlMap(
+    symbols=tuple(rows),
+    low=np.array([low for low, _, _ in rows.values()]),
+    high=np.array([high for _, high, _ in rows.values()]),
+    is_log=np.array([scale == 'log' for _, _, scale in rows.values()]),
+    defaults=np.full(len(rows), 0.5),
+    units=tuple(units.get(symbol, '') for symbol in rows),
+  )
+  values = control_map.to_port_units(control_map.defaults)
+  values = [defaults.get(s, v) for s, v in zip(rows, values)]
+  return dataclasses.replace(
+    control_map, defaults=control_map.to_normalised(np.array(values))
+  )
+
+
 def concatenate_maps(maps: Mapping[str, ControlMap]) -> ControlMap:
   """Returns the controls of several nodes as those of one.
 
@@ -177,4 +272,5 @@ def concatenate_maps(maps: Mapping[str, ControlMap]) -> ControlMap:
     fixed={
       f'{n}/{s}': v for n, part in maps.items() for s, v in part.fixed.items()
     },
+    labels=tuple(label for part in parts for label in part.labels),
   )

@@ -1,7 +1,6 @@
 """`LV2Chain` makes one black box of several plugins in a row."""
 
 import math
-import zlib
 from collections.abc import Sequence
 
 import gin
@@ -9,21 +8,18 @@ import numpy as np
 import tensorflow as tf
 
 from dafx import core, gradients
-from dafx.effects import estimated
+from dafx.effects import black_box, strategies
 from dafx.effects import plugins as lv2_plugins
-
-_GRADIENTS = ('spsa', 'central_differences')
-_INPUT_GRADIENTS = ('adjoint', 'straight_through', 'none')
 
 
 @gin.register(module='dafx.effects')
-class LV2Chain(estimated.BlackBoxProcessor):
+class LV2Chain(black_box.BlackBoxProcessor):
   """Plugins in a row as one processor, with one estimate for all controls.
 
   Each probe perturbs the controls of all plugins at once and renders the chain
   twice, so nothing has to be known of how the gradient passes a plugin on its
   way to those before it. Against that, the controls of all plugins disturb each
-  other's estimates; see `joining.compare` for when this is worth it.
+  other's estimates; docs/design.md says when this is worth it.
 
   The signal is that of the plugins as nodes of a DAG, one after the other.
   Audio and controls are as for `LV2Plugin`; controls are those of all plugins
@@ -31,74 +27,34 @@ class LV2Chain(estimated.BlackBoxProcessor):
   one frame hold it for all the frames of the others.
 
   Args:
-    plugins: The processors, in order. Of what they say on gradients, the sizes
-      of perturbations and `input_gradient` are used.
+    plugins: The processors, in order.
     n_plugins: Plugins that are in use, from the first one on; the others are
       not rendered and their controls have a gradient of zero. For training a
       chain progressively. All by default; can be set later.
-    gradient: Estimator of the gradient to the controls: 'spsa' or
-      'central_differences' (slow, without noise).
-    n_probes: Directions per item and step for 'spsa'; `sides` renders of the
-      chain each.
-    sides: For 'spsa', 2 renders each direction and its opposite, 1 compares
-      with what was rendered already; half the cost, and less exact.
-    memory: Frames after its own that a frame of controls is credited with;
-      None for the whole rest of the item; 'auto' for the longest of what is
-      measured of the plugins.
-    hold: Frames that 'spsa' moves together; see `LV2Plugin`.
-    smoothing: Frames to either side that estimates are averaged with; see
-      `LV2Plugin`.
-    directions: 'hadamard' or 'rademacher'; see `gradients.draw_directions`.
-    input_gradient: Gradient to the audio: 'adjoint' (by each plugin's own
-      `input_gradient`, from the last one to the first), 'straight_through' (as
-      if the chain were a wire) or 'none' (asking for it is an error).
-    log_gradients: Whether to keep figures of each control gradient in
-      `gradient_stats`; see `LV2Plugin`.
-    seed: Seed of the directions; the name is mixed in.
+    control_gradient: Estimator of the gradient to the controls, whose symbols
+      are 'name of the plugin/symbol'. None for `gradients.Spsa()` as gin has
+      it. Those of the plugins are not used.
+    audio_gradient: Estimator of the gradient to the audio. None for those of
+      the plugins, from the last one to the first.
     name: Name of the layer, which is the node's in a DAG.
 
   Raises:
     ValueError: No plugins, two of one name, or an unknown option.
+    TypeError: An argument of version 0.1.0 that has moved.
   """
 
-  receptive_field = None
-  changeable = (
-    'n_plugins',
-    'gradient',
-    'n_probes',
-    'sides',
-    'memory',
-    'hold',
-    'smoothing',
-    'directions',
-    'input_gradient',
-    'log_gradients',
-  )
+  changeable = ('n_plugins',)
+  _run_seed = 0
 
   def __init__(
     self,
     plugins: Sequence[lv2_plugins.LV2Plugin],
     n_plugins: int | None = None,
-    gradient: str = 'spsa',
-    n_probes: int = 1,
-    sides: int = 2,
-    memory: int | str | None = 'auto',
-    hold: int = 1,
-    smoothing: int = 0,
-    directions: str = 'hadamard',
-    input_gradient: str = 'adjoint',
-    log_gradients: bool = False,
-    seed: int = 0,
+    control_gradient: gradients.ControlEstimator | None = None,
+    audio_gradient: gradients.AudioAdjoint | None = None,
     name: str = 'lv2_chain',
   ):
     super().__init__(name=name)
-    for option, value, allowed in (
-      ('gradient', gradient, _GRADIENTS),
-      ('input_gradient', input_gradient, _INPUT_GRADIENTS),
-      ('directions', directions, gradients.DIRECTIONS),
-    ):
-      if value not in allowed:
-        raise ValueError(f'{option}={value!r} must be one of {allowed}.')
     names = [plugin.name for plugin in plugins]
     if not names or len(set(names)) < len(names):
       raise ValueError(
@@ -107,23 +63,17 @@ class LV2Chain(estimated.BlackBoxProcessor):
       )
     self.plugins = list(plugins)
     self.n_plugins = len(names) if n_plugins is None else n_plugins
-    self.gradient = gradient
-    self.n_probes = n_probes
-    self.sides = sides
-    if isinstance(memory, str) and memory != 'auto':
-      raise ValueError(
-        f"memory={memory!r} must be a number of frames, None or 'auto'."
-      )
-    self.memory = memory
-    self.hold = hold
-    self.smoothing = smoothing
-    self.directions = directions
-    self.input_gradient = input_gradient
-    self.log_gradients = log_gradients
-    self.gradient_stats = {}
-    self.seed = seed + zlib.crc32(name.encode())
-    # Counts the steps of training; see LV2Plugin.
-    self.gradient_step = self.add_counter('gradient_step', 0)
+    self.control_map = self._map_of(self.plugins)
+    self._set_gradients(control_gradient, audio_gradient)
+
+  def _set_gradients(self, control_gradient, audio_gradient):
+    """Sets the strategies; None for gin's, and for those of the plugins."""
+    if control_gradient is None:
+      control_gradient = strategies.default_control_gradient()
+    self.control_gradient = control_gradient
+    self._audio_gradient = None
+    if audio_gradient is not None:
+      self.audio_gradient = audio_gradient
 
   @property
   def n_plugins(self) -> int:
@@ -173,29 +123,35 @@ class LV2Chain(estimated.BlackBoxProcessor):
     names = [plugin.name for plugin in self._in_use]
     return dict(zip(names, self.split_controls(controls)))
 
-  @property
-  def control_map(self) -> core.ControlMap:
-    """The controls of all plugins, as 'name of the plugin/symbol'."""
-    return core.concatenate_maps({p.name: p.control_map for p in self.plugins})
+  @staticmethod
+  def _map_of(plugins):
+    return core.concatenate_maps({p.name: p.control_map for p in plugins})
 
-  def gradient_figures(self):
-    """Returns figures of the last gradient; see `log_gradients`."""
-    return self.gradient_stats
+  @property
+  def estimated_map(self) -> core.ControlMap:
+    """The controls of the plugins in use."""
+    return self._map_of(self._in_use)
+
+  @property
+  def n_renders(self) -> int:
+    """Items that the plugins in use have rendered so far."""
+    return sum(plugin.n_renders for plugin in self._in_use)
+
+  @property
+  def run_seed(self) -> int:
+    """Seed of the run; the plugins get it too."""
+    return self._run_seed
+
+  @run_seed.setter
+  def run_seed(self, seed: int):
+    self._run_seed = seed
+    for plugin in self.plugins:
+      plugin.run_seed = seed
 
   def set_sample_rate(self, sample_rate: int):
     """Goes on at another rate of the audio; controls keep their meaning."""
     for plugin in self.plugins:
       plugin.set_sample_rate(sample_rate)
-
-  @property
-  def symbols(self) -> tuple[str, ...]:
-    """Trainable controls as 'name of the plugin/symbol', in order."""
-    return tuple(f'{p.name}/{s}' for p in self.plugins for s in p.symbols)
-
-  @property
-  def n_controls(self) -> int:
-    """Number of trainable controls of all plugins."""
-    return sum(plugin.n_controls for plugin in self.plugins)
 
   def split_controls(self, controls) -> list:
     """Splits [..., n_controls], array or tensor, into one for each plugin."""
@@ -259,45 +215,6 @@ class LV2Chain(estimated.BlackBoxProcessor):
     ]
     return dict(audio=audio, controls=tf.concat(parts, axis=-1))
 
-  def get_signal(self, audio: tf.Tensor, controls: tf.Tensor) -> tf.Tensor:
-    """Renders audio through the chain.
-
-    Args:
-      audio: Shape [batch, n_samples] or [batch, n_samples, n_channels].
-      controls: In port units, shape [batch, n_frames, n_controls].
-
-    Returns:
-      Audio of shape [batch, n_samples] for mono, else [batch, n_samples,
-      n_channels].
-
-    Raises:
-      ValueError: A number of channels that a plugin does not take.
-    """
-    audio, is_mono = estimated.with_channels(audio)
-    n_out = self._n_channels_out(audio.shape[-1])
-
-    def to_controls(*arrays):
-      return [self.control_gradient(*arrays)]
-
-    def check():
-      is_wire = self.input_gradient == 'straight_through'
-      estimated.check_input_gradient(
-        self.name, [self] if is_wire else [self, *self._in_use]
-      )
-
-    signal = estimated.render_with_gradient(
-      self.render,
-      to_controls,
-      tf.stop_gradient(audio),
-      [controls],
-      n_out,
-      self.gradient_step,
-    )
-    signal += estimated.carry_audio_gradient(
-      self.audio_gradient, audio, [controls], n_out, check
-    )
-    return signal[..., 0] if is_mono and n_out == 1 else signal
-
   def as_nodes(self, keys: Sequence[str]) -> list[tuple]:
     """Returns the nodes of a DAG that the chain stands for.
 
@@ -335,12 +252,28 @@ class LV2Chain(estimated.BlackBoxProcessor):
   def _in_use(self) -> list[lv2_plugins.LV2Plugin]:
     return self.plugins[: self.n_plugins]
 
-  def _n_channels_out(self, n_channels: int) -> int:
-    """Returns the channels that come out; raises where a plugin refuses."""
+  def n_channels_out(self, n_channels: int) -> int:
+    """Returns the number of channels that come out.
+
+    Args:
+      n_channels: Number of channels that go in.
+
+    Raises:
+      ValueError: A plugin takes another number.
+    """
     for plugin in self._in_use:
-      plugin.check_channels(n_channels)
       n_channels = plugin.n_channels_out(n_channels)
     return n_channels
+
+  def check_audio_gradient(self, n_in: int, n_out: int):
+    """Raises ValueError where there is no gradient to the audio."""
+    if self.audio_gradient is not None:
+      super().check_audio_gradient(n_in, n_out)
+      return
+    for plugin in self._in_use:
+      n_out = plugin.n_channels_out(n_in)
+      plugin.check_audio_gradient(n_in, n_out)
+      n_in = n_out
 
   def signals(
     self, audio: np.ndarray, controls: np.ndarray, hop_size: int | None = None
@@ -378,99 +311,30 @@ class LV2Chain(estimated.BlackBoxProcessor):
       audio = plugin.render(audio, values, hop_size)
     return audio
 
-  def control_gradient(
-    self, audio, controls, upstream, step, signal=None
-  ) -> np.ndarray:
-    """Estimates the gradient to the controls of all plugins at once.
-
-    Args:
-      audio: Shape [batch, n_samples, n_channels].
-      controls: In port units, shape [batch, n_frames, n_controls].
-      upstream: Gradient to the output, [batch, n_samples, n_channels out].
-      step: Training step, for the directions.
-      signal: The output, where it is known, for `sides` = 1.
-
-    Returns:
-      Gradient in port units, shape [batch, n_frames, n_controls], float32; zero
-      for plugins that are not in use.
-    """
-    control_map = core.concatenate_maps(
-      {p.name: p.control_map for p in self._in_use}
-    )
-    n_used = control_map.n_controls
-    epsilons = np.concatenate([p.epsilons_at(step) for p in self._in_use])
-    used = controls[..., :n_used]
-
-    def render(points, items):
-      values = control_map.to_port_units(points).astype(np.float32)
-      return self.render(audio[items], values)
-
-    unit = control_map.to_normalised(used)
-    estimates = self._control_estimator(
-      control_map.symbols, epsilons
-    ).estimates(
-      render,
-      unit,
-      upstream,
-      symbols=control_map.symbols,
-      measure_memory=self._measure_memory,
-      signal=signal,
-      seed=self.seed,
-      step=int(step),
-    )
-    if self.log_gradients:
-      self.gradient_stats = estimated.gradient_figures(
-        control_map.symbols,
-        estimates,
-        unit,
-        epsilons,
-        sum(plugin.n_renders for plugin in self._in_use),
-      )
-    result = np.zeros(controls.shape, np.float32)
-    result[..., :n_used] = estimates.mean(0) / control_map.slope(used)
-    return result
-
-  def _control_estimator(self, symbols, epsilons):
-    sizes = dict(zip(symbols, map(float, epsilons)))
-    if self.gradient == 'central_differences':
-      return gradients.CentralDifferences(epsilons=sizes)
-    return gradients.Spsa(
-      n_probes=self.n_probes,
-      sides=self.sides,
-      memory=self.memory,
-      hold=self.hold,
-      smoothing=self.smoothing,
-      directions=self.directions,
-      epsilons=sizes,
-    )
-
-  def _measure_memory(self, n_samples, n_frames):
-    """Returns the longest memory of the plugins, in frames."""
+  def measure_memory(
+    self, n_samples: int, n_frames: int, n_channels: int = 1
+  ) -> int:
+    """Returns the longest memory of the plugins in use, in frames."""
     return max(
-      plugin.measure_memory(n_samples, n_frames) for plugin in self._in_use
+      plugin.measure_memory(n_samples, n_frames, n_channels)
+      for plugin in self._in_use
     )
 
-  def audio_gradient(self, audio, controls, upstream) -> np.ndarray:
-    """Estimates the gradient to the audio that goes into the chain.
-
-    Args:
-      audio: Shape [batch, n_samples, n_channels].
-      controls: In port units, shape [batch, n_frames, n_controls].
-      upstream: Gradient to the output, [batch, n_samples, n_channels out].
-
-    Returns:
-      Gradient of the shape of the audio, float32.
-    """
-    if self.input_gradient == 'straight_through':
-      wire = gradients.StraightThrough()
-      return wire.pull_back(
-        self.render, audio, upstream, sample_rate=self.sample_rate
-      )[0]
+  def gradient_to_audio(
+    self, audio, controls, cotangent, n_calls=None, first_key=0
+  ) -> np.ndarray:
+    """Estimates the gradient to the audio; see `BlackBoxProcessor`."""
+    if self.audio_gradient is not None:
+      return super().gradient_to_audio(
+        audio, controls, cotangent, n_calls, first_key
+      )
     # What comes out of the last plugin is not needed.
     signals = [audio]
     pairs = list(zip(self._in_use, self.split_controls(controls)))
     for plugin, values in pairs[:-1]:
       signals.append(plugin.render(signals[-1], values))
     for (plugin, values), signal in zip(reversed(pairs), reversed(signals)):
-      upstream = plugin.audio_gradient(signal, values, upstream)
-    return upstream
+      cotangent = plugin.gradient_to_audio(
+        signal, values, cotangent, first_key=first_key
+      )
+    return cotangent

@@ -11,8 +11,9 @@ import tensorflow as tf
 from dafx import core, processors
 
 
+@processors.register_record
 @dataclasses.dataclass(frozen=True)
-class Control(processors.SavedRecord):
+class Control:
   """A control of a processor.
 
   Attributes:

@@ -1,16 +1,16 @@
 """`DiscreteLV2Plugin` learns ports that take single values only."""
 
 import itertools
-import zlib
+import math
 from collections.abc import Mapping, Sequence
 
 import gin
 import numpy as np
 import tensorflow as tf
 
-from dafx import core
-from dafx.effects import estimated
+from dafx import core, gradients, lv2
 from dafx.effects import plugins as lv2_plugins
+from dafx.effects import render_ops, strategies
 
 _ESTIMATORS = ('score_function', 'straight_through')
 _MAX_COMBINATIONS = 64
@@ -49,7 +49,7 @@ def choice_gradient(
 
 
 @gin.register(module='dafx.effects')
-class DiscreteLV2Plugin(estimated.BlackBoxProcessor):
+class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
   """An LV2 plugin with integer, enumerated or toggled ports that are trained.
 
   The network gives a score for each combination of their values, beside the
@@ -69,37 +69,46 @@ class DiscreteLV2Plugin(estimated.BlackBoxProcessor):
     choices: Values to choose from, in port units, by symbol; None for all that
       the port takes. Combinations count through them by sorted symbols, the
       last one fastest.
+    trainable: Symbols of the controls with a range that come from a network
+      too; all by default.
     fixed: Values of other controls by symbol, in port units.
+    ranges: As for `LV2Plugin`, and so are the arguments below but two.
+    sample_rate: Rate of the audio, in Hz.
+    channels: What mono audio comes back as: 'mono' or 'stereo'.
     estimator: 'score_function' (`choice_gradient` over `n_samples` drawn
       combinations) or 'straight_through' (the signal as if it were the mean of
       all combinations, which are all rendered; no noise).
     n_samples: Combinations drawn per item for 'score_function'; at most as many
       renders.
-    seed: Seed of the draws and of the directions; the name is mixed in.
+    control_gradient: Estimator of the gradient to the controls with a range.
+    audio_gradient: Estimator of the gradient to the audio.
+    host: How the plugin is run.
     name: Name of the layer, which is the node's in a DAG.
-    **kwargs: More arguments of `LV2Plugin`.
 
   Raises:
     ValueError: No choices, too many combinations of them, values that a port
       does not take, an unknown option, or what `LV2Plugin` finds wrong.
+    TypeError: An argument of version 0.1.0 that has moved.
   """
 
-  has_free_rate = True
-  receptive_field = None
-  changeable = ('sample_rate', 'estimator', 'n_samples')
+  changeable = ('sample_rate', 'channels', 'estimator', 'n_samples')
 
   def __init__(
     self,
     uri: str,
     choices: Mapping[str, Sequence[float] | None],
+    trainable: Sequence[str] | None = None,
     fixed: Mapping[str, float] | None = None,
+    ranges: Mapping[str, Sequence] | None = None,
+    sample_rate: int = 16000,
+    channels: str = 'mono',
     estimator: str = 'score_function',
     n_samples: int = 4,
-    seed: int = 0,
+    control_gradient: gradients.ControlEstimator | None = None,
+    audio_gradient: gradients.AudioAdjoint | None = None,
+    host: strategies.Host | None = None,
     name: str = 'discrete_lv2_plugin',
-    **kwargs,
   ):
-    super().__init__(name=name)
     if estimator not in _ESTIMATORS:
       raise ValueError(f'estimator={estimator!r} must be one of {_ESTIMATORS}.')
     if estimator == 'score_function' and n_samples < 2:
@@ -109,109 +118,73 @@ class DiscreteLV2Plugin(estimated.BlackBoxProcessor):
       )
     if not choices:
       raise ValueError('choices is empty; an LV2Plugin does for that.')
+    super().__init__(
+      uri,
+      trainable,
+      fixed,
+      ranges,
+      sample_rate,
+      channels,
+      control_gradient,
+      audio_gradient,
+      host,
+      name,
+    )
     self.estimator = estimator
     self.n_samples = n_samples
-    self.seed = seed + zlib.crc32(name.encode())
-    self.gradient_step = self.add_counter('gradient_step', 0)
-    first = lv2_plugins.LV2Plugin(uri, fixed=fixed, name=name, **kwargs)
-    self.choices = {
-      symbol: _values_of(first.plugin, symbol, values)
+    self._ranged_map = self.control_map
+    self.control_map = self._map_choices(choices)
+    self._rendered = self.control_map.symbols
+    self.set_sample_rate(sample_rate)
+
+  def _map_choices(self, choices) -> core.ChoiceMap:
+    """Returns the ports with a range, then the scores of the combinations."""
+    values = {
+      symbol: tuple(_values_of(self.plugin, symbol, given))
       # gin writes dictionaries sorted: a run finds its scores again.
-      for symbol, values in sorted(choices.items())
+      for symbol, given in sorted(choices.items())
     }
-    n_combinations = int(np.prod([len(v) for v in self.choices.values()]))
+    n_combinations = math.prod(len(v) for v in values.values())
     if n_combinations > _MAX_COMBINATIONS:
       raise ValueError(
-        f'choices of {uri} have {n_combinations} combinations; at most '
+        f'choices of {self.uri} have {n_combinations} combinations; at most '
         f'{_MAX_COMBINATIONS} are allowed. Name fewer values, or put some '
         'ports into `fixed`.'
       )
-    self.combinations = np.array(
-      list(itertools.product(*self.choices.values())), np.float32
+    combinations = np.array(
+      list(itertools.product(*values.values())), np.float32
     )  # of shape [n_combinations, n_choices]
-    self.variants = []
-    for index, values in enumerate(self.combinations):
-      chosen = dict(zip(self.choices, map(float, values)))
-      # Variables are told apart by name in .h5 files.
-      with tf.name_scope(f'variant_{index}'):
-        variant = lv2_plugins.LV2Plugin(
-          uri,
-          fixed={**(fixed or {}), **chosen},
-          seed=seed,
-          name=name,
-          **{**kwargs, 'trainable': first.symbols},
-        )
-      self.variants.append(variant)
-
-  @property
-  def uri(self) -> str:
-    """URI of the plugin."""
-    return self.variants[0].uri
-
-  @property
-  def plugin(self):
-    """What the plugin says of itself."""
-    return self.variants[0].plugin
-
-  @property
-  def sample_rate(self) -> int:
-    """Rate of the audio, in Hz."""
-    return self.variants[0].sample_rate
-
-  @sample_rate.setter
-  def sample_rate(self, sample_rate: int):
-    self.set_sample_rate(sample_rate)
-
-  def set_sample_rate(self, sample_rate: int):
-    """Goes on at another rate of the audio; controls keep their meaning."""
-    for variant in self.variants:
-      variant.set_sample_rate(sample_rate)
-
-  @property
-  def symbols(self) -> tuple[str, ...]:
-    """Symbols of the trained ports: those with a range, then the choices."""
-    return (*self.variants[0].symbols, *self.choices)
-
-  @property
-  def latency(self) -> int:
-    """Samples by which the plugin is late; they are taken out."""
-    return self.renderer.latency
-
-  @property
-  def identity(self) -> str:
-    """URI of the plugin."""
-    return self.uri
-
-  @property
-  def control_map(self) -> core.ChoiceMap:
-    """The ports with a range, then the scores of the combinations."""
-    ranged = self.variants[0].control_map
-    n_choices = len(self.choices)
-    ports = [self.plugin.control(symbol) for symbol in self.choices]
-    is_default = np.isclose(self.combinations, [p.default for p in ports])
-    scores = np.where(is_default.all(-1), _DEFAULT_SCORE, 0.5)
-    fixed = {s: v for s, v in ranged.fixed.items() if s not in self.choices}
+    ranged = self._ranged_map
+    ports = [self.plugin.control(symbol) for symbol in values]
+    is_default = np.isclose(combinations, [p.default for p in ports]).all(-1)
+    scores = np.where(is_default, _DEFAULT_SCORE, 0.5)
     return core.ChoiceMap(
-      symbols=self.symbols,
-      low=np.append(ranged.low, self.combinations.min(0)),
-      high=np.append(ranged.high, self.combinations.max(0)),
-      is_log=np.append(ranged.is_log, [False] * n_choices),
-      defaults=np.append(ranged.defaults, scores).astype(np.float32),
+      symbols=(*ranged.symbols, *values),
+      low=np.append(ranged.low, combinations.min(0)),
+      high=np.append(ranged.high, combinations.max(0)),
+      is_log=np.append(ranged.is_log, [False] * len(values)),
+      defaults=np.append(ranged.defaults, scores),
       units=(*ranged.units, *(port.unit for port in ports)),
-      fixed=fixed,
-      choices={s: tuple(map(float, v)) for s, v in self.choices.items()},
-      combinations=self.combinations,
+      fixed=ranged.fixed,
+      labels=(*ranged.labels, *(port.name for port in ports)),
+      choices=values,
+      combinations=combinations,
     )
 
   @property
-  def renderer(self):
-    """What renders the first combination: for what all of them share."""
-    return self.variants[0].renderer
+  def estimated_map(self) -> core.ControlMap:
+    """The controls with a range."""
+    return self._ranged_map
 
   @property
-  def n_controls(self) -> int:
-    """Number of network outputs: of ports with a range, and of scores."""
-    return self.variants[0].n_controls + len(self.combinations)
+  def combinations(self) -> np.ndarray:
+    """Combinations of values to choose from, [n_combinations, n_choices]."""
+    return self.control_map.combinations
+
+  @property
+  def streams(self) -> bool:
+    """False: a choice holds for the whole item, which a chunk is not."""
+    return False
 
   def get_controls(self, audio: tf.Tensor, controls: tf.Tensor):
     """Maps network outputs to port units and to logits.
@@ -229,22 +202,15 @@ class DiscreteLV2Plugin(estimated.BlackBoxProcessor):
     Raises:
       ValueError: Controls of another number than the plugin's.
     """
-    controls = tf.cast(controls, tf.float32)
-    if controls.shape.rank == 2:
-      controls = controls[:, tf.newaxis, :]
-    if controls.shape.rank != 3 or controls.shape[-1] != self.n_controls:
-      raise ValueError(
-        f'controls has shape {controls.shape}; {self.name!r} takes [batch, '
-        f'n_frames, {self.n_controls}]: {self.variants[0].n_controls} controls '
-        f'and {len(self.combinations)} scores.'
-      )
-    n_ranged = self.variants[0].n_controls
-    ranged = self.variants[0].get_controls(audio, controls[..., :n_ranged])
+    n_ranged = self._ranged_map.n_controls
+    what = f'for {n_ranged} controls and {len(self.combinations)} scores'
+    controls = render_ops.read_controls(self, audio, controls, what)
+    ranged = self._ranged_map.to_port_units(controls[..., :n_ranged])
     scores = tf.clip_by_value(controls[..., n_ranged:], _MARGIN, 1.0 - _MARGIN)
     logits = tf.reduce_mean(tf.math.log(scores / (1.0 - scores)), axis=1)
     values = tf.gather(self.combinations, tf.argmax(logits, axis=-1))
     values = tf.repeat(values[:, tf.newaxis], controls.shape[1], axis=1)
-    ports = tf.concat([ranged['controls'], values], axis=-1)
+    ports = tf.concat([ranged, values], axis=-1)
     return dict(audio=audio, controls=ports, logits=logits)
 
   def get_signal(
@@ -264,104 +230,70 @@ class DiscreteLV2Plugin(estimated.BlackBoxProcessor):
     Raises:
       ValueError: A number of channels that the plugin does not take.
     """
-    audio, is_mono = estimated.with_channels(audio)
-    self.variants[0].check_channels(audio.shape[-1])
-    n_out = self.variants[0].n_channels_out(audio.shape[-1])
-    ranged = controls[..., : self.variants[0].n_controls]
+    return self._signal(audio, [controls, logits])
 
-    def check():
-      estimated.check_input_gradient(self.name, self.variants[:1])
+  def _choose(self, controls, chosen):
+    """Returns controls with the combinations `chosen`, [batch]."""
+    values = self.combinations[chosen][:, np.newaxis]
+    values = np.repeat(values, controls.shape[1], axis=1)
+    ranged = controls[..., : self._ranged_map.n_controls]
+    return np.concatenate([ranged, values], axis=-1)
 
-    signal = estimated.render_with_gradient(
-      self.render,
-      self.control_gradients,
-      tf.stop_gradient(audio),
-      [ranged, logits],
-      n_out,
-      self.gradient_step,
-    )
-    signal += estimated.carry_audio_gradient(
-      self.audio_gradient, audio, [ranged, logits], n_out, check
-    )
-    return signal[..., 0] if is_mono and n_out == 1 else signal
+  def _response_memory(self, audio, n_frames, hop_size):
+    """Returns the longest memory of all combinations."""
+    n_controls = self._ranged_map.n_controls
+    memories = []
+    for index in range(len(self.combinations)):
 
-  def _by_variant(self, chosen):
-    """Yields (variant, the items that it is chosen for)."""
-    for index in np.unique(chosen):
-      yield self.variants[index], np.flatnonzero(chosen == index)
+      def render(points, items, index=index):
+        values = self._ranged_map.to_port_units(points).astype(np.float32)
+        chosen = np.full(len(values), index)
+        return self.render(audio[items], self._choose(values, chosen))
 
-  def _render_chosen(self, audio, ranged, chosen):
-    n_out = self.variants[0].n_channels_out(audio.shape[-1])
-    signal = np.empty((*audio.shape[:-1], n_out), np.float32)
-    for variant, items in self._by_variant(chosen):
-      signal[items] = variant.render(audio[items], ranged[items])
-    return signal
+      memories.append(
+        gradients.response_memory(
+          render, len(audio), n_frames, n_controls, hop_size
+        )
+      )
+    return max(memories)
 
-  def render(
-    self, audio: np.ndarray, ranged: np.ndarray, logits: np.ndarray
-  ) -> np.ndarray:
-    """Renders NumPy audio; `get_signal` without gradients.
+  def gradients_to_tensors(
+    self, audio, controls, logits, cotangent, step, first_key, signal
+  ) -> list[np.ndarray]:
+    """Estimates the gradients to the controls and to the logits.
 
     Args:
       audio: Shape [batch, n_samples, n_channels].
-      ranged: Ports with a range, in port units, [batch, n_frames, n].
+      controls: In port units, shape [batch, n_frames, n_symbols].
       logits: Shape [batch, n_combinations].
-
-    Returns:
-      Audio of shape [batch, n_samples, n_channels out].
-    """
-    return self._render_chosen(audio, ranged, logits.argmax(-1))
-
-  def control_gradients(self, audio, ranged, logits, upstream, step, signal):
-    """Estimates the gradients to controls with a range and to logits.
-
-    Args:
-      audio: Shape [batch, n_samples, n_channels].
-      ranged: Ports with a range, in port units, [batch, n_frames, n].
-      logits: Shape [batch, n_combinations].
-      upstream: Gradient to the output, [batch, n_samples, n_channels out].
+      cotangent: Gradient to the output, [batch, n_samples, n_channels out].
       step: Training step, for the draws and directions.
+      first_key: Key of the first item; see `gradient_to_controls`.
       signal: The output.
 
     Returns:
-      Gradients of the shapes of ranged and logits, float32.
+      Gradients of the shapes of controls and logits, float32.
     """
-    to_ranged = np.zeros_like(ranged)
-    for variant, items in self._by_variant(logits.argmax(-1)):
-      to_ranged[items] = variant.control_gradient(
-        audio[items], ranged[items], upstream[items], step, signal[items]
-      )
-    to_logits = self.logit_gradient(audio, ranged, logits, upstream, step)
-    return to_ranged, to_logits.astype(np.float32)
+    to_controls = self.gradient_to_controls(
+      audio, controls, cotangent, step, signal, first_key
+    )
+    to_logits = self.gradient_to_logits(
+      audio, controls, logits, cotangent, step, first_key
+    )
+    return [to_controls, to_logits.astype(np.float32)]
 
-  def audio_gradient(self, audio, ranged, logits, upstream):
-    """Estimates the gradient to the audio, through what was rendered.
-
-    Args:
-      audio: Shape [batch, n_samples, n_channels].
-      ranged: Ports with a range, in port units, [batch, n_frames, n].
-      logits: Shape [batch, n_combinations].
-      upstream: Gradient to the output, [batch, n_samples, n_channels out].
-
-    Returns:
-      Gradient of the shape of the audio, float32.
-    """
-    to_audio = np.zeros_like(audio)
-    for variant, items in self._by_variant(logits.argmax(-1)):
-      to_audio[items] = variant.audio_gradient(
-        audio[items], ranged[items], upstream[items]
-      )
-    return to_audio
-
-  def logit_gradient(self, audio, ranged, logits, upstream, step):
+  def gradient_to_logits(
+    self, audio, controls, logits, cotangent, step, first_key=0
+  ) -> np.ndarray:
     """Estimates the gradient to the logits.
 
     Args:
       audio: Shape [batch, n_samples, n_channels].
-      ranged: Ports with a range, in port units, [batch, n_frames, n].
+      controls: In port units, shape [batch, n_frames, n_symbols].
       logits: Shape [batch, n_combinations].
-      upstream: Gradient to the output, [batch, n_samples, n_channels out].
+      cotangent: Gradient to the output, [batch, n_samples, n_channels out].
       step: Training step, for the draws.
+      first_key: Key of the first item; see `gradient_to_controls`.
 
     Returns:
       Gradient of the shape of logits, float64.
@@ -370,35 +302,34 @@ class DiscreteLV2Plugin(estimated.BlackBoxProcessor):
     probabilities = np.exp(logits - logits.max(-1, keepdims=True), dtype=float)
     probabilities /= probabilities.sum(-1, keepdims=True)
 
-    def loss(chosen):
-      rendered = self._render_chosen(audio, ranged, chosen)
-      return (rendered.astype(float) * upstream).sum((1, 2))
+    def losses(items, chosen):
+      values = self._choose(controls[items], chosen)
+      rendered = self.render(audio[items], values)
+      return (rendered.astype(float) * cotangent[items]).sum((1, 2))
 
     if self.estimator == 'straight_through':
-      losses = [loss(np.full(n_items, value)) for value in range(n_values)]
-      losses = np.stack(losses, axis=-1)
-      mean = (probabilities * losses).sum(-1, keepdims=True)
-      return probabilities * (losses - mean)
+      all_items = np.arange(n_items)
+      of_values = [
+        losses(all_items, np.full(n_items, v)) for v in range(n_values)
+      ]
+      of_values = np.stack(of_values, axis=-1)
+      mean = (probabilities * of_values).sum(-1, keepdims=True)
+      return probabilities * (of_values - mean)
     drawn = np.stack(
       [
-        np.random.default_rng([self.seed, int(step), item]).choice(
-          n_values, self.n_samples, p=probabilities[item]
-        )
+        np.random.default_rng(
+          [self.seed, int(step), int(first_key) + item]
+        ).choice(n_values, self.n_samples, p=probabilities[item])
         for item in range(n_items)
       ],
       axis=1,
     )  # of shape [n_samples, n_items]
-    known = {}
-    products = np.empty(drawn.shape)
-    for row, chosen in enumerate(drawn):
-      for item, value in enumerate(chosen):
-        if (item, value) not in known:
-          one = slice(item, item + 1)
-          known[item, value] = (
-            self._render_chosen(audio[one], ranged[one], chosen[one])
-            * upstream[one]
-          ).sum(dtype=float)
-        products[row, item] = known[item, value]
+    # What is drawn twice for an item is rendered once.
+    items = np.broadcast_to(np.arange(n_items), drawn.shape)
+    pairs, places = np.unique(
+      np.stack([items.ravel(), drawn.ravel()]), axis=1, return_inverse=True
+    )
+    products = losses(*pairs)[places].reshape(drawn.shape)
     return choice_gradient(products, drawn, probabilities)
 
 
@@ -422,5 +353,5 @@ def _values_of(plugin, symbol, values) -> list[float]:
       f'values that it takes: {port.describe_range()}.'
     )
   for value in values:
-    lv2_plugins.lv2.check_value(plugin, symbol, value)
+    lv2.check_value(plugin, symbol, value)
   return values

@@ -3,15 +3,15 @@
 import gin
 import tensorflow as tf
 
-from dafx import core
-from dafx.effects import estimated
+from dafx import core, processors
 from dafx.effects import plugins as lv2_plugins
+from dafx.effects import render_ops
 
 _MODES = ('forward_plugin', 'proxy')
 
 
 @gin.register(module='dafx.effects')
-class ProxyLV2Plugin(estimated.BlackBoxProcessor):
+class ProxyLV2Plugin(processors.Processor):
   """A plugin, and a network that learns to sound like it.
 
   Gradients to controls and audio are the network's: they have no noise and cost
@@ -39,9 +39,9 @@ class ProxyLV2Plugin(estimated.BlackBoxProcessor):
   """
 
   receptive_field = None
-  changeable = ('mode', 'proxy_weight', 'spread', 'seed')
+  changeable = ('mode', 'proxy_weight', 'spread')
 
-  takes_channels = False
+  is_black_box = True
 
   def __init__(
     self,
@@ -50,7 +50,6 @@ class ProxyLV2Plugin(estimated.BlackBoxProcessor):
     mode: str = 'forward_plugin',
     proxy_weight: float = 1.0,
     spread: float = 0.5,
-    seed: int = 0,
     name: str = 'proxy_lv2_plugin',
   ):
     # DDSP's processors are not trainable unless they say so.
@@ -62,13 +61,15 @@ class ProxyLV2Plugin(estimated.BlackBoxProcessor):
     if not 0.0 <= spread <= 1.0:
       raise ValueError(f'spread={spread} must be from 0 to 1.')
     self.processor = plugin
+    self.control_map = plugin.control_map
     self.network = network
     self.mode = mode
     self.proxy_weight = proxy_weight
     self.spread = spread
-    self.seed = seed
     # Counts the draws of controls; with the model in a checkpoint.
-    self.draw = self.add_counter('draw', 0)
+    self.draw = tf.Variable(
+      0, trainable=False, dtype=tf.int64, name=f'{name}/draw'
+    )
 
   @property
   def uri(self) -> str:
@@ -76,9 +77,14 @@ class ProxyLV2Plugin(estimated.BlackBoxProcessor):
     return self.processor.uri
 
   @property
-  def plugin(self):
-    """What the plugin says of itself."""
-    return self.processor.plugin
+  def identity(self) -> str:
+    """URI of the plugin."""
+    return self.uri
+
+  @property
+  def title(self) -> str:
+    """Name of the node, and that of the plugin."""
+    return f'{self.name}: {self.processor.plugin.name}'
 
   @property
   def sample_rate(self) -> int:
@@ -86,34 +92,9 @@ class ProxyLV2Plugin(estimated.BlackBoxProcessor):
     return self.processor.sample_rate
 
   @property
-  def symbols(self) -> tuple[str, ...]:
-    """Symbols of the trainable controls, in order."""
-    return self.processor.symbols
-
-  @property
   def latency(self) -> int:
     """Samples by which the plugin is late; they are taken out."""
-    return self.renderer.latency
-
-  @property
-  def identity(self) -> str:
-    """URI of the plugin."""
-    return self.uri
-
-  @property
-  def control_map(self) -> core.ControlMap:
-    """The controls of the plugin."""
-    return self.processor.control_map
-
-  @property
-  def renderer(self):
-    """What renders the plugin."""
-    return self.processor.renderer
-
-  @property
-  def n_controls(self) -> int:
-    """Number of trainable controls."""
-    return self.processor.n_controls
+    return self.processor.latency
 
   def get_controls(self, audio: tf.Tensor, controls: tf.Tensor):
     """Maps network outputs to port units.
@@ -130,10 +111,9 @@ class ProxyLV2Plugin(estimated.BlackBoxProcessor):
     Raises:
       ValueError: Controls of another number than the plugin's.
     """
-    ports = self.processor.get_controls(audio, controls)['controls']
-    unit = tf.clip_by_value(tf.cast(controls, tf.float32), 0.0, 1.0)
-    if unit.shape.rank == 2:
-      unit = unit[:, tf.newaxis, :]
+    names = ', '.join(self.control_map.symbols)
+    unit = render_ops.read_controls(self, audio, controls, f'for {names}')
+    ports = self.control_map.to_port_units(unit)
     return dict(audio=audio, controls=ports, unit_controls=unit)
 
   def get_signal(
@@ -180,9 +160,9 @@ class ProxyLV2Plugin(estimated.BlackBoxProcessor):
       heard: What the plugin makes of these, where that is known.
     """
     if self.spread or heard is None:
-      shape = [core.batch_size(audio), 1, self.n_controls]
+      shape = [core.batch_size(audio), 1, self.control_map.n_controls]
       offset = tf.random.stateless_uniform(
-        shape, [self.seed, self.draw], -self.spread, self.spread
+        shape, [self.run_seed, self.draw], -self.spread, self.spread
       )
       self.draw.assign_add(1)
       unit_controls = tf.clip_by_value(unit_controls + offset, 0.0, 1.0)

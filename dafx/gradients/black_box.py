@@ -119,6 +119,17 @@ class ControlEstimator(abc.ABC):
     sizes = np.array([epsilons.get(s, self.epsilon) for s in symbols], float)
     return sizes / (1.0 + step / self.epsilon_decay_steps) ** self.epsilon_decay
 
+  def of_controls(self, symbols: Sequence[str]) -> 'ControlEstimator':
+    """Returns it with the sizes of some controls alone.
+
+    Args:
+      symbols: Names of these controls.
+    """
+    if not self.epsilons:
+      return self
+    sizes = {s: size for s, size in self.epsilons.items() if s in symbols}
+    return dataclasses.replace(self, epsilons=sizes)
+
   @abc.abstractmethod
   def estimates(
     self,

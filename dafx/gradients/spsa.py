@@ -333,3 +333,35 @@ def signal_to_noise_db(estimates: np.ndarray) -> np.ndarray:
   error = samples.var(axis=0, ddof=1) / n
   ratio = samples.mean(axis=0) ** 2 / np.maximum(error, 1e-300) - 1.0
   return 10.0 * np.log10(np.maximum(ratio, 1e-3))
+
+
+def estimate_figures(
+  symbols: Sequence[str],
+  estimates: np.ndarray,
+  controls: np.ndarray,
+  epsilons: np.ndarray,
+) -> dict[str, float]:
+  """Returns figures of an estimate by name.
+
+  Args:
+    symbols: Names of the controls.
+    estimates: One for each probe, shape [n_probes, batch, n_frames,
+      n_controls].
+    controls: In [0, 1], shape [batch, n_frames, n_controls].
+    epsilons: Sizes of the perturbations, shape [n_controls].
+
+  Returns:
+    For each control the norm of the gradient ('norm/<symbol>'), the
+    signal-to-noise ratio of the probes in dB ('signal_to_noise_db/<symbol>')
+    and the share of frames too near to a bound for a whole step
+    ('clipped_share/<symbol>').
+  """
+  norms = np.sqrt(np.square(estimates.mean(0)).sum((0, 1)))
+  ratios_db = signal_to_noise_db(estimates)
+  is_clipped = (controls < epsilons) | (controls > 1.0 - epsilons)
+  figures = {}
+  for i, symbol in enumerate(symbols):
+    figures[f'norm/{symbol}'] = float(norms[i])
+    figures[f'signal_to_noise_db/{symbol}'] = float(ratios_db[i])
+    figures[f'clipped_share/{symbol}'] = float(is_clipped[..., i].mean())
+  return figures

@@ -22,8 +22,9 @@ SIZES = {
 }
 
 
+@processors.register_record
 @dataclasses.dataclass(frozen=True)
-class LayerArray(processors.SavedRecord):
+class LayerArray:
   """The shape of an array of layers, as a .nam file has it.
 
   Attributes:

@@ -22,8 +22,8 @@ from dafx.processors.layers import (
   Layer,
   Processor,
   Rebuildable,
-  SavedRecord,
   name_inputs,
+  register_record,
 )
 from dafx.processors.node import Node, as_node
 from dafx.processors.streaming import Streamer
@@ -34,7 +34,6 @@ __all__ = [
   'Processor',
   'ProcessorGroup',
   'Rebuildable',
-  'SavedRecord',
   'Streamer',
   'as_node',
   'bypass_nodes',
@@ -46,4 +45,5 @@ __all__ = [
   'name_inputs',
   'node_keys',
   'nodes',
+  'register_record',
 ]

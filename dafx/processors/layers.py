@@ -16,6 +16,8 @@ from dafx.processors import node
 _HALF = (tf.float16, tf.bfloat16)
 # Keras's flag; the argument `trainable` of an effect is a list of controls.
 _FROZEN = 'trainable'
+# Dataclasses that arguments of layers may be, by their names in what is saved.
+_RECORDS: dict[str, type] = {}
 _register = tf.keras.utils.register_keras_serializable(package='dafx')
 # Not a matter for AutoGraph, which converts what a layer's call calls.
 _demand_keras_2_tensors = tf.autograph.experimental.do_not_convert(
@@ -82,8 +84,21 @@ def _bound_arguments(cls, args, kwargs) -> dict[str, Any]:
   return tf.nest.map_structure(lambda value: value, values)
 
 
+def register_record(cls: type) -> type:
+  """Has Keras save a dataclass as an argument of a layer; returns it.
+
+  Args:
+    cls: A dataclass whose fields are arguments as `Rebuildable` takes them.
+  """
+  _RECORDS[f'dafx>{cls.__name__}'] = cls
+  return cls
+
+
 def _to_json(value):
   """Returns an argument as JSON has it; tuples and arrays become lists."""
+  if type(value) in _RECORDS.values():
+    name = f'dafx>{type(value).__name__}'
+    return {'class_name': name, 'config': _to_json(dict(vars(value)))}
   if isinstance(value, dict):
     return {key: _to_json(part) for key, part in value.items()}
   if isinstance(value, (list, tuple)):
@@ -109,6 +124,8 @@ def _from_json(value):
     return [_from_json(part) for part in value]
   if not isinstance(value, dict):
     return value
+  if value.get('class_name') in _RECORDS:
+    return _RECORDS[value['class_name']](**_from_json(value['config']))
   if 'class_name' in value:
     return tf.keras.utils.deserialize_keras_object(value)
   return {key: _from_json(part) for key, part in value.items()}
@@ -130,9 +147,10 @@ class Rebuildable(Layer):
   like it: with weights of its own, of the same values. What such a layer keeps
   beside its weights, such as a stream that goes on, begins anew.
 
-  Arguments are numbers, strings, None, arrays, Keras layers, `SavedRecord`s,
-  and lists and dictionaries of these. All weights must be made by the
-  constructor. Subclasses in dafx are registered with Keras as 'dafx>Name'.
+  Arguments are numbers, strings, None, arrays, Keras layers, dataclasses of
+  `register_record`, and lists and dictionaries of these. All weights must be
+  made by the constructor. Subclasses in dafx are registered with Keras as
+  'dafx>Name'.
 
   Attributes:
     changeable: Names of attributes that may be set after the layer was made.
@@ -212,35 +230,6 @@ def _at_least_single(value):
   # Whatever has a type of numbers: tensors, arrays, Keras's symbolic tensors.
   is_half = getattr(value, 'dtype', None) in _HALF
   return tf.cast(value, tf.float32) if is_half else value
-
-
-class SavedRecord:
-  """A dataclass that Keras can save as an argument of a layer.
-
-  Examples:
-    >>> import dataclasses
-    >>> from dafx import processors
-    >>> @dataclasses.dataclass(frozen=True)
-    ... class Shape(processors.SavedRecord):
-    ...   width: int
-    >>> Shape.from_config(Shape(4).get_config())
-    Shape(width=4)
-  """
-
-  def __init_subclass__(cls, **kwargs):
-    """Registers dafx's own with Keras."""
-    super().__init_subclass__(**kwargs)
-    if _is_ours(cls):
-      _register(cls)
-
-  def get_config(self) -> dict[str, Any]:
-    """Returns the fields by name."""
-    return dataclasses.asdict(self)
-
-  @classmethod
-  def from_config(cls, config: dict[str, Any]) -> 'SavedRecord':
-    """Makes a record from what `get_config` returned."""
-    return cls(**config)
 
 
 def name_inputs(call: Callable, method: Callable, n_left_out: int) -> Callable:

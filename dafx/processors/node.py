@@ -78,6 +78,11 @@ class Node:
     return type(self).__name__
 
   @property
+  def title(self) -> str:
+    """What figures are headed with."""
+    return self.name
+
+  @property
   def members(self) -> Sequence['Node']:
     """The nodes that it stands for: itself, or the plugins of a chain."""
     return [self]

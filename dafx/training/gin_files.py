@@ -216,7 +216,9 @@ def parse_gin(files=(), params=()):
   try:
     gin.parse_config(list(params))
   except ValueError as error:
-    raise ValueError(f'--gin_param={list(params)}: {error}') from error
+    raise ValueError(
+      f'--gin_param={list(params)}: {error}{_new_place(error)}'
+    ) from error
   _check_macros(files, bound)
 
 
@@ -236,6 +238,11 @@ def parse_operative_config(folder: str | os.PathLike):
 
 def _parse_file(file):
   """Parses a file; of imports that dafx had once, says what to do."""
+  remedy = (
+    "If an older one wrote this file, update_gin_config.py, beside dafx's "
+    'README, brings it up to date: `python update_gin_config.py '
+    f'--overwrite {shlex.quote(str(file))}`. Nothing was changed.'
+  )
   try:
     gin.parse_config_file(file)
   except ModuleNotFoundError as error:
@@ -244,11 +251,25 @@ def _parse_file(file):
     if not gone:
       raise
     raise ValueError(
-      f'{file}: this version of dafx has no module {gone[1]}. If an older one '
-      "wrote this file, update_gin_config.py, beside dafx's README, brings it "
-      'up to date: `python update_gin_config.py '
-      f'--overwrite {shlex.quote(str(file))}`. Nothing was changed.'
+      f'{file}: this version of dafx has no module {gone[1]}. {remedy}'
     ) from error
+  except ValueError as error:
+    place = _new_place(error)
+    if not place:
+      raise
+    raise ValueError(f'{error}{place} {remedy}') from error
+
+
+def _new_place(error) -> str:
+  """Says where a parameter is now that gin does not find; '' if unknown."""
+  gone = re.search(
+    r"LV2(?:Plugin|Chain)' doesn't have a parameter named '(\w+)'", str(error)
+  )
+  if not gone:
+    return ''
+  from dafx.effects import strategies  # gin has imported it by now
+
+  return f'\n{strategies.where_moved(gone[1])}'.rstrip()
 
 
 def _macros() -> tuple[set[str], set[str]]:

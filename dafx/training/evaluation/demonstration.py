@@ -122,7 +122,7 @@ def _make_clip(pair, model, single):
     figures = plotting.plugin_figures(
       processor, result.points[processor.name], result.automation.point_times_s
     )
-    controls[f'{processor.name}: {processor.plugin.name}'] = [
+    controls[processor.title] = [
       plotting.figure_to_png(figure) for figure in figures
     ]
   figure = plotting.spectrograms(versions, rate)

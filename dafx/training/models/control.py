@@ -8,8 +8,8 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from dafx import effects, processors
 from dafx import losses as dafx_losses
+from dafx import processors
 from dafx.audio import sources
 from dafx.training.models import base, encoders, rendering
 from dafx.training.models import outputs as automation
@@ -45,9 +45,7 @@ class ControlModel(base.Model):
   (such as `LV2Plugin`) gets a head of the network, which starts at the
   processor's defaults. So a .gin file names plugins and wires, and no sizes.
 
-  Plugins in a row become one black box, an `LV2Chain`, where that is cheaper
-  for the same quality; see `effects.join_runs`, which logs why. A chain that is
-  in the DAG as a node takes one input of controls for each of its plugins.
+  An `LV2Chain` takes one input of controls for each of its plugins.
 
   Args:
     encoder: From features to an embedding [batch, n_frames, width].
@@ -106,7 +104,7 @@ class ControlModel(base.Model):
     super().__init__(name=name)
     encoders.check_encoder(encoder, sample_rate)
     self.encoder = encoder
-    self.processor_group = effects.join_runs(processor_group)
+    self.processor_group = processor_group
     self.sample_rate = sample_rate
     self.preprocessor = preprocessor
     self.driven = processors.controlled_inputs(self.processor_group)

@@ -248,7 +248,7 @@ def plugin_figures(
   ...), are drawn as a heat map, the other controls as trajectories.
 
   Args:
-    processor: With a `control_map` and `plugin`, such as `effects.LV2Plugin`.
+    processor: A `processors.Node` with a `control_map`.
     controls: In port units, [n_frames, n_controls]; n_frames 1 is static.
     frame_times_s: Times of the frames, seconds, [n_frames].
 
@@ -271,22 +271,22 @@ def plugin_figures(
   controls = np.asarray(controls)
   frame_times_s = np.asarray(frame_times_s)[: len(controls)]
   control_map = processor.control_map
-  ports = [processor.plugin.control(s) for s in control_map.symbols]
+  symbols, units = control_map.symbols, control_map.units
   families: dict[str, list[int]] = {}
-  for i, port in enumerate(ports):
-    prefix = re.sub(r'\d+$', '', port.symbol)
-    is_gain = control_map.low[i] > 0 and port.unit in ('G', 'coef', '')
-    if prefix != port.symbol and is_gain:
+  for i, symbol in enumerate(symbols):
+    prefix = re.sub(r'\d+$', '', symbol)
+    is_gain = control_map.low[i] > 0 and units[i] in ('G', 'coef', '')
+    if prefix != symbol and is_gain:
       families.setdefault(prefix, []).append(i)
   bands = [i for f in families.values() if len(f) >= 10 for i in f]
-  others = [i for i in range(len(ports)) if i not in bands]
+  others = [i for i in range(len(symbols)) if i not in bands]
   figures = []
-  title = f'{processor.name}: {processor.plugin.name}'
+  title = processor.title
   if bands:
     figures.append(
       gain_heatmap(
         20.0 * np.log10(controls[:, bands]),
-        band_labels=[ports[i].name.split()[-1] for i in bands],
+        band_labels=[control_map.labels[i].split()[-1] for i in bands],
         frame_times_s=frame_times_s,
         title=title,
       )
@@ -295,8 +295,8 @@ def plugin_figures(
     figures.append(
       control_trajectories(
         controls[:, others],
-        symbols=[ports[i].symbol for i in others],
-        units=[ports[i].unit for i in others],
+        symbols=[symbols[i] for i in others],
+        units=[units[i] for i in others],
         ranges=[(control_map.low[i], control_map.high[i]) for i in others],
         logarithmic=[bool(control_map.is_log[i]) for i in others],
         frame_times_s=frame_times_s,

@@ -1,38 +1,12 @@
-"""Joins what NumPy renders, and estimates the gradient of, to TensorFlow."""
+"""Renders in NumPy, and their estimated gradients, as ops of TensorFlow."""
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import tensorflow as tf
 
-from dafx import core, gradients, processors
+from dafx import core, processors
 
 _WHAT = 'the rendering of a plugin'
-
-
-class BlackBoxProcessor(processors.Processor):
-  """A processor that Python renders, which a SavedModel cannot hold."""
-
-  is_black_box = True
-  takes_channels = True
-
-  def _trackable_children(self, save_type='checkpoint', **kwargs):
-    """Refuses to be written into a SavedModel; as Keras's otherwise."""
-    if save_type == 'savedmodel':
-      core.refuse_saved_model(repr(self.name))
-    return super()._trackable_children(save_type, **kwargs)
-
-  def add_counter(self, key: str, value, dtype=tf.int64) -> tf.Variable:
-    """Returns a variable that is saved but not trained.
-
-    Args:
-      key: Its name; that of the layer goes before it.
-      value: Its value at first.
-      dtype: Its type.
-    """
-    return tf.Variable(
-      value, trainable=False, dtype=dtype, name=f'{self.name}/{key}'
-    )
 
 
 def with_channels(audio: tf.Tensor) -> tuple[tf.Tensor, bool]:
@@ -66,18 +40,20 @@ def render_with_gradient(
   controls: Sequence[tf.Tensor],
   n_channels_out: int,
   step: tf.Variable,
+  first_key: tf.Tensor,
 ) -> tf.Tensor:
   """Renders, with an estimated gradient to the controls only.
 
   Args:
     render: From (audio, *controls), arrays, to [batch, n_samples, n_channels
       out], float32.
-    gradient: From (audio, *controls, upstream, step, signal) to a list of
-      gradients, one for each of the controls, float32.
+    gradient: From (audio, *controls, cotangent, step, first_key, signal) to a
+      list of gradients, one for each of the controls, float32.
     audio: Shape [batch, n_samples, n_channels].
     controls: Tensors that get a gradient.
     n_channels_out: Channels that come out.
     step: Counts the gradients asked for; one asked for twice is the same.
+    first_key: Key of the first item; see `first_item_key`.
 
   Returns:
     Audio of shape [batch, n_samples, n_channels_out].
@@ -89,10 +65,10 @@ def render_with_gradient(
     signal = core.call_python(render, [audio, *controls], tf.float32, _WHAT)
     signal.set_shape([*audio.shape[:-1], n_channels_out])
 
-    def backward(upstream):
+    def backward(cotangent):
       results = core.call_python(
         gradient,
-        [audio, *controls, upstream, current, signal],
+        [audio, *controls, cotangent, current, first_key, signal],
         [tf.float32] * len(controls),
         _WHAT,
       )
@@ -121,7 +97,7 @@ def carry_audio_gradient(
   only if it is asked for.
 
   Args:
-    gradient: From (audio, *others, upstream), arrays, to the gradient to the
+    gradient: From (audio, *others, cotangent), arrays, to the gradient to the
       audio, float32.
     audio: Shape [batch, n_samples, n_channels].
     others: Tensors that the gradient depends on, and that get none.
@@ -136,11 +112,11 @@ def carry_audio_gradient(
   def carry(audio):
     zeros = tf.zeros_like(audio[..., :1])
 
-    def backward(upstream):
+    def backward(cotangent):
       check()
       result = core.call_python(
         gradient,
-        [audio, *map(tf.stop_gradient, others), upstream],
+        [audio, *map(tf.stop_gradient, others), cotangent],
         tf.float32,
         _WHAT,
       )
@@ -152,52 +128,47 @@ def carry_audio_gradient(
   return carry(audio)
 
 
-def check_input_gradient(name: str, processors: Sequence):
-  """Raises ValueError where a processor is to have no gradient to its audio.
+def first_item_key(audio: tf.Tensor) -> tf.Tensor:
+  """Returns where the items of a replica begin in the whole batch, int32.
+
+  What is drawn for an item then depends on its place in the whole batch, not on
+  how many machines share it.
 
   Args:
-    name: Of what is asked for a gradient.
-    processors: Processors whose `input_gradient` decides.
-
-  Raises:
-    ValueError: It is 'none'.
+    audio: Of the replica, shape [batch, ...].
   """
-  for processor in processors:
-    if processor.input_gradient == 'none':
-      raise ValueError(
-        f'The gradient to the audio of {name!r} is asked for, but '
-        f"{processor.name!r} has input_gradient='none'. Choose 'adjoint', or "
-        f'do not train what comes before {name!r}.'
-      )
+  context = tf.distribute.get_replica_context()
+  replica = 0 if context is None else context.replica_id_in_sync_group
+  return tf.cast(replica, tf.int32) * tf.shape(audio)[0]
 
 
-def gradient_figures(
-  symbols: Sequence[str],
-  estimates: np.ndarray,
-  unit: np.ndarray,
-  epsilons: np.ndarray,
-  n_renders: int,
-) -> dict[str, float]:
-  """Returns figures of an estimate by name, for TensorBoard.
+def read_controls(
+  node: processors.Node, audio: tf.Tensor, controls: tf.Tensor | None, what: str
+) -> tf.Tensor:
+  """Returns the controls that a node is given, in [0, 1].
 
   Args:
-    symbols: Names of the controls.
-    estimates: One per probe, to controls in [0, 1], shape [n_probes, batch,
-      n_frames, n_controls].
-    unit: The controls, in [0, 1], shape [batch, n_frames, n_controls].
-    epsilons: Sizes of the perturbations, [n_controls].
-    n_renders: Items rendered so far.
+    node: What they set.
+    audio: Its audio, shape [batch, ...].
+    controls: Shape [batch, n_frames, n_controls] or [batch, n_controls]; None
+      for a node that nothing sets.
+    what: What they are for, for the message.
 
   Returns:
-    For each control the gradient's norm, the signal-to-noise ratio of the
-    probes in dB and the share of controls too near to a bound for a whole step.
+    Shape [batch, n_frames, n_controls], float32, clipped to [0, 1].
+
+  Raises:
+    ValueError: Another number of controls than the node's.
   """
-  norms = np.sqrt(np.square(estimates.mean(0)).sum((0, 1)))
-  ratios_db = gradients.signal_to_noise_db(estimates)
-  is_clipped = (unit < epsilons) | (unit > 1.0 - epsilons)
-  figures = {'n_renders': float(n_renders)}
-  for i, symbol in enumerate(symbols):
-    figures[f'norm/{symbol}'] = float(norms[i])
-    figures[f'signal_to_noise_db/{symbol}'] = float(ratios_db[i])
-    figures[f'clipped_share/{symbol}'] = float(is_clipped[..., i].mean())
-  return figures
+  if controls is None:
+    controls = tf.zeros([core.batch_size(audio), 1, 0])
+  controls = tf.cast(controls, tf.float32)
+  if controls.shape.rank == 2:
+    controls = controls[:, tf.newaxis, :]
+  n_controls = node.control_map.n_controls
+  if controls.shape.rank != 3 or controls.shape[-1] != n_controls:
+    raise ValueError(
+      f'controls has shape {controls.shape}; {node.name!r} takes [batch, '
+      f'n_frames, {n_controls}] {what}.'
+    )
+  return tf.clip_by_value(controls, 0.0, 1.0)
