@@ -21,10 +21,8 @@ _DOCUMENTS = [_ROOT / 'README.md', *sorted((_ROOT / 'docs').glob('*.md'))]
 _WITHOUT = (
   'dafx.effects',
   'dafx.gradients',
-  'dafx.training.data',
   'dafx.training.inference',
   'dafx.training.models',
-  'dafx.training.trainers',
 )
 _OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

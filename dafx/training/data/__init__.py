@@ -9,19 +9,15 @@ from dafx.training.data.augmentation import (
   RandomEqualizer,
 )
 from dafx.training.data.folders import (
-  PATH_FLAG,
   FolderProvider,
   Pair,
-  PairProvider,
   find_pairs,
 )
 from dafx.training.data.preprocessing import Preprocessor, fade, high_pass
 from dafx.training.data.provider import (
-  CropProvider,
   Item,
   Provider,
   TimedIterator,
-  crop_start,
 )
 from dafx.training.data.recordings import (
   RecordingProvider,
@@ -32,14 +28,11 @@ from dafx.training.data.recordings import (
 from dafx.training.data.tfrecords import ShardProvider, write_tfrecord
 
 __all__ = [
-  'CropProvider',
   'EQ_PRESETS',
   'FolderProvider',
   'Item',
   'NoiseAndGain',
-  'PATH_FLAG',
   'Pair',
-  'PairProvider',
   'Preprocessor',
   'Provider',
   'RandomEqualizer',
@@ -48,7 +41,6 @@ __all__ = [
   'RenderedProvider',
   'ShardProvider',
   'TimedIterator',
-  'crop_start',
   'fade',
   'find_pairs',
   'high_pass',

@@ -70,6 +70,16 @@ class NoiseAndGain:
   Args:
     snr_db: Range of the ratio of the input's power to the noise's.
     gain: Range of the factor, which is drawn evenly.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx.training import data
+    >>> audio = np.ones([1000, 1], np.float32)
+    >>> rng = np.random.default_rng(0)
+    >>> vary = data.NoiseAndGain(snr_db=(30, 50), gain=(0.5, 0.5))
+    >>> noisy, target = vary(audio, audio, 16000, rng)
+    >>> float(target[0, 0])
+    0.5
   """
 
   def __init__(
@@ -117,6 +127,16 @@ class RandomEqualizer:
 
   Raises:
     KeyError: No such preset.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx.training import data
+    >>> data.EQ_PRESETS['low_pass']
+    {'lp': (2500,)}
+    >>> vary = data.RandomEqualizer(presets=('low_pass',))
+    >>> settings = vary.settings('low_pass', 44100, np.random.default_rng(0))
+    >>> sorted(settings)
+    ['lp_active', 'lp_freq']
   """
 
   def __init__(

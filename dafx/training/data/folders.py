@@ -184,6 +184,26 @@ class FolderProvider(PairProvider):
   Raises:
     FileNotFoundError: A folder is missing or empty.
     ValueError: Pairs that do not fit together.
+
+  Examples:
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from dafx.audio import files
+    >>> from dafx.training import data
+    >>> folder = tempfile.mkdtemp()
+    >>> for side in ('input', 'target'):
+    ...   path = f'{folder}/train/{side}/song.wav'
+    ...   files.write(path, np.zeros([32000, 1]), sample_rate=16000)
+    >>> pairs = data.find_pairs(f'{folder}/train')
+    >>> isinstance(pairs[0], data.Pair), pairs[0].n_samples
+    (True, 32000)
+    >>> songs = data.FolderProvider(folder, sample_rate=16000, n_samples=8000)
+    >>> songs.features
+    {'audio': [8000], 'target': [8000]}
+    >>> data.write_tfrecord(pairs, f'{folder}/train.tfrecord')
+    >>> shard = data.ShardProvider(folder, sample_rate=16000, n_samples=8000)
+    >>> [item.name for item in shard.items()]
+    ['song']
   """
 
   def _find(self, path, split):

@@ -39,6 +39,13 @@ def high_pass(
 
   Raises:
     ValueError: A cutoff that this rate cannot have.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx.training import data
+    >>> dull = data.high_pass(np.ones([9000, 1]), 16000, cutoff_hz=100)
+    >>> bool(np.abs(dull).max() < 1e-3)
+    True
   """
   if not 0 < cutoff_hz < sample_rate / 2:
     raise ValueError(
@@ -62,6 +69,12 @@ def fade(audio: np.ndarray, n_samples: int) -> np.ndarray:
   Args:
     audio: Shape [..., n_samples, n_channels].
     n_samples: Length of each fade; at most half of the audio is faded.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx.training import data
+    >>> data.fade(np.ones([6, 1]), n_samples=1)[:, 0]
+    array([0.5, 1. , 1. , 1. , 1. , 0.5])
   """
   n_samples = min(n_samples, audio.shape[-2] // 2)
   if not n_samples:
@@ -86,6 +99,16 @@ class Preprocessor:
     high_pass_hz: Cutoff of a zero-phase high-pass of input and target
       (nonspeech: 100); None for none.
     high_pass_order: Its order in one direction.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> from dafx.training import data
+    >>> prepare = data.Preprocessor(input_lufs=-25.0)
+    >>> audio = np.sin(np.arange(44100) / 9)[:, np.newaxis]
+    >>> prepared = prepare.process_input(audio, sample_rate=44100)
+    >>> round(metrics.loudness_lufs(prepared, 44100), 1)
+    -25.0
   """
 
   def __init__(

@@ -37,6 +37,14 @@ class Item:
       as 'knobs'.
     events: What is labelled in it.
     version: Changes where its files do; '' for audio that is in memory.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx.audio import sources
+    >>> from dafx.training import data
+    >>> audio = sources.from_array(np.zeros([32000, 1]), sample_rate=16000)
+    >>> data.Item('song', input=audio, target=audio).target.n_samples
+    32000
   """
 
   name: str
@@ -52,6 +60,22 @@ class Provider(abc.ABC):
 
   Attributes:
     sample_rate: Rate of the audio in batches, in Hz.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx.training import data
+    >>> class Silence(data.Provider):
+    ...   sample_rate = 16000
+    ...   features = {'audio': [8000], 'target': [8000]}
+    ...
+    ...   def get_batch(self, batch_size, *args, **kwargs):
+    ...     batch = {key: tf.zeros([batch_size, 8000]) for key in self.features}
+    ...     return tf.data.Dataset.from_tensors(batch).repeat()
+    ...
+    ...   def items(self):
+    ...     return []
+    >>> next(iter(Silence().get_batch(2)))['audio'].shape
+    TensorShape([2, 8000])
   """
 
   sample_rate: int
@@ -95,6 +119,12 @@ class TimedIterator:
     wait_s: Seconds spent waiting, in all.
     n_items: Items given.
     start_s: time.monotonic() when it was made, or last reset.
+
+  Examples:
+    >>> from dafx.training import data
+    >>> batches = data.TimedIterator([1, 2, 3])
+    >>> next(batches), batches.n_items
+    (1, 1)
   """
 
   def __init__(self, iterable):

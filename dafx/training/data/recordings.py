@@ -39,6 +39,19 @@ class Recordings(provider.CropProvider):
 
   Raises:
     ValueError: A recording that is shorter than a crop.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx.training import data
+    >>> dry, knobs = np.ones(32000, np.float32), np.float32([0.3])
+    >>> loud = data.Recordings(
+    ...   [('loud', dry, 2 * dry, knobs, '')],
+    ...   knob_names=['drive'],
+    ...   sample_rate=16000,
+    ...   n_samples=8000,
+    ... )
+    >>> loud.features
+    {'audio': [8000], 'target': [8000], 'knobs': [1]}
   """
 
   def __init__(self, recordings, knob_names, sample_rate, n_samples):
@@ -119,6 +132,22 @@ class RecordingProvider(Recordings):
     FileNotFoundError: There is no such file or folder.
     ValueError: Pairs that do not fit together or these settings; the message
       says which.
+
+  Examples:
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from dafx.audio import files
+    >>> from dafx.training import data
+    >>> folder = tempfile.mkdtemp()
+    >>> dry = np.random.default_rng(0).uniform(-0.5, 0.5, [48000, 1])
+    >>> files.write(f'{folder}/riff.input.wav', dry, sample_rate=16000)
+    >>> wet = f'{folder}/D030.riff.target.wav'  # the knob D at 0.3
+    >>> files.write(wet, np.tanh(2 * dry), sample_rate=16000)
+    >>> drive = data.RecordingProvider(
+    ...   folder, sample_rate=16000, n_samples=4000
+    ... )
+    >>> drive.knob_names
+    ('D',)
   """
 
   def __init__(
@@ -203,6 +232,17 @@ class RenderedProvider(Recordings):
     FileNotFoundError: There is no dry audio.
     ValueError: No such plugin or symbol, or settings out of range.
     lv2.PluginError: The plugin cannot be run here.
+
+  Examples:
+    >>> from dafx.training import data
+    >>> tube = data.RenderedProvider(
+    ...   'http://invadarecords.com/plugins/lv2/tube/mono',
+    ...   knobs=['drive'],
+    ...   n_settings=3,
+    ...   seconds=1.0,
+    ... )
+    >>> [item.input.n_samples for item in tube.items()]
+    [48000, 48000, 48000]
   """
 
   def __init__(
@@ -262,6 +302,11 @@ def spread_settings(n_settings: int, n_knobs: int, seed: int) -> np.ndarray:
 
   Returns:
     In [0, 1], shape [n_settings, n_knobs], float32.
+
+  Examples:
+    >>> from dafx.training import data
+    >>> data.spread_settings(n_settings=8, n_knobs=2, seed=0).shape
+    (8, 2)
   """
   if not n_knobs:
     return np.zeros([n_settings, 0], np.float32)

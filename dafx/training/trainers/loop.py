@@ -124,6 +124,25 @@ def train(
     DivergedError: The loss is not finite; the last checkpoint is good.
     KeyboardInterrupt: Ctrl-C, after the step was ended and saved.
     OSError: A checkpoint could not be written.
+
+  Examples:
+    >>> import ddsp
+    >>> import numpy as np
+    >>> from dafx import losses, neural
+    >>> from dafx.training import data, models, trainers
+    >>> network = neural.Rnn(n_units=4, seed=0)
+    >>> group = ddsp.processors.ProcessorGroup(dag=[(network, ['audio'])])
+    >>> model = models.EffectModel(group, [losses.EsrLoss()], 16000)
+    >>> dry = np.sin(np.arange(8000) / 9).astype(np.float32)
+    >>> recording = ('sine', dry, np.tanh(dry), np.zeros(0), '')
+    >>> sines = data.Recordings([recording], (), 16000, n_samples=1000)
+    >>> trainer = trainers.Trainer(model, learning_rate=1e-2)
+    >>> try:
+    ...   history = trainers.train(sines, None, trainer, num_steps=3)
+    ... except trainers.DivergedError as error:
+    ...   print(error)
+    >>> history['step']
+    [1, 2, 3]
   """
   model = trainer.model
   providers = [p for p in (data_provider, valid_provider) if p is not None]

@@ -15,6 +15,14 @@ class Monitor(tf.Module):
       lowered; None never lowers it.
     stop_patience: Validations without a new best until training stops; None
       never stops it.
+
+  Examples:
+    >>> from dafx.training import trainers
+    >>> monitor = trainers.Monitor(stop_patience=2)
+    >>> [monitor.update(loss) for loss in (1.0, 0.5, 0.6, 0.7)]
+    [True, True, False, False]
+    >>> monitor.should_stop
+    True
   """
 
   def __init__(self, plateau_patience=None, stop_patience=None):

@@ -15,7 +15,36 @@ class DivergedError(ArithmeticError):
 
 
 class Run:
-  """A run under way: its steps and what is noted, shown and saved of them."""
+  """A run under way: its steps and what is noted, shown and saved of them.
+
+  Args:
+    trainer: The Trainer, which is built.
+    folder: Where checkpoints and summaries go, a path; None for nowhere.
+    batches: A `data.TimedIterator` of batches to train on.
+    valid_batches: Batches to validate on, a dataset, or None.
+
+  Attributes:
+    history: Values of each step and validation by name, in order.
+
+  Examples:
+    >>> import ddsp
+    >>> import numpy as np
+    >>> from dafx import losses, neural
+    >>> from dafx.training import data, models, trainers
+    >>> network = neural.Rnn(n_units=4, seed=0)
+    >>> group = ddsp.processors.ProcessorGroup(dag=[(network, ['audio'])])
+    >>> model = models.EffectModel(group, [losses.EsrLoss()], 16000)
+    >>> dry = np.sin(np.arange(8000) / 9).astype(np.float32)
+    >>> recording = ('sine', dry, np.tanh(dry), np.zeros(0), '')
+    >>> sines = data.Recordings([recording], (), 16000, n_samples=1000)
+    >>> trainer = trainers.Trainer(model, learning_rate=1e-2)
+    >>> batches = data.TimedIterator(sines.get_batch(2))
+    >>> trainer.build(next(batches))
+    >>> run = trainers.Run(trainer, None, batches, valid_batches=None)
+    >>> loss = run.take_step()
+    >>> run.history['step'], run.history['total_loss'] == [loss]
+    ([1], True)
+  """
 
   def __init__(self, trainer, folder, batches, valid_batches):
     self.trainer = trainer
