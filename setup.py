@@ -45,7 +45,7 @@ _EXTRAS_REQUIRE = {
   # Pitch functions of DDSP. Its build downloads the weights and needs
   # `--no-build-isolation`.
   'crepe': ['crepe>=0.0.12'],
-  'docs': ['mkdocs>=1.6,<2', 'mkdocstrings[python]>=1'],
+  'docs': ['latex2mathml>=3', 'mkdocs>=1.6,<2', 'mkdocstrings[python]>=1'],
   # Reads the music that scripts/render_demo_music.py plays.
   'music': ['mido>=1.3'],
   'notebooks': ['ipykernel', 'jupyterlab'],

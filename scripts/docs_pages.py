@@ -94,7 +94,6 @@ def on_files(files, config):
   shown = {ROOT / name for name in _PAGES}
   shown |= {pathlib.Path(f.abs_src_path) for f in files.documentation_pages()}
   shown |= {p for path in list(shown) for p in _links_of(path) if p.is_file()}
-  found = [f for f in files if f.inclusion.name != 'UNDEFINED' or not f.src_uri]
   found = [
     f for f in files if not f.abs_src_path.startswith(str(ROOT / 'docs'))
   ]
@@ -104,6 +103,23 @@ def on_files(files, config):
   for uri, text in reference().items():
     found.append(File.generated(config, uri, content=text))
   return Files(found)
+
+
+def on_page_markdown(markdown, page, config, files):
+  """Turns formulas ($...$ and $$...$$) of pages that have some to MathML."""
+  del page, config, files
+  if '$$' not in markdown:
+    return markdown
+  from latex2mathml import converter
+
+  def block(match):
+    indent, formula = match[1], match[2]
+    return indent + converter.convert(formula, display='block')
+
+  markdown = re.sub(r'^( *)\$\$(.+?)\$\$', block, markdown, flags=re.M | re.S)
+  return re.sub(
+    r'\$(.+?)\$', lambda m: converter.convert(m[1]), markdown, flags=re.S
+  )
 
 
 def on_page_content(html, page, config, files):

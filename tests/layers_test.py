@@ -1,4 +1,4 @@
-"""Modules import only from rooms above their own, as docs/design.md has it."""
+"""Modules import only from rooms above their own; see docs/architecture.md."""
 
 import ast
 import pathlib
