@@ -19,7 +19,7 @@ class LV2Chain(black_box.BlackBoxProcessor):
   Each probe perturbs the controls of all plugins at once and renders the chain
   twice, so nothing has to be known of how the gradient passes a plugin on its
   way to those before it. Against that, the controls of all plugins disturb each
-  other's estimates; docs/design.md says when this is worth it.
+  other's estimates; docs/gradients.md says when this is worth it.
 
   The signal is that of the plugins as nodes of a DAG, one after the other.
   Audio and controls are as for `LV2Plugin`; controls are those of all plugins
