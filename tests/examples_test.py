@@ -22,7 +22,6 @@ _WITHOUT = (
   'dafx.effects',
   'dafx.gradients',
   'dafx.training.inference',
-  'dafx.training.models',
 )
 _OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

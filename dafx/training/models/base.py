@@ -18,7 +18,22 @@ from dafx.training.models import rendering
 
 @gin.configurable(module='dafx.training.models')
 def make_model(model: 'Model' = gin.REQUIRED) -> 'Model':
-  """Returns the model that gin chose (`make_model.model = @...()`)."""
+  """Returns the model that gin chose (`make_model.model = @...()`).
+
+  >>> from dafx.training import models
+  >>> import gin
+  >>> _ = gin.parse_config(
+  ...   [
+  ...     'make_model.model = @effect_models.EffectModel()',
+  ...     'EffectModel.processor_group = @processors.ProcessorGroup()',
+  ...     'EffectModel.losses = []',
+  ...     "ProcessorGroup.dag = [(@effects.Waveshaper(), ['audio'])]",
+  ...   ]
+  ... )
+  >>> isinstance(models.make_model(), models.Model)
+  True
+  >>> gin.clear_config()
+  """
   return model
 
 

@@ -47,6 +47,19 @@ class ControlModel(base.Model):
 
   An `LV2Chain` takes one input of controls for each of its plugins.
 
+  >>> import tensorflow as tf
+  >>> from dafx import effects, losses, processors
+  >>> from dafx.training import models
+  >>> gain = effects.Gain(name='gain', trainable=['gain_db'])
+  >>> group = processors.ProcessorGroup([(gain, ['audio', 'gain_controls'])])
+  >>> model = models.ControlModel(
+  ...   models.LogMelEncoder(hop_size=1024), group, [losses.EsrLoss()]
+  ... )
+  >>> model.predict_controls(tf.zeros([1, 4096]))['gain_controls'].shape
+  TensorShape([1, 4, 1])
+  >>> model.meanings()['gain/gain_db']
+  'from -40 to 40'
+
   Args:
     encoder: From features to an embedding [batch, n_frames, width].
     processor_group: DAG from {'audio', controls} to audio. It is checked here.

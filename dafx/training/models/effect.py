@@ -24,6 +24,15 @@ class EffectModel(base.Model):
   controllers (`dafx.effects`), plugins and DDSP's. It is trained on crops of
   pairs, whole or in windows (`stream`), and used as a stream.
 
+  >>> import tensorflow as tf
+  >>> from dafx import losses, neural, processors
+  >>> from dafx.training import models
+  >>> network = neural.WaveNet('nano', name='amp')
+  >>> group = processors.ProcessorGroup([(network, ['audio'])])
+  >>> model = models.EffectModel(group, [losses.EsrLoss()], sample_rate=48000)
+  >>> model({'audio': tf.zeros([1, 480])})['audio_synth'].shape
+  TensorShape([1, 480])
+
   Args:
     processor_group: DAG from 'audio', and 'knobs' if it has some, to audio. It
       is checked, and controllers are told what they drive.

@@ -18,7 +18,12 @@ FRAMES_AT_ONCE = 256
 
 
 def n_frames_for(n_samples, hop_size):
-  """Returns how many frames of hop_size cover n_samples; ints or tensors."""
+  """Returns how many frames of hop_size cover n_samples; ints or tensors.
+
+  >>> from dafx.training import models
+  >>> models.n_frames_for(1000, hop_size=256)
+  4
+  """
   return -(-n_samples // hop_size)
 
 
@@ -29,12 +34,16 @@ class Encoder(tfkl.Layer, abc.ABC):
   `embed` hears a file of any length: with a `margin` in stretches, otherwise
   at once. An encoder that can hear stretches in another way overrides it.
 
-      class Loudness(models.Encoder):
-        hop_size = 1024
-
-        def call(self, audio):
-          frames = tf.signal.frame(audio, 1024, 1024, pad_end=True)
-          return tf.reduce_mean(frames**2, axis=-1, keepdims=True)
+  >>> import tensorflow as tf
+  >>> from dafx.training import models
+  >>> class Power(models.Encoder):
+  ...   hop_size = 1024
+  ...
+  ...   def call(self, audio):
+  ...     frames = tf.signal.frame(audio, 1024, 1024, pad_end=True)
+  ...     return tf.reduce_mean(frames**2, axis=-1, keepdims=True)
+  >>> Power()(tf.ones([1, 5000])).shape
+  TensorShape([1, 5, 1])
 
   Attributes:
     features_used: Names of the features that `call` takes, in order.
@@ -288,6 +297,11 @@ class Constant(Encoder):
   """Hears nothing: one embedding for all, and so one setting for all.
 
   With it a model learns the best single setting of its plugins.
+
+  >>> import tensorflow as tf
+  >>> from dafx.training import models
+  >>> models.Constant()(tf.zeros([2, 1000])).shape
+  TensorShape([2, 1, 1])
 
   Args:
     name: Name of the layer.

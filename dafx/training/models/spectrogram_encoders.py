@@ -224,6 +224,10 @@ class InceptionEncoder(SpectrogramEncoder):
   2015 (https://arxiv.org/abs/1409.4842), with batch normalisation; the numbers
   of channels are our own.
 
+  >>> from dafx.training import models
+  >>> models.InceptionEncoder(hop_size=1024, context_size=40960).margin
+  19968
+
   Args:
     sample_rate: Rate of the audio, in Hz.
     hop_size: Samples per frame of controls.
@@ -289,6 +293,11 @@ class MobileNetV2Encoder(SpectrogramEncoder):
 
   Sandler et al., 2018 (https://arxiv.org/abs/1801.04381), from Keras, behind a
   batch normalisation, as in DeepAFx; weights start at random.
+
+  >>> from dafx.training import models
+  >>> encoder = models.MobileNetV2Encoder(alpha=0.35, context_size=9216)
+  >>> encoder.n_spectra, encoder.n_mels
+  (33, 128)
 
   Args:
     sample_rate: Rate of the audio, in Hz.
