@@ -47,7 +47,7 @@ def group(*nodes):
 
 
 def plugin(name, sample_rate=RATE):
-  return effects.LV2Plugin(GAIN, sample_rate=sample_rate, warm_up=0, name=name)
+  return effects.LV2Plugin(GAIN, sample_rate=sample_rate, name=name)
 
 
 def control_model(*plugins, sample_rate=RATE):

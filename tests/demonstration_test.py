@@ -4,8 +4,12 @@ import subprocess
 import sys
 import types
 
+import numpy as np
 import pytest
+import soundfile
 
+from dafx import effects, losses, processors
+from dafx.training import data, models
 from dafx.training.evaluation import demonstration, evaluate, measures
 from dafx.training.trainers import summaries
 
@@ -127,3 +131,30 @@ def test_flags_are_checked_before_tensorflow_loads():
     [sys.executable, '-c', code], capture_output=True, text=True, check=True
   )
   assert process.stdout == 'Not a flag: more\n'
+
+
+def test_a_clip_has_all_versions_and_controls(tmp_path):
+  audio = 0.1 * np.random.default_rng(0).standard_normal(16000)
+  for side, gain in (('input', 1.0), ('target', 0.5)):
+    (tmp_path / side).mkdir()
+    soundfile.write(tmp_path / side / 'own_song_0.wav', gain * audio, 16000)
+  (pair,) = data.find_pairs(tmp_path)
+
+  def model_with(encoder):
+    gain = effects.LV2Plugin('urn:dafx-test:gain', name='gain')
+    dag = [(gain, ['audio', 'gain_controls'])]
+    group = processors.ProcessorGroup(dag=dag)
+    objective = [losses.TimeDomainLoss()]
+    return models.ControlModel(encoder, group, objective, 16000)
+
+  encoder = models.LogMelEncoder(16000, 2048, 4)
+  clip = demonstration._make_clip(
+    pair, model_with(encoder), model_with(models.Constant())
+  )
+  assert clip['name'] == 'Own song' and clip['sample_rate'] == 16000
+  versions = ['before', 'target', 'best single setting', 'after']
+  assert list(clip['audio']) == versions
+  assert {v.shape for v in clip['audio'].values()} == {(16000, 1)}
+  (images,) = clip['controls'].values()
+  for image in [clip['spectrogram'], *images]:
+    assert image.startswith(b'\x89PNG')

@@ -86,8 +86,8 @@ def test_learning_at_other_controls_takes_renders_of_its_own(spread, n_renders):
 
 
 def test_the_controls_that_it_learns_at_come_from_the_seed():
-  def errors(seed):
-    proxy = make(Square())
+  def errors(seed, name='proxy'):
+    proxy = make(Square(), name=name)
     proxy.run_seed = seed
     found = []
     for _ in range(2):
@@ -96,7 +96,7 @@ def test_the_controls_that_it_learns_at_come_from_the_seed():
     return found
 
   assert errors(0) == errors(0)
-  assert len({*errors(0), *errors(1)}) == 4
+  assert len({*errors(0), *errors(1), *errors(0, 'another')}) == 6
 
 
 def test_without_a_weight_the_proxy_renders_nothing():

@@ -1,5 +1,7 @@
 """`ProxyLV2Plugin` takes a plugin's gradients from a network beside it."""
 
+import zlib
+
 import gin
 import tensorflow as tf
 
@@ -161,8 +163,10 @@ class ProxyLV2Plugin(processors.Processor):
     """
     if self.spread or heard is None:
       shape = [core.batch_size(audio), 1, self.control_map.n_controls]
+      # With the name, so that two proxies of a graph draw other controls.
+      seed = self.run_seed + zlib.crc32(self.name.encode())
       offset = tf.random.stateless_uniform(
-        shape, [self.run_seed, self.draw], -self.spread, self.spread
+        shape, [seed, self.draw], -self.spread, self.spread
       )
       self.draw.assign_add(1)
       unit_controls = tf.clip_by_value(unit_controls + offset, 0.0, 1.0)

@@ -25,6 +25,7 @@ class Node:
   of any size.
 
   Attributes:
+    name: Its name in the graph, which Keras gives it.
     control_map: How controls in [0, 1] set the node; None for a node that is
       not set from outside. The input behind the audio is the controls.
     identity: What it is, in a word: the URI of a plugin, otherwise the class.
@@ -58,6 +59,7 @@ class Node:
     'from -40 to 40'
   """
 
+  name: str
   control_map: core.ControlMap | None = None
   uri: str | None = None
   is_black_box = False

@@ -19,7 +19,7 @@ _HIGHEST = 0.45
 
 # Curves of Calf's eight-band equaliser: by band, centre in Hz, and for shelves
 # and peaks gain in dB, and for peaks Q.
-EQ_PRESETS = {
+EQ_PRESETS: dict[str, dict[str, tuple[float, ...]]] = {
   'flat': {},
   'old_time_radio': {'hp': (400,), 'lp': (3500,), 'p2': (1200, 6, 1.0)},
   'vocal_enhancer': {

@@ -62,7 +62,8 @@ def find_pairs(folder: str | os.PathLike) -> list[Pair]:
       in rate, channels or length; the message names all of them.
   """
   folder = pathlib.Path(folder)
-  files, faults = {'input': {}, 'target': {}}, []
+  files: dict[str, dict[str, pathlib.Path]] = {'input': {}, 'target': {}}
+  faults = []
   for side, by_name in files.items():
     for path in audio_files.find_audio(folder / side):
       name = path.relative_to(folder / side).with_suffix('').as_posix()

@@ -54,28 +54,27 @@ def parse_knobs(name: str) -> dict[str, float | str] | None:
   Raises:
     ValueError: A setting above 100, or a knob named twice.
   """
-  knobs = {}
+  knobs: dict[str, float | str] = {}
   for word in name.split('_'):
     number, switch = _KNOB.match(word), _SWITCH.match(word)
-    if not (number or switch):
+    found = number or switch
+    if found is None:
       return None
-    letter = word[0]
+    letter, setting = found.groups()
     if letter in knobs:
       raise ValueError(f'{name!r} sets the knob {letter!r} twice.')
-    if switch:
-      knobs[letter] = switch[2]
-      continue
-    if int(number[2]) > 100:
+    if number and int(setting) > 100:
       raise ValueError(
-        f'{name!r} sets the knob {letter!r} to {number[2]}, in hundredths; it '
+        f'{name!r} sets the knob {letter!r} to {setting}, in hundredths; it '
         'must lie between 000 and 100.'
       )
-    knobs[letter] = int(number[2]) / 100
+    knobs[letter] = int(setting) / 100 if number else setting
   return knobs
 
 
 def find_effect_pairs(
-  input_folder: str | os.PathLike, target_folder: str | os.PathLike = None
+  input_folder: str | os.PathLike,
+  target_folder: str | os.PathLike | None = None,
 ) -> list[EffectPair]:
   """Finds the pairs of a folder, or of two, subfolders included.
 
@@ -95,7 +94,8 @@ def find_effect_pairs(
     pathlib.Path(input_folder),
     pathlib.Path(target_folder or input_folder),
   )
-  dry, faults = {}, []
+  dry: dict[str, pathlib.Path] = {}
+  faults = []
   for path in audio_files.find_audio(folders[0]):
     name, kind = _split_name(path)
     if kind == 'input':

@@ -201,7 +201,7 @@ class CropProvider(Provider):
     self.augmentation = augmentation
     self.fade_samples = fade_samples
     self.crops_per_file = crops_per_file
-    self._gains = {}  # of the input, by index
+    self._gains: dict[int, float] = {}  # of the input, by index
     self._lock = threading.Lock()
 
   @property

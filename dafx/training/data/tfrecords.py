@@ -63,7 +63,7 @@ class _Record:
       feature['sample_rate'].int64_list.value[0],
       n_channels,
       len(sides[0]) // (4 * n_channels),
-      tuple(place + record.index(side) for side in sides),
+      (place + record.index(sides[0]), place + record.index(sides[1])),
       tuple(labels.Event(kind.decode(), *ends) for kind, *ends in events),
     )
 

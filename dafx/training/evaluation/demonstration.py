@@ -120,7 +120,9 @@ def _make_clip(pair, model, single):
   controls = {}
   for processor in model.driven.values():
     figures = plotting.plugin_figures(
-      processor, result.points[processor.name], result.automation.point_times_s
+      processor,
+      result.automation.points[processor.name],
+      result.automation.point_times_s,
     )
     controls[processor.title] = [
       plotting.figure_to_png(figure) for figure in figures
@@ -270,7 +272,7 @@ def _write_page(output_dir, data_dir, model, single, rows):
     logging.info('%s: %s', name, text)
   measured = [name for name in rows[0] if name in measures.MEASURES]
 
-  songs = {}  # the first variant of each song
+  songs: dict[str, data.Pair] = {}  # the first variant of each song
   for pair in pairs:
     songs.setdefault(_song(pair.name), pair)
   clips = [_make_clip(pair, model, single) for pair in songs.values()]

@@ -205,6 +205,7 @@ def evaluate(
     if output_dir:
       tables.write_table(rows, output_dir, 'metrics')
       tables.write_table(table, output_dir, 'summary')
+    if known is not None:
       known.remove()
   return rows
 

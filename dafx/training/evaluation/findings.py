@@ -132,7 +132,7 @@ def describe_validation(steps: Sequence[int], losses: Sequence[float]) -> str:
 
 def _by_verdict(rows, columns, system, other, song_of):
   """Returns {verdict: measures} of a system compared with another."""
-  groups = {CLOSER: [], FURTHER: [], UNCLEAR: []}
+  groups: dict[str, list] = {CLOSER: [], FURTHER: [], UNCLEAR: []}
   for measure in columns:
     groups[compare(rows, measure, system, other, song_of)].append(measure)
   return groups
@@ -185,8 +185,8 @@ def _name(measure):
 
 def _mean(rows, system, measure):
   """Writes the mean of a system over all files, with the unit."""
-  values = [row[measure.name] for row in rows if row['system'] == system]
-  values = np.array([math.nan if v is None else v for v in values], float)
+  found = [row[measure.name] for row in rows if row['system'] == system]
+  values = np.array([math.nan if v is None else v for v in found], float)
   return _reads(values[np.isfinite(values)], measure)
 
 

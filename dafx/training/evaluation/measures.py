@@ -5,6 +5,7 @@ of a figure: its unit, whether it is at equal level, and what it follows.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 
@@ -294,7 +295,7 @@ _FUNCTIONS: dict[str, Metric] = {
   'mr_stft': _of_pair(metrics.mr_stft),
   'mae': _of_pair(metrics.mae),
   'mfcc_cosine': metrics.mfcc_cosine,
-  'mfcc_cosine_rows': lambda *rated: metrics.mfcc_cosine(*rated, over='rows'),
+  'mfcc_cosine_rows': functools.partial(metrics.mfcc_cosine, over='rows'),
   'rms_difference_db': _difference(metrics.rms_db),
   'crest_difference_db': _difference(metrics.crest_factor_db),
   'esr': _of_pair(metrics.esr),
@@ -338,7 +339,7 @@ def measure(
       f'There is no measure {", ".join(unknown)}; there are '
       f'{", ".join([*_MATCHED, *functions])}.'
     )
-  values = {}
+  values: dict[str, float] = {}
   if any(name in _MATCHED for name in names):
     matched = metrics.matched(target, audio, sample_rate)
     values.update((k, v) for k, v in matched.items() if k in names)

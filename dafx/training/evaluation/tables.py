@@ -13,7 +13,7 @@ import scipy.stats
 from dafx.training.evaluation import measures
 
 
-def write_table(rows: list[Mapping], folder: str | os.PathLike, name: str):
+def write_table(rows: Sequence[Mapping], folder: str | os.PathLike, name: str):
   """Writes rows as <name>.json and <name>.csv.
 
   Args:

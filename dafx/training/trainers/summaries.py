@@ -27,9 +27,10 @@ def write_steps(writer, trainer, losses, seconds_per_step, wait_fraction):
     tf.summary.scalar('data_wait_fraction', wait_fraction)
     tf.summary.scalar('learning_rate', trainer.learning_rate)
     # A chain of plugins has figures, and its members have none.
-    for node in processors.nodes(trainer.model.processor_group).values():
+    nodes = processors.nodes(trainer.model.processor_group)
+    for key, node in nodes.items():
       for name, value in node.gradient_figures().items():
-        tf.summary.scalar(f'gradients/{node.name}/{name}', value)
+        tf.summary.scalar(f'gradients/{key}/{name}', value)
 
 
 def append_history(folder, row):

@@ -189,7 +189,7 @@ class Trainer:
     if self.tbptt_samples is None:
       losses = self._update(batch, self.model.n_plugins)
     else:
-      losses = self._update_by_windows(batch)
+      losses = self._update_by_windows(batch, self.tbptt_samples)
     self.n_steps.assign_add(1)
     return losses
 
@@ -200,9 +200,9 @@ class Trainer:
       _, losses = self.model(batch, return_losses=True, training=True)
     return self._apply(tape, losses)
 
-  def _update_by_windows(self, batch):
+  def _update_by_windows(self, batch, size):
     """Goes through a batch window by window; returns mean losses."""
-    size, n_samples = self.tbptt_samples, batch['audio'].shape[1]
+    n_samples = batch['audio'].shape[1]
     settling = self.model.settling(n_samples)
     n_silent = -(-settling // size)  # windows that only settle the state
     if n_samples < (n_silent + 1) * size:
