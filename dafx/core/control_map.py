@@ -177,6 +177,11 @@ def parse_range(symbol: str, bounds: Sequence) -> tuple[float, float, str]:
 
   Raises:
     ValueError: Anything else, or a range from 0 or below for 'log'.
+
+  Examples:
+    >>> from dafx import core
+    >>> core.parse_range('freq0', (20.0, 2000.0, 'log'))
+    (20.0, 2000.0, 'log')
   """
   low, high, scale = (*bounds, '', '', '')[:3]
   is_range = len(bounds) in (2, 3) and low < high

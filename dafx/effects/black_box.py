@@ -5,6 +5,7 @@ import functools
 import logging
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -81,7 +82,7 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
     self.control_gradient = control_gradient
     self.audio_gradient = audio_gradient
 
-  def arguments(self):
+  def arguments(self) -> dict[str, Any]:
     """Returns arguments of the constructor that make a processor like it."""
     return {
       **super().arguments(),
@@ -165,7 +166,9 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
       ValueError: The processor does not take so many.
     """
 
-  def get_controls(self, audio: tf.Tensor, controls: tf.Tensor | None = None):
+  def get_controls(
+    self, audio: tf.Tensor, controls: tf.Tensor | None = None
+  ) -> dict[str, tf.Tensor]:
     """Maps network outputs to port units.
 
     Args:
@@ -260,7 +263,13 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
     )
 
   def gradients_to_tensors(
-    self, audio, controls, cotangent, step, first_key, signal
+    self,
+    audio: tf.Tensor,
+    controls: tf.Tensor,
+    cotangent: tf.Tensor,
+    step: tf.Tensor,
+    first_key: int,
+    signal: tf.Tensor,
   ) -> list[np.ndarray]:
     """Estimates the gradients to all tensors but the audio.
 

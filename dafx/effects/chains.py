@@ -118,7 +118,7 @@ class LV2Chain(black_box.BlackBoxProcessor):
     """Sets `n_plugins`."""
     self.n_plugins = n_members
 
-  def values_of_members(self, controls) -> dict:
+  def values_of_members(self, controls: tf.Tensor) -> dict:
     """Splits controls into those of each plugin in use, by its name."""
     names = [plugin.name for plugin in self._in_use]
     return dict(zip(names, self.split_controls(controls)))
@@ -153,7 +153,7 @@ class LV2Chain(black_box.BlackBoxProcessor):
     for plugin in self.plugins:
       plugin.set_sample_rate(sample_rate)
 
-  def split_controls(self, controls) -> list:
+  def split_controls(self, controls: tf.Tensor) -> list:
     """Splits [..., n_controls], array or tensor, into one for each plugin."""
     ends = np.cumsum([plugin.n_controls for plugin in self.plugins])
     starts = [0, *ends[:-1]]
@@ -164,7 +164,7 @@ class LV2Chain(black_box.BlackBoxProcessor):
     audio: tf.Tensor,
     controls: tf.Tensor | Sequence[tf.Tensor],
     *more: tf.Tensor,
-  ):
+  ) -> dict[str, tf.Tensor]:
     """Maps network outputs to port units.
 
     Args:
@@ -321,7 +321,12 @@ class LV2Chain(black_box.BlackBoxProcessor):
     )
 
   def gradient_to_audio(
-    self, audio, controls, cotangent, n_calls=None, first_key=0
+    self,
+    audio: np.ndarray,
+    controls: tf.Tensor,
+    cotangent: np.ndarray,
+    n_calls: int | None = None,
+    first_key: int = 0,
   ) -> np.ndarray:
     """Estimates the gradient to the audio; see `BlackBoxProcessor`."""
     if self.audio_gradient is not None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ddsp
 import gin
@@ -136,7 +137,9 @@ class Controlled(processors.Processor):
     """Number of controls that come from outside."""
     return self.control_map.n_controls
 
-  def get_controls(self, audio, controls=None):
+  def get_controls(
+    self, audio: tf.Tensor, controls: tf.Tensor | None = None
+  ) -> dict[str, tf.Tensor]:
     """Maps controls to units.
 
     Args:
@@ -154,7 +157,7 @@ class Controlled(processors.Processor):
     """
     return {'audio': audio, 'controls': self.to_units(controls)}
 
-  def to_units(self, controls):
+  def to_units(self, controls: tf.Tensor) -> tf.Tensor:
     """Maps [0, 1] to units; [batch(, n_frames), n_controls]."""
     if controls is None:
       controls = tf.zeros([1, 1, 0])
@@ -168,14 +171,14 @@ class Controlled(processors.Processor):
       )
     return self.control_map.to_port_units(tf.clip_by_value(controls, 0.0, 1.0))
 
-  def settings(self, controls) -> dict[str, tf.Tensor]:
+  def settings(self, controls: tf.Tensor) -> dict[str, tf.Tensor]:
     """Returns all controls by symbol, [batch or 1, n_frames or 1], in units."""
     fixed = self.control_map.fixed
     settings = {s: tf.fill([1, 1], v) for s, v in fixed.items()}
     settings.update(zip(self.symbols, tf.unstack(controls, axis=-1)))
     return settings
 
-  def get_signal(self, audio, controls):
+  def get_signal(self, audio: tf.Tensor, controls: tf.Tensor) -> tf.Tensor:
     """Processes audio from the initial state on.
 
     Args:
@@ -197,7 +200,9 @@ class Controlled(processors.Processor):
     state = self.initial_state(core.batch_size(audio))
     return self.stream(state, audio, controls)[0]
 
-  def stream(self, state, audio, controls):
+  def stream(
+    self, state: Any, audio: tf.Tensor, controls: tf.Tensor
+  ) -> tuple[Any, Any]:
     """Processes the next chunk; arguments as for `get_signal`.
 
     Returns:
@@ -274,7 +279,9 @@ class Gain(Controlled):
     )
     super().__init__(controls, trainable, fixed, ranges, name)
 
-  def stream(self, state, audio, controls):
+  def stream(
+    self, state: Any, audio: tf.Tensor, controls: tf.Tensor
+  ) -> tuple[Any, Any]:
     """Processes the next chunk; see `Controlled`."""
     settings = {
       s: hold(v, audio.shape[1]) for s, v in self.settings(controls).items()

@@ -8,6 +8,7 @@ controls and defaults from them when the group is connected
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import gin
 import numpy as np
@@ -151,7 +152,7 @@ class Const(Controller):
       'logits', [n_controls], initializer=tf.constant_initializer(logits)
     )
 
-  def stream(self, state, audio):
+  def stream(self, state: Any, audio: tf.Tensor) -> tuple[Any, Any]:
     """Takes the next chunk; returns ({'controls': ...}, state)."""
     self._check_is_built()
     controls = tf.sigmoid(self.logits)[tf.newaxis, tf.newaxis]
@@ -241,7 +242,7 @@ class Fc(Controller):
         )
       )
 
-  def stream(self, state, knobs):
+  def stream(self, state: Any, knobs: tf.Tensor | None) -> tuple[Any, Any]:
     """Takes the knobs of the next chunk; returns ({'controls': ...}, state)."""
     self._check_is_built()
     values = _as_frames(knobs, self.n_knobs, self.name)
@@ -327,12 +328,14 @@ class Envelope(Controller):
         self.add_weight('out_bias', [n_controls], initializer='zeros'),
       )
 
-  def initial_state(self, batch_size: int):
+  def initial_state(self, batch_size: int) -> Any:
     """Returns the state before the first sample: after silence."""
     self._check_is_built()
     return self.pooled.initial_state(batch_size, tf.zeros([1, 1]))
 
-  def stream(self, state, audio, knobs=None):
+  def stream(
+    self, state: Any, audio: tf.Tensor, knobs: tf.Tensor | None = None
+  ) -> tuple[Any, Any]:
     """Takes the next chunk.
 
     Args:

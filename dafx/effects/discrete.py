@@ -186,7 +186,9 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
     """False: a choice holds for the whole item, which a chunk is not."""
     return False
 
-  def get_controls(self, audio: tf.Tensor, controls: tf.Tensor):
+  def get_controls(
+    self, audio: tf.Tensor, controls: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
     """Maps network outputs to port units and to logits.
 
     Args:
@@ -258,7 +260,14 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
     return max(memories)
 
   def gradients_to_tensors(
-    self, audio, controls, logits, cotangent, step, first_key, signal
+    self,
+    audio: tf.Tensor,
+    controls: tf.Tensor,
+    logits: tf.Tensor,
+    cotangent: tf.Tensor,
+    step: tf.Tensor,
+    first_key: int,
+    signal: tf.Tensor,
   ) -> list[np.ndarray]:
     """Estimates the gradients to the controls and to the logits.
 
@@ -283,7 +292,13 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
     return [to_controls, to_logits.astype(np.float32)]
 
   def gradient_to_logits(
-    self, audio, controls, logits, cotangent, step, first_key=0
+    self,
+    audio: tf.Tensor,
+    controls: tf.Tensor,
+    logits: tf.Tensor,
+    cotangent: tf.Tensor,
+    step: tf.Tensor,
+    first_key: int = 0,
   ) -> np.ndarray:
     """Estimates the gradient to the logits.
 

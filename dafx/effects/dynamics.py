@@ -1,6 +1,7 @@
 """`Dynamics`: compressor, limiter, expander and gate as a processor."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ddsp
 import gin
@@ -74,7 +75,12 @@ class Dynamics(Controlled):
     self.sample_rate = sample_rate
     self.latency = round(lookahead_ms * sample_rate / 1000)
 
-  def get_controls(self, audio, controls=None, sidechain=None):
+  def get_controls(
+    self,
+    audio: tf.Tensor,
+    controls: tf.Tensor | None = None,
+    sidechain: tf.Tensor | None = None,
+  ) -> dict[str, tf.Tensor]:
     """Maps controls to units.
 
     Args:
@@ -89,7 +95,9 @@ class Dynamics(Controlled):
     controls = super().get_controls(audio, controls)
     return {**controls, 'sidechain': audio if sidechain is None else sidechain}
 
-  def get_signal(self, audio, controls, sidechain):
+  def get_signal(
+    self, audio: tf.Tensor, controls: tf.Tensor, sidechain: tf.Tensor | None
+  ) -> tf.Tensor:
     """Processes audio from the initial state on; see `Controlled`.
 
     With look-ahead, controls act on what is heard, so on the audio that comes
@@ -111,14 +119,20 @@ class Dynamics(Controlled):
     rest, _ = self.stream(state, silence, controls[:, -1:], silence)
     return tf.concat([signal, rest], axis=1)[:, self.latency :]
 
-  def initial_state(self, batch_size: int):
+  def initial_state(self, batch_size: int) -> Any:
     """Returns no change of the level and, for look-ahead, no past samples."""
     return {
       'change_db': tf.zeros([batch_size], tf.float64),
       'audio': tf.zeros([batch_size, self.latency]),
     }
 
-  def stream(self, state, audio, controls, sidechain):
+  def stream(
+    self,
+    state: Any,
+    audio: tf.Tensor,
+    controls: tf.Tensor,
+    sidechain: tf.Tensor | None,
+  ) -> tuple[Any, Any]:
     """Processes the next chunk; see `Controlled`."""
     n_samples = audio.shape[1]
     settings = self.settings(controls)

@@ -1,6 +1,7 @@
 """Equalisers and impulse responses as processors."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ddsp
 import gin
@@ -90,11 +91,11 @@ class Biquads(Controlled):
     """Multiply-accumulates per sample of audio: five for each section."""
     return 5.0 * len(self.types)
 
-  def initial_state(self, batch_size: int):
+  def initial_state(self, batch_size: int) -> Any:
     """Returns zeros, two for each section."""
     return tf.zeros([batch_size, len(self.types), 2], tf.float64)
 
-  def coefficients(self, controls):
+  def coefficients(self, controls: tf.Tensor) -> tf.Tensor:
     """Returns sections [batch, n_frames, n_sections, 6] for units."""
     settings = self.settings(controls)
     n_frames = controls.shape[1]
@@ -109,7 +110,9 @@ class Biquads(Controlled):
       stacked.append(tf.stack(values, axis=-1))
     return core.design_biquads(self.types, *stacked, self.sample_rate)
 
-  def stream(self, state, audio, controls):
+  def stream(
+    self, state: Any, audio: tf.Tensor, controls: tf.Tensor
+  ) -> tuple[Any, Any]:
     """Processes the next chunk; see `Controlled`."""
     return core.sosfilt(audio, self.coefficients(controls), state)
 
@@ -177,11 +180,11 @@ class Fir(processors.Processor):
       return tf.identity(self.taps)
     return self.siren(tf.linspace(-1.0, 1.0, self.n_taps))
 
-  def get_controls(self, audio):
+  def get_controls(self, audio: tf.Tensor) -> dict[str, tf.Tensor]:
     """Passes audio through, with the response, [n_taps]."""
     return {'audio': audio, 'ir': self.impulse_response()}
 
-  def get_signal(self, audio, ir):
+  def get_signal(self, audio: tf.Tensor, ir: tf.Tensor) -> tf.Tensor:
     """Convolves audio [batch, n_samples] with ir [n_taps]; of equal length."""
     state = self.initial_state(core.batch_size(audio))
     return self.stream(state, audio, ir)[0]
@@ -196,11 +199,13 @@ class Fir(processors.Processor):
     """Multiply-accumulates per sample of audio, without a FFT."""
     return float(self.n_taps)
 
-  def initial_state(self, batch_size: int):
+  def initial_state(self, batch_size: int) -> Any:
     """Returns the past samples, none: zeros [batch, n_taps - 1]."""
     return tf.zeros([batch_size, self.n_taps - 1])
 
-  def stream(self, state, audio, ir):
+  def stream(
+    self, state: Any, audio: tf.Tensor, ir: tf.Tensor
+  ) -> tuple[Any, Any]:
     """Processes the next chunk; returns (audio, state)."""
     n_samples = audio.shape[1]
     line = tf.concat([state, audio], axis=1)

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import gin
 import numpy as np
@@ -98,7 +99,7 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     self.control_map = self._map_controls(dict(ranges or {}))
     self._set_gradients(control_gradient, audio_gradient)
 
-  def arguments(self):
+  def arguments(self) -> dict[str, Any]:
     """Returns arguments of the constructor that make a plugin like this one."""
     # By name, whatever ports another version of the plugin has.
     symbols = list(self.estimated_map.symbols)
@@ -235,7 +236,9 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     del batch_size
     return self._stream.begin()
 
-  def stream(self, state, audio: tf.Tensor, controls: tf.Tensor):
+  def stream(
+    self, state: Any, audio: tf.Tensor, controls: tf.Tensor
+  ) -> tuple[Any, Any]:
     """Renders the next chunk.
 
     Args:
@@ -322,7 +325,12 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     return super().measure_memory(n_samples, n_frames)
 
   def gradient_to_audio(
-    self, audio, controls, cotangent, n_calls=None, first_key=0
+    self,
+    audio: np.ndarray,
+    controls: tf.Tensor,
+    cotangent: np.ndarray,
+    n_calls: int | None = None,
+    first_key: int = 0,
   ) -> np.ndarray:
     """Estimates the gradient to the audio; see `BlackBoxProcessor`."""
     n_items, n_samples, n_channels = audio.shape

@@ -98,7 +98,9 @@ class ProxyLV2Plugin(processors.Processor):
     """Samples by which the plugin is late; they are taken out."""
     return self.processor.latency
 
-  def get_controls(self, audio: tf.Tensor, controls: tf.Tensor):
+  def get_controls(
+    self, audio: tf.Tensor, controls: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
     """Maps network outputs to port units.
 
     Args:

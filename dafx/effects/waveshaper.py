@@ -1,5 +1,7 @@
 """`Waveshaper`: memoryless nonlinearities as a processor."""
 
+from typing import Any
+
 import gin
 import numpy as np
 import tensorflow as tf
@@ -90,21 +92,21 @@ class Waveshaper(processors.Processor):
       return core.polynomial(values, self.numerator)
     return self.net(values)
 
-  def get_controls(self, audio):
+  def get_controls(self, audio: tf.Tensor) -> dict[str, tf.Tensor]:
     """Passes audio through."""
     return {'audio': audio}
 
-  def get_signal(self, audio):
+  def get_signal(self, audio: tf.Tensor) -> tf.Tensor:
     """Shapes audio [batch, n_samples]; latency is taken out."""
     padded = tf.pad(audio, [[0, 0], [0, self.latency]])
     state = self.initial_state(core.batch_size(audio))
     return self.stream(state, padded)[0][:, self.latency :]
 
-  def initial_state(self, batch_size: int):
+  def initial_state(self, batch_size: int) -> Any:
     """Returns the past samples, none: zeros."""
     return tf.zeros([batch_size, core.oversampling_history(self.oversample)])
 
-  def stream(self, state, audio):
+  def stream(self, state: Any, audio: tf.Tensor) -> tuple[Any, Any]:
     """Processes the next chunk; returns (audio, state)."""
     line = tf.concat([state, audio], axis=1)
     out = core.oversampled(line, self.curve, self.oversample)

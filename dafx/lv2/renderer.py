@@ -276,7 +276,14 @@ class Renderer:
       method = fresh_state.find(self.plugin, self.sample_rate, self.block_size)
       return method.kind == 'rewind'
 
-  def run(self, instance, audio, controls, hop_size, warm_up=0):
+  def run(
+    self,
+    instance: instances.Instance,
+    audio: np.ndarray,
+    controls: np.ndarray,
+    hop_size: int,
+    warm_up: int = 0,
+  ) -> tuple[np.ndarray, int]:
     """Renders one item on an instance, as it is.
 
     Args:
@@ -293,7 +300,13 @@ class Renderer:
     n_nonfinite = instance.run(audio, controls, hop_size, out, warm_up=warm_up)
     return out, n_nonfinite
 
-  def render_item(self, audio, controls, hop_size, out) -> int:
+  def render_item(
+    self,
+    audio: np.ndarray,
+    controls: np.ndarray,
+    hop_size: int,
+    out: np.ndarray,
+  ) -> int:
     """Renders one item from a fresh state.
 
     Args:

@@ -89,6 +89,16 @@ def register_record(cls: type) -> type:
 
   Args:
     cls: A dataclass whose fields are arguments as `Rebuildable` takes them.
+
+  Examples:
+    >>> import dataclasses
+    >>> from dafx import processors
+    >>> @processors.register_record
+    ... @dataclasses.dataclass(frozen=True)
+    ... class Shape:
+    ...   width: int
+    >>> Shape(4)
+    Shape(width=4)
   """
   _RECORDS[f'dafx>{cls.__name__}'] = cls
   return cls

@@ -9,7 +9,7 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -127,7 +127,7 @@ class TimedIterator:
     (1, 1)
   """
 
-  def __init__(self, iterable):
+  def __init__(self, iterable: Iterable):
     self._iterator = iter(iterable)
     self.reset()
 

@@ -54,7 +54,13 @@ class Recordings(provider.CropProvider):
     {'audio': [8000], 'target': [8000], 'knobs': [1]}
   """
 
-  def __init__(self, recordings, knob_names, sample_rate, n_samples):
+  def __init__(
+    self,
+    recordings: Sequence[tuple],
+    knob_names: Sequence[str],
+    sample_rate: int,
+    n_samples: int,
+  ):
     super().__init__(sample_rate, n_samples, n_channels=1)
     self.recordings = list(recordings)
     self._knob_names = tuple(knob_names)

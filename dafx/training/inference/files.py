@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import gin
 import matplotlib.image
@@ -39,7 +39,9 @@ class Result:
   frame_times_s: np.ndarray
 
 
-def load_model(save_dir: str | os.PathLike, gin_params=()) -> models.Model:
+def load_model(
+  save_dir: str | os.PathLike, gin_params: Sequence[str] = ()
+) -> models.Model:
   """Builds the model of a training run, with its best weights.
 
   Args:

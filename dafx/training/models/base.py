@@ -148,7 +148,12 @@ class Model(tf.keras.Model, abc.ABC):
 
   # -------------------- Training ----------------------------------------------
   @abc.abstractmethod
-  def call(self, features, return_losses: bool = False, training: bool = False):
+  def call(
+    self,
+    features: Mapping[str, tf.Tensor],
+    return_losses: bool = False,
+    training: bool = False,
+  ) -> Any:
     """Runs the model.
 
     Args:
@@ -196,7 +201,7 @@ class Model(tf.keras.Model, abc.ABC):
     del n_samples
     return 0
 
-  def initial_state(self, batch_size: int):
+  def initial_state(self, batch_size: int) -> Any:
     """Returns the state before the first window, for `stream`.
 
     Args:
@@ -208,7 +213,7 @@ class Model(tf.keras.Model, abc.ABC):
     del batch_size
     self._refuse_windows()
 
-  def stream(self, state, features):
+  def stream(self, state: Any, features: Mapping[str, tf.Tensor]):
     """Runs the next window.
 
     Args:
@@ -231,11 +236,11 @@ class Model(tf.keras.Model, abc.ABC):
     )
 
   @staticmethod
-  def get_audio_from_outputs(outputs) -> tf.Tensor:
+  def get_audio_from_outputs(outputs: Mapping[str, Any]) -> tf.Tensor:
     """Returns the audio of `call`'s outputs."""
     return outputs['audio_synth']
 
-  def figures(self, outputs) -> Figures:
+  def figures(self, outputs: Mapping[str, Any]) -> Figures:
     """Returns what TensorBoard shows of a validation.
 
     Args:
@@ -270,7 +275,7 @@ class Model(tf.keras.Model, abc.ABC):
       ValueError: Options that do not fit the model.
     """
 
-  def baselines(self, seed) -> dict[str, dict]:
+  def baselines(self, seed: int) -> dict[str, dict]:
     """Returns what an evaluation compares with: options of `render` by name.
 
     Args:

@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ddsp
 import gin
@@ -111,7 +112,7 @@ class ControlModel(base.Model):
     sample_rate: int = 16000,
     output_splits: Sequence[tuple[str, int]] = (),
     align_margin: int | None = None,
-    preprocessor=None,
+    preprocessor: Any | None = None,
     name: str = 'control_model',
   ):
     super().__init__(name=name)
@@ -268,7 +269,7 @@ class ControlModel(base.Model):
     """
     return {key: head(embedding) for key, head in self.heads.items()}
 
-  def port_values(self, outputs) -> dict[str, tf.Tensor]:
+  def port_values(self, outputs: Mapping[str, Any]) -> dict[str, tf.Tensor]:
     """Returns what the driven processors are set to, in port units.
 
     Args:
@@ -285,7 +286,12 @@ class ControlModel(base.Model):
         values.update(node.values_of_members(controls))
     return values
 
-  def call(self, features, return_losses=False, training=False):
+  def call(
+    self,
+    features: Mapping[str, tf.Tensor],
+    return_losses: bool = False,
+    training: bool = False,
+  ) -> Any:
     """Runs the model.
 
     Args:
@@ -340,7 +346,7 @@ class ControlModel(base.Model):
         f'{n_samples + 2 * self.margin}.'
       )
 
-  def figures(self, outputs) -> base.Figures:
+  def figures(self, outputs: Mapping[str, Any]) -> base.Figures:
     """Returns the controls of a batch, and those of its first item drawn."""
     values, plots = {}, {}
     port_values = self.port_values(outputs)
@@ -406,7 +412,7 @@ class ControlModel(base.Model):
       ),
     )
 
-  def baselines(self, seed) -> dict[str, dict]:
+  def baselines(self, seed: int) -> dict[str, dict]:
     """Returns the plugins' defaults, and a random setting.
 
     Args:

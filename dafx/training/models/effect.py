@@ -1,6 +1,7 @@
 """Models that are an effect themselves: audio, and knobs, in; audio out."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ddsp
 import gin
@@ -152,7 +153,12 @@ class EffectModel(base.Model):
       )
     return {key: features[key] for key in self.inputs_used}
 
-  def call(self, features, return_losses=False, training=False):
+  def call(
+    self,
+    features: Mapping[str, tf.Tensor],
+    return_losses: bool = False,
+    training: bool = False,
+  ) -> Any:
     """Runs the model from its initial state on.
 
     Args:
@@ -179,13 +185,13 @@ class EffectModel(base.Model):
       features['target'][:, start:], audio[:, start:]
     )
 
-  def figures(self, outputs) -> base.Figures:
+  def figures(self, outputs: Mapping[str, Any]) -> base.Figures:
     """Draws the blocks of a gray box; see `blocks.block_figures`."""
     group = self.processor_group
     figures = blocks.block_figures(group, outputs, self.sample_rate)
     return base.Figures(blocks=figures)
 
-  def initial_state(self, batch_size: int):
+  def initial_state(self, batch_size: int) -> Any:
     """Returns the state before the first window, for `stream`.
 
     Raises:
@@ -202,7 +208,9 @@ class EffectModel(base.Model):
       )
     return self._streamer.states
 
-  def stream(self, state, features):
+  def stream(
+    self, state: Any, features: Mapping[str, tf.Tensor]
+  ) -> tuple[tf.Tensor, dict[str, tf.Tensor], Any]:
     """Runs the next window.
 
     Args:
@@ -218,7 +226,9 @@ class EffectModel(base.Model):
     audio, state = self._streamer.run(inputs, state)
     return audio, self.losses_of(features['target'], audio), state
 
-  def render(self, source: sources.Source, knobs=None) -> rendering.Rendering:
+  def render(
+    self, source: sources.Source, knobs: Sequence[float] | None = None
+  ) -> rendering.Rendering:
     """Sets the model to work on audio of any length, rate and channels.
 
     Args:

@@ -17,7 +17,7 @@ tfkl = tf.keras.layers
 FRAMES_AT_ONCE = 256
 
 
-def n_frames_for(n_samples, hop_size):
+def n_frames_for(n_samples: int, hop_size: int) -> int:
   """Returns how many frames of hop_size cover n_samples; ints or tensors.
 
   >>> from dafx.training import models

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import gin
 import tensorflow as tf
@@ -76,9 +77,9 @@ def _go_on(run, plan, progress):
 
 @gin.configurable(module='dafx.training')
 def train(
-  data_provider=gin.REQUIRED,
-  valid_provider=None,
-  trainer=gin.REQUIRED,
+  data_provider: Any = gin.REQUIRED,
+  valid_provider: Any | None = None,
+  trainer: Any = gin.REQUIRED,
   batch_size: int = 8,
   num_steps: int = 1000,
   stages: Sequence[tuple[int, int]] = (),
@@ -89,7 +90,7 @@ def train(
   seed: int = 0,
   save_dir: str = '',
   restore_dir: str = '',
-):
+) -> dict[str, list]:
   """Trains until the last step, or until the validation loss says stop.
 
   A run that is interrupted is saved at its last step; the same call goes on

@@ -25,7 +25,9 @@ class Monitor(tf.Module):
     True
   """
 
-  def __init__(self, plateau_patience=None, stop_patience=None):
+  def __init__(
+    self, plateau_patience: int | None = None, stop_patience: int | None = None
+  ):
     super().__init__(name='monitor')
     self.plateau_patience = plateau_patience
     self.stop_patience = stop_patience

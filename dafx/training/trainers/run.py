@@ -1,6 +1,8 @@
 """A run under way."""
 
+import pathlib
 import time
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -46,7 +48,13 @@ class Run:
     ([1], True)
   """
 
-  def __init__(self, trainer, folder, batches, valid_batches):
+  def __init__(
+    self,
+    trainer: Any,
+    folder: pathlib.Path | None,
+    batches: Any,
+    valid_batches: Any,
+  ):
     self.trainer = trainer
     self.folder = folder
     self.batches = batches
@@ -135,7 +143,7 @@ class Run:
     if is_best:
       self.save('best')
 
-  def save(self, subfolder=''):
+  def save(self, subfolder: str = ''):
     """Saves a checkpoint, if there is a folder for it."""
     step = self.trainer.step
     if self.folder is not None and self._saved.get(subfolder) != step:

@@ -1,7 +1,8 @@
 """The trainer: steps, stages, checkpoints, learning rate."""
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 
 import gin
 import numpy as np
@@ -147,7 +148,7 @@ class Trainer:
     """The present learning rate."""
     return float(self.optimizer.learning_rate)
 
-  def build(self, batch):
+  def build(self, batch: Mapping[str, tf.Tensor]):
     """Makes all variables, which a checkpoint is restored into.
 
     Args:
@@ -177,7 +178,7 @@ class Trainer:
       rate.assign(self._start_learning_rate)
     self.monitor.reset()
 
-  def train_step(self, batch) -> dict[str, tf.Tensor]:
+  def train_step(self, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Takes one step; returns {name of loss: value before the updates}.
 
     Args:
@@ -262,7 +263,9 @@ class Trainer:
       variable.assign(before + factor * (variable - before))
     return {**losses, 'gradient_norm': norm}
 
-  def validation_step(self, batch) -> dict[str, tf.Tensor]:
+  def validation_step(
+    self, batch: Mapping[str, tf.Tensor]
+  ) -> dict[str, tf.Tensor]:
     """Returns {name of loss: value}, training nothing."""
     return self._validation_step(batch, self.model.n_plugins)
 
@@ -272,7 +275,9 @@ class Trainer:
     _, losses = self.model(batch, return_losses=True)
     return losses
 
-  def validate(self, batches) -> dict[str, float]:
+  def validate(
+    self, batches: Iterable[Mapping[str, tf.Tensor]]
+  ) -> dict[str, float]:
     """Returns the mean of each loss over the items of all batches."""
     rows, sizes = [], []
     for batch in batches:
@@ -294,7 +299,7 @@ class Trainer:
       logging.info('No new best: the learning rate is now %g.', lower)
     return is_best
 
-  def save(self, folder) -> str:
+  def save(self, folder: str | os.PathLike) -> str:
     """Writes ckpt-<step> and deletes those that are too old.
 
     Args:
@@ -311,7 +316,7 @@ class Trainer:
       self.checkpoint, folder, self.step, self.checkpoints_to_keep
     )
 
-  def restore(self, folder) -> bool:
+  def restore(self, folder: str | os.PathLike) -> bool:
     """Goes on from the newest checkpoint of a folder that can be read.
 
     Call `build` before.
