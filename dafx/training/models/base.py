@@ -275,7 +275,7 @@ class Model(tf.keras.Model, abc.ABC):
       ValueError: Options that do not fit the model.
     """
 
-  def baselines(self, seed: int) -> dict[str, dict]:
+  def baselines(self, seed: int | Sequence[int]) -> dict[str, dict]:
     """Returns what an evaluation compares with: options of `render` by name.
 
     Args:

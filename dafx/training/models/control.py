@@ -412,7 +412,7 @@ class ControlModel(base.Model):
       ),
     )
 
-  def baselines(self, seed: int) -> dict[str, dict]:
+  def baselines(self, seed: int | Sequence[int]) -> dict[str, dict]:
     """Returns the plugins' defaults, and a random setting.
 
     Args:

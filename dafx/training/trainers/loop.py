@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import gin
 import tensorflow as tf
@@ -14,6 +13,7 @@ from dafx.training import progress as progress_bar
 from dafx.training.trainers import agreement
 from dafx.training.trainers import run as runs
 from dafx.training.trainers import stages as stages_lib
+from dafx.training.trainers import trainer as trainer_lib
 
 _ADVICE = (
   'Ctrl-C saves, and the same command goes on later. It takes less with fewer '
@@ -54,11 +54,13 @@ def _take_up(trainer, folder, restore_dir):
     trainer.model.start()
 
 
-def _read_validation(provider, settings):
+def _read_validation(provider, batch_size, margin):
   """Returns the batches to validate on, all of which can be read, or None."""
   if provider is None:
     return None
-  batches = provider.get_batch(**settings, shuffle=False, repeats=1)
+  batches = provider.get_batch(
+    batch_size, shuffle=False, repeats=1, margin=margin
+  )
   logging.info('Reading the validation data.')
   for _ in batches:  # what cannot be read is known before training
     pass
@@ -77,9 +79,9 @@ def _go_on(run, plan, progress):
 
 @gin.configurable(module='dafx.training')
 def train(
-  data_provider: Any = gin.REQUIRED,
-  valid_provider: Any | None = None,
-  trainer: Any = gin.REQUIRED,
+  data_provider: data.Provider = gin.REQUIRED,
+  valid_provider: data.Provider | None = None,
+  trainer: trainer_lib.Trainer = gin.REQUIRED,
   batch_size: int = 8,
   num_steps: int = 1000,
   stages: Sequence[tuple[int, int]] = (),
@@ -149,13 +151,13 @@ def train(
   providers = [p for p in (data_provider, valid_provider) if p is not None]
   agreement.check_agreement(model, providers, stages)
   _give_seed(model, seed)
-  settings = dict(batch_size=batch_size, margin=model.margin)
+  margin = model.margin
   folder = _folders.expand_user(save_dir) if save_dir else None
-  _build(trainer, data_provider.get_batch(**settings, seed=seed))
+  _build(trainer, data_provider.get_batch(batch_size, seed=seed, margin=margin))
   _take_up(trainer, folder, restore_dir)
-  valid_batches = _read_validation(valid_provider, settings)
+  valid_batches = _read_validation(valid_provider, batch_size, margin)
   batches = data_provider.get_batch(
-    **settings, first_step=trainer.step, seed=seed
+    batch_size, first_step=trainer.step, seed=seed, margin=margin
   )
   run = runs.Run(trainer, folder, data.TimedIterator(batches), valid_batches)
   plan = stages_lib.Stages(trainer, stages, num_steps)

@@ -2,14 +2,15 @@
 
 import pathlib
 import time
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from dafx.training import gin_files
+from dafx.training import data, gin_files
 from dafx.training.trainers import summaries
+from dafx.training.trainers import trainer as trainer_lib
 
 
 class DivergedError(ArithmeticError):
@@ -50,18 +51,21 @@ class Run:
 
   def __init__(
     self,
-    trainer: Any,
+    trainer: trainer_lib.Trainer,
     folder: pathlib.Path | None,
-    batches: Any,
-    valid_batches: Any,
+    batches: data.TimedIterator,
+    valid_batches: Iterable | None,
   ):
     self.trainer = trainer
     self.folder = folder
     self.batches = batches
     self.valid_batches = valid_batches
-    self.history = {}
-    self._saved = {}  # step of the newest checkpoint, by subfolder
-    self._recent, self._since = [], time.monotonic()  # the last summary
+    self.history: dict[str, list] = {}
+    # Step of the newest checkpoint, by subfolder.
+    self._saved: dict[str, int] = {}
+    # Losses since the last summary, and when that was.
+    self._recent: list[dict[str, float]] = []
+    self._since = time.monotonic()
     self.writers = {}
     if folder is not None:
       folder.mkdir(parents=True, exist_ok=True)
