@@ -36,8 +36,8 @@ class CentralDifferences(black_box.ControlEstimator):
     """Measures the gradient; see `ControlEstimator.estimates`."""
     del measure_memory, signal, seed, item_keys  # It draws nothing.
     controls, cotangent = black_box.check(controls, cotangent)
-    symbols = range(controls.shape[-1]) if symbols is None else symbols
-    sizes = self.epsilons_at(symbols, step)
+    names: Sequence = range(controls.shape[-1]) if symbols is None else symbols
+    sizes = self.epsilons_at(names, step)
     n_items = len(controls)
     items = np.arange(n_items)
     gradient = np.zeros(controls.shape)

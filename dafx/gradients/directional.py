@@ -3,6 +3,7 @@
 import dataclasses
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -204,8 +205,11 @@ class BestAdjoint(black_box.AudioAdjoint):
       n_in: Channels of the audio.
       n_out: Channels of the output.
     """
-    ways = [adjoint.Reversal(size) for size in self.epsilons]
-    ways += [adjoint.GainFilter(), adjoint.StraightThrough()]
+    ways: list[black_box.AudioAdjoint] = [
+      *(adjoint.Reversal(size) for size in self.epsilons),
+      adjoint.GainFilter(),
+      adjoint.StraightThrough(),
+    ]
     return [way for way in ways if way.takes(n_in, n_out)]
 
   def pull_back(
@@ -222,7 +226,9 @@ class BestAdjoint(black_box.AudioAdjoint):
   ) -> tuple[np.ndarray, black_box.AdjointState]:
     """Estimates the gradient; see `AudioAdjoint.pull_back`."""
     ways = self.candidates(audio.shape[-1], cotangent.shape[-1])
-    options = dict(sample_rate=sample_rate, seed=seed, step=step)
+    options: dict[str, Any] = dict(
+      sample_rate=sample_rate, seed=seed, step=step
+    )
     is_due = step in _CHECKED_CALLS or step % _CALLS_PER_CHECK == 0
     state = state._replace(report='', is_sure=True)
     if is_due or not 0 <= state.choice < len(ways):

@@ -208,8 +208,8 @@ class Spsa(black_box.ControlEstimator):
     item_keys = range(n_items) if item_keys is None else item_keys
     if len(item_keys) != n_items:
       raise ValueError(f'{len(item_keys)} item_keys for {n_items} items.')
-    symbols = range(n_controls) if symbols is None else symbols
-    epsilon = self.epsilons_at(symbols, step)
+    names: Sequence = range(n_controls) if symbols is None else symbols
+    epsilon = self.epsilons_at(names, step)
     n_samples = cotangent.shape[1]
     memory, n_probed = self.memory, n_frames
     if memory == 'auto':

@@ -140,7 +140,9 @@ def bypass_nodes(dag: Iterable, names: Collection[str]) -> list:
     raise ValueError(
       f'No nodes of the DAG are {unknown}; its nodes are {known}.'
     )
-  source_of = {}  # key of a bypassed node's signal: where it comes from
+  source_of: dict[
+    str, str
+  ] = {}  # key of a bypassed node's signal: where it comes from
   kept, output = [], None
   for node in dag:
     name = _node_name(node)
@@ -157,7 +159,8 @@ def bypass_nodes(dag: Iterable, names: Collection[str]) -> list:
       )
     kept.append((node[0], keys, *node[2:]))
     output = name
-  needed, pruned = {output}, []
+  needed = {output}
+  pruned: list[tuple] = []
   for node in reversed(kept):
     if _node_name(node) in needed:
       needed |= {key.split('/')[0] for key in node[1]}
@@ -297,7 +300,8 @@ def controlled_inputs(
       two nodes or is audio.
   """
   free = set(input_names(group.dag))
-  driven, found = {}, nodes(group)
+  driven: dict = {}
+  found = nodes(group)
   for name, inputs, *_ in group.dag:
     node = found[name]
     if node.control_map is None:

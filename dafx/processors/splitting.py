@@ -143,7 +143,7 @@ def _has_effects(op):
 
 def _kinds(graph, moving):
   """Returns what each op depends on: {name: kind}."""
-  kinds = {}
+  kinds: dict = {}
   written = {
     x.name
     for op in graph.get_operations()

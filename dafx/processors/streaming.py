@@ -43,7 +43,8 @@ def _rows(group) -> list[_Row]:
   else:
     node = node_lib.as_node(group)
     wired = [(node, node.inputs)]
-  rows, last = [], {}  # {node that stands for several: the last of these}
+  rows = []
+  last: dict[str, str] = {}  # node that stands for several: its last one
   for node, keys, *outputs in wired:
     keys = [
       '/'.join([last.get(source, source), *rest])
@@ -142,7 +143,8 @@ class Streamer:
 
   def _plan_latency(self):
     """Finds when each node starts, and what its inputs are delayed by."""
-    self._starts, self._ends = {}, {}
+    self._starts: dict[str, int] = {}
+    self._ends: dict[str, int] = {}
     self._delays = {}  # samples, or frames of controls, by node and key
     self._paddings = {}  # samples that a node's own signal is delayed by
     for row in self._rows:
@@ -358,7 +360,7 @@ class Streamer:
     """Runs the nodes whose audio has arrived; returns (signal, states)."""
     states = dict(states)
     outputs = {'inputs': inputs, **inputs}
-    node_outputs = {}
+    node_outputs: dict = {}
 
     def delayed(line, value, n):
       """Returns what came n entries ago; the line is made at its first."""

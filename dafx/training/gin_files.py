@@ -102,7 +102,7 @@ def check_gin(files=(), params=()) -> Bindings:
     FileNotFoundError: A file that is nowhere; those that are there are named.
     ValueError: Text that gin cannot parse.
   """
-  bound = {}
+  bound: Bindings = {}
   for file in files:
     _check_gin_file(file, f'--gin_file={file}', (), bound)
   try:

@@ -92,7 +92,8 @@ class Progress:
   def _measure_anew(self):
     """Forgets what steps took: the next one is not like those before."""
     self._n_steps = 0  # measured, but for the first
-    self._first_end = self._first_done = None
+    self._first_end: float | None = None
+    self._first_done = 0.0
     self._is_told = False
 
   def say(self, text: str):
@@ -142,7 +143,7 @@ class Progress:
 
   def _seconds_per_unit(self, now):
     """Returns the time of a unit in s, or None before one is measured."""
-    if not self._n_steps:
+    if not self._n_steps or self._first_end is None:
       return None
     return (now - self._first_end) / (self.done - self._first_done)
 

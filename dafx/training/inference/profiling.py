@@ -30,8 +30,9 @@ def count_macs(group) -> tuple[float, list[str]]:
     (their sum, names of the nodes that do not tell).
   """
   nodes = processors.nodes(group)
-  untold = [n for n, m in nodes.items() if m.macs_per_sample is None]
-  told = [m.macs_per_sample for n, m in nodes.items() if n not in untold]
+  by_name = {n: m.macs_per_sample for n, m in nodes.items()}
+  untold = [n for n, macs in by_name.items() if macs is None]
+  told = [macs for macs in by_name.values() if macs is not None]
   return float(sum(told)), untold
 
 
@@ -66,7 +67,7 @@ def streaming_seconds(
   )
   for _ in range(n_warm):
     streamer.process(**inputs)
-  times = []
+  times: list[float] = []
   while sum(times) < seconds or len(times) < 5:
     start = time.perf_counter()
     streamer.process(**inputs).numpy()
