@@ -140,9 +140,8 @@ def bypass_nodes(dag: Iterable, names: Collection[str]) -> list:
     raise ValueError(
       f'No nodes of the DAG are {unknown}; its nodes are {known}.'
     )
-  source_of: dict[
-    str, str
-  ] = {}  # key of a bypassed node's signal: where it comes from
+  # Key of a bypassed node's signal: where it comes from.
+  source_of: dict[str, str] = {}
   kept, output = [], None
   for node in dag:
     name = _node_name(node)
