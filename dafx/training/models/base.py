@@ -264,11 +264,14 @@ class Model(tf.keras.Model, abc.ABC):
     return self.preprocessor.process_source(source)
 
   @abc.abstractmethod
-  def render(self, source: sources.Source, **options) -> rendering.Rendering:
+  def render(
+    self, source: sources.Source, *args: Any, **options: Any
+  ) -> rendering.Rendering:
     """Sets the graph to work on audio of any length, rate and channels.
 
     Args:
       source: The audio, as `prepare` gives it.
+      *args: The same in order.
       **options: Those of `options`.
 
     Raises:

@@ -108,7 +108,7 @@ class ControlModel(base.Model):
     self,
     encoder: encoders.Encoder = gin.REQUIRED,
     processor_group: ddsp.processors.ProcessorGroup = gin.REQUIRED,
-    losses: Sequence[tfkl.Layer] = gin.REQUIRED,
+    losses: Sequence[tf.keras.layers.Layer] = gin.REQUIRED,
     sample_rate: int = 16000,
     output_splits: Sequence[tuple[str, int]] = (),
     align_margin: int | None = None,
@@ -118,6 +118,7 @@ class ControlModel(base.Model):
     super().__init__(name=name)
     encoders.check_encoder(encoder, sample_rate)
     self.encoder = encoder
+    self.margin = encoder.margin
     self.processor_group = processor_group
     self.sample_rate = sample_rate
     self.preprocessor = preprocessor
@@ -135,13 +136,15 @@ class ControlModel(base.Model):
       self.processor_group.dag, {'audio', 'target', *self.driven, *sizes}
     )
     self.heads = {
-      key: _sigmoid_head(
-        p.control_map.n_controls, p.control_map.defaults, f'{key}_head'
-      )
-      for key, p in self.driven.items()
+      key: _sigmoid_head(known.n_controls, known.defaults, f'{key}_head')
+      for key, known in self._control_maps().items()
     }
     for key, size in sizes.items():
       self.heads[key] = tfkl.Dense(size, name=f'{key}_head')
+
+  def _control_maps(self):
+    """Returns the control maps of the driven nodes, by input of the DAG."""
+    return {k: automation.control_map_of(n) for k, n in self.driven.items()}
 
   @property
   def latency(self) -> int:
@@ -193,18 +196,13 @@ class ControlModel(base.Model):
     )
 
   @property
-  def margin(self) -> int:
-    """Samples around the audio of its frames that the encoder hears too."""
-    return self.encoder.margin
-
-  @property
   def inputs_used(self) -> list[str]:
     """Names of the features that a batch must have."""
     taken = processors.input_names(self.processor_group.dag)
     given = [key for key in taken if key not in self.heads]
     return list(dict.fromkeys([*self.encoder.features_used, *given]))
 
-  def parts(self) -> dict[str, tfkl.Layer]:
+  def parts(self) -> dict[str, tf.keras.layers.Layer]:
     """Returns the model and its encoder."""
     return {'model': self, 'encoder': self.encoder}
 
@@ -422,14 +420,14 @@ class ControlModel(base.Model):
     return {
       'default setting': {
         'setting': {
-          key: node.control_map.defaults[np.newaxis]
-          for key, node in self.driven.items()
+          key: known.defaults[np.newaxis]
+          for key, known in self._control_maps().items()
         }
       },
       'random setting': {
         'setting': {
-          key: rng.uniform(size=[1, node.control_map.n_controls]).astype('f')
-          for key, node in self.driven.items()
+          key: rng.uniform(size=[1, known.n_controls]).astype('f')
+          for key, known in self._control_maps().items()
         }
       },
     }

@@ -64,7 +64,7 @@ class EffectModel(base.Model):
   def __init__(
     self,
     processor_group: ddsp.processors.ProcessorGroup = gin.REQUIRED,
-    losses: Sequence[tfkl.Layer] = gin.REQUIRED,
+    losses: Sequence[tf.keras.layers.Layer] = gin.REQUIRED,
     sample_rate: int = 48000,
     burn_in: int | None = None,
     starts: Mapping[str, str] | None = None,
@@ -79,10 +79,9 @@ class EffectModel(base.Model):
     processors.check_dag(processor_group.dag, {'audio', 'target', 'knobs'})
     processors.connect_controllers(processor_group)
     pretraining.check_starts(processor_group, starts or {})
-    self._fit = dict(
-      starts=dict(starts or {}), sample_rate=sample_rate, n_steps=n_start_steps
-    )
-    self._streamer = None
+    self._starts = dict(starts or {})
+    self._n_start_steps = n_start_steps
+    self._streamer: processors.Streamer | None = None
 
   def start(self):
     """Fits what `starts` names; see `fit_starts`."""
@@ -98,7 +97,9 @@ class EffectModel(base.Model):
       ValueError: An impulse response of another rate, or that is no response.
       FileNotFoundError: There is no such impulse response.
     """
-    return pretraining.fit_nodes(self.processor_group, **self._fit)
+    return pretraining.fit_nodes(
+      self.processor_group, self._starts, self.sample_rate, self._n_start_steps
+    )
 
   @property
   def inputs_used(self) -> list[str]:
@@ -197,16 +198,18 @@ class EffectModel(base.Model):
     Raises:
       ValueError: A model with latency, whose windows do not fit its target.
     """
-    if self._streamer is None or self._streamer.batch_size != batch_size:
-      self._streamer = processors.Streamer(self.processor_group, batch_size)
-    self._streamer.reset()
-    if self._streamer.latency:
+    streamer = self._streamer
+    if streamer is None or streamer.batch_size != batch_size:
+      streamer = processors.Streamer(self.processor_group, batch_size)
+      self._streamer = streamer
+    streamer.reset()
+    if streamer.latency:
       raise ValueError(
-        f'The model has a latency of {self._streamer.latency} samples: it '
+        f'The model has a latency of {streamer.latency} samples: it '
         'cannot be trained in windows. Set tbptt_samples=None, or take the '
         'latency away (oversample=1, lookahead_ms=0).'
       )
-    return self._streamer.states
+    return streamer.states
 
   def stream(
     self, state: Any, features: Mapping[str, tf.Tensor]
@@ -223,6 +226,8 @@ class EffectModel(base.Model):
     inputs = self._inputs(features)
     if 'knobs' in inputs and inputs['knobs'].shape.rank == 2:
       inputs['knobs'] = inputs['knobs'][:, tf.newaxis]
+    if self._streamer is None:
+      raise ValueError('A stream begins with the state of initial_state.')
     audio, state = self._streamer.run(inputs, state)
     return audio, self.losses_of(features['target'], audio), state
 

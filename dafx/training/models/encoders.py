@@ -27,7 +27,7 @@ def n_frames_for(n_samples: int, hop_size: int) -> int:
   return -(-n_samples // hop_size)
 
 
-class Encoder(tfkl.Layer, abc.ABC):
+class Encoder(tf.keras.layers.Layer, abc.ABC):
   """Features to an embedding, for the heads of a `ControlModel`.
 
   A subclass gives `call`, and `hop_size` if its embedding moves in time. Its
@@ -171,7 +171,7 @@ class LogMelEncoder(Encoder):
         f'hop_size={hop_size} must be a multiple of fft_size / 4 = '
         f'{fft_size // 4}.'
       )
-    self.sample_rate = sample_rate
+    self.sample_rate: int = sample_rate
     self.is_static = is_static
     self.hop_size = None if is_static else hop_size
     self.frame_size = hop_size

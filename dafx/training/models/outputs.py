@@ -6,11 +6,12 @@ import os
 import pathlib
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import scipy.signal
 
-from dafx import lv2, processors
+from dafx import core, lv2, processors
 from dafx.audio import disk
 from dafx.audio import files as audio_files
 from dafx.training import plotting
@@ -29,8 +30,15 @@ def smooth(frames: np.ndarray) -> np.ndarray:
   return smoothed.astype(np.float32)
 
 
+def control_map_of(node: processors.Node) -> core.ControlMap:
+  """Returns the control map of a node that is set from outside."""
+  if node.control_map is None:
+    raise ValueError(f'{node.name!r} is not set from outside.')
+  return node.control_map
+
+
 def in_port_units(
-  driven: Mapping[str, processors.Node], frames: Mapping[str, np.ndarray]
+  driven: Mapping[str, Any], frames: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
   """Maps controls to port units.
 
@@ -60,7 +68,7 @@ def draw(node: processors.Node, frames: np.ndarray, times_s: np.ndarray):
   """
   if node.uri is not None:
     return plotting.plugin_figures(node, frames, times_s)
-  known = node.control_map
+  known = control_map_of(node)
   return [
     plotting.control_trajectories(
       frames,
@@ -141,7 +149,8 @@ def write_controls(
   points = automation.raw_points if raw else automation.points
   header, columns = ['time_s'], [automation.point_times_s]
   for node in automation.nodes:
-    names = zip(node.control_map.symbols, node.control_map.units, strict=True)
+    known = control_map_of(node)
+    names = zip(known.symbols, known.units, strict=True)
     for i, (symbol, unit) in enumerate(names):
       header.append(f'{node.name}/{symbol}' + (f' [{unit}]' if unit else ''))
       columns.append(points[node.name][:, i])
@@ -172,9 +181,10 @@ def write_presets(
   for node in automation.nodes:
     if node.uri is None:
       continue
+    known = control_map_of(node)
     values = {
-      **node.control_map.fixed,
-      **dict(zip(node.control_map.symbols, automation.points[node.name][0])),
+      **known.fixed,
+      **dict(zip(known.symbols, automation.points[node.name][0])),
     }
     values = {symbol: float(value) for symbol, value in values.items()}
     paths.append(

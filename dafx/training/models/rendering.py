@@ -47,6 +47,7 @@ def _make_streamer(group, control_step, n_items):
   # Blocks and frames lie as in the whole audio.
   sizes = [math.lcm(node.block_size, node.frame_size) for node in nodes]
   unit = math.lcm(CONTROL_STEP, *sizes)
+  streamer: processors.Streamer | _AtOnce
   try:
     streamer = processors.Streamer(
       group,

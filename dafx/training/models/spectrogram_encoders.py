@@ -35,7 +35,7 @@ class SpectrogramEncoder(encoders.Encoder):
 
   def __init__(
     self,
-    make_network: Callable[[int, int], tfkl.Layer],
+    make_network: Callable[[int, int], tf.keras.layers.Layer],
     sample_rate: int,
     hop_size: int,
     context_size: int,
@@ -56,9 +56,10 @@ class SpectrogramEncoder(encoders.Encoder):
       raise ValueError(
         f'hop_size={hop_size} must be a multiple of spectra_hop={spectra_hop}.'
       )
-    self.sample_rate = sample_rate
+    self.sample_rate: int = sample_rate
     self.is_static = is_static
     self.hop_size = None if is_static else hop_size
+    self.margin = 0 if is_static else (context_size - hop_size) // 2
     self.context_size = context_size
     self.n_mels = n_mels
     self.fft_size = fft_size
@@ -69,11 +70,6 @@ class SpectrogramEncoder(encoders.Encoder):
       max(1, self.n_spectra // 2) if is_static else hop_size // spectra_hop
     )
     self.network = make_network(self.n_spectra, n_mels)
-
-  @property
-  def margin(self) -> int:
-    """Samples before and after the audio of its frames that it hears too."""
-    return 0 if self.is_static else (self.context_size - self.hop_size) // 2
 
   @property
   def context_step(self) -> int:
@@ -155,7 +151,7 @@ class SpectrogramEncoder(encoders.Encoder):
     yield total / n_contexts
 
 
-class _InceptionBlock(tfkl.Layer):
+class _InceptionBlock(tf.keras.layers.Layer):
   """Four branches side by side: 1 x 1, 3 x 3, 5 x 5 and pooling."""
 
   def __init__(self, n_channels, stride):
@@ -191,7 +187,7 @@ class _InceptionBlock(tfkl.Layer):
     return tf.concat(outputs, axis=-1)
 
 
-class _InceptionNetwork(tfkl.Layer):
+class _InceptionNetwork(tf.keras.layers.Layer):
   """Batch norm, 5 x 5, pairs of strided and plain blocks, mean, unit length."""
 
   def __init__(self, channels, width):

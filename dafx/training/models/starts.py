@@ -178,7 +178,7 @@ def fit_nodes(
     if isinstance(node, effects.Waveshaper):
       if node.kind in _NETWORKS:
         errors[name] = fit_waveshaper(node, _CURVES[start], n_steps=n_steps)
-    else:
+    elif isinstance(node, effects.Fir):
       ir = [1.0] if start == 'impulse' else read_ir(start, sample_rate)
       if node.kind in _NETWORKS:
         errors[name] = fit_fir(node, ir, n_steps)
