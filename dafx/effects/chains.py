@@ -41,6 +41,20 @@ class LV2Chain(black_box.BlackBoxProcessor):
   Raises:
     ValueError: No plugins, two of one name, or an unknown option.
     TypeError: An argument of version 0.1.0 that has moved.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import effects
+    >>> uri = 'http://calf.sourceforge.net/plugins/Compressor'
+    >>> plugins = [
+    ...   effects.LV2Plugin(uri, trainable=['threshold'], name=name)
+    ...   for name in ('first', 'second')
+    ... ]
+    >>> chain = effects.LV2Chain(plugins)
+    >>> isinstance(chain, effects.BlackBoxProcessor)
+    True
+    >>> chain(tf.zeros([1, 1000]), tf.fill([1, 1, 2], 0.5)).shape
+    TensorShape([1, 1000])
   """
 
   changeable = ('n_plugins',)

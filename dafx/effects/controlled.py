@@ -25,6 +25,12 @@ class Control:
     is_log: Whether equal steps are equal ratios.
     minimum: Least value that makes sense.
     maximum: Largest value that makes sense.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import effects
+    >>> effects.Control('gain_db', -24.0, 24.0, default=0.0).high
+    24.0
   """
 
   symbol: str
@@ -54,6 +60,12 @@ class Controlled(processors.Processor):
 
   Raises:
     ValueError: An unknown symbol, or a value or range that makes no sense.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import effects
+    >>> isinstance(effects.Gain(), effects.Controlled)
+    True
   """
 
   receptive_field = None

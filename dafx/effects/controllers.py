@@ -193,6 +193,13 @@ class Fc(Controller):
 
   Raises:
     ValueError: A size below 1.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import effects
+    >>> knobs = tf.constant([[0.2, 0.8]])
+    >>> effects.Fc(n_knobs=2, n_controls=3)(knobs)['controls'].shape
+    TensorShape([1, 1, 3])
   """
 
   def __init__(
@@ -280,6 +287,13 @@ class Envelope(Controller):
 
   Raises:
     ValueError: A size that is too small.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import effects
+    >>> envelope = effects.Envelope(n_controls=1)
+    >>> envelope(tf.zeros([1, 1000]))['controls'].shape[-1]
+    1
   """
 
   frame_size = conditioning.FRAME_SIZE

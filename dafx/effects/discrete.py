@@ -38,6 +38,13 @@ def choice_gradient(
 
   Raises:
     ValueError: Fewer than two samples, which have no baseline.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import effects
+    >>> losses, chosen = np.array([[1.0], [0.0]]), np.array([[0], [1]])
+    >>> effects.choice_gradient(losses, chosen, np.array([[0.5, 0.5]]))
+    array([[ 0.5, -0.5]])
   """
   n_samples = len(products)
   if n_samples < 2:
@@ -89,6 +96,17 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
     ValueError: No choices, too many combinations of them, values that a port
       does not take, an unknown option, or what `LV2Plugin` finds wrong.
     TypeError: An argument of version 0.1.0 that has moved.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import effects
+    >>> uri = 'http://calf.sourceforge.net/plugins/Compressor'
+    >>> compressor = effects.DiscreteLV2Plugin(
+    ...   uri, choices={'detection': None}, trainable=['threshold']
+    ... )
+    >>> unit = tf.fill([1, 1, compressor.n_controls], 0.5)
+    >>> compressor(tf.zeros([1, 1000]), unit).shape
+    TensorShape([1, 1000])
   """
 
   changeable = ('sample_rate', 'channels', 'estimator', 'n_samples')

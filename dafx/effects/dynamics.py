@@ -54,6 +54,13 @@ class Dynamics(Controlled):
   Raises:
     ValueError: An unknown kind or symbol, or a value or range that makes no
       sense.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import effects
+    >>> gate = effects.Dynamics('gate', trainable=['threshold_db'])
+    >>> gate(tf.zeros([1, 1000]), tf.fill([1, 1], 0.5)).shape
+    TensorShape([1, 1000])
   """
 
   def __init__(

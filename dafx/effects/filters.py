@@ -47,6 +47,15 @@ class Biquads(Controlled):
   Raises:
     ValueError: An unknown type or symbol, or a value or range that makes no
       sense.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import effects
+    >>> equaliser = effects.Biquads(['peak'], sample_rate=16000)
+    >>> equaliser(
+    ...   tf.zeros([1, 1000]), tf.fill([1, equaliser.n_controls], 0.5)
+    ... ).shape
+    TensorShape([1, 1000])
   """
 
   def __init__(
@@ -137,6 +146,13 @@ class Fir(processors.Processor):
   Raises:
     ValueError: An unknown kind, or an `ir` of another shape, not finite, or for
       'siren'.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import effects
+    >>> delay = effects.Fir(ir=[0.0, 1.0])
+    >>> delay(tf.constant([[1.0, 2.0, 3.0]])).numpy().round(3) + 0.0
+    array([[0., 1., 2.]], dtype=float32)
   """
 
   def __init__(

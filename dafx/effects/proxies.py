@@ -38,6 +38,17 @@ class ProxyLV2Plugin(processors.Processor):
 
   Raises:
     ValueError: An unknown mode, or a weight or spread out of its range.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import effects
+    >>> uri = 'http://calf.sourceforge.net/plugins/Compressor'
+    >>> from dafx import neural
+    >>> compressor = effects.LV2Plugin(uri, trainable=['threshold'])
+    >>> network = neural.DilatedConv(2, 3, conditioning='film', n_knobs=1)
+    >>> proxy = effects.ProxyLV2Plugin(compressor, network)
+    >>> proxy(tf.zeros([1, 1000]), tf.fill([1, 1], 0.5)).shape
+    TensorShape([1, 1000])
   """
 
   receptive_field = None

@@ -39,6 +39,12 @@ class Waveshaper(processors.Processor):
 
   Raises:
     ValueError: An unknown kind, or a size below 1.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import effects
+    >>> effects.Waveshaper(oversample=4)(tf.zeros([1, 1000])).shape
+    TensorShape([1, 1000])
   """
 
   def __init__(

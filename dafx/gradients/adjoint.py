@@ -98,6 +98,22 @@ class StraightThrough(_Stateless):
   """The gradient to the audio as if the box were a wire.
 
   One input goes to all outputs; of several inputs, one output gets the mean.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import gradients
+    >>> def render(audio, items, backwards):  # a box of a gain of 3
+    ...   return 3.0 * audio
+    >>> box: gradients.AudioRender = render
+    >>> audio, cotangent = np.ones([1, 100, 1]), np.full([1, 100, 1], 0.5)
+    >>> adjoint = gradients.StraightThrough()
+    >>> isinstance(adjoint, gradients.AudioAdjoint)
+    True
+    >>> gradient, _ = adjoint.pull_back(
+    ...   box, audio, cotangent, sample_rate=48000
+    ... )
+    >>> float(gradient[0, 0, 0])
+    0.5
   """
 
   def takes(self, n_in: int, n_out: int) -> bool:
@@ -116,7 +132,13 @@ class StraightThrough(_Stateless):
 
 @dataclasses.dataclass(frozen=True)
 class NoAudioGradient(_Stateless):
-  """No gradient to the audio: asking for one is an error."""
+  """No gradient to the audio: asking for one is an error.
+
+  Examples:
+    >>> from dafx import gradients
+    >>> gradients.NoAudioGradient().takes(n_in=1, n_out=1)
+    False
+  """
 
   def takes(self, n_in: int, n_out: int) -> bool:
     """Returns False."""
@@ -149,6 +171,22 @@ class Reversal(_Stateless):
 
   Raises:
     ValueError: A size that is not positive.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import gradients
+    >>> def render(audio, items, backwards):  # a box of a gain of 3
+    ...   return 3.0 * audio
+    >>> box: gradients.AudioRender = render
+    >>> audio, cotangent = np.ones([1, 100, 1]), np.full([1, 100, 1], 0.5)
+    >>> adjoint = gradients.Reversal(epsilon=0.1)
+    >>> isinstance(adjoint, gradients.AudioAdjoint)
+    True
+    >>> gradient, _ = adjoint.pull_back(
+    ...   box, audio, cotangent, sample_rate=48000
+    ... )
+    >>> round(float(gradient[0, 0, 0]), 3)
+    1.5
   """
 
   epsilon: float = 0.1
@@ -207,6 +245,22 @@ class GainFilter(_Stateless):
     n_probes: Random changes of level, of two renders each. Three renders more
       are for the filter and the gain.
     epsilon: Size of the changes of level, relative to the audio's.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import gradients
+    >>> def render(audio, items, backwards):  # a box of a gain of 3
+    ...   return 3.0 * audio
+    >>> box: gradients.AudioRender = render
+    >>> audio, cotangent = np.ones([1, 100, 1]), np.full([1, 100, 1], 0.5)
+    >>> adjoint = gradients.GainFilter()
+    >>> isinstance(adjoint, gradients.AudioAdjoint)
+    True
+    >>> gradient, _ = adjoint.pull_back(
+    ...   box, audio, cotangent, sample_rate=48000
+    ... )
+    >>> gradient.shape
+    (1, 100, 1)
   """
 
   n_probes: int = 4

@@ -179,6 +179,12 @@ class AdjointState(typing.NamedTuple):
     report: What a comparison in this call found, as the end of a sentence that
       begins with 'The gradient is'; empty where there was none.
     is_sure: False where that comparison found no way that is right.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import gradients
+    >>> gradients.AdjointState().factor
+    1.0
   """
 
   choice: int = -1

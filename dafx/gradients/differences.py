@@ -18,6 +18,21 @@ class CentralDifferences(black_box.ControlEstimator):
   Args:
     epsilon: Size of the difference; it and the other options are those of
       `ControlEstimator`.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import gradients
+    >>> def render(points, items):
+    ...   return np.repeat(3.0 * points[..., 0], 100, axis=1)
+    >>> box: gradients.Render = render
+    >>> estimator = gradients.CentralDifferences(epsilon=0.01)
+    >>> isinstance(estimator, gradients.ControlEstimator)
+    True
+    >>> controls, cotangent = np.full([1, 2, 1], 0.5), np.ones([1, 200])
+    >>> estimator.estimates(box, controls, cotangent)[0, 0, :, 0].round(
+    ...   3
+    ... ).tolist()
+    [300.0, 300.0]
   """
 
   def estimates(

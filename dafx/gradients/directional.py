@@ -26,6 +26,12 @@ class Agreement(typing.NamedTuple):
   Attributes:
     cosine: Between the slopes that it gives and those that were measured.
     factor: What it has to be multiplied by to fit them best.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import gradients
+    >>> gradients.Agreement(cosine=0.9, factor=1.1).cosine
+    0.9
   """
 
   cosine: float
@@ -49,6 +55,13 @@ def draw_audio_directions(
   Returns:
     Directions of the level of the audio, shape [n_directions, batch, n_samples,
     n_channels], float64.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import gradients
+    >>> audio = np.random.default_rng(0).normal(0.0, 0.1, [1, 4096, 1])
+    >>> gradients.draw_audio_directions(audio, 8).shape
+    (8, 1, 4096, 1)
   """
   n_items, n_samples, n_channels = audio.shape
   level = np.sqrt(np.mean(np.square(audio, dtype=float), axis=(1, 2)))
@@ -91,6 +104,17 @@ def measure_slopes(
 
   Returns:
     Slopes of shape [n_directions, batch].
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import gradients
+    >>> def render(audio, items, backwards):  # a box of a gain of 3
+    ...   return 3.0 * audio
+    >>> box: gradients.AudioRender = render
+    >>> audio, cotangent = np.ones([1, 100, 1]), np.full([1, 100, 1], 0.5)
+    >>> directions = np.ones([1, 1, 100, 1])
+    >>> gradients.measure_slopes(box, audio, cotangent, directions).round(3)
+    array([[150.]])
   """
   n_directions, n_items = directions.shape[:2]
   moved = np.stack([audio + epsilon * directions, audio - epsilon * directions])
@@ -113,6 +137,13 @@ def compare_with_slopes(
 
   Returns:
     Their agreement; 0 and 0 where either is zero.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import gradients
+    >>> gradient, directions = np.ones([1, 100, 1]), np.ones([1, 1, 100, 1])
+    >>> gradients.compare_with_slopes(gradient, directions, np.array([[150.0]]))
+    Agreement(cosine=1.0, factor=1.5)
   """
   given = (gradient * directions).sum((2, 3))
   product = (given * slopes).sum()
@@ -151,6 +182,19 @@ def choose_adjoint(
     The agreement of each candidate, by falling cosine; candidates that are
     alike to 0.002 are in the order in which they came. Empty if no cotangent is
     finite and other than zero.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import gradients
+    >>> audio = np.random.default_rng(0).normal(0.0, 0.1, [1, 4096, 1])
+    >>> def render(audio, items, backwards):
+    ...   return 3.0 * audio
+    >>> candidates = {
+    ...   'wire': lambda render, audio, cotangent: cotangent,
+    ...   'silence': lambda render, audio, cotangent: 0.0 * cotangent,
+    ... }
+    >>> list(gradients.choose_adjoint(render, audio, audio, candidates))
+    ['wire', 'silence']
   """
   size = np.square(cotangent, dtype=float).sum((1, 2))
   order = np.argsort(-np.where(np.isfinite(size), size, 0.0), kind='stable')
@@ -187,6 +231,19 @@ class BestAdjoint(black_box.AudioAdjoint):
   Args:
     epsilons: Sizes of the perturbation of the audio that `Reversal` is tried
       with. For a box that is linear in its audio, (1.0,) is enough.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import gradients
+    >>> audio = np.random.default_rng(0).normal(0.0, 0.1, [1, 4096, 1])
+    >>> def render(audio, items, backwards):
+    ...   return 3.0 * audio
+    >>> adjoint = gradients.BestAdjoint()
+    >>> gradient, state = adjoint.pull_back(
+    ...   render, audio, audio, sample_rate=48000
+    ... )
+    >>> np.allclose(gradient, 3.0 * audio, atol=1e-3)
+    True
   """
 
   epsilons: Sequence[float] = (0.1, 0.01, 1.0)

@@ -38,6 +38,17 @@ def response_memory(
 
   Returns:
     Frames after its own, 0 to n_frames - 3.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import gradients
+    >>> def render(points, items):
+    ...   return np.repeat(3.0 * points[..., 0], 100, axis=1)
+    >>> box: gradients.Render = render
+    >>> gradients.response_memory(
+    ...   box, 1, n_frames=8, n_controls=1, hop_size=100
+    ... )
+    0
   """
   rng = np.random.default_rng(seed)
   n = n_items * n_settings

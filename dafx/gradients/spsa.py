@@ -32,6 +32,12 @@ def frame_credit(
 
   Returns:
     Credit of shape [n, n_frames].
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import gradients
+    >>> gradients.frame_credit(np.ones([1, 100]), n_frames=4, memory=1)
+    array([[50., 50., 50., 25.]])
   """
   n, n_samples = products.shape
   hop_size = -(-n_samples // n_frames)
@@ -76,6 +82,17 @@ def draw_directions(
 
   Raises:
     ValueError: An unknown kind.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import gradients
+    >>> gradients.DIRECTIONS
+    ('hadamard', 'rademacher')
+    >>> delta = gradients.draw_directions(
+    ...   'hadamard', 2, 4, 3, seed=0, step=0, item=0
+    ... )
+    >>> delta.shape, sorted(set(delta.ravel().tolist()))
+    ((2, 4, 3), [-1.0, 1.0])
   """
   rng = np.random.default_rng([seed, step, item])
   shape = (n_probes, n_frames, n_controls)
@@ -116,6 +133,13 @@ def frames_of_probes(
 
   Returns:
     The number of frames, of 1,024 samples or of twice, four times... as many.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import gradients
+    >>> memory: gradients.MeasureMemory = lambda n_samples, n_frames: 1
+    >>> gradients.frames_of_probes(memory, 8192, n_controls=12, n_probes=1)
+    8
   """
   if n_probes >= n_controls:
     return 1
@@ -325,6 +349,14 @@ def signal_to_noise_db(estimates: np.ndarray) -> np.ndarray:
 
   Returns:
     In dB, shape [n_controls]; NaN for a single estimate.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import gradients
+    >>> gradients.signal_to_noise_db(
+    ...   np.array([0.9, 1.1]).reshape(2, 1, 1, 1)
+    ... ).round(1)
+    array([20.])
   """
   samples = estimates.reshape(-1, estimates.shape[-1])
   n = len(samples)
@@ -355,6 +387,16 @@ def estimate_figures(
     signal-to-noise ratio of the probes in dB ('signal_to_noise_db/<symbol>')
     and the share of frames too near to a bound for a whole step
     ('clipped_share/<symbol>').
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import gradients
+    >>> estimates, controls = np.ones([2, 1, 1, 1]), np.full([1, 1, 1], 0.5)
+    >>> figures = gradients.estimate_figures(
+    ...   ['gain'], estimates, controls, np.array([0.01])
+    ... )
+    >>> float(figures['norm/gain'])
+    1.0
   """
   norms = np.sqrt(np.square(estimates.mean(0)).sum((0, 1)))
   ratios_db = signal_to_noise_db(estimates)
