@@ -22,6 +22,22 @@ def export(model: models.Model, path: str | os.PathLike, block_size: int = 512):
   Raises:
     ValueError: A model that sets plugins, one that the .nam format does not
       have, or one with a plugin or latency.
+
+  Examples:
+    >>> import pathlib
+    >>> import tempfile
+    >>> from dafx import losses, neural, processors
+    >>> from dafx.training import inference, models
+    >>> network = neural.Rnn(n_units=4, activation='linear')
+    >>> model = models.EffectModel(
+    ...   processors.ProcessorGroup([(network, ['audio'])]),
+    ...   [losses.EsrLoss()],
+    ...   sample_rate=48000,
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...   inference.export(model, f'{folder}/amp.nam')
+    ...   pathlib.Path(folder, 'amp.nam').exists()
+    True
   """
   model.check_mode('export')
   path = _folders.expand_user(path)

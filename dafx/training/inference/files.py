@@ -84,6 +84,12 @@ def load_setting(
   Raises:
     ValueError: The run's encoder gives more than one setting, or its model has
       none; or as `load_model`.
+
+  Examples:
+    >>> from dafx.training import inference
+    >>> inference.load_setting('no_such_run')
+    Traceback (most recent call last):
+    FileNotFoundError: no_such_run holds no trained model ...
   """
   model = load_model(save_dir)
   model.check_options(['setting'])
@@ -115,6 +121,21 @@ def process_audio(
   Raises:
     ValueError: No samples, or some that are not finite, or a number of channels
       that the plugins do not take; or options that the model does not take.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import effects, losses, processors
+    >>> from dafx.training import inference, models
+    >>> dag = [(effects.Gain(), ['audio', 'gain_controls'])]
+    >>> model = models.ControlModel(
+    ...   models.Constant(),
+    ...   processors.ProcessorGroup(dag),
+    ...   [losses.TimeDomainLoss()],
+    ...   sample_rate=16000,
+    ... )
+    >>> result = inference.process_audio(model, np.zeros([44100, 2]), 44100)
+    >>> isinstance(result, inference.Result), result.audio.shape
+    (True, (44100, 2))
   """
   model.check_options(options)
   rendering = model.render(sources.from_array(audio, sample_rate), **options)
