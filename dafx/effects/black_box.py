@@ -249,18 +249,7 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
     Raises:
       ValueError: `audio_gradient` has none, or none for such channels.
     """
-    if self.audio_gradient.takes(n_in, n_out):
-      return
-    if isinstance(self.audio_gradient, gradients.NoAudioGradient):
-      raise ValueError(
-        f'The gradient to the audio of {self.name!r} is asked for, but its '
-        'audio_gradient is NoAudioGradient(). Choose BestAdjoint(), or do not '
-        f'train what comes before {self.name!r}.'
-      )
-    raise ValueError(
-      f'{self.name!r} makes {n_out} channels of {n_in}: '
-      f'{self.audio_gradient} has no gradient for that. Choose BestAdjoint().'
-    )
+    strategies.check_channels(self.audio_gradient, n_in, n_out, self.name)
 
   def gradients_to_tensors(
     self,

@@ -173,3 +173,31 @@ def check_type(strategy: Any, wanted: type):
     raise TypeError(
       f'{strategy!r} must be a {wanted.__name__}, such as {_EXAMPLES[wanted]}.'
     )
+
+
+def check_channels(
+  adjoint: gradients.AudioAdjoint, n_in: int, n_out: int, name: str
+) -> None:
+  """Raises ValueError where there is no gradient to the audio.
+
+  Args:
+    adjoint: What is to estimate it.
+    n_in: Channels that go in.
+    n_out: Channels that come out.
+    name: Of the processor.
+
+  Raises:
+    ValueError: It has none, or none for such channels.
+  """
+  if adjoint.takes(n_in, n_out):
+    return
+  if isinstance(adjoint, gradients.NoAudioGradient):
+    raise ValueError(
+      f'The gradient to the audio of {name!r} is asked for, but its '
+      'audio_gradient is NoAudioGradient(). Choose BestAdjoint(), or do not '
+      f'train what comes before {name!r}.'
+    )
+  raise ValueError(
+    f'{name!r} makes {n_out} channels of {n_in}: {adjoint} has no gradient for '
+    'that. Choose BestAdjoint().'
+  )
