@@ -370,3 +370,17 @@ def test_plugins_of_a_task_at_other_rates(task):
     np.testing.assert_allclose(
       list(levels.values()), levels[22050], atol=1.0, err_msg=name
     )
+
+
+def test_a_run_of_an_older_version_says_how_to_convert_it(tmp_path):
+  text = 'get_model.model = @models.ControlModel()\n'
+  config = tmp_path / 'operative_config-0.gin'
+  config.write_text(text)
+  with pytest.raises(ValueError, match=r"'get_model'(?s:.*)update_gin_config"):
+    gin_files.parse_operative_config(tmp_path)
+  assert config.read_text() == text
+  gin.clear_config()
+  config.write_text(f'# Written by dafx {dafx.__version__}.\n{text}')
+  with pytest.raises(ValueError, match="'get_model'") as caught:
+    gin_files.parse_operative_config(tmp_path)
+  assert 'update_gin_config' not in str(caught.value)

@@ -255,9 +255,17 @@ def _parse_file(file):
     ) from error
   except ValueError as error:
     place = _new_place(error)
-    if not place:
+    if not place and not _is_of_older_version(file):
       raise
-    raise ValueError(f'{error}{place} {remedy}') from error
+    raise ValueError(f'{error}{place}\n{remedy}') from error
+
+
+def _is_of_older_version(file) -> bool:
+  """Returns whether a file is the operative config of a run of 0.1.0."""
+  path = pathlib.Path(file)
+  return path.name.startswith('operative_config-') and not path.read_text(
+    encoding='utf-8'
+  ).startswith(_VERSION)
 
 
 def _new_place(error) -> str:
@@ -341,7 +349,7 @@ def warn_of_old_run(save_dir: str | os.PathLike):
   """
   folder = _folders.expand_user(save_dir)
   for path in folder.glob('operative_config-*.gin'):
-    if not path.read_text(encoding='utf-8').startswith(_VERSION):
+    if _is_of_older_version(path):
       logging.warning(
         '%s was trained by dafx 0.1.0 (%s names no version). That version did '
         'not compare the sample rates of model, encoder, plugins and data, and '
