@@ -39,6 +39,17 @@ def _without_gin():
   gin.clear_config()
 
 
+@pytest.fixture(autouse=True)
+def _untraced():
+  """Runs steps op by op: for a few of them, tracing takes longest.
+
+  Those of the processes that tests start are traced, as in use.
+  """
+  tf.config.run_functions_eagerly(True)
+  yield
+  tf.config.run_functions_eagerly(False)
+
+
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
   """Folder of pairs: noise, and the same softer and duller."""
