@@ -45,7 +45,7 @@ types:
 
 docs:  ## build/site: the documents and the API reference
 	@scripts/setup docs
-	@$(RUN) mkdocs build --quiet
+	@$(RUN) mkdocs build
 
 format:  ## format the code, apply the safe fixes
 	@scripts/setup test

@@ -27,9 +27,9 @@ class ProxyLV2Plugin(processors.Processor):
 
   Args:
     plugin: The plugin; its own estimators are not used.
-    network: Keras layer from (audio [batch, n_samples], controls in [0, 1]
-      [batch, n_frames, n_controls]) to audio, such as those of `dafx.neural`
-      with as many knobs as the plugin has controls.
+    network: Keras layer from audio, [batch, n_samples], and controls in [0, 1],
+      shape [batch, n_frames, n_controls], to audio, such as those of
+      `dafx.neural` with as many knobs as the plugin has controls.
     mode: What is heard: 'forward_plugin' (the plugin, with the network's
       gradients) or 'proxy' (the network).
     proxy_weight: Weight of the network's error in the losses; 0 if it is not to

@@ -4,10 +4,11 @@ A .nam file is JSON: version, metadata, architecture, config, sample_rate and
 weights, one flat list. The format has no knobs.
 
 Order of the weights of a WaveNet, for each array: rechannel; for each layer,
-the convolution [out][in][tap] and its bias, the mix-in of the input, the linear
-map [out][in] and its bias; the map to the head, and its bias if it has one.
-Then head_scale. Of an LSTM, for each layer: [gate][input, then h] with gates i,
-f, g, o, the bias, the initial h and c. Then the output's weights and bias.
+the convolution `[out][in][tap]` and its bias, the mix-in of the input, the
+linear map `[out][in]` and its bias; the map to the head, and its bias if it has
+one. Then head_scale. Of an LSTM, for each layer: `[gate][input, then h]` with
+gates i, f, g, o, the bias, the initial h and c. Then the output's weights and
+bias.
 
 Examples:
   >>> import tempfile
