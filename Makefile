@@ -7,6 +7,7 @@ TEST_WORKERS ?= 2
 RUN := "$(VENV)/bin/python" -m
 PYTEST := $(RUN) pytest -n $(TEST_WORKERS) --dist loadfile \
 	--no-loadscope-reorder --durations=10
+# Doubles the time of what runs much Python, so it is left to test-all.
 COVERAGE := --cov --cov-report=term
 MAKEFLAGS += --no-print-directory
 
@@ -28,11 +29,11 @@ notebooks:  ## open the tutorials in JupyterLab, which is installed for it
 	@$(RUN) jupyterlab dafx/colab/tutorials
 
 test: lint types docs  ## style, types, docs and the quick tests
-	@$(PYTEST) $(COVERAGE) -m 'not slow and not speech'
+	@$(PYTEST) -m 'not slow and not speech'
 
-test-all: lint types docs  ## style, types, docs and all tests
+test-all: lint types docs  ## style, types, docs, all tests, their coverage
 	@scripts/setup test speech browser music
-	@$(PYTEST) --browser=required
+	@$(PYTEST) $(COVERAGE) --browser=required
 
 lint:
 	@scripts/setup test
