@@ -207,12 +207,13 @@ def evaluate(model, folder):
 
 def measure(run, output_dir):
   """Trains one model and returns its row of the table."""
-  from dafx.training import gin_files, models, trainers
+  from dafx.commands import running
+  from dafx.training import models, trainers
 
-  gin_files.prepare_tensorflow(FLAGS.seed)
+  running.prepare_tensorflow(FLAGS.seed)
   num_steps = steps_that_fit(run)
   read(run, num_steps)
-  gin_files.prepare_tensorflow(FLAGS.seed)
+  running.prepare_tensorflow(FLAGS.seed)
   model = models.make_model()
   start, cpu = time.monotonic(), time.process_time()
   trainers.train(trainer=trainers.Trainer(model), seed=FLAGS.seed)

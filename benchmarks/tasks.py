@@ -340,7 +340,7 @@ def main(argv):
   """Does what the flags say."""
   if len(argv) > 1:
     raise app.UsageError(f'Not a flag: {" ".join(argv[1:])}')
-  gin_files.prepare_tensorflow(seed=0)
+  running.prepare_tensorflow(seed=0)
   gin_files.add_gin_search_paths()
   folder = pathlib.Path(FLAGS.output_dir).expanduser().absolute()
   table = []

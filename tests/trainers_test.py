@@ -221,8 +221,8 @@ processors = sorted(os.sched_getaffinity(0))
 os.sched_setaffinity(0, processors[: int(sys.argv[1])])
 sys.path.insert(0, sys.argv[2])
 import dafx, tensorflow  # the demonstration imports it before it prepares it
-from dafx.training import gin_files
-gin_files.prepare_tensorflow(seed=0)
+from dafx.commands import running
+running.prepare_tensorflow(seed=0)
 import trainers_test
 trainer = trainers_test.make_trainer(
     model=trainers_test.make_model(width=16, n_threads=None))
@@ -323,8 +323,8 @@ _KILLED = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import dafx
-from dafx.training import gin_files
-gin_files.prepare_tensorflow(seed=0)
+from dafx.commands import running
+running.prepare_tensorflow(seed=0)
 import trainers_test
 from dafx.training.trainers import summaries
 from dafx.training import trainers

@@ -104,7 +104,10 @@ flags.DEFINE_string(
   'setting; --single_dir=~/dafx/single.',
 )
 flags.DEFINE_integer(
-  'seed', 0, 'Seed of all that is random in training; --seed=1.'
+  'seed',
+  0,
+  'Seed of all that is random in training; --seed=1.',
+  lower_bound=0,
 )
 flags.DEFINE_bool(
   'allow_memory_growth', False, 'Take GPU memory as it is needed, not at once.'
@@ -282,7 +285,7 @@ def main(argv):
   save_dir = _folders.expand_user(FLAGS.save_dir, '--save_dir')
   _environment.demand_tensorflow()
   running.announce(f'dafx_run: {_describe_task()}; starting TensorFlow')
-  gin_files.prepare_tensorflow(FLAGS.seed, FLAGS.allow_memory_growth)
+  running.prepare_tensorflow(FLAGS.seed, FLAGS.allow_memory_growth)
   single = None
   if FLAGS.mode == 'eval' and FLAGS.single_dir:
     import gin

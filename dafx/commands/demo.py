@@ -39,7 +39,7 @@ def main(argv):
     'cores. Ctrl-C ends it; the same command goes on with it.',
     output_dir / 'index.html',
   )
-  gin_files.prepare_tensorflow(seed=0)
+  running.prepare_tensorflow(seed=0)
   gin_files.add_gin_search_paths()
   # TensorFlow takes seconds to import.
   from dafx.training.evaluation import demonstration

@@ -3,7 +3,7 @@
     def console_entry_point():
       running.run('dafx_run', main, __doc__)
 
-It knows nothing of the rest of dafx, so that each of its parts may use it.
+It knows nothing of the rest of dafx but what has to be installed.
 """
 
 import argparse
@@ -20,6 +20,8 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 from absl import app, flags, logging
+
+from dafx import _environment
 
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 _HELP = ('-h', '-?', '-help', '--help', '-helpshort', '--helpshort')
@@ -362,3 +364,30 @@ def has_gpu_driver(
     except OSError:
       continue
   return False
+
+
+def prepare_tensorflow(seed: int, allow_memory_growth: bool = False):
+  """Makes what TensorFlow does depend on the seed alone.
+
+  Call it before TensorFlow does anything.
+
+  Args:
+    seed: Seed of weights and of all else that is random.
+    allow_memory_growth: Whether to take GPU memory as it is needed.
+
+  Raises:
+    ImportError: TensorFlow or DDSP is not installed.
+  """
+  _environment.demand_tensorflow()
+  # Sums are shared out among threads, and their last bits depend on how many:
+  # so that the machine's number does not matter, it is said here. (Rendering,
+  # which takes most of the time, has threads of its own.)
+  os.environ.setdefault('TF_NUM_INTRAOP_THREADS', '2')
+  # It takes seconds to import; flags and files are checked before.
+  import tensorflow as tf
+
+  tf.keras.utils.set_random_seed(seed)
+  tf.config.experimental.enable_op_determinism()
+  if allow_memory_growth:
+    for device in tf.config.list_physical_devices('GPU'):
+      tf.config.experimental.set_memory_growth(device, True)

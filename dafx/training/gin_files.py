@@ -15,7 +15,7 @@ from absl import logging
 from gin import config_parser
 
 import dafx
-from dafx import _environment, _folders
+from dafx import _folders
 
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 # Folders of a gin root that a bare file name is looked for in.
@@ -396,33 +396,6 @@ def write_operative_config(folder, step: int):
   temporary = path.with_suffix('.partial')
   temporary.write_text(text, encoding='utf-8')
   temporary.replace(path)
-
-
-def prepare_tensorflow(seed: int, allow_memory_growth: bool = False):
-  """Makes what TensorFlow does depend on the seed alone.
-
-  Call it before TensorFlow does anything.
-
-  Args:
-    seed: Seed of weights and of all else that is random.
-    allow_memory_growth: Whether to take GPU memory as it is needed.
-
-  Raises:
-    ImportError: TensorFlow or DDSP is not installed.
-  """
-  _environment.demand_tensorflow()
-  # Sums are shared out among threads, and their last bits depend on how many:
-  # so that the machine's number does not matter, it is said here. (Rendering,
-  # which takes most of the time, has threads of its own.)
-  os.environ.setdefault('TF_NUM_INTRAOP_THREADS', '2')
-  # It takes seconds to import; flags and files are checked before.
-  import tensorflow as tf
-
-  tf.keras.utils.set_random_seed(seed)
-  tf.config.experimental.enable_op_determinism()
-  if allow_memory_growth:
-    for device in tf.config.list_physical_devices('GPU'):
-      tf.config.experimental.set_memory_growth(device, True)
 
 
 @contextlib.contextmanager
