@@ -57,6 +57,7 @@ def compressor(estimator):
     core.make_control_map(ranges),
     control_gradient=estimator,
     sample_rate=RATE,
+    is_static=True,
     name='compressor',
   )
 
@@ -108,6 +109,36 @@ def test_a_setting_of_an_external_compressor_is_learned():
 
   values = [float(step()) for _ in range(40)]
   assert values[-1] < 0.05 * values[0]
+
+
+def set_once(audio, controls):
+  """gain * audio + offset, by the first frame alone."""
+  return gain_and_offset(audio, controls[:, :1])
+
+
+def test_what_takes_one_setting_is_moved_as_a_whole():
+  audio, cotangent = noise(1, 8192, 1).numpy(), noise(1, 8192, 1, seed=1)
+  processor = effects.BlackBox(
+    set_once, core.make_control_map(RANGES), is_static=True
+  )
+  controls = np.array([[[1.0, 0.2]]], np.float32)
+  estimates = [
+    processor.gradient_to_controls(audio, controls, cotangent.numpy(), step)
+    for step in range(100)
+  ]
+  exact = np.stack([(audio * cotangent).numpy().sum(), cotangent.numpy().sum()])
+  error = 4 * np.std(estimates, axis=0) / 10
+  assert (np.abs(np.mean(estimates, axis=0) - exact) < error + 1e-2).all()
+  assert (error < 0.6 * np.abs(exact).max()).all()
+  with pytest.raises(ValueError, match='have 3 frames; it takes one setting'):
+    processor(audio, tf.fill([1, 3, 2], 0.5))
+
+
+def test_a_function_that_hears_one_frame_has_to_say_so():
+  processor = effects.BlackBox(set_once, core.make_control_map(RANGES))
+  arguments = noise(1, 8192, 1).numpy(), np.ones((1, 1, 2), np.float32)
+  with pytest.raises(ValueError, match='first frame.*is_static=True'):
+    processor.gradient_to_controls(*arguments, np.ones((1, 8192, 1)), 0)
 
 
 # ---------------------------------------------------------- Known boxes ----
