@@ -92,7 +92,7 @@ def response_error(system, n_samples):
 def compare_responses():
   """Prints the ratio of the two ways to an impulse response."""
   n_samples = 3 * SAMPLE_RATE
-  upstream = tf.random.stateless_normal([16, n_samples], [0, 2])
+  cotangent = tf.random.stateless_normal([16, n_samples], [0, 2])
   for n_states in (4, 32):
     system = state_space.StateSpace(16, n_states, iter(range(10)))
     times = []
@@ -105,7 +105,7 @@ def compare_responses():
         return tape.gradient(
           y,
           system.trainable_variables,
-          output_gradients=upstream,
+          output_gradients=cotangent,
           unconnected_gradients='zero',
         )
 

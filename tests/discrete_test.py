@@ -180,3 +180,15 @@ def test_none_refuses():
     loss = tf.reduce_sum(plugin(audio, tf.fill([1, 3], 0.5)))
   with pytest.raises(ValueError, match=r'NoAudioGradient\(\)'):
     tape.gradient(loss, audio)
+
+
+@pytest.mark.parametrize(
+  'make, message',
+  [
+    (lambda plugin: effects.LV2Chain([plugin]), 'node of its own'),
+    (lambda plugin: effects.ProxyLV2Plugin(plugin, None), 'into `fixed`'),
+  ],
+)
+def test_scores_are_not_for_chains_and_proxies(make, message):
+  with pytest.raises(ValueError, match=f"'discrete_lv2_plugin'.*{message}"):
+    make(modal())

@@ -39,7 +39,7 @@ class LV2Chain(black_box.BlackBoxProcessor):
     name: Name of the layer, which is the node's in a DAG.
 
   Raises:
-    ValueError: No plugins, two of one name, or an unknown option.
+    ValueError: No plugins, two of one name, or a `DiscreteLV2Plugin`.
     TypeError: An argument of version 0.1.0 that has moved.
 
   Examples:
@@ -75,6 +75,12 @@ class LV2Chain(black_box.BlackBoxProcessor):
         f'plugins are named {names}; a chain needs at least one, and each a '
         "name of its own, such as LV2Plugin(name='limiter_2')."
       )
+    for plugin in plugins:
+      if isinstance(plugin.control_map, core.ChoiceMap):
+        raise ValueError(
+          f'{plugin.name!r} chooses by scores, which a chain does not know of. '
+          'Make it a node of its own, or put its choices into `fixed`.'
+        )
     self.plugins = list(plugins)
     self.n_plugins = len(names) if n_plugins is None else n_plugins
     self.control_map = self._map_of(self.plugins)

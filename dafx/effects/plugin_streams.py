@@ -64,8 +64,8 @@ class PluginStream:
       signal.set_shape([*audio.shape[:-1], n_out])
       after.set_shape([2])
 
-      def gradient(*upstream):
-        del upstream
+      def gradient(*cotangents):
+        del cotangents
         raise ValueError(
           f'{processor.name!r} has no gradient while it streams: what it holds '
           'cannot go back. Train on whole crops.'

@@ -37,7 +37,8 @@ class ProxyLV2Plugin(processors.Processor):
     name: Name of the layer, which is the node's in a DAG.
 
   Raises:
-    ValueError: An unknown mode, or a weight or spread out of its range.
+    ValueError: An unknown mode, a weight or spread out of its range, or a
+      `DiscreteLV2Plugin`.
 
   Examples:
     >>> import tensorflow as tf
@@ -73,6 +74,11 @@ class ProxyLV2Plugin(processors.Processor):
       raise ValueError(f'proxy_weight={proxy_weight} must be at least 0.')
     if not 0.0 <= spread <= 1.0:
       raise ValueError(f'spread={spread} must be from 0 to 1.')
+    if isinstance(plugin.control_map, core.ChoiceMap):
+      raise ValueError(
+        f'{plugin.name!r} chooses by scores, which no network is like. Put its '
+        'choices into `fixed` of an LV2Plugin.'
+      )
     self.processor = plugin
     self.control_map = plugin.control_map
     self.network = network
@@ -196,14 +202,14 @@ class ProxyLV2Plugin(processors.Processor):
 
     @tf.custom_gradient
     def through(audio, unit_controls):
-      def gradient(upstream):
+      def gradient(cotangent):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
           tape.watch([audio, unit_controls])
           likeness = self.network(audio, unit_controls)
         return tape.gradient(
           likeness,
           [audio, unit_controls],
-          upstream,
+          cotangent,
           unconnected_gradients='zero',
         )
 
