@@ -430,6 +430,18 @@ def test_a_static_model_writes_its_setting_as_presets(tmp_path):
   np.testing.assert_array_equal(soundfile.read(out)[0], 0.0)
 
 
+def test_a_setting_that_is_given_is_written_as_presets(model, tmp_path):
+  setting = {
+    f'{kind}_controls': np.float32([[0.5]]) for kind in ('gain', 'onepole')
+  }
+  write(tmp_path / 'in.wav', noise(2000), RATE)
+  inference.process(
+    model, tmp_path / 'in.wav', tmp_path / 'out.wav', setting=setting
+  )
+  names = {p.name for p in tmp_path.iterdir()}
+  assert names == {'in.wav', 'out.wav', 'out.png', 'out.presets'}
+
+
 def test_what_is_said_of_presets_lets_a_host_find_them(tmp_path):
   static = make_model(('gain', 'onepole'), encoders.Constant())
   write(tmp_path / 'a mix.wav', np.zeros([800, 1]), 8000)

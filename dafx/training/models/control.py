@@ -390,7 +390,7 @@ class ControlModel(base.Model):
     n_points = max(len(frames) for frames in raw.values())
     hop_s = (self.encoder.hop_size or 1) / self.sample_rate
     times_s = (np.arange(n_points) + 0.5) * hop_s
-    moves = self.encoder.hop_size is not None
+    moves = self.encoder.hop_size is not None and setting is None
     rate = max(source.sample_rate, self.sample_rate)
     if not rendering.can_run_at(group, rate):
       rate = self.sample_rate
@@ -399,7 +399,7 @@ class ControlModel(base.Model):
       source,
       rate,
       points,
-      times_s if moves and setting is None else None,
+      times_s if moves else None,
       driven,
       automation.Automation(
         list(driven.values()),

@@ -239,7 +239,9 @@ class Rendering:
     for part in parts():
       if not part.shape[1]:
         continue
-      signal = np.asarray(part)
-      block = signal.T if folds else signal[0].reshape(signal.shape[1], -1)
+      # Channels that nodes make of an item lie side by side.
+      block = np.concatenate(
+        [s.reshape(len(s), -1) for s in np.asarray(part)], axis=1
+      )
       yield block[:left]
       left -= len(block[:left])
