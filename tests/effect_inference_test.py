@@ -81,6 +81,20 @@ def test_latency_is_taken_out():
   np.testing.assert_allclose(out, whole, atol=1e-5)
 
 
+@pytest.mark.parametrize('n_channels', [1, 2])
+def test_channels_that_a_plugin_makes_lie_side_by_side(n_channels):
+  plugin = effects.LV2Plugin(
+    'urn:dafx-test:cross', [], channels='stereo', sample_rate=RATE, name='two'
+  )
+  # The effect takes one channel, so that each is an item of its own.
+  model, audio = model_of(effects.Waveshaper('tanh'), plugin), noise(900)
+  audio = np.repeat(audio, n_channels, axis=1)
+  out = inference.process_audio(model, audio, RATE).audio
+  whole = model({'audio': tf.constant(audio.T)})['audio_synth'].numpy()
+  assert whole.shape == (n_channels, 900, 2)
+  np.testing.assert_allclose(out, np.concatenate(whole, axis=1), atol=1e-6)
+
+
 def test_other_rates_are_brought_to_the_models():
   time = np.arange(44100) / 44100
   sine = 0.5 * np.sin(2 * np.pi * 440 * time)[:, np.newaxis]
@@ -189,6 +203,25 @@ def test_evaluation_knows_error_and_polarity(tmp_path, caplog):
   assert 'very close' in of_one
   # What sets plugins is not measured sample by sample.
   assert tables.describe_recordings([{'system': evaluators.DAFX}], 'dafx') == ''
+
+
+def test_what_settles_is_left_out_at_any_rate(monkeypatch):
+  lengths = []
+
+  def measure(model, target, audio, *_):
+    lengths.append((len(target), len(audio)))
+    return {}
+
+  monkeypatch.setattr(evaluators, 'measure', measure)
+  model = model_of(effects.Waveshaper('tanh'))
+  model.burn_in = 300
+  for rate, n_left in ((RATE, 3700), (2 * RATE, 3400), (RATE // 2, 3850)):
+    dry = noise(4000)[:, 0]
+    recording = ('noise', dry, dry, np.zeros(0), '')
+    provider = recordings.Recordings([recording], (), rate, 1000)
+    evaluators.evaluate(model, provider)
+    assert set(lengths) == {(n_left, n_left)}
+    lengths.clear()
 
 
 def test_recordings_at_several_knobs_are_evaluated_at_theirs():

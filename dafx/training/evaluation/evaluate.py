@@ -242,6 +242,12 @@ def _note_name(position, item, base):
   return repr((position, item.name, item.version, item.events, options, place))
 
 
+def _settling(model, n_samples, sample_rate):
+  """Returns how many samples at a rate the model leaves out at the start."""
+  in_model = round(n_samples * model.sample_rate / sample_rate)
+  return math.ceil(model.settling(in_model) * sample_rate / model.sample_rate)
+
+
 def _evaluate_item(model, item, tried, base, with_metrics, with_pesq):
   """Returns the rows of a recording; writes its sound below a `base`."""
   rate = item.input.sample_rate
@@ -272,7 +278,7 @@ def _evaluate_item(model, item, tried, base, with_metrics, with_pesq):
       yield name, process(**options).audio
     yield DAFX, result.audio
 
-  start = model.settling(len(source))
+  start = _settling(model, len(source), rate)
   options = {key: np.asarray(v).tolist() for key, v in item.options.items()}
 
   def row_of(name, audio):
