@@ -63,9 +63,9 @@ class Streamer:
   """Runs a group, or one processor, over audio that comes in chunks.
 
   Chunks may have any size, and different ones; what comes out is what the
-  whole audio gives at once. Nodes keep the protocol of
-  `Node`. DDSP's `Add` and `Mix` need not: they keep nothing. `Mix`
-  is exact for a level that is static or given for each sample.
+  whole audio gives at once. Nodes keep the protocol of `Node`. DDSP's `Add` and
+  `Mix` need not: they keep nothing. `Mix` is exact for a level that is static
+  or given for each sample.
 
   The group is compiled once for each length of a piece into which chunks are
   cut, so equal chunks are fastest, and most of all multiples of the nodes'

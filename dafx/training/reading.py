@@ -175,14 +175,18 @@ def read_pair(
 
 def _check_form(path, info, sample_rate, n_channels, mend):
   """Raises ValueError for another rate or number of channels."""
-  if (info.samplerate == sample_rate or 'sample_rate' in mend) and (
-    info.channels == n_channels or 'channels' in mend
-  ):
+  is_rate = info.samplerate == sample_rate or 'sample_rate' in mend
+  if is_rate and (info.channels == n_channels or 'channels' in mend):
     return
+  advice = 'Convert it.'
+  if not is_rate:
+    rate = info.samplerate
+    advice = (
+      f"Convert it, or train at its rate: --gin_param='sample_rate = {rate}'."
+    )
   raise ValueError(
     f'{path} has {info.samplerate} Hz and {info.channels} channels; wanted are '
-    f'{sample_rate} Hz and {n_channels} channels. Convert it, or train at its '
-    f"rate: --gin_param='sample_rate = {info.samplerate}'."
+    f'{sample_rate} Hz and {n_channels} channels. {advice}'
   )
 
 

@@ -173,10 +173,10 @@ class FolderProvider(PairProvider):
     sample_rate: Rate of batches, in Hz. Their files must have it.
     n_samples: Length of a crop; silence follows a file that is shorter.
     n_channels: Channels of batches. Their files must have them.
-    preprocessor: What is done to both sides first, a
-      `preprocessing.Preprocessor`; None for nothing.
-    augmentation: How crops are varied where they are drawn at random; see
-      `augmentation`. None for not at all.
+    preprocessor: What is done to both sides first, a `Preprocessor`; None for
+      nothing.
+    augmentation: How crops are varied where they are drawn at random, such as
+      `NoiseAndGain`. None for not at all.
     fade_samples: Length of the fades at both ends of a crop.
     crops_per_file: Without shuffling, as in validation, so many crops are taken
       of each file, spread evenly from its first sample to its last; fewer where

@@ -11,7 +11,7 @@ import tensorflow as tf
 from dafx import processors
 from dafx.audio import sources
 from dafx.training.models import base, rendering
-from dafx.training.models import starts as pretraining
+from dafx.training.models import starts as starts_lib
 from dafx.training.plotting import blocks
 
 tfkl = tf.keras.layers
@@ -78,7 +78,7 @@ class EffectModel(base.Model):
     self.burn_in = burn_in
     processors.check_dag(processor_group.dag, {'audio', 'target', 'knobs'})
     processors.connect_controllers(processor_group)
-    pretraining.check_starts(processor_group, starts or {})
+    starts_lib.check_starts(processor_group, starts or {})
     self._starts = dict(starts or {})
     self._n_start_steps = n_start_steps
     self._streamer: processors.Streamer | None = None
@@ -97,7 +97,7 @@ class EffectModel(base.Model):
       ValueError: An impulse response of another rate, or that is no response.
       FileNotFoundError: There is no such impulse response.
     """
-    return pretraining.fit_nodes(
+    return starts_lib.fit_nodes(
       self.processor_group, self._starts, self.sample_rate, self._n_start_steps
     )
 
