@@ -725,6 +725,7 @@ def test_between_other_channels_only_what_takes_them_is_compared():
     (dict(epsilon=0.6), 'epsilon=0.6'),
     (dict(epsilons={'a': 0.0}), r"epsilons\['a'\]=0.0 must be above 0"),
     (dict(epsilons={'z': 0.1}, symbols='abcde'), "'z'.*not trainable"),
+    (dict(epsilons={'z': 0.1}), "'z'.*trainable are 0, 1, 2"),
     (dict(epsilon_decay=-1), 'epsilon_decay=-1'),
     (dict(epsilon_decay_steps=0), 'epsilon_decay_steps=0 positive'),
     (dict(n_probes=0), 'n_probes=0'),

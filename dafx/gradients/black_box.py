@@ -114,7 +114,7 @@ class ControlEstimator(abc.ABC):
       if symbol not in symbols:
         raise ValueError(
           f'epsilons names {symbol!r}, which is not trainable; trainable are '
-          f'{", ".join(symbols) or "none"}.'
+          f'{", ".join(map(str, symbols)) or "none"}.'
         )
     sizes = np.array([epsilons.get(s, self.epsilon) for s in symbols], float)
     return sizes / (1.0 + step / self.epsilon_decay_steps) ** self.epsilon_decay
