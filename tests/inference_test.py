@@ -813,6 +813,52 @@ def test_weights_that_have_no_place_in_the_model_are_refused(tmp_path):
       checkpoints.restore_model(other, tmp_path)
 
 
+def test_where_estimates_were_kept_does_not_matter(tmp_path, monkeypatch):
+  """Version 0.1.0 kept a choice of gradient for each combination of values."""
+
+  def make():
+    node = effects.DiscreteLV2Plugin(
+      TEST + 'modal', {'mode': [1, 2]}, sample_rate=RATE, name='node'
+    )
+    group = processors.ProcessorGroup([(node, ['audio', 'node_controls'])])
+    loss = losses.TimeDomainLoss('L1')
+    own = models.ControlModel(encoders.Constant(), group, [loss], RATE)
+    own.make_variables()
+    trainer = trainers.Trainer(own)
+    trainer.optimizer.build(own.trainable_variables)
+    return trainer
+
+  today = effects.DiscreteLV2Plugin._trackable_children
+  variants = {'one': tf.Module(), 'two': tf.Module()}
+  for variant in variants.values():
+    variant.input_choice = tf.Variable([0, 7], dtype=tf.int64)
+
+  def of_0_1_0(self, save_type='checkpoint', **kwargs):
+    children = {**today(self, save_type, **kwargs), **variants}
+    del children['input_choice'], children['input_factor']
+    return children
+
+  trained = make()
+  trained.model.heads['node_controls'].bias.assign([1.0, 2.0, 3.0])
+  with monkeypatch.context() as former:
+    former.setattr(effects.DiscreteLV2Plugin, '_trackable_children', of_0_1_0)
+    trained.save(tmp_path)
+  saved = tf.train.load_checkpoint(tf.train.latest_checkpoint(tmp_path))
+  keys = saved.get_variable_to_shape_map()
+  assert not any('node/input_choice' in key for key in keys)
+  assert any('two/input_choice' in key for key in keys)
+  again = make()
+  assert again.restore(tmp_path)
+  np.testing.assert_array_equal(
+    again.model.heads['node_controls'].bias, [1.0, 2.0, 3.0]
+  )
+  used = make().model
+  checkpoints.restore_model(used, tmp_path)
+  np.testing.assert_array_equal(
+    used.heads['node_controls'].bias, [1.0, 2.0, 3.0]
+  )
+
+
 # ------------------------------------------------------------ Evaluation ----
 @pytest.fixture(scope='module')
 def pairs(tmp_path_factory):

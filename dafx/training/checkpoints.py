@@ -1,5 +1,6 @@
 """Checkpoints on disk: written whole or not at all, read whole or not."""
 
+import collections
 import contextlib
 import json
 import os
@@ -15,7 +16,9 @@ from dafx.training import gin_files
 
 # What TensorFlow puts behind the name of a variable.
 _VALUE = '/.ATTRIBUTES/VARIABLE_VALUE'
-_COUNTER = '/gradient_step'
+# State of estimates, not weights; 0.1.0 kept it elsewhere for chains that it
+# made of plugins in a row, and for each combination of a DiscreteLV2Plugin.
+_OF_ESTIMATES = ('gradient_step', 'input_choice', 'input_factor')
 
 
 def save(checkpoint: tf.train.Checkpoint, folder, step: int, n_kept: int):
@@ -127,9 +130,10 @@ def restore(checkpoint: tf.train.Checkpoint, path, meanings: Mapping[str, str]):
     try:
       status.assert_consumed()
     except AssertionError:
-      # Only a counter may be left over; see _check_all_taken.
-      status.assert_existing_objects_matched()
+      # Only state of estimates may be left over, or not be there.
+      _check_matched(status, path, checkpoint)
       _check_all_taken(path, checkpoint.model)
+      status.expect_partial()
 
 
 def restore_model(model: tf.keras.Model, folder: str | os.PathLike):
@@ -151,9 +155,10 @@ def restore_model(model: tf.keras.Model, folder: str | os.PathLike):
   model.make_variables()
   with _refusing_others(path):
     _check_meanings_in(path, model.meanings())
-    status = tf.train.Checkpoint(model=model).read(path)
-    # The optimizer's values stay behind.
-    status.assert_existing_objects_matched().expect_partial()
+    checkpoint = tf.train.Checkpoint(model=model)
+    status = checkpoint.read(path)
+    _check_matched(status, path, checkpoint)
+    status.expect_partial()  # the optimizer's values stay behind
     _check_all_taken(path, model)
   n_plugins = int(_value_in(path, 'n_plugins', 0))
   if n_plugins:
@@ -175,25 +180,55 @@ def _check_meanings_in(path, ours):
   check_meanings(json.loads(saved), ours)
 
 
+def _check_matched(status, path, checkpoint):
+  """Raises AssertionError where a checkpoint lacks values, but of estimates."""
+  try:
+    status.assert_existing_objects_matched()
+  except AssertionError:
+    saved = tf.train.load_checkpoint(path)
+    lacking = [k for k in _keys(checkpoint) if not saved.has_tensor(k + _VALUE)]
+    if not lacking or not all(k.endswith(_OF_ESTIMATES) for k in lacking):
+      raise
+
+
+def _keys(checkpoint):
+  """Returns the names of variables in a checkpoint, as TensorFlow makes them.
+
+  Each is the shortest way to the variable.
+  """
+  view = tf.train.TrackableView(checkpoint)
+  keys, seen = [], set()
+  queue = collections.deque([('', checkpoint)])
+  while queue:
+    key, part = queue.popleft()
+    if id(part) in seen:
+      continue
+    seen.add(id(part))
+    if isinstance(part, tf.Variable):
+      keys.append(key[1:])
+    for name, child in view.children(part).items():
+      name = name.replace('.', '..').replace('/', '.S')
+      queue.append((f'{key}/{name}', child))
+  return keys
+
+
 def _check_all_taken(path, model):
   """Raises ValueError where a checkpoint has weights that the model has not.
 
   All of the model's are known to be in the checkpoint, so numbers tell.
-  Counters of steps are left out: version 0.1.0 made chains of plugins in a row,
-  whose counters have no place in the graph as it was written.
   """
   saved = [
     key
     for key in tf.train.load_checkpoint(path).get_variable_to_shape_map()
     if key.startswith('model/')
     and key.endswith(_VALUE)
-    and not key.endswith(_COUNTER + _VALUE)
+    and not key.removesuffix(_VALUE).endswith(_OF_ESTIMATES)
   ]
   ours = [
     part
     for part in tf.train.TrackableView(model).descendants()
     if isinstance(part, tf.Variable)
-    and not part.name.split(':')[0].endswith(_COUNTER)
+    and not part.name.split(':')[0].endswith(_OF_ESTIMATES)
   ]
   if len(saved) != len(ours):
     raise ValueError(
