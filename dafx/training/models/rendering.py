@@ -239,9 +239,8 @@ class Rendering:
     for part in parts():
       if not part.shape[1]:
         continue
-      # Channels that nodes make of an item lie side by side.
-      block = np.concatenate(
-        [s.reshape(len(s), -1) for s in np.asarray(part)], axis=1
-      )
+      signal = np.asarray(part)  # [n_items, n_samples(, n_channels)]
+      # The channels of all items lie side by side.
+      block = np.moveaxis(signal, 0, 1).reshape(signal.shape[1], -1)
       yield block[:left]
       left -= len(block[:left])
