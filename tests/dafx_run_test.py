@@ -250,6 +250,7 @@ def test_the_users_folder_comes_before_dafxs(home, tmp_path, capsys):
   assert 'NoSuchLayer' in error
 
 
+@pytest.mark.slow
 def test_a_single_setting_is_one_of_the_same_controls(home, tmp_path, capsys):
   short = (
     '--gin_param=dafx.training.train.num_steps = 1',
@@ -432,6 +433,7 @@ def test_process_and_eval_without_a_run(home, tmp_path, capsys):
   assert f'{tmp_path}/nothing holds no checkpoint' in error
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_the_same_command_goes_on(home, tmp_path):
   save_dir = tmp_path / 'run'
   flags = flags_for(

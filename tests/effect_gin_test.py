@@ -140,7 +140,13 @@ def recordings(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'task', ['blackbox_tcn', 'blackbox_lstm', 'graybox', 'graybox_compressor']
+  'task',
+  [
+    'blackbox_tcn',
+    'blackbox_lstm',
+    'graybox_compressor',
+    pytest.param('graybox', marks=pytest.mark.slow),
+  ],
 )
 def test_task_trains_on_a_recording(task, recordings, tmp_path):
   parse(

@@ -151,6 +151,7 @@ def test_files_and_folders_are_processed(tmp_path):
   assert sorted(p.name for p in folder) == ['a b.wav', 'out.wav']
 
 
+@pytest.mark.slow
 def test_length_costs_no_memory(tmp_path):
   model, peaks_kb = model_of(effects.Waveshaper('tanh', oversample=2)), []
   for minutes in (2, 50):
@@ -241,6 +242,7 @@ def test_recordings_at_several_knobs_are_evaluated_at_theirs():
   assert len(rows) == 3 * len(own)
 
 
+@pytest.mark.slow
 def test_a_network_becomes_a_nam_file_or_a_saved_model(tmp_path):
   wavenet = neural.WaveNet('nano', seed=3)
   model, audio = model_of(wavenet), noise(500)

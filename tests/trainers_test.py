@@ -232,6 +232,7 @@ print([v.numpy().tobytes().hex() for v in trainer.model.trainable_variables])
 """
 
 
+@pytest.mark.slow
 def test_the_number_of_processors_does_not_matter(folder):
   # TensorFlow shares sums among as many threads as there are processors,
   # unless dafx_run says how many.
