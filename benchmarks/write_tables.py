@@ -3,9 +3,9 @@
     python benchmarks/write_tables.py
 
 A table of the page stands between `<!-- table: NAME -->` and `<!-- end -->`.
-Its figures are in results/NAME.json, with the command that measures them, the
-columns, and a list per row. To renew them, run the command, put what it prints
-into the file, and run this.
+Its figures are in results/NAME.json, with the command that measures them (null
+where no benchmark does), the columns, and a list per row. To renew them, run
+the command, put what it prints into the file, and run this.
 """
 
 import json
@@ -34,7 +34,9 @@ def table(name: str) -> str:
   cells = [[_cell(value) for value in row] for row in rows]
   lines = [columns, ['---'] * len(columns), *cells]
   text = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
-  return f'\n{text}\n\nMeasured by `{content["command"]}`.\n\n'
+  command = content['command']
+  source = f'Measured by `{command}`.' if command else 'No benchmark prints it.'
+  return f'\n{text}\n\n{source}\n\n'
 
 
 def _cell(value) -> str:

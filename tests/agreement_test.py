@@ -65,7 +65,7 @@ class Knobbed(effects.Gain):
   n_knobs = 2
 
   def call(self, audio, knobs):
-    raise NotImplementedError
+    raise NotImplementedError  # These graphs are compared, never run.
 
 
 def effect_model(node, *inputs):

@@ -39,3 +39,12 @@ def test_tables_are_markdown(tmp_path, monkeypatch):
     'Text\n<!-- table: a -->\n\n| n | m |\n| --- | --- |\n| 1,500 | −0.5 |\n'
     '| a |  |\n\nMeasured by `x`.\n\n<!-- end -->\n'
   )
+
+
+def test_a_table_that_no_benchmark_prints_says_so(tmp_path, monkeypatch):
+  script = _script()
+  monkeypatch.setattr(script, 'RESULTS', tmp_path)
+  (tmp_path / 'a.json').write_text(
+    '{"command": null, "columns": ["n"], "rows": [[1]]}'
+  )
+  assert 'No benchmark prints it.' in script.table('a')

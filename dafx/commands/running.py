@@ -286,7 +286,7 @@ class _Handler(python_logging.Handler):
       return
     try:
       announce(self.format(record))
-    except Exception:
+    except Exception:  # As the handlers of Python's logging do.
       self.handleError(record)
 
 

@@ -146,7 +146,7 @@ class NoAudioGradient(_Stateless):
     return False
 
   def _gradient(self, render, audio, cotangent, sample_rate, keys):
-    raise NotImplementedError  # takes nothing
+    raise NotImplementedError  # Never called: `takes` refuses.
 
 
 @dataclasses.dataclass(frozen=True)

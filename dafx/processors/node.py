@@ -157,6 +157,9 @@ class Node:
 
     Returns:
       (signal, state).
+
+    Raises:
+      NotImplementedError: The node does not stream; `streams` says so.
     """
     raise NotImplementedError(f'{self.identity} has no `stream`.')
 

@@ -376,7 +376,7 @@ def unpack(
     EOFError,
     gzip.BadGzipFile,
     zlib.error,
-    NotImplementedError,
+    NotImplementedError,  # zipfile's, for a compression it does not know.
   ) as error:
     what = (str(error).splitlines() or [''])[0]
     raise ValueError(

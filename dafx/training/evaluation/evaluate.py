@@ -1,5 +1,6 @@
 """Evaluation on whole recordings: distances to the target, and the sound."""
 
+import collections
 import functools
 import math
 import pathlib
@@ -30,6 +31,8 @@ RANDOM_SETTING = 'random setting'
 DAFX = 'dafx'
 # Losses of long files are means over pieces, which bounds their memory.
 _LOSS_PIECE_S = 10.0
+# Systems of a file whose audio is held while they are measured.
+_MEASURED_AT_ONCE = 2
 # Correlation below which an output counts as upside down.
 _INVERTED = -0.3
 # Rows as they come, until all are there.
@@ -287,10 +290,15 @@ def _evaluate_item(model, item, tried, base, with_metrics, with_pesq):
     row.update(labels.event_changes(source, audio, item.events))
     return _without_nan(row)
 
-  # Measuring takes as long as rendering, and releases Python's lock.
-  with futures.ThreadPoolExecutor() as pool:
-    tasks = [pool.submit(row_of, *system) for system in systems()]
-    rows = [task.result() for task in tasks]
+  # Measuring takes as long as rendering, and releases Python's lock. Systems
+  # are rendered as their turn comes: a long file is held few times.
+  rows, waiting = [], collections.deque()
+  with futures.ThreadPoolExecutor(_MEASURED_AT_ONCE) as pool:
+    for system in systems():
+      if len(waiting) == _MEASURED_AT_ONCE:
+        rows.append(waiting.popleft().result())
+      waiting.append(pool.submit(row_of, *system))
+    rows += [task.result() for task in waiting]
   polarity = rows[-1].get('polarity')
   if polarity is not None and polarity < _INVERTED:
     logging.warning('%s comes out upside down (ESR near 4).', item.name)
