@@ -1,7 +1,7 @@
 """Tests of dafx.losses against NumPy in float64, DDSP and closed forms."""
 
 # First: importing dafx sets up what DDSP needs.
-from dafx import losses
+from dafx import losses, metrics
 
 # isort: split
 import ddsp
@@ -79,6 +79,12 @@ ALL_LOSSES = {
   'spectral_log': lambda: losses.MultiScaleSpectralLoss(
     (256, 64), logmag_weight=1.0
   ),
+  'spectral_matched': lambda: losses.MultiScaleSpectralLoss(
+    (256, 64), logmag_weight=1.0, match_level=True
+  ),
+  'loudness': lambda: losses.LoudnessLoss(16000),
+  'average_spectrum': lambda: losses.AverageSpectrumLoss(16000, 256),
+  'dynamics': lambda: losses.DynamicsLoss(2000),
   'esr': lambda: losses.EsrLoss(),
   'dc': lambda: losses.DcLoss(),
   'log_cosh': lambda: losses.LogCoshLoss(sharpness=3.0),
@@ -124,7 +130,9 @@ class TestEveryLoss:
     loss = make_loss()
     n = (channels or (1,))[0]
     many = [np.repeat(x[:, :, None], n, axis=2) for x in (target, audio)]
-    np.testing.assert_allclose(loss(*many), loss(target, audio), rtol=1e-5)
+    np.testing.assert_allclose(
+      loss(*many), loss(target, audio), rtol=1e-5, atol=1e-6
+    )
 
   def test_gradients_are_finite_in_silence(self, make_loss, channels):
     sound = noise(2, 400, *channels)
@@ -286,6 +294,205 @@ def test_values_that_are_not_allowed(name, value):
   audio = noise(1, 400)
   with pytest.raises(ValueError, match=f'{name}={value}'):
     losses.multi_scale_spectral_loss(audio, audio, **{name: value})
+
+
+# ---------------------- Level, tone and dynamics ------------------------------
+RATE = 44100
+
+
+def music(n_samples=RATE, n_channels=None, seed=0):
+  """Returns beats of coloured noise, [2, n_samples(, n_channels)]."""
+  beats = np.exp(-6.0 * (np.arange(n_samples) / RATE % 0.25))
+  sound = noise(2, n_samples, n_channels or 1, seed=seed)
+  sound = 0.1 * np.cumsum(sound, axis=1) * 0.05 + 0.1 * sound
+  sound = sound * (0.05 + beats)[:, np.newaxis]
+  return sound if n_channels else sound[..., 0]
+
+
+def changed(target):
+  """Returns what a clipper and a filter make of audio, and half of it."""
+  clipped = np.clip(target, -0.25, 0.25)
+  late = np.concatenate([0.0 * clipped[:, :1], clipped[:, :-1]], axis=1)
+  return 0.5 * (clipped - 0.6 * late)
+
+
+BLIND = {
+  'spectral': lambda t, a: losses.multi_scale_spectral_loss(
+    t, a, logmag_weight=1.0, match_level=True
+  ),
+  'average_spectrum': lambda t, a: losses.average_spectrum_loss(t, a, RATE),
+  'dynamics': lambda t, a: losses.dynamics_loss(t, a, RATE),
+}
+
+
+@pytest.mark.parametrize('loss', BLIND.values(), ids=BLIND)
+def test_level_costs_nothing_and_has_no_gradient(loss):
+  target = music().astype(np.float32)
+  audio = changed(target).astype(np.float32)
+  value = float(loss(target, audio))
+  assert value > 0.1
+  for gain in (0.01, 3.0):
+    np.testing.assert_allclose(loss(target, gain * audio), value, rtol=1e-3)
+  grad = gradient(lambda a: loss(target, a), audio).astype(np.float64)
+  # Along the audio itself, far less than in the directions that matter.
+  along = abs(np.vdot(grad, audio)) / np.linalg.norm(audio)
+  assert along < 1e-3 * np.linalg.norm(grad)
+
+
+@pytest.mark.parametrize('n_channels', [None, 2])
+def test_spectral_loss_at_equal_level_is_the_metric(n_channels):
+  target = music(n_channels=n_channels)
+  audio = changed(target)
+  expected = [
+    metrics.multi_scale_spectral(t, metrics.match_level(t, a))
+    for t, a in zip(target, audio)
+  ]
+  loss = losses.MultiScaleSpectralLoss(
+    logmag_weight=1.0, match_level=True, weight=1 / 6
+  )
+  found = loss(target.astype(np.float32), audio.astype(np.float32))
+  np.testing.assert_allclose(found, np.mean(expected), rtol=0.02)
+
+
+def test_gradient_of_the_spectral_loss_at_equal_level_against_float64():
+  kwargs = {'fft_sizes': (64, 32), 'loss_type': 'L2', 'mag_floor': 0.5}
+  weights = {'mag_weight': 1.0, 'logmag_weight': 0.5}
+  target, audio = noise(2, 200), 0.3 * noise(2, 200, seed=1)
+
+  def expected(audio):
+    matched = [metrics.match_level(t, a) for t, a in zip(target, audio)]
+    return spectral_loss_np(target, np.stack(matched), **kwargs, **weights)
+
+  def loss(a):
+    return losses.multi_scale_spectral_loss(
+      target, a, match_level=True, **kwargs, **weights
+    )
+
+  np.testing.assert_allclose(loss(audio), expected(audio), rtol=1e-5)
+  grad = gradient(loss, audio)
+  for seed in range(3):
+    direction = noise(2, 200, seed=10 + seed).astype(np.float64)
+    plus, minus = (expected(audio + s * 1e-6 * direction) for s in (1, -1))
+    np.testing.assert_allclose(
+      np.sum(grad * direction), (plus - minus) / 2e-6, rtol=1e-3
+    )
+
+
+@pytest.mark.parametrize('sample_rate', [22050, 48000])
+@pytest.mark.parametrize('n_channels', [1, 2, 5])
+def test_loudness_loss_of_steady_sound_is_the_metric(sample_rate, n_channels):
+  # Tones where K-weighting rises, is flat, and is at its top.
+  time = np.arange(2 * sample_rate) / sample_rate
+  tone = np.stack([np.sin(2 * np.pi * f * time) for f in (45.0, 1000.0)])
+  target = np.repeat(0.1 * tone[..., np.newaxis], n_channels, axis=2)
+  audio = np.stack(2 * [0.2 * np.sin(2 * np.pi * 5000.0 * time)])
+  audio = np.repeat(audio[..., np.newaxis], n_channels, axis=2)
+  audio[..., -1] *= 0.3
+  expected = [
+    metrics.loudness_difference(t, a, sample_rate)
+    for t, a in zip(target, audio)
+  ]
+  found = losses.loudness_loss(
+    target.astype(np.float32), audio.astype(np.float32), sample_rate
+  )
+  np.testing.assert_allclose(found, np.mean(expected), atol=0.02)
+
+
+@pytest.mark.parametrize('sample_rate', [22050, 44100])
+@pytest.mark.parametrize('n_channels', [None, 2])
+def test_average_spectrum_loss_is_the_metric(sample_rate, n_channels):
+  target = music(30000, n_channels)
+  audio = changed(target)
+  expected = [
+    metrics.average_spectrum_error_db(t, a, sample_rate)
+    for t, a in zip(target, audio)
+  ]
+  found = losses.average_spectrum_loss(target, audio, sample_rate)
+  np.testing.assert_allclose(found, np.mean(expected), rtol=1e-9)
+
+
+def test_soft_crest_error_tends_to_the_metric():
+  target = music(n_channels=2)
+  audio = changed(target)
+  expected = np.mean(
+    [metrics.crest_error_db(t, a) for t, a in zip(target, audio)]
+  )
+  errors = [
+    abs(
+      float(
+        losses.dynamics_loss(
+          target, audio, RATE, short_term_weight=0.0, peak_norm=norm
+        )
+      )
+      - expected
+    )
+    for norm in (32, 2048)
+  ]
+  assert errors[1] < 0.05 < errors[0] < 2.5
+
+
+def test_short_over_long_level_of_beats():
+  # Power that alternates between 1 and 9 for 1 s each, against a steady one:
+  # 2 s have the mean of 5, and so has one in 40 short times: it lies astride.
+  rate, n_samples = 2000, 400000
+  power = np.where(np.arange(n_samples) // rate % 2, 9.0, 1.0)
+  target = np.sqrt(power)[np.newaxis]
+  found = losses.dynamics_loss(
+    target, np.ones([1, n_samples]), rate, crest_weight=0.0
+  )
+  expected = np.mean([10 * np.log10(5.0), 10 * np.log10(9.0 / 5.0)])
+  np.testing.assert_allclose(found, 39 / 40 * expected, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+  'loss',
+  [
+    lambda t, a: losses.loudness_loss(t, a, 8000),
+    lambda t, a: losses.average_spectrum_loss(t, a, 8000, 512),
+    lambda t, a: losses.dynamics_loss(t, a, 2000, peak_norm=8.0),
+  ],
+  ids=['loudness', 'average_spectrum', 'dynamics'],
+)
+def test_gradients_of_level_losses_against_differences(loss):
+  target = noise(2, 1100, 2).astype(np.float64)
+  audio = tf.constant(0.3 * np.tanh(noise(2, 1100, 2, seed=1)), tf.float64)
+  grad = gradient(lambda a: loss(target, a), audio)
+  for seed in range(3):
+    direction = noise(2, 1100, 2, seed=10 + seed).astype(np.float64)
+    plus, minus = (
+      float(loss(target, audio + s * 1e-6 * direction)) for s in (1, -1)
+    )
+    np.testing.assert_allclose(
+      np.sum(grad * direction), (plus - minus) / 2e-6, rtol=1e-4
+    )
+
+
+def test_silent_targets_count_nothing_for_tone_and_dynamics():
+  audio = music().astype(np.float32)
+  target = audio * np.float32([[1.0], [0.0]])
+  assert float(losses.average_spectrum_loss(target, audio, RATE)) == 0.0
+  assert float(losses.dynamics_loss(target, audio, RATE)) == 0.0
+
+
+@pytest.mark.parametrize(
+  'make, message',
+  [
+    (lambda: losses.LoudnessLoss(0), 'sample_rate=0'),
+    (lambda: losses.AverageSpectrumLoss(50, 16), '16 samples'),
+    (lambda: losses.DynamicsLoss(8000, peak_norm=1), 'peak_norm=1'),
+    (
+      lambda: losses.average_spectrum_loss(noise(1, 99), noise(1, 99), 8000),
+      'n_samples=99 must be at least 8192',
+    ),
+    (
+      lambda: losses.loudness_loss(noise(1, 9, 6), noise(1, 9, 6), 8000),
+      '6 channels',
+    ),
+  ],
+)
+def test_level_losses_refuse(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()
 
 
 # ---------------------- Alignment ---------------------------------------------

@@ -7,6 +7,8 @@ the layers are called `(target_audio, audio)`, give a scalar, and work in
 
 A loss is the mean over the batch of what each item gives by itself: it depends
 neither on the order of the items nor, for alignment, on the other items.
+`match_level`, `average_spectrum_loss` and `dynamics_loss` are blind to level,
+which `loudness_loss` alone hears.
 """
 
 from dafx.losses.alignment import (
@@ -17,6 +19,12 @@ from dafx.losses.alignment import (
   find_lag,
   find_polarity,
 )
+from dafx.losses.average_spectrum import (
+  AverageSpectrumLoss,
+  average_spectrum_loss,
+)
+from dafx.losses.dynamics import DynamicsLoss, dynamics_loss
+from dafx.losses.levels import LoudnessLoss, loudness_loss, match_level
 from dafx.losses.shapes import fold_channels
 from dafx.losses.spectral import (
   MultiScaleSpectralLoss,
@@ -51,9 +59,12 @@ from dafx.losses.wrapping import WrappedLosses
 
 __all__ = [
   'AlignedLoss',
+  'AverageSpectrumLoss',
   'DcLoss',
+  'DynamicsLoss',
   'EsrLoss',
   'LogCoshLoss',
+  'LoudnessLoss',
   'MultiResolutionStftLoss',
   'MultiScaleSpectralLoss',
   'PreEmphasisLoss',
@@ -65,14 +76,18 @@ __all__ = [
   'a_weighting_taps',
   'align',
   'aligned_overlap',
+  'average_spectrum_loss',
   'correlation_by_lag',
   'dc_loss',
+  'dynamics_loss',
   'esr_loss',
   'filter_fir',
   'find_lag',
   'find_polarity',
   'fold_channels',
   'log_cosh_loss',
+  'loudness_loss',
+  'match_level',
   'multi_scale_spectral_loss',
   'pre_emphasis_taps',
   'si_sdr_loss',

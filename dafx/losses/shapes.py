@@ -1,5 +1,6 @@
 """What all losses check of their audio, and how they fold its channels."""
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -55,3 +56,36 @@ def fold_channels(audio: tf.Tensor) -> tf.Tensor:
   # [batch, n_samples, n_channels] -> [batch, n_channels, n_samples].
   audio = tf.transpose(audio, [0, 2, 1])
   return tf.reshape(audio, [-1, tf.shape(audio)[-1]])
+
+
+def to_db(power: tf.Tensor) -> tf.Tensor:
+  """Returns a power in dB."""
+  return tf.math.log(power) * (10.0 / np.log(10.0))
+
+
+def check_sample_rate(sample_rate):
+  """Raises ValueError unless a sample rate, in Hz, is positive."""
+  if not sample_rate > 0:
+    raise ValueError(f'sample_rate={sample_rate} Hz must be > 0.')
+
+
+def check_length(audio, n_needed, what):
+  """Raises ValueError for audio that is known to be shorter."""
+  n_samples = audio.shape[1]
+  if n_samples is not None and n_samples < n_needed:
+    raise ValueError(
+      f'n_samples={n_samples} must be at least {n_needed}: {what}. Use longer '
+      'audio.'
+    )
+
+
+def with_channels(audio: tf.Tensor) -> tf.Tensor:
+  """Returns audio as [batch, n_samples, n_channels]."""
+  return audio[..., tf.newaxis] if audio.shape.rank == 2 else audio
+
+
+def mean_over_heard(values: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+  """Returns the mean over items, 0 standing for those of a silent target."""
+  axes = list(range(1, target.shape.rank))
+  is_heard = tf.reduce_any(target != 0.0, axis=axes)
+  return tf.reduce_mean(tf.where(is_heard, values, tf.zeros_like(values)))

@@ -6,6 +6,7 @@ import ddsp
 import gin
 import tensorflow as tf
 
+from dafx.losses.levels import match_level as match_level_of
 from dafx.losses.shapes import check_audio, check_loss_type, fold_channels
 
 
@@ -21,6 +22,7 @@ def multi_scale_spectral_loss(
   logmag_weight: float = 0.0,
   mag_floor: float = 1e-5,
   overlap: float = 0.75,
+  match_level: bool = False,
 ) -> tf.Tensor:
   """Multi-scale spectrogram loss of DDSP, for audio with channels.
 
@@ -31,6 +33,12 @@ def multi_scale_spectral_loss(
   its gradient is of the order of 1e18; here the gradient of the log of a
   magnitude is at most `1 / mag_floor`, and 0 below the floor. DDSP's loudness
   term is left out: it holds for 16 kHz only.
+
+  With `match_level`, `logmag_weight=1` and a sixth of the default sum it is the
+  figure of `metrics.multi_scale_spectral` at equal level, by which masters are
+  judged: within 2 % on crops of a second and more. What differs is where frames
+  begin (there they are centred, with zeros at both ends) and the floor (there
+  1e-5 is added to each magnitude).
 
   Args:
     target: Target audio. Shape [batch, n_samples] or [batch, n_samples,
@@ -47,6 +55,9 @@ def multi_scale_spectral_loss(
       has about `fft_size / 4`.
     overlap: Part of a frame that the next one shares, in [0, 1); DDSP's by
       default.
+    match_level: Whether each item of audio is first scaled to the root mean
+      square of its target, so that the loss is blind to level; see
+      `losses.match_level`.
 
   Returns:
     Loss, >= 0, summed over sizes and terms. Float32 scalar.
@@ -70,6 +81,8 @@ def multi_scale_spectral_loss(
   if not 0 <= overlap < 1:
     raise ValueError(f'overlap={overlap} must be in [0, 1).')
   target, audio = check_audio(target, audio)
+  if match_level:
+    audio = match_level_of(target, audio)
   longest_hop = int(max(fft_sizes) * (1.0 - overlap))
   n_samples = audio.shape[1]
   if delta_time_weight and n_samples is not None and n_samples <= longest_hop:
@@ -126,6 +139,7 @@ class MultiScaleSpectralLoss(ddsp.losses.Loss):
     logmag_weight: float = 0.0,
     mag_floor: float = 1e-5,
     overlap: float = 0.75,
+    match_level: bool = False,
     weight: float = 1.0,
     name: str = 'spectral_loss',
   ):
@@ -141,6 +155,7 @@ class MultiScaleSpectralLoss(ddsp.losses.Loss):
       logmag_weight: Weight of the natural logarithm of the magnitudes.
       mag_floor: Least magnitude in the logarithm, > 0.
       overlap: Part of a frame that the next one shares, in [0, 1).
+      match_level: Whether audio is first scaled to the level of its target.
       weight: Factor on the loss.
       name: Name of the layer, and key of the loss; DDSP's by default.
 
@@ -158,6 +173,7 @@ class MultiScaleSpectralLoss(ddsp.losses.Loss):
     self.logmag_weight = logmag_weight
     self.mag_floor = mag_floor
     self.overlap = overlap
+    self.match_level = match_level
     self.weight = weight
 
   def call(self, target_audio: tf.Tensor, audio: tf.Tensor) -> tf.Tensor:
@@ -174,4 +190,5 @@ class MultiScaleSpectralLoss(ddsp.losses.Loss):
       logmag_weight=self.logmag_weight,
       mag_floor=self.mag_floor,
       overlap=self.overlap,
+      match_level=self.match_level,
     )
