@@ -292,7 +292,8 @@ def _evaluate_item(model, item, tried, base, with_metrics, with_pesq):
 
   # Measuring takes as long as rendering, and releases Python's lock. Systems
   # are rendered as their turn comes: a long file is held few times.
-  rows, waiting = [], collections.deque()
+  rows: list[dict] = []
+  waiting: collections.deque[futures.Future] = collections.deque()
   with futures.ThreadPoolExecutor(_MEASURED_AT_ONCE) as pool:
     for system in systems():
       if len(waiting) == _MEASURED_AT_ONCE:
