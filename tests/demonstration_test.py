@@ -36,7 +36,9 @@ def make_rows(values):
 
 def make_model(name='EQ'):
   processor = types.SimpleNamespace(plugin=types.SimpleNamespace(name=name))
-  return types.SimpleNamespace(driven={'eq_controls': processor})
+  return types.SimpleNamespace(
+    driven={'eq_controls': processor}, judged_by='equal_level'
+  )
 
 
 def test_table_leads_with_what_masters_are_judged_by():
@@ -81,7 +83,10 @@ def test_table_leads_with_what_masters_are_judged_by():
 def test_first_paragraph_is_what_the_figures_say(dafx, learned, failed):
   rows = make_rows({**VALUES, evaluate.DAFX: dafx})
   intro = demonstration._make_intro(
-    rows, make_model('<EQ>'), 36, ([40, 80], [1.0, 2.0])
+    rows,
+    make_model('<EQ>'),
+    36,
+    ([40, 80], [1.0, 2.0], 'valid_figure'),
   )
   paragraph = intro[: intro.index('</p>')]
   start, end = paragraph.split(' <b>What was not:</b> ')
@@ -89,7 +94,8 @@ def test_first_paragraph_is_what_the_figures_say(dafx, learned, failed):
   assert start.endswith(learned)
   assert end == failed
   assert '&lt;EQ&gt;' in intro and '36 pairs' in intro
-  assert 'Validation was best at step 40 of 80' in intro
+  assert 'Validation, judged by MR-STFT at equal level' in intro
+  assert 'was best at step 40 of 80' in intro
 
 
 def test_validations_of_all_sessions_are_read(tmp_path):
@@ -97,10 +103,23 @@ def test_validations_of_all_sessions_are_read(tmp_path):
     row = {'step': step, 'valid_total_loss': loss}
     summaries.append_history(tmp_path, row)
   validations = demonstration._validations(tmp_path)
-  assert validations == ([40, 80], [2.0, 1.5])
-  assert list(demonstration._curves({'network': validations})) == [
-    'Validation loss'
-  ]
+  assert validations == ([40, 80], [2.0, 1.5], 'valid_total_loss')
+  curves = demonstration._curves({'network': validations}, 'equal_level')
+  assert list(curves) == ['Validation, judged by the loss']
+
+
+def test_validations_are_those_that_were_judged(tmp_path):
+  # The first is of a version that knew the loss alone.
+  row = {'step': 40, 'valid_total_loss': 2.0}
+  summaries.append_history(tmp_path, row)
+  for step, figure in ((80, 0.7), (120, 0.8)):
+    row = {'step': step, 'valid_total_loss': 1.0, 'valid_figure': figure}
+    summaries.append_history(tmp_path, row)
+  validations = demonstration._validations(tmp_path)
+  assert validations == ([80, 120], [0.7, 0.8], 'valid_figure')
+  runs = {'network': validations, 'single': validations}
+  (title,) = demonstration._curves(runs, 'equal_level')
+  assert title.startswith('Validation, judged by MR-STFT at equal level')
 
 
 def test_times_are_told(monkeypatch):

@@ -164,8 +164,10 @@ def test_files_without_a_value_are_left_out():
 
 def test_validation():
   describe_validation = findings.describe_validation
-  early = describe_validation([40, 80, 120], [1.0, 1.2, 1.1])
-  assert early.startswith('Validation was best at step 40 of 120, and')
-  last = describe_validation([40, 80], [1.2, 1.1])
-  assert last == 'Validation was best at the last step, 80.'
-  assert describe_validation([], []) == ''
+  early = describe_validation([40, 80, 120], [1.0, 1.2, 1.1], 'the loss')
+  assert early.startswith(
+    'Validation, judged by the loss, was best at step 40 of 120, and'
+  )
+  last = describe_validation([40, 80], [1.2, 1.1], 'ESR')
+  assert last == 'Validation, judged by ESR, was best at the last step, 80.'
+  assert describe_validation([], [], 'ESR') == ''

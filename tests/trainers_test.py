@@ -551,6 +551,98 @@ def test_plateaus_are_those_of_keras_with_the_cooldown_of_deepafx():
   assert len(set(rates)) > 10
 
 
+# ----------------------------------------------------------- What decides ----
+@pytest.fixture(scope='module')
+def long_folder(tmp_path_factory):
+  """Folder of pairs that are long enough to be judged at equal level."""
+  path = tmp_path_factory.mktemp('long_pairs')
+  rng = np.random.default_rng(0)
+  for split in ('train', 'valid'):
+    audio = 0.1 * rng.standard_normal(16 * HOP)
+    duller = 0.5 * (audio + np.roll(audio, 1))
+    for side, samples in (('input', audio), ('target', duller)):
+      (path / split / side).mkdir(parents=True)
+      soundfile.write(path / split / side / 'a.wav', samples, RATE, 'FLOAT')
+  return path
+
+
+def judged_trainer(judged_by, **kwargs):
+  model = make_model(kinds=('onepole',))
+  model.judged_by = judged_by
+  return make_trainer(model=model, **kwargs)
+
+
+def train_judged(trainer, folder, num_steps, save_dir=''):
+  sides = [
+    data.FolderProvider(str(folder), split, RATE, 16 * HOP)
+    for split in ('train', 'valid')
+  ]
+  return trainers.train(
+    *sides,
+    trainer=trainer,
+    batch_size=1,
+    num_steps=num_steps,
+    steps_per_validation=2,
+    save_dir=str(save_dir) if save_dir else '',
+  )
+
+
+def test_the_figure_decides_and_is_written(tmp_path, long_folder, monkeypatch):
+  said = []
+  monkeypatch.setattr(
+    logging, 'info', lambda text, *args: said.append(text % args)
+  )
+  trainer = judged_trainer('equal_level', learning_rate=0.3)
+  history = train_judged(trainer, long_folder, 6, tmp_path)
+  figures = history['valid_figure']
+  assert len(set(figures)) == 3
+  parts = ('average_spectrum_db', 'crest_error_db', 'loudness_difference')
+  for i, figure in enumerate(figures):
+    errors = sum(history[f'valid_{name}'][i] for name in parts)
+    expected = history['valid_matched_mr_stft'][i] + 0.1 * errors
+    assert figure == pytest.approx(expected)
+  np.testing.assert_allclose(trainer.monitor.best, min(figures), rtol=1e-6)
+  newest = tf.train.latest_checkpoint(str(tmp_path / 'best'))
+  best_step = history['valid_step'][np.argmin(figures)]
+  assert pathlib.Path(newest).name == f'ckpt-{best_step}'
+  for name in ('figure', 'matched_mr_stft', *parts):
+    assert column(tmp_path, f'valid_{name}') == history[f'valid_{name}']
+    assert tags_in(tmp_path)[f'valid:losses/{name}'] == [2, 4, 6]
+  line = f'Step 2: validation figure (equal_level) {figures[0]:.4f}'
+  assert any(text.startswith(line) for text in said)
+
+
+def test_the_loss_decides_where_nothing_has_a_figure(folder, monkeypatch):
+  said = []
+  monkeypatch.setattr(
+    logging, 'warning', lambda text, *args: said.append(text % args)
+  )
+  trainer = judged_trainer('equal_level')
+  history = train(trainer, folder, 4, valid=True, steps_per_validation=2)
+  assert 'valid_figure' not in history
+  best = min(history['valid_total_loss'])
+  np.testing.assert_allclose(trainer.monitor.best, best, rtol=1e-6)
+  (text,) = [t for t in said if 'The loss decides' in t]
+  assert 'equal_level' in text
+
+
+def test_a_run_of_before_goes_on_and_is_judged_anew(tmp_path, long_folder):
+  former = judged_trainer('loss')
+  train_judged(former, long_folder, 2)
+  assert np.isfinite(float(former.monitor.best))
+  # Checkpoints of before do not say by what they were judged.
+  parts = dict(former.checkpoint._trackable_children())
+  for name in ('judged_by', 'save_counter'):
+    parts.pop(name, None)
+  checkpoints.save(tf.train.Checkpoint(**parts), tmp_path, 2, 1)
+  trainer = judged_trainer('equal_level')
+  history = train_judged(trainer, long_folder, 4, tmp_path)
+  assert history['step'] == [3, 4]
+  np.testing.assert_allclose(
+    trainer.monitor.best, history['valid_figure'][0], rtol=1e-6
+  )
+
+
 def test_two_ways_to_change_the_rate_are_one_too_many():
   with pytest.raises(ValueError, match='decay_steps=5 and plateau_patience=1'):
     make_trainer(decay_steps=5, plateau_patience=1)

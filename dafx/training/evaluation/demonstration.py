@@ -30,6 +30,7 @@ from dafx.training.evaluation import (
   report,
   tables,
 )
+from dafx.training.models import judging
 
 # What an engineer judges a master by; the first columns of the page.
 _MAIN = (
@@ -138,25 +139,45 @@ def _make_clip(pair, model, single):
 
 
 def _validations(save_dir):
-  """Returns (steps, losses) of all validations of a run, of any session."""
+  """Returns all validations of a run, of any session.
+
+  Returns:
+    (steps, values, column): the figure of each where the run has one, or else
+    its loss, and the column of history.csv that it is from.
+  """
   with open(save_dir / 'history.csv', newline='', encoding='utf-8') as file:
     rows = list(csv.DictReader(file))
-  return (
-    [int(row['step']) for row in rows],
-    [float(row['valid_total_loss']) for row in rows],
-  )
+  # A run that was begun by an older version has no figure at first.
+  judged = [row for row in rows if row.get('valid_figure')]
+  column = 'valid_figure' if judged else 'valid_total_loss'
+  rows = judged or rows
+  steps = [int(row['step']) for row in rows]
+  return steps, [float(row[column]) for row in rows], column
 
 
-def _curves(validations):
-  """Draws validation losses, {name: (steps, losses)}, where steps are equal."""
-  longest, _ = max(validations.values(), key=lambda v: len(v[0]))
-  losses = {
+def _curves(validations, judged_by):
+  """Draws validations, {name: `_validations`}, where steps are equal.
+
+  Args:
+    validations: Those of each run.
+    judged_by: `Model.judged_by`, which the title tells.
+  """
+  longest, _, column = max(validations.values(), key=lambda v: len(v[0]))
+  curves = {
     name: values
-    for name, (steps, values) in validations.items()
-    if steps == longest
+    for name, (steps, values, other) in validations.items()
+    if (steps, other) == (longest, column)
   }
-  figure = plotting.training_curves(longest, losses)
-  return {'Validation loss': plotting.figure_to_png(figure)}
+  figure = plotting.training_curves(longest, curves)
+  title = f'Validation, judged by {_words(column, judged_by)}'
+  return {title: plotting.figure_to_png(figure)}
+
+
+def _words(column, judged_by):
+  """Says what a column of `_validations` is."""
+  if column == 'valid_total_loss':
+    return 'the loss'
+  return judging.FIGURES[judged_by].words
 
 
 def _make_table(rows, names, caption):
@@ -188,13 +209,18 @@ def _make_intro(rows, model, n_train, validation):
   for text in (learned, not_learned):
     head, tail = text.split(': ', 1)
     sentences.append(f'<b>{head}:</b> {tail}')
+  steps, values, column = validation
   plugins = ', '.join(p.plugin.name for p in model.driven.values())
   return _INTRO.format(
     learned=' '.join(sentences),
     against_single=against_single,
     plugins=html.escape(plugins),
     n_train=n_train,
-    validation=html.escape(findings.describe_validation(*validation)),
+    validation=html.escape(
+      findings.describe_validation(
+        steps, values, _words(column, model.judged_by)
+      )
+    ),
   )
 
 
@@ -300,7 +326,7 @@ def _write_page(output_dir, data_dir, model, single, rows):
     table=table,
     full_table=_make_table(rows, measured, 'Means over the same clips.'),
     clips=clips,
-    figures=_curves(validations),
+    figures=_curves(validations, model.judged_by),
     footer='Music: public-domain scores and our own, rendered by FluidSynth '
     'with the FluidR3 sound font (MIT); CC0. Train it yourself: make demo.',
   )

@@ -108,25 +108,30 @@ def describe(
   ]
 
 
-def describe_validation(steps: Sequence[int], losses: Sequence[float]) -> str:
+def describe_validation(
+  steps: Sequence[int], values: Sequence[float], judged_by: str
+) -> str:
   """Says at which step validation was best, and what that means.
 
   Args:
     steps: At which there was a validation, increasing.
-    losses: Of each.
+    values: By what each is judged, the lower the better.
+    judged_by: What that is, in words: 'the loss'.
 
   Returns:
     A sentence or two, or '' without a validation.
   """
   if not len(steps):
     return ''
-  best, last = steps[int(np.argmin(losses))], steps[-1]
+  best, last = steps[int(np.argmin(values))], steps[-1]
   if best == last:
-    return f'Validation was best at the last step, {last}.'
+    return (
+      f'Validation, judged by {judged_by}, was best at the last step, {last}.'
+    )
   return (
-    f'Validation was best at step {best} of {last}, and the network of that '
-    'step is the one heard here; what came after did not help on songs outside '
-    'the training.'
+    f'Validation, judged by {judged_by}, was best at step {best} of '
+    f'{last}, and the network of that step is the one heard here; what '
+    'came after did not help on songs outside the training.'
   )
 
 

@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 import pathlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import ddsp
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from dafx import processors
 from dafx.audio import sources
-from dafx.training.models import rendering
+from dafx.training.models import judging, rendering
 
 
 @gin.configurable(module='dafx.training.models')
@@ -62,6 +62,9 @@ class Model(tf.keras.Model, abc.ABC):
     modes: Modes of dafx_run that it is of use for.
     options: Names of what `render` takes besides a source.
     measures: Names of what an evaluation measures; `evaluation.measures`.
+    judges: By what its validations can be judged; `judging.FIGURES`.
+    judged_by: Which of these it is: what decides on the best checkpoint, on the
+      learning rate and on when to stop.
     streams: Whether it can be trained in windows, by `stream`.
     margin: Samples around the audio of a crop that it hears too.
     preprocessor: What was done to the audio that it is trained on, a
@@ -74,6 +77,8 @@ class Model(tf.keras.Model, abc.ABC):
   modes: tuple[str, ...] = ('train', 'eval', 'sample', 'process')
   options: tuple[str, ...] = ()
   measures: tuple[str, ...] = ()
+  judges: tuple[str, ...] = (judging.LOSS,)
+  judged_by: str = judging.LOSS
   streams: bool = False
   margin: int = 0
   preprocessor: Any = None
@@ -191,6 +196,19 @@ class Model(tf.keras.Model, abc.ABC):
       losses.update(loss.get_losses_dict(target, audio))
     losses['total_loss'] = tf.add_n(list(losses.values()))
     return losses
+
+  def judge(self, items: Iterable[judging.Item]) -> dict[str, float]:
+    """Returns the figure by which a validation is judged, and its parts.
+
+    Args:
+      items: Input, target and output of each item, [n_samples] or [n_samples,
+        n_channels].
+
+    Returns:
+      'figure', the lower the better, and its parts by name; {} where the loss
+      is to decide.
+    """
+    return judging.judge(self.judged_by, items, self.sample_rate)
 
   def settling(self, n_samples: int) -> int:
     """Returns how many samples at the start are left out of losses.

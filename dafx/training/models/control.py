@@ -12,7 +12,7 @@ import tensorflow as tf
 from dafx import losses as dafx_losses
 from dafx import processors
 from dafx.audio import sources
-from dafx.training.models import base, encoders, rendering
+from dafx.training.models import base, encoders, judging, rendering
 from dafx.training.models import outputs as automation
 
 tfkl = tf.keras.layers
@@ -73,6 +73,7 @@ class ControlModel(base.Model):
       measured to have, all together, and so many samples more.
     preprocessor: What was done to the audio that it is trained on, a
       `data.Preprocessor`: evaluation and inference do the same.
+    judged_by: What decides on a validation: one of `judges`; see `judging`.
     name: Name of the model.
 
   `render` takes 'n_plugins', how many of them run from now on, and 'setting',
@@ -86,6 +87,7 @@ class ControlModel(base.Model):
   """
 
   options = ('n_plugins', 'setting')
+  judges = ('loss', 'equal_level', 'events')
   measures = (
     'loudness_difference',
     'true_peak_dbtp',
@@ -113,6 +115,7 @@ class ControlModel(base.Model):
     output_splits: Sequence[tuple[str, int]] = (),
     align_margin: int | None = None,
     preprocessor: Any | None = None,
+    judged_by: str = 'loss',
     name: str = 'control_model',
   ):
     super().__init__(name=name)
@@ -122,6 +125,7 @@ class ControlModel(base.Model):
     self.processor_group = processor_group
     self.sample_rate = sample_rate
     self.preprocessor = preprocessor
+    self.judged_by = judging.check_judge(judged_by, self.judges)
     self.driven = processors.controlled_inputs(self.processor_group)
     self._n_plugins = len(self.driven)
     self.loss_objs = list(losses)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from dafx import processors
 from dafx.audio import sources
-from dafx.training.models import base, rendering
+from dafx.training.models import base, judging, rendering
 from dafx.training.models import starts as starts_lib
 from dafx.training.plotting import blocks
 
@@ -46,6 +46,7 @@ class EffectModel(base.Model):
       waveshaper, 'impulse' or the path of an impulse response for a filter; see
       `fit_starts`. None leaves them random.
     n_start_steps: Updates by which each of these is fitted.
+    judged_by: What decides on a validation: one of `judges`; see `judging`.
     name: Name of the model.
 
   `render` takes 'knobs', in [0, 1], shape [n_knobs]; by default the middle of
@@ -58,6 +59,7 @@ class EffectModel(base.Model):
 
   modes = (*base.Model.modes, 'export', 'profile')
   options = ('knobs',)
+  judges = ('loss', 'esr')
   measures = ('esr', 'mae', 'mr_stft', 'si_sdr', 'dc', 'polarity')
   streams = True
 
@@ -69,6 +71,7 @@ class EffectModel(base.Model):
     burn_in: int | None = None,
     starts: Mapping[str, str] | None = None,
     n_start_steps: int = 2000,
+    judged_by: str = 'loss',
     name: str = 'effect_model',
   ):
     super().__init__(name=name)
@@ -76,6 +79,7 @@ class EffectModel(base.Model):
     self.loss_objs = list(losses)
     self.sample_rate = sample_rate
     self.burn_in = burn_in
+    self.judged_by = judging.check_judge(judged_by, self.judges)
     processors.check_dag(processor_group.dag, {'audio', 'target', 'knobs'})
     processors.connect_controllers(processor_group)
     starts_lib.check_starts(processor_group, starts or {})

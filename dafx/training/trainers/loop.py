@@ -93,7 +93,7 @@ def train(
   save_dir: str = '',
   restore_dir: str = '',
 ) -> dict[str, list]:
-  """Trains until the last step, or until the validation loss says stop.
+  """Trains until the last step, or until validation says stop.
 
   A run that is interrupted is saved at its last step; the same call goes on
   from there, with the same result as if it had not been interrupted.
@@ -106,7 +106,7 @@ def train(
     num_steps: Steps in all, those before a resume included.
     stages: (number of plugins, number of steps) of each stage, in place of
       num_steps: the first plugins of the DAG are trained first, then more. A
-      stage ends after its steps, or when its validation loss says stop. What it
+      stage ends after its steps, or when its validation says stop. What it
       ends with is kept in <save_dir>/stage_<number of plugins>.
     steps_per_summary: Steps between entries in TensorBoard.
     steps_per_validation: Steps between validations.

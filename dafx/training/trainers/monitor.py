@@ -5,7 +5,7 @@ import tensorflow as tf
 
 
 class Monitor(tf.Module):
-  """Follows the validation loss: when to lower the rate, when to stop.
+  """Follows validations: when to lower the rate, when to stop.
 
   Its state is in variables, so that a resumed run decides as if it had not been
   interrupted.
@@ -35,10 +35,14 @@ class Monitor(tf.Module):
     self.since_best = tf.Variable(0, trainable=False, dtype=tf.int32)
     self.since_lowered = tf.Variable(0, trainable=False, dtype=tf.int32)
 
-  def update(self, loss: float) -> bool:
-    """Takes a validation loss in; returns whether it is the best so far."""
-    if loss < float(self.best):
-      self.best.assign(loss)
+  def update(self, figure: float) -> bool:
+    """Takes a validation in; returns whether it is the best so far.
+
+    Args:
+      figure: What it is judged by, such as its loss.
+    """
+    if figure < float(self.best):
+      self.best.assign(figure)
       self.since_best.assign(0)
       self.since_lowered.assign(0)
       return True

@@ -9,6 +9,7 @@ import tensorflow as tf
 from absl import logging
 
 from dafx.training import data, gin_files
+from dafx.training.models import judging
 from dafx.training.trainers import summaries
 from dafx.training.trainers import trainer as trainer_lib
 
@@ -66,6 +67,7 @@ class Run:
     # Losses since the last summary, and when that was.
     self._recent: list[dict[str, float]] = []
     self._since = time.monotonic()
+    self._is_warned = False
     self.writers = {}
     if folder is not None:
       folder.mkdir(parents=True, exist_ok=True)
@@ -123,17 +125,23 @@ class Run:
       return
     losses = self.trainer.validate(self.valid_batches)
     self._note('valid_', losses)
+    judged_by = self.trainer.model.judged_by
+    decisive = 'figure' if 'figure' in losses else 'total_loss'
+    if judged_by != judging.LOSS and decisive == 'total_loss':
+      self._warn_of_no_figure(judged_by)
     if self.folder is not None:
       row = {name: values[-1] for name, values in self.history.items()}
       del row['valid_step']
       row['learning_rate'] = self.trainer.learning_rate
       row['stage'] = self.trainer.stage
       summaries.append_history(self.folder, row)
-    is_best = self.trainer.end_validation(losses['total_loss'])
+    is_best = self.trainer.end_validation(losses[decisive])
+    named = 'loss' if decisive == 'total_loss' else f'figure ({judged_by})'
     logging.info(
-      'Step %d: validation loss %.4f%s',
+      'Step %d: validation %s %.4f%s',
       self.trainer.step,
-      losses['total_loss'],
+      named,
+      losses[decisive],
       ', the best so far' if is_best else '',
     )
     if self.writers:
@@ -146,6 +154,17 @@ class Run:
       )
     if is_best:
       self.save('best')
+
+  def _warn_of_no_figure(self, judged_by):
+    """Says once that the loss decides, because no item has a figure."""
+    if self._is_warned:
+      return
+    self._is_warned = True
+    logging.warning(
+      'No item of the validation can be judged by %s: targets are silent, too '
+      'short, or equal to the input. The loss decides.',
+      judged_by,
+    )
 
   def save(self, subfolder: str = ''):
     """Saves a checkpoint, if there is a folder for it."""

@@ -38,7 +38,7 @@ def check_stages(model, stages: Sequence[tuple[int, int]]):
 class Stages:
   """Where a training is in its stages; one of all plugins where it has none.
 
-  A stage ends after its steps, or when the validation loss says stop.
+  A stage ends after its steps, or when validation says stop.
 
   Args:
     trainer: The Trainer, which keeps the stage in its checkpoints.

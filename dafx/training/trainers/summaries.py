@@ -60,13 +60,14 @@ def append_history(folder, row):
 
 
 def write_examples(writer, trainer, batch, losses, folder, n_examples=2):
-  """Writes validation losses, and what the first items look and sound like.
+  """Writes a validation, and what the first items look and sound like.
 
   Args:
     writer: TensorFlow's summary writer.
     trainer: The Trainer.
     batch: Features of the first validation batch.
-    losses: {name: mean over all validation batches}.
+    losses: {name: mean over all validation batches}, and what the validation
+      is judged by, where that is another figure.
     folder: Where the blocks of a gray box are drawn as files, below 'blocks'.
     n_examples: Items to show.
   """

@@ -11,6 +11,7 @@ from absl import logging
 
 from dafx import processors
 from dafx.training import checkpoints
+from dafx.training.models import judging
 from dafx.training.trainers import monitor
 
 
@@ -111,6 +112,9 @@ class Trainer:
     self._stage = counter()
     self._stage_start = counter()  # the step at which it began
     self._n_plugins = counter()  # 0: what the model says
+    self._judged_by = tf.Variable(
+      judging.LOSS, trainable=False, dtype=tf.string
+    )
     # Variables of one shape may mean something else: this tells.
     self.description = tf.Variable(
       json.dumps(model.meanings()),
@@ -126,6 +130,7 @@ class Trainer:
       stage=self._stage,
       stage_start=self._stage_start,
       n_plugins=self._n_plugins,
+      judged_by=self._judged_by,
     )
 
   @property
@@ -265,32 +270,58 @@ class Trainer:
 
   def validation_step(
     self, batch: Mapping[str, tf.Tensor]
-  ) -> dict[str, tf.Tensor]:
-    """Returns {name of loss: value}, training nothing."""
+  ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """Returns ({name of loss: value}, audio), training nothing."""
     return self._validation_step(batch, self.model.n_plugins)
 
   @tf.function
   def _validation_step(self, batch, n_plugins):
     del n_plugins  # as above
-    _, losses = self.model(batch, return_losses=True)
-    return losses
+    outputs, losses = self.model(batch, return_losses=True)
+    return losses, self.model.get_audio_from_outputs(outputs)
 
   def validate(
     self, batches: Iterable[Mapping[str, tf.Tensor]]
   ) -> dict[str, float]:
-    """Returns the mean of each loss over the items of all batches."""
+    """Returns the mean of each loss over the items of all batches.
+
+    Args:
+      batches: Features, {'audio', 'target', ...}.
+
+    Returns:
+      {name of loss: mean}, and what `Model.judge` says of the items: 'figure',
+      where the model is judged by one, and its parts.
+    """
     rows, sizes = [], []
+    items: list[judging.Item] = []
     for batch in batches:
-      rows.append(self.validation_step(batch))
+      losses, audio = self.validation_step(batch)
+      rows.append(losses)
       sizes.append(batch['audio'].shape[0])
-    return {
+      if self.model.judged_by != judging.LOSS:
+        start = self.model.settling(batch['audio'].shape[1])
+        sides = (batch['audio'], batch['target'], audio)
+        items += zip(*(side.numpy()[:, start:] for side in sides), strict=True)
+    means = {
       key: float(np.average([float(row[key]) for row in rows], weights=sizes))
       for key in rows[0]
     }
+    return {**means, **self.model.judge(items)}
 
-  def end_validation(self, loss: float) -> bool:
-    """Takes a validation loss in; returns whether it is the best so far."""
-    is_best = self.monitor.update(loss)
+  def end_validation(self, figure: float) -> bool:
+    """Takes what decides in; returns whether it is the best so far.
+
+    Args:
+      figure: That of a validation, the lower the better; its loss where it has
+        none.
+    """
+    judged_by = self.model.judged_by
+    if self._judged_by.numpy().decode() != judged_by:
+      if np.isfinite(float(self.monitor.best)):
+        logging.info('Validations are judged anew, by %s.', judged_by)
+      self.monitor.reset()  # what was the best was another figure
+      self._judged_by.assign(judged_by)
+    is_best = self.monitor.update(figure)
     if self.monitor.lower_rate():
       lower = max(
         self.learning_rate * self.plateau_factor, self.min_learning_rate

@@ -1,0 +1,199 @@
+"""By what figure a validation is judged: NumPy audio of all its items in.
+
+The figure decides which checkpoint is the best, when the learning rate falls
+and when training stops. Losses are what has a gradient; figures are what is
+asked for.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+import numpy as np
+
+from dafx import metrics
+
+LOSS = 'loss'
+# Input, target and output of an item, [n_samples] or [n_samples, n_channels].
+Item = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+# A dB or an LU counts as much as so much of MR-STFT.
+_PER_DB = 0.1
+# Events are where input and target differ by this share of the input's power,
+# over so many seconds at a time; what they should fall by, in dB.
+_EVENT_SHARE = 0.1
+_EVENT_S = 0.01
+_EVENT_DB = 20.0
+_LEAST_CHANGE_DB = -100.0
+
+
+def equal_level(items: Iterable[Item], sample_rate: float) -> dict[str, float]:
+  """Judges masters: tone, dynamics and detail at equal level, and loudness.
+
+  Args:
+    items: Input, target and output of each.
+    sample_rate: In Hz.
+
+  Returns:
+    Means over items: 'matched_mr_stft', 'average_spectrum_db',
+    'crest_error_db' (see `metrics.matched`), 'loudness_difference' in LU, and
+    'figure', the first plus a tenth of the sum of the others. Items whose
+    target is silent or shorter than 8,192 samples have no figure and are left
+    out; {} if all are. Silence in place of a target is infinitely far.
+  """
+  rows = []
+  for _, target, audio in items:
+    # What is not finite is as far as silence.
+    is_lost = not (np.all(np.isfinite(audio)) and np.any(audio))
+    if is_lost:
+      audio = target
+    values = metrics.matched(target, audio, sample_rate)
+    row = [
+      values['matched_mr_stft'],
+      values['average_spectrum_db'],
+      values['crest_error_db'],
+      metrics.loudness_difference(target, audio, sample_rate),
+    ]
+    if np.isfinite(row).all():
+      rows.append([math.inf] * len(row) if is_lost else row)
+  if not rows:
+    return {}
+  mr_stft, *errors = (float(x) for x in np.mean(rows, axis=0))
+  names = ('average_spectrum_db', 'crest_error_db', 'loudness_difference')
+  return {
+    'figure': mr_stft + _PER_DB * sum(errors),
+    'matched_mr_stft': mr_stft,
+    **dict(zip(names, errors, strict=True)),
+  }
+
+
+def events(items: Iterable[Item], sample_rate: float) -> dict[str, float]:
+  """Judges what is to take events out of a sound and leave the rest alone.
+
+  Batches have no labels: an event is where input and target differ by more than
+  a tenth of the input's power, over 10 ms at a time.
+
+  Args:
+    items: Input, target and output of each.
+    sample_rate: In Hz.
+
+  Returns:
+    'events_change_db' and 'rest_change_db', the changes of the energy in all
+    events and outside of them, over all items together, at least -100; and
+    'figure', the size of the latter plus a tenth of what the former lacks of
+    20 dB: 0 where events are 20 dB down and all else is as it was. {} where
+    there are no events, or nothing else.
+  """
+  size = max(round(_EVENT_S * sample_rate), 1)
+
+  def powers(signal):
+    signal = np.asarray(signal, np.float64).reshape(len(signal), -1)
+    whole = len(signal) // size * size
+    return np.sum(signal[:whole].reshape(whole // size, -1) ** 2, axis=1)
+
+  energies = np.zeros([2, 2])  # (rest, events) x (before, after)
+  for source, target, audio in items:
+    before, after = powers(source), powers(audio)
+    difference = powers(np.subtract(source, target, dtype=np.float64))
+    is_event = difference > _EVENT_SHARE * before
+    for kind, mask in enumerate((~is_event, is_event)):
+      energies[kind] += before[mask].sum(), after[mask].sum()
+  if not np.all(energies[:, 0] > 0):
+    return {}
+  if not np.isfinite(energies).all():
+    rest_db = event_db = math.inf
+  else:
+    floor = 10.0 ** (_LEAST_CHANGE_DB / 10.0)
+    rest_db, event_db = (
+      float(10.0 * np.log10(max(after / before, floor)))
+      for before, after in energies
+    )
+  return {
+    'figure': abs(rest_db) + max(0.0, _EVENT_DB + event_db) / 10.0,
+    'events_change_db': event_db,
+    'rest_change_db': rest_db,
+  }
+
+
+def esr(items: Iterable[Item], sample_rate: float) -> dict[str, float]:
+  """Judges effects: energy of the error over that of the target.
+
+  Args:
+    items: Input, target and output of each.
+    sample_rate: Not used: the figure is of samples.
+
+  Returns:
+    'figure', the ratio for all items together, so that quiet ones count for
+    what they are; {} where all targets are silent.
+  """
+  del sample_rate
+  error, energy = 0.0, 0.0
+  for _, target, audio in items:
+    target = np.asarray(target, np.float64)
+    error += np.sum((audio - target) ** 2)
+    energy += np.sum(target**2)
+  return {'figure': float(error / energy)} if energy > 0 else {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+  """A way to judge.
+
+  Attributes:
+    of: Called (items, sample_rate); returns values by name, 'figure' among
+      them, or {}.
+    words: What it is, to be read after 'judged by'.
+  """
+
+  of: Callable[[Iterable[Item], float], dict[str, float]]
+  words: str
+
+
+FIGURES: Mapping[str, Figure] = {
+  'equal_level': Figure(
+    equal_level,
+    'MR-STFT at equal level plus a tenth of the errors of average spectrum and '
+    'crest (dB) and loudness (LU)',
+  ),
+  'events': Figure(
+    events,
+    'the change of all else (dB) plus a tenth of what the change of events '
+    'lacks of -20 dB',
+  ),
+  'esr': Figure(esr, 'the error-to-signal ratio'),
+}
+
+
+def check_judge(judged_by: str, judges: Collection[str]) -> str:
+  """Returns by what validations are judged.
+
+  Args:
+    judged_by: A name.
+    judges: Those that are allowed.
+
+  Raises:
+    ValueError: It is none of them.
+  """
+  if judged_by not in judges:
+    raise ValueError(
+      f'judged_by={judged_by!r} must be one of {", ".join(map(repr, judges))}.'
+    )
+  return judged_by
+
+
+def judge(
+  judged_by: str, items: Iterable[Item], sample_rate: float
+) -> dict[str, float]:
+  """Returns the figure of a validation, and its parts.
+
+  Args:
+    judged_by: 'loss', or one of FIGURES.
+    items: Input, target and output of each.
+    sample_rate: In Hz.
+
+  Returns:
+    'figure' and its parts by name; {} for 'loss', or where there is no value.
+  """
+  if judged_by == LOSS:
+    return {}
+  return FIGURES[judged_by].of(items, sample_rate)
