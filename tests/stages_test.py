@@ -12,6 +12,7 @@ class Model:
 
   def __init__(self, n_plugins=3):
     self._n_plugins = n_plugins
+    self.is_single = False
 
   @property
   def n_plugins(self):
@@ -32,9 +33,11 @@ class Trainer:
     self.model = Model(n_plugins)
     self.monitor = types.SimpleNamespace(should_stop=False)
 
-  def begin_stage(self, stage, n_plugins):
-    self.stage, self.stage_step = stage, 0
-    self.model.n_plugins = n_plugins
+  def begin_stage(self, number, stage):
+    self.stage, self.stage_step = number, 0
+    if stage.n_plugins is not None:
+      self.model.n_plugins = stage.n_plugins
+    self.model.is_single = stage.is_single
     self.monitor.should_stop = False
 
 
@@ -101,3 +104,39 @@ def test_stages_are_compared_with_the_plugins_before_training():
   stages.check_stages(effect, ())
   with pytest.raises(ValueError, match='SimpleNamespace sets none.*num_steps'):
     stages.check_stages(effect, [(1, 5)])
+
+
+def test_one_setting_is_learned_before_the_network_is_heard():
+  trainer = Trainer()
+  plan = stages.Stages(trainer, (), num_steps=5, single_fraction=0.4)
+  plan.start(None)
+  assert plan.n_steps == 5 and plan.name == 'single' and not plan.is_last
+  kinds = []
+  for _ in range(5):
+    if plan.is_over:
+      plan.go_on()
+    trainer.step, trainer.stage_step = trainer.step + 1, trainer.stage_step + 1
+    kinds.append(trainer.model.is_single)
+  assert kinds == [True, True, False, False, False]
+  assert plan.is_over and plan.is_last
+  # A run that is taken up learns what its stage does.
+  again = Trainer(step=1)
+  plan = stages.Stages(again, (), num_steps=5, single_fraction=0.4)
+  plan.start('run')
+  assert again.model.is_single and again.model.n_plugins == 3
+  plan.go_on()
+  assert not again.model.is_single
+
+
+def test_few_steps_are_the_network_s():
+  trainer = Trainer()
+  plan = stages.Stages(trainer, (), num_steps=1, single_fraction=0.25)
+  plan.start(None)
+  assert plan.n_steps == 1 and plan.is_last and not trainer.model.is_single
+
+
+def test_a_single_setting_must_suit_the_model_and_the_stages():
+  with pytest.raises(ValueError, match='single_fraction=1.0 must be at least'):
+    stages.check_stages(Model(), (), 1.0)
+  with pytest.raises(ValueError, match='two ways to begin'):
+    stages.check_stages(Model(), [(1, 5)], 0.5)

@@ -51,15 +51,15 @@ _SYSTEMS = {
 _INTRO = """\
 <p class="lead">{learned}</p>
 <p>{against_single}</p>
-<p>A small network listens to a mix and sets three LV2 plugins, 22 times a
-second: {plugins}. It learned this from {n_train} pairs of mixes and masters,
-from the sound that the plugins gave, without looking into them. {validation}
-</p>
+<p>A small network listens to a mix and sets three LV2 plugins, once for each
+song: {plugins}. It learned this from {n_train} pairs of mixes and masters, from
+the sound that the plugins gave, without looking into them. {validation}</p>
 <p><b>Before</b> is a mix at another level and with another tone for each song,
 <b>target</b> the same mix as mastered by other makers' plugins, with settings
-worked out for that song. <b>Best single setting</b> is the same three plugins
-at the one setting that fits the training songs best; <b>after</b> is what the
-network makes of it.</p>
+worked out for that song: they move the tone by 2 to 4 dB, more than real
+masters do, so that there is something to hear. <b>Best single setting</b> is
+the same three plugins at the one setting that fits the training songs best;
+<b>after</b> is what the network makes of it.</p>
 """
 
 

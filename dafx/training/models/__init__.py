@@ -12,6 +12,7 @@ from dafx.training.models.encoders import (
   LogMelEncoder,
   n_frames_for,
 )
+from dafx.training.models.profile_encoder import ProfileEncoder
 from dafx.training.models.spectrogram_encoders import (
   InceptionEncoder,
   MobileNetV2Encoder,
@@ -26,6 +27,7 @@ __all__ = [
   'LogMelEncoder',
   'MobileNetV2Encoder',
   'Model',
+  'ProfileEncoder',
   'make_model',
   'n_frames_for',
 ]

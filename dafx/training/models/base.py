@@ -129,6 +129,19 @@ class Model(tf.keras.Model, abc.ABC):
     )
 
   @property
+  def is_single(self) -> bool:
+    """Whether it learns one setting for all, and hears nothing."""
+    return False
+
+  @is_single.setter
+  def is_single(self, value: bool):
+    if value:
+      raise ValueError(
+        f'{type(self).__name__} has no network that sets plugins, so it cannot '
+        'begin with a single setting. Leave train.single_fraction at 0.'
+      )
+
+  @property
   @abc.abstractmethod
   def inputs_used(self) -> list[str]:
     """Names of the features that a batch must have."""

@@ -12,30 +12,10 @@ import tensorflow as tf
 from dafx import losses as dafx_losses
 from dafx import processors
 from dafx.audio import sources
-from dafx.training.models import base, encoders, judging, rendering
+from dafx.training.models import base, encoders, heads, judging, rendering
 from dafx.training.models import outputs as automation
 
 tfkl = tf.keras.layers
-
-# Defaults at the end of a range are moved in, where the sigmoid still slopes.
-_DEFAULT_MARGIN = 0.02
-
-
-def _sigmoid_head(n_controls: int, defaults: np.ndarray, name: str):
-  """Returns a layer to [0, 1] that starts at given values.
-
-  Small weights and the bias alone start a network at the plugin's defaults,
-  which DeepAFx trains it to in a stage of its own.
-  """
-  start = np.clip(defaults, _DEFAULT_MARGIN, 1.0 - _DEFAULT_MARGIN)
-  bias = np.log(start / (1.0 - start))
-  return tfkl.Dense(
-    n_controls,
-    activation='sigmoid',
-    kernel_initializer=tf.keras.initializers.VarianceScaling(1e-3, seed=0),
-    bias_initializer=tf.constant_initializer(bias),
-    name=name,
-  )
 
 
 @gin.register(module='dafx.training.models')
@@ -71,6 +51,8 @@ class ControlModel(base.Model):
     align_margin: If given, losses compare audio after alignment, blind to
       polarity; the window is the latency that the plugins report or were
       measured to have, all together, and so many samples more.
+    change_losses: Losses of (input audio, audio), which are trained too: a cost
+      for what is changed, so that a control moves only if the data asks for it.
     preprocessor: What was done to the audio that it is trained on, a
       `data.Preprocessor`: evaluation and inference do the same.
     judged_by: What decides on a validation: one of `judges`; see `judging`.
@@ -114,6 +96,7 @@ class ControlModel(base.Model):
     sample_rate: int = 16000,
     output_splits: Sequence[tuple[str, int]] = (),
     align_margin: int | None = None,
+    change_losses: Sequence[tf.keras.layers.Layer] = (),
     preprocessor: Any | None = None,
     judged_by: str = 'loss',
     name: str = 'control_model',
@@ -135,12 +118,14 @@ class ControlModel(base.Model):
           self.loss_objs, self.latency + align_margin, ignore_polarity=True
         )
       ]
+    self.change_losses = list(change_losses)
+    self._is_single = False
     sizes = dict(output_splits)
     processors.check_dag(
       self.processor_group.dag, {'audio', 'target', *self.driven, *sizes}
     )
     self.heads = {
-      key: _sigmoid_head(known.n_controls, known.defaults, f'{key}_head')
+      key: heads.sigmoid_head(known.n_controls, known.defaults, f'{key}_head')
       for key, known in self._control_maps().items()
     }
     for key, size in sizes.items():
@@ -176,6 +161,18 @@ class ControlModel(base.Model):
       members = [member for member in node.members if member in running]
       if members:
         node.run_members(len(members))
+
+  @property
+  def is_single(self) -> bool:
+    """Whether the encoder is not heard: all get one setting, which is learned.
+
+    What is learned so is where the network begins that is heard afterwards.
+    """
+    return self._is_single
+
+  @is_single.setter
+  def is_single(self, value: bool):
+    self._is_single = bool(value)
 
   @property
   def running(self) -> list:
@@ -250,14 +247,16 @@ class ControlModel(base.Model):
     """Listens to a file of any length and says how to set the processors.
 
     Args:
-      source: Audio of any rate and channels; the encoder hears a mono mix at
-        the model's rate.
+      source: Audio of any rate and channels; the encoder hears it at the
+        model's rate, as a mono mix unless it takes channels.
 
     Returns:
       Controls in [0, 1], {input of the DAG: [n_frames, n_controls]}, with one
       frame for an encoder that gives one setting for all.
     """
-    heard = sources.resampled(sources.mixed(source), self.sample_rate)
+    if not self.encoder.takes_channels:
+      source = sources.mixed(source)
+    heard = sources.resampled(source, self.sample_rate)
     parts = [self.controls_of(part) for part in self.encoder.embed(heard)]
     return {
       key: np.concatenate([part[key][0] for part in parts]) for key in parts[0]
@@ -269,6 +268,8 @@ class ControlModel(base.Model):
     Args:
       embedding: Shape [batch, n_frames, width], as the encoder gives it.
     """
+    if self._is_single:
+      embedding = tf.zeros_like(embedding)
     return {key: head(embedding) for key, head in self.heads.items()}
 
   def port_values(self, outputs: Mapping[str, Any]) -> dict[str, tf.Tensor]:
@@ -309,7 +310,7 @@ class ControlModel(base.Model):
       return_losses also {name of loss: value, 'total_loss': their sum}.
     """
     del training  # Keras hands it on to the encoder.
-    self._check_length(features)
+    heads.check_length(self.encoder, features)
     has_margins = 'heard' in features
     heard = features['heard' if has_margins else 'audio']
     others = {
@@ -323,30 +324,15 @@ class ControlModel(base.Model):
     if not return_losses:
       return outputs
     losses = self.losses_of(features['target'], audio)
+    for loss in self.change_losses:
+      for key, value in loss.get_losses_dict(features['audio'], audio).items():
+        losses[f'change_{key}'] = value
+        losses['total_loss'] += value
     if self.losses:  # what layers add, such as a proxy's error
       total = losses.pop('total_loss')
       losses['added_loss'] = tf.add_n(self.losses)
       losses['total_loss'] = total + losses['added_loss']
     return outputs, losses
-
-  def _check_length(self, features):
-    hop_size, n_samples = self.encoder.hop_size, features['audio'].shape[1]
-    if hop_size and n_samples is not None and n_samples % hop_size:
-      raise ValueError(
-        f"The audio has {n_samples} samples, no multiple of the encoder's "
-        f'hop_size={hop_size}: its controls would be stretched. Take '
-        f'{n_samples // hop_size * hop_size} samples, or pad it to '
-        f'{-(-n_samples // hop_size) * hop_size}.'
-      )
-    n_heard = features['heard'].shape[1] if 'heard' in features else None
-    if None not in (n_heard, n_samples) and (
-      n_heard != n_samples + 2 * self.margin
-    ):
-      raise ValueError(
-        f"'heard' has {n_heard} samples; it must be the {n_samples} of 'audio' "
-        f'and the margin of {self.margin} at both ends, so '
-        f'{n_samples + 2 * self.margin}.'
-      )
 
   def figures(self, outputs: Mapping[str, Any]) -> base.Figures:
     """Returns the controls of a batch, and those of its first item drawn."""

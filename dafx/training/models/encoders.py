@@ -51,12 +51,15 @@ class Encoder(tf.keras.layers.Layer, abc.ABC):
     hop_size: Samples per frame; None for one embedding for all.
     margin: Samples before and after the audio of its frames that `call` takes
       too.
+    takes_channels: Whether it makes something of channels; otherwise a model
+      mixes those of a file before.
   """
 
   features_used: tuple[str, ...] = ('audio',)
   sample_rate: int | None = None
   hop_size: int | None = None
   margin: int = 0
+  takes_channels: bool = False
 
   @abc.abstractmethod
   def call(self, *features: tf.Tensor) -> tf.Tensor:
@@ -75,7 +78,7 @@ class Encoder(tf.keras.layers.Layer, abc.ABC):
     """Hears a file of any length, stretch by stretch.
 
     Args:
-      source: Mono audio, at `sample_rate`.
+      source: Audio at `sample_rate`; mono unless it `takes_channels`.
 
     Yields:
       Embeddings [1, n_frames, width], which together are what `call` gives for

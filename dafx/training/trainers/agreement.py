@@ -7,7 +7,10 @@ from dafx.training.trainers import stages as stages_lib
 
 
 def check_agreement(
-  model, providers: Sequence, stages: Sequence[tuple[int, int]] = ()
+  model,
+  providers: Sequence,
+  stages: Sequence[tuple[int, int]] = (),
+  single_fraction: float = 0.0,
 ):
   """Compares a model with what it is to be trained on, and how.
 
@@ -15,6 +18,7 @@ def check_agreement(
     model: The `models.Model`.
     providers: The `data.Provider`s of training and validation.
     stages: (number of plugins, number of steps) of each stage.
+    single_fraction: Part of the steps in which one setting is learned.
 
   Raises:
     ValueError: Data or a node of the graph have another rate than the model;
@@ -24,7 +28,7 @@ def check_agreement(
   _check_rates(model, providers)
   for provider in providers:
     _check_features(model, provider)
-  stages_lib.check_stages(model, stages)
+  stages_lib.check_stages(model, stages, single_fraction)
 
 
 def _check_rates(model, providers):

@@ -70,10 +70,15 @@ def _read_validation(provider, batch_size, margin):
 def _go_on(run, plan, progress):
   """Keeps what a stage ends with, and begins the next one."""
   model = run.trainer.model
-  run.save(f'stage_{model.n_plugins}')
+  run.save(plan.name)
   plan.go_on()
   step = run.trainer.step
-  logging.info('Step %d: from now on %d plugins.', step, model.n_plugins)
+  logging.info(
+    'Step %d: from now on %d plugins%s.',
+    step,
+    model.n_plugins,
+    '' if model.is_single else ', and the network is heard',
+  )
   progress.restart('tracing a step with them')
 
 
@@ -85,6 +90,7 @@ def train(
   batch_size: int = 8,
   num_steps: int = 1000,
   stages: Sequence[tuple[int, int]] = (),
+  single_fraction: float = 0.0,
   steps_per_summary: int = 20,
   steps_per_validation: int = 100,
   steps_per_save: int = 100,
@@ -108,6 +114,10 @@ def train(
       num_steps: the first plugins of the DAG are trained first, then more. A
       stage ends after its steps, or when its validation says stop. What it
       ends with is kept in <save_dir>/stage_<number of plugins>.
+    single_fraction: Part of num_steps, at the start, in which the encoder is
+      not heard and one setting for all is learned: the network then begins at
+      the best single setting, and adds to it. What this stage ends with is kept
+      in <save_dir>/single. Not with `stages`.
     steps_per_summary: Steps between entries in TensorBoard.
     steps_per_validation: Steps between validations.
     steps_per_save: Steps between checkpoints.
@@ -149,7 +159,7 @@ def train(
   """
   model = trainer.model
   providers = [p for p in (data_provider, valid_provider) if p is not None]
-  agreement.check_agreement(model, providers, stages)
+  agreement.check_agreement(model, providers, stages, single_fraction)
   _give_seed(model, seed)
   margin = model.margin
   folder = _folders.expand_user(save_dir) if save_dir else None
@@ -160,7 +170,7 @@ def train(
     batch_size, first_step=trainer.step, seed=seed, margin=margin
   )
   run = runs.Run(trainer, folder, data.TimedIterator(batches), valid_batches)
-  plan = stages_lib.Stages(trainer, stages, num_steps)
+  plan = stages_lib.Stages(trainer, stages, num_steps, single_fraction)
   plan.start(folder or restore_dir)
   progress = progress_bar.Progress(
     plan.n_steps, trainer.step, 'Training', unit='step', advice=_ADVICE

@@ -1,20 +1,54 @@
-"""Stages of a training: the first plugins first, then more."""
+"""Stages of a training: one setting for all first, then plugin after plugin."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
 
 
-def check_stages(model, stages: Sequence[tuple[int, int]]):
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """What is trained for some steps.
+
+  Attributes:
+    n_plugins: How many plugins run; None for all.
+    n_steps: Number of steps.
+    is_single: Whether one setting for all is learned; see
+      `models.ControlModel.is_single`.
+  """
+
+  n_plugins: int | None
+  n_steps: int
+  is_single: bool = False
+
+
+def check_stages(
+  model, stages: Sequence[tuple[int, int]], single_fraction: float = 0.0
+):
   """Raises ValueError for stages that a model cannot be trained in.
 
   Args:
     model: What is trained.
     stages: (number of plugins, number of steps) of each stage.
+    single_fraction: Part of the steps in which one setting is learned.
 
   Raises:
     ValueError: The model has no plugins that stages could add, or fewer than a
-      stage asks for; or a stage without steps.
+      stage asks for; or a stage without steps; or no network that sets plugins;
+      or both are asked for.
   """
+  if not 0.0 <= single_fraction < 1.0:
+    raise ValueError(
+      f'train.single_fraction={single_fraction} must be at least 0 and below 1.'
+    )
+  if single_fraction and stages:
+    raise ValueError(
+      f'train.single_fraction={single_fraction} and train.stages='
+      f'{list(stages)} are two ways to begin. Set single_fraction=0, or leave '
+      'stages empty.'
+    )
+  if single_fraction:
+    model.is_single = True  # refuses what has no such network
+    model.is_single = False
   if not stages:
     return
   if model.n_plugins is None:
@@ -44,13 +78,25 @@ class Stages:
     trainer: The Trainer, which keeps the stage in its checkpoints.
     stages: (number of plugins, number of steps) of each stage.
     num_steps: Number of steps in all where there are no stages.
+    single_fraction: Part of num_steps, at the start, in which one setting for
+      all is learned.
   """
 
   def __init__(
-    self, trainer, stages: Sequence[tuple[int, int]], num_steps: int
+    self,
+    trainer,
+    stages: Sequence[tuple[int, int]],
+    num_steps: int,
+    single_fraction: float = 0.0,
   ):
     self._trainer = trainer
-    self._stages = [tuple(stage) for stage in stages]
+    self._stages = [Stage(*stage) for stage in stages]
+    n_single = round(single_fraction * num_steps)
+    if n_single:
+      self._stages = [
+        Stage(None, n_single, is_single=True),
+        Stage(None, num_steps - n_single),
+      ]
     self._num_steps = num_steps
 
   @property
@@ -58,14 +104,14 @@ class Stages:
     """Number of steps of all stages together."""
     if not self._stages:
       return self._num_steps
-    return sum(n_steps for _, n_steps in self._stages)
+    return sum(stage.n_steps for stage in self._stages)
 
   @property
   def is_over(self) -> bool:
     """Whether the present stage is over, which need not be the last."""
     n_steps = self._num_steps
     if self._stages:
-      n_steps = self._stages[self._trainer.stage][1]
+      n_steps = self._stages[self._trainer.stage].n_steps
     is_at_end = self._trainer.stage_step >= n_steps
     return is_at_end or self._trainer.monitor.should_stop
 
@@ -87,18 +133,28 @@ class Stages:
     if not self._stages:
       return
     if not trainer.step:
-      trainer.begin_stage(0, self._stages[0][0])
+      trainer.begin_stage(0, self._stages[0])
     n_plugins = trainer.model.n_plugins
     if trainer.stage >= len(self._stages) or (
-      n_plugins != self._stages[trainer.stage][0]
+      self._stages[trainer.stage].n_plugins not in (n_plugins, None)
     ):
       raise ValueError(
         f'The run in {folder} is at stage {trainer.stage}, with {n_plugins} '
-        f'plugins, and train.stages is {self._stages} now. Choose another '
-        '--save_dir, or the stages that it was begun with.'
+        'plugins, and the stages are '
+        f'{[dataclasses.astuple(stage) for stage in self._stages]} now '
+        '(plugins, steps, one setting for all). Choose another --save_dir, or '
+        'the stages that it was begun with.'
       )
+    trainer.model.is_single = self._stages[trainer.stage].is_single
 
   def go_on(self):
     """Begins the next stage."""
     stage = self._trainer.stage + 1
-    self._trainer.begin_stage(stage, self._stages[stage][0])
+    self._trainer.begin_stage(stage, self._stages[stage])
+
+  @property
+  def name(self) -> str:
+    """Names the present stage, for a folder: 'stage_2' or 'single'."""
+    stage = self._stages[self._trainer.stage]
+    n_plugins = self._trainer.model.n_plugins
+    return 'single' if stage.is_single else f'stage_{n_plugins}'

@@ -12,7 +12,7 @@ from absl import logging
 from dafx import processors
 from dafx.training import checkpoints
 from dafx.training.models import judging
-from dafx.training.trainers import monitor
+from dafx.training.trainers import monitor, stages
 
 
 def _node(model, name):
@@ -162,16 +162,18 @@ class Trainer:
     self.model(batch)
     self.optimizer.build(self.model.trainable_variables)
 
-  def begin_stage(self, stage: int, n_plugins: int):
+  def begin_stage(self, number: int, stage: stages.Stage):
     """Starts a stage: weights stay, optimizer and monitor start anew.
 
     Args:
-      stage: Its number, from 0.
-      n_plugins: How many plugins of the model run from now on.
+      number: Of the stage, from 0.
+      stage: What is trained from now on.
     """
-    self.model.n_plugins = n_plugins
-    self._n_plugins.assign(n_plugins)
-    self._stage.assign(stage)
+    if stage.n_plugins is not None:
+      self.model.n_plugins = stage.n_plugins
+    self.model.is_single = stage.is_single
+    self._n_plugins.assign(self.model.n_plugins)
+    self._stage.assign(number)
     if not self.stage_step:
       return
     self._stage_start.assign(self.n_steps)
@@ -193,15 +195,20 @@ class Trainer:
       ValueError: Crops that hold no window of `tbptt_samples`.
     """
     if self.tbptt_samples is None:
-      losses = self._update(batch, self.model.n_plugins)
+      losses = self._update(batch, self._kind)
     else:
       losses = self._update_by_windows(batch, self.tbptt_samples)
     self.n_steps.assign_add(1)
     return losses
 
+  @property
+  def _kind(self):
+    """What of the model is trained now."""
+    return self.model.n_plugins, self.model.is_single
+
   @tf.function
-  def _update(self, batch, n_plugins):
-    del n_plugins  # not a tensor: each number has a graph of its own
+  def _update(self, batch, kind):
+    del kind  # not a tensor: each kind has a graph of its own
     with tf.GradientTape() as tape:
       _, losses = self.model(batch, return_losses=True, training=True)
     return self._apply(tape, losses)
@@ -272,11 +279,11 @@ class Trainer:
     self, batch: Mapping[str, tf.Tensor]
   ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
     """Returns ({name of loss: value}, audio), training nothing."""
-    return self._validation_step(batch, self.model.n_plugins)
+    return self._validation_step(batch, self._kind)
 
   @tf.function
-  def _validation_step(self, batch, n_plugins):
-    del n_plugins  # as above
+  def _validation_step(self, batch, kind):
+    del kind  # as above
     outputs, losses = self.model(batch, return_losses=True)
     return losses, self.model.get_audio_from_outputs(outputs)
 

@@ -1,0 +1,68 @@
+"""Heads of a `ControlModel`, and what it checks of the audio."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from dafx.training.models import encoders
+
+tfkl = tf.keras.layers
+
+# Defaults at the end of a range are moved in, where the sigmoid still slopes.
+_DEFAULT_MARGIN = 0.02
+
+
+def sigmoid_head(
+  n_controls: int, defaults: np.ndarray, name: str
+) -> tf.keras.layers.Layer:
+  """Returns a layer to [0, 1] that starts at given values.
+
+  Small weights and the bias alone start a network at the plugin's defaults,
+  which DeepAFx trains it to in a stage of its own.
+
+  Args:
+    n_controls: Number of controls.
+    defaults: Where they start, in [0, 1], [n_controls].
+    name: Name of the layer.
+  """
+  start = np.clip(defaults, _DEFAULT_MARGIN, 1.0 - _DEFAULT_MARGIN)
+  bias = np.log(start / (1.0 - start))
+  return tfkl.Dense(
+    n_controls,
+    activation='sigmoid',
+    kernel_initializer=tf.keras.initializers.VarianceScaling(1e-3, seed=0),
+    bias_initializer=tf.constant_initializer(bias),
+    name=name,
+  )
+
+
+def check_length(encoder: encoders.Encoder, features: Mapping[str, tf.Tensor]):
+  """Checks that audio, and what is heard of it, fit an encoder.
+
+  Args:
+    encoder: What hears it.
+    features: 'audio', [batch, n_samples(, n_channels)], and maybe 'heard', with
+      the encoder's margins.
+
+  Raises:
+    ValueError: Audio that is no multiple of the hop size, or margins of another
+      size.
+  """
+  hop_size, n_samples = encoder.hop_size, features['audio'].shape[1]
+  if hop_size and n_samples is not None and n_samples % hop_size:
+    raise ValueError(
+      f"The audio has {n_samples} samples, no multiple of the encoder's "
+      f'hop_size={hop_size}: its controls would be stretched. Take '
+      f'{n_samples // hop_size * hop_size} samples, or pad it to '
+      f'{-(-n_samples // hop_size) * hop_size}.'
+    )
+  n_heard = features['heard'].shape[1] if 'heard' in features else None
+  if None not in (n_heard, n_samples) and (
+    n_heard != n_samples + 2 * encoder.margin
+  ):
+    raise ValueError(
+      f"'heard' has {n_heard} samples; it must be the {n_samples} of 'audio' "
+      f'and the margin of {encoder.margin} at both ends, so '
+      f'{n_samples + 2 * encoder.margin}.'
+    )

@@ -1,0 +1,264 @@
+"""An encoder that hears a file once, and says what an engineer would note."""
+
+import math
+from collections.abc import Iterator
+
+import gin
+import numpy as np
+import pyloudnorm
+import scipy.signal
+import tensorflow as tf
+
+from dafx.audio import sources
+from dafx.training.models import encoders
+
+tfkl = tf.keras.layers
+
+# What is noted, and its mean and spread over mixes of music: the level in LUFS;
+# the shape of the average spectrum, as cosines over its bands; how far the
+# bands move, likewise; the peak over the level of a few seconds. dB all.
+_N_TONES, _N_MOVES = 10, 3
+_MEANS = (
+  *(-28.0,),
+  *(17.0, -2.6, 2.0, -1.6, 0.3, -1.0, 0.0, -0.3, 0.0, -0.5),
+  *(5.2, 1.3, 1.4),
+  *(14.6,),
+)
+_SPREADS = (
+  *(5.5,),
+  *(4.0, 5.2, 2.2, 2.0, 1.3, 1.6, 1.1, 1.0, 0.9, 0.8),
+  *(1.7, 1.6, 1.0),
+  *(2.5,),
+)
+# A note further off than so many spreads counts as that.
+_LARGEST = 3.0
+# Stretches that are softer than the mean by so much are not heard, as in
+# BS.1770.
+_GATE_DB = -10.0
+_POWER_FLOOR = 1e-10
+# K-weighting as BS.1770 has it: (gain_db, Q, Hz).
+_K_WEIGHTING = (
+  ((4.0, 2**-0.5, 1500.0), 'high_shelf'),
+  ((0.0, 0.5, 38.0), 'high_pass'),
+)
+# Seconds that are read at once.
+_PIECE_S = 30.0
+
+
+def _decibels(power):
+  return (10.0 / math.log(10.0)) * tf.math.log(power)
+
+
+def _band_weights(n_bands, fft_size, sample_rate):
+  """Returns triangles of equal width on a logarithmic axis, [n_bins, n_bands].
+
+  Each sums to 1, so that a band is the mean power of a bin in it.
+  """
+  n_bins = fft_size // 2 + 1
+  hz = np.maximum(np.linspace(0.0, sample_rate / 2, n_bins), 1.0)
+  centres = np.geomspace(40.0, min(10000.0, 0.45 * sample_rate), n_bands)
+  # Low bands are no narrower than a bin.
+  bin_width = np.log1p(sample_rate / fft_size / centres)
+  width = np.maximum(np.log(centres[1] / centres[0]), bin_width)
+  distances = np.abs(np.log(hz[:, np.newaxis] / centres)) / width
+  weights = np.maximum(0.0, 1.0 - distances)
+  return (weights / weights.sum(axis=0)).astype(np.float32)
+
+
+def _k_weights(fft_size, sample_rate):
+  """Returns the power gain of K-weighting, [n_bins, 1]."""
+  hz = np.linspace(0.0, sample_rate / 2, fft_size // 2 + 1)
+  gains = np.ones(len(hz))
+  for design, kind in _K_WEIGHTING:
+    unit = pyloudnorm.IIRfilter(*design, sample_rate, kind)
+    _, response = scipy.signal.freqz(unit.b, unit.a, hz, fs=sample_rate)
+    gains *= np.abs(response * unit.passband_gain) ** 2
+  return gains[:, np.newaxis].astype(np.float32)
+
+
+def _cosines(orders, n_bands):
+  """Returns the cosine transform of bands to some orders, [n_bands, n]."""
+  places = np.arange(n_bands) + 0.5
+  table = np.cos(np.pi * np.outer(places, orders) / n_bands) * 2.0 / n_bands
+  return np.where(np.equal(orders, 0), 0.5, 1.0).astype('f') * table.astype('f')
+
+
+@gin.register(module='dafx.training.encoders')
+class ProfileEncoder(encoders.Encoder):
+  """Level, tone and dynamics of a whole file; one embedding for all of it.
+
+  It notes 15 figures: the loudness of a channel (so that a mono mix is heard as
+  its stereo is), ten cosines of the average spectrum over
+  logarithmic bands, three of how far the bands move, and the crest factor. The
+  embedding holds them about 0 +- 0.5, because the level and the tone of an
+  input mostly ask for gains in proportion, and what a small network makes of
+  them. Stretches of the file that are 10 dB softer than its mean are left out.
+
+  A file costs a Fourier transform, whatever its length: no window is heard
+  twice.
+
+  >>> import numpy as np
+  >>> from dafx.training import models
+  >>> noise = np.random.default_rng(0).normal(0.0, 0.1, [2, 66150])
+  >>> encoder = models.ProfileEncoder(sample_rate=22050)
+  >>> encoder(noise.astype('f')).shape
+  TensorShape([2, 1, 31])
+  >>> [round(float(x)) for x in encoder.describe(noise.astype('f'))[:, 0]]
+  [-20, -20]
+
+  Args:
+    sample_rate: Rate of the audio, in Hz.
+    width: Size of the network's two layers.
+    n_bands: Bands of the spectrum, from 40 Hz to 10 kHz.
+    stretch_s: Seconds over which bands move and peaks are taken; half as long
+      apart.
+    fft_size: Samples per spectrum, half as far apart; None for about 93 ms.
+    name: Name of the layer.
+
+  Raises:
+    ValueError: Fewer bands than cosines.
+  """
+
+  takes_channels = True
+
+  def __init__(
+    self,
+    sample_rate: int = 22050,
+    width: int = 16,
+    n_bands: int = 24,
+    stretch_s: float = 3.0,
+    fft_size: int | None = None,
+    name: str = 'profile_encoder',
+  ):
+    super().__init__(name=name, autocast=False)
+    if n_bands <= _N_TONES:
+      raise ValueError(f'n_bands={n_bands} must be above {_N_TONES}.')
+    self.sample_rate: int = sample_rate
+    self.n_bands = n_bands
+    fft_size = fft_size or 2 ** round(math.log2(0.093 * sample_rate))
+    self.fft_size = fft_size
+    self.n_spectra = max(2, round(stretch_s * sample_rate / (fft_size // 2)))
+    self.hidden = [tfkl.Dense(width, activation='tanh') for _ in range(2)]
+    self._bands = _band_weights(n_bands, fft_size, sample_rate)
+    self._loudness = _k_weights(fft_size, sample_rate)
+
+  def notes_of_stretches(self, audio: tf.Tensor) -> tf.Tensor:
+    """Returns what is noted of each stretch.
+
+    Args:
+      audio: Shape [batch, n_samples] or [batch, n_samples, n_channels].
+
+    Returns:
+      Of shape [batch, n_stretches, 2 * n_bands + 2]: power in each band, K
+      weighted power, spread of each band in dB, crest factor in
+      dB. What is left at the end, less than half a stretch, is not heard;
+      audio that is shorter than a stretch is filled up with silence.
+    """
+    audio = tf.convert_to_tensor(audio, tf.float32)
+    if audio.shape.rank == 2:
+      audio = audio[..., tf.newaxis]
+    hop_size, size = self.fft_size // 2, self.n_spectra
+    n_samples = tf.shape(audio)[1]
+    missing = (size + 1) * hop_size - n_samples
+    audio = tf.pad(audio, [[0, 0], [0, tf.maximum(missing, 0)], [0, 0]])
+    channels = tf.transpose(audio, [0, 2, 1])
+    stft = tf.signal.stft(channels, self.fft_size, hop_size)
+    # Squares of a sine at full scale are 1/2, over all bins of its spectrum.
+    window = np.sum(scipy.signal.get_window('hann', self.fft_size) ** 2)
+    power = tf.math.real(stft) ** 2 + tf.math.imag(stft) ** 2
+    power = tf.reduce_mean(power, axis=1) * (2.0 / (window * self.fft_size))
+    bands = tf.matmul(power, self._bands) + _POWER_FLOOR
+    loud = tf.matmul(power, self._loudness) + _POWER_FLOOR
+    squares = tf.reduce_mean(channels**2, axis=1)
+    peaks = tf.reduce_max(tf.abs(channels), axis=1)
+
+    def stretched(x):  # [batch, n, ...] -> [batch, n_stretches, size, ...]
+      return tf.signal.frame(x, size, size // 2, axis=1)
+
+    def per_hop(x):  # [batch, n_samples] -> [batch, n_hops, hop_size]
+      return tf.signal.frame(x, hop_size, hop_size)[:, : tf.shape(bands)[1]]
+
+    energy = tf.reduce_mean(
+      stretched(tf.reduce_mean(per_hop(squares), axis=-1)), axis=-1
+    )
+    peak = tf.reduce_max(
+      stretched(tf.reduce_max(per_hop(peaks), axis=-1)), axis=-1
+    )
+    crest = _decibels((peak**2 + _POWER_FLOOR) / (energy + _POWER_FLOOR))
+    return tf.concat(
+      [
+        tf.reduce_mean(stretched(bands), axis=2),
+        tf.reduce_mean(stretched(loud), axis=2),
+        tf.math.reduce_std(stretched(_decibels(bands)), axis=2),
+        crest[..., tf.newaxis],
+      ],
+      axis=-1,
+    )
+
+  def summarize(self, notes: tf.Tensor) -> tf.Tensor:
+    """Returns the 15 figures of a file, [batch, 15], in LUFS and dB.
+
+    Args:
+      notes: Of all its stretches, as `notes_of_stretches` gives them.
+    """
+    n_bands = self.n_bands
+    loud = notes[..., n_bands : n_bands + 1]
+    mean = tf.reduce_mean(loud, axis=1, keepdims=True)
+    is_heard = loud >= mean * 10.0 ** (_GATE_DB / 10.0)
+    weights = tf.cast(is_heard, notes.dtype)
+    weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
+    means = tf.reduce_sum(weights * notes, axis=1)
+    bands, loud, moves, crest = tf.split(means, [n_bands, 1, n_bands, 1], -1)
+    tones = _cosines(np.arange(1, _N_TONES + 1), n_bands)
+    return tf.concat(
+      [
+        _decibels(loud) - 0.691,
+        tf.matmul(_decibels(bands), tones),
+        tf.matmul(moves, _cosines(np.arange(_N_MOVES), n_bands)),
+        crest,
+      ],
+      axis=-1,
+    )
+
+  def describe(self, audio: tf.Tensor) -> tf.Tensor:
+    """Returns the 15 figures of audio, [batch, 15], in LUFS and dB.
+
+    Args:
+      audio: Shape [batch, n_samples] or [batch, n_samples, n_channels].
+    """
+    return self.summarize(self.notes_of_stretches(audio))
+
+  def _embed_figures(self, figures):
+    notes = (figures - np.array(_MEANS, 'f')) / np.array(_SPREADS, 'f')
+    x = notes = tf.clip_by_value(notes, -_LARGEST, _LARGEST)
+    for layer in self.hidden:
+      x = layer(x)
+    # A step on all weights of a head moves a control as a few steps on its
+    # bias do.
+    embedding = tf.concat([0.5 * notes, (4.0 / x.shape[-1]) * x], axis=-1)
+    return embedding[:, tf.newaxis]
+
+  def call(self, audio: tf.Tensor) -> tf.Tensor:
+    """Embeds audio.
+
+    Args:
+      audio: Shape [batch, n_samples] or [batch, n_samples, n_channels].
+
+    Returns:
+      Embedding of shape [batch, 1, 15 + width].
+    """
+    return self._embed_figures(self.describe(audio))
+
+  def embed(self, source: sources.Source) -> Iterator[tf.Tensor]:
+    """Hears a file of any length; see `Encoder.embed`."""
+    hop_size = self.fft_size // 2
+    step = self.n_spectra // 2 * hop_size
+    size = max(1, round(_PIECE_S * self.sample_rate / step)) * step
+    # The stretches that begin in a piece reach beyond it.
+    after = (self.n_spectra + 1) * hop_size - step
+    notes: list[tf.Tensor] = []
+    for piece, _ in sources.windows(source.blocks(), size, 0, after):
+      if notes and len(piece) < (self.n_spectra + 1) * hop_size:
+        break  # what is left fills no stretch
+      notes.append(self.notes_of_stretches(tf.constant(piece[np.newaxis])))
+    yield self._embed_figures(self.summarize(tf.concat(notes, axis=1)))
