@@ -4,6 +4,7 @@ r"""dafx_prepare: makes pairs of audio files to train on.
     dafx_prepare folder --input=takes --target=takes \
       --input_pattern='{name}_dry' --target_pattern='{name}_wet'
     dafx_prepare mastering
+    dafx_prepare mastering --source=debian
     dafx_prepare nonspeech --source=download
     dafx_prepare all
 
@@ -13,7 +14,9 @@ What to prepare
       without a partner are reported.
   distortion, nonspeech, mastering
       The pairs of one task, made from the audio that comes with dafx, or
-      downloaded with --source=download.
+      downloaded with --source=download. For mastering, --source=debian takes
+      free music from Debian's archive (about 500 MB; 5 GB of pairs), at 44.1
+      kHz in stereo.
   all       The pairs of all three tasks.
 
 All pairs have the same layout: folders train, valid and test, each with input
@@ -76,9 +79,10 @@ def _define_flags_of_tasks(values):
   flags.DEFINE_enum(
     'source',
     None,
-    ['demo', 'download'],
+    ['demo', 'download', 'debian'],
     'demo: made from the audio that comes with dafx; download: the published '
-    'data set. demo if not given.',
+    "data set; debian: free music from Debian's archive, for mastering. demo "
+    'if not given.',
     flag_values=values,
   )
   flags.DEFINE_string(
@@ -98,6 +102,14 @@ def _define_flags_of_tasks(values):
     'zenodo_url',
     'https://zenodo.org',
     '--source=download: address of Zenodo or of a copy of it.',
+    flag_values=values,
+  )
+  flags.DEFINE_list(
+    'debian_mirror',
+    [],
+    "--source=debian: addresses of Debian's archive or of copies of it, such "
+    'as http://ftp.de.debian.org/debian. They are tried in this order; '
+    "Debian's own if not given.",
     flag_values=values,
   )
   flags.DEFINE_string(
@@ -122,7 +134,7 @@ def _define_flags_of_both(values):
     True,
     'Take pairs as they are. Without it, targets are shifted to match their '
     'inputs, and pairs that do not match are left out; that is not done for '
-    '--source=demo.',
+    '--source=demo and debian.',
     flag_values=values,
   )
   flags.DEFINE_enum(
@@ -134,22 +146,23 @@ def _define_flags_of_both(values):
   )
   flags.DEFINE_integer(
     'sample_rate',
-    22050,
-    'Rate of train and valid, in Hz.',
+    None,
+    'Rate of train and valid, in Hz; 22050 if not given, 44100 for '
+    '--source=debian.',
     lower_bound=4000,
     flag_values=values,
   )
   flags.DEFINE_integer(
     'n_channels',
-    1,
-    'Channels of train and valid.',
+    None,
+    'Channels of train and valid; 1 if not given, 2 for --source=debian.',
     lower_bound=1,
     flag_values=values,
   )
   flags.DEFINE_integer(
     'seed',
     0,
-    'Seed of the pairs of --source=demo, and of the split by file.',
+    'Seed of the pairs of --source=demo and debian, and of the split by file.',
     lower_bound=0,
     flag_values=values,
   )
@@ -262,8 +275,32 @@ def prepare(task: str, output_dir: pathlib.Path, download_dir: pathlib.Path):
     if FLAGS.source == 'download':
       stack.enter_context(files.locked(download_dir))
       _prepare_download(task, output_dir, download_dir)
+    elif FLAGS.source == 'debian':
+      stack.enter_context(files.locked(download_dir))
+      _prepare_debian(output_dir, download_dir)
     else:
       _prepare_demo(task, output_dir)
+
+
+def _form() -> tuple[int, int]:
+  """Returns rate and channels of train and valid."""
+  usual = (44100, 2) if FLAGS.source == 'debian' else (22050, 1)
+  return FLAGS.sample_rate or usual[0], FLAGS.n_channels or usual[1]
+
+
+def _prepare_debian(output_dir, download_dir):
+  from dafx.training.data_preparation import debian_music
+
+  mirrors = FLAGS.debian_mirror or debian_music.MIRRORS
+  packages = debian_music.fetch(download_dir, mirrors)
+  if FLAGS.until == 'download':
+    return
+  pieces = []
+  for package in packages:
+    pieces += debian_music.unpack(package, download_dir / 'unpacked')
+  debian_music.prepare(pieces, output_dir, *_form(), seed=FLAGS.seed)
+  if FLAGS.tfrecord:
+    write_tfrecords(output_dir)
 
 
 def _prepare_demo(task, output_dir):
@@ -274,8 +311,7 @@ def _prepare_demo(task, output_dir):
     'nonspeech': nonspeech,
     'mastering': mastering,
   }[task]
-  form = FLAGS.sample_rate, FLAGS.n_channels
-  module.prepare_demo(output_dir, *form, FLAGS.n_variants, FLAGS.seed)
+  module.prepare_demo(output_dir, *_form(), FLAGS.n_variants, FLAGS.seed)
   if FLAGS.tfrecord:
     write_tfrecords(output_dir)
 
@@ -283,8 +319,7 @@ def _prepare_demo(task, output_dir):
 def _prepare_download(task, output_dir, download_dir):
   from dafx.training.data_preparation import cambridge, files, pairs, published
 
-  form = FLAGS.sample_rate, FLAGS.n_channels
-  pairs.settle(files.Manifest(output_dir), *form, FLAGS.seed)
+  pairs.settle(files.Manifest(output_dir), *_form(), FLAGS.seed)
   if task == 'mastering':
     index = FLAGS.cambridge_index or cambridge.INDEX_URL
     found = published.fetch_mastering(download_dir, index)
@@ -308,8 +343,7 @@ def _prepare_files(candidates, left_out, output_dir, split_of):
     candidates,
     left_out,
     output_dir,
-    FLAGS.sample_rate,
-    FLAGS.n_channels,
+    *_form(),
     split_of,
     is_aligned,
     FLAGS.seed,
@@ -336,8 +370,15 @@ def _check_flags(argv):
       raise app.UsageError(
         f'--{flag} is not for {argv[1]}. For your own pairs: {_OWN_PAIRS}'
       )
-  if FLAGS.until == 'download' and FLAGS.source != 'download':
-    raise app.UsageError('--until=download goes with --source=download.')
+  if FLAGS.source == 'debian' and argv[1] != 'mastering':
+    raise app.UsageError(
+      f'--source=debian is for mastering, not {argv[1]}: dafx_prepare mastering '
+      '--source=debian'
+    )
+  if FLAGS.until == 'download' and FLAGS.source not in ('download', 'debian'):
+    raise app.UsageError(
+      '--until=download goes with --source=download and --source=debian.'
+    )
   if FLAGS.until == 'align' and not (is_folder or FLAGS.source == 'download'):
     raise app.UsageError(
       '--until=align is for pairs of files: folder, or --source=download.'

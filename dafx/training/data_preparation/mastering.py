@@ -26,9 +26,9 @@ from dafx.training.data_preparation import files
 # The music that comes with dafx; see LICENSE.md in it.
 DEMO_AUDIO = pathlib.Path(__file__).resolve().parent / 'demo_audio'
 
-_EQUALISER = 'http://gareus.org/oss/lv2/fil4#stereo'
+EQUALISER = 'http://gareus.org/oss/lv2/fil4#stereo'
 _COMPRESSOR = 'urn:zamaudio:ZaMultiCompX2'
-_LIMITER = 'http://gareus.org/oss/lv2/dpl#stereo'
+LIMITER = 'http://gareus.org/oss/lv2/dpl#stereo'
 
 TARGET_LUFS = -14.0
 INPUT_LUFS = (-38.0, -16.0)
@@ -44,9 +44,20 @@ _SECTIONS = (
   ('4', 3200.0, -12.0),
   ('HS', 8000.0, -16.0),
 )
+SECTION_HZ = tuple(centre_hz for _, centre_hz, _ in _SECTIONS)
 
 
-def _to_loudness(audio, sample_rate, lufs):
+def to_loudness(audio: np.ndarray, sample_rate: int, lufs: float) -> np.ndarray:
+  """Brings audio to an integrated loudness.
+
+  Args:
+    audio: Shape [n_samples, n_channels], not silent.
+    sample_rate: In Hz.
+    lufs: Loudness that is wanted.
+
+  Returns:
+    The audio times a gain.
+  """
   gain_db = lufs - metrics.loudness_lufs(audio, sample_rate)
   return audio * np.float32(10 ** (gain_db / 20))
 
@@ -74,7 +85,12 @@ def section_levels_db(audio: np.ndarray, sample_rate: int) -> np.ndarray:
   return 10 * np.log10(np.array(levels) / np.sum(levels))
 
 
-def _equaliser_settings(gains_db):
+def equaliser_settings(gains_db: Sequence[float]) -> dict[str, float]:
+  """Returns the settings of x42's equaliser for gains of its six sections.
+
+  Args:
+    gains_db: Of the sections at `SECTION_HZ`, in dB.
+  """
   settings = {}
   for (stem, centre_hz, _), gain_db in zip(_SECTIONS, gains_db, strict=True):
     if stem in ('LS', 'HS'):
@@ -101,16 +117,16 @@ def make_target(
     Audio of the mix's shape, at about -14 LUFS, below -1 dB full scale.
   """
   rng = np.random.default_rng(seed)
-  audio = _to_loudness(mix, sample_rate, -20.0)
+  audio = to_loudness(mix, sample_rate, -20.0)
   wanted = np.array([level for _, _, level in _SECTIONS])
   wanted -= 10 * np.log10(np.sum(10 ** (wanted / 10)))
   gains_db = 0.5 * (wanted - section_levels_db(audio, sample_rate))
   gains_db = np.clip(gains_db - gains_db.mean(), -6.0, 6.0)
   gains_db += rng.uniform(-1.0, 1.0, len(gains_db))
   audio = files.render(
-    _EQUALISER, audio, sample_rate, _equaliser_settings(gains_db)
+    EQUALISER, audio, sample_rate, equaliser_settings(gains_db)
   )
-  audio = _to_loudness(audio, sample_rate, -20.0)
+  audio = to_loudness(audio, sample_rate, -20.0)
   settings = dict(xover1=160.0, xover2=1600.0)
   for band, threshold_db in enumerate((-22.0, -24.0, -28.0), start=1):
     settings[f'toggle{band}'] = 1.0
@@ -123,7 +139,7 @@ def make_target(
   gain_db = TARGET_LUFS - metrics.loudness_lufs(audio, sample_rate)
   settings = dict(gain=np.clip(gain_db, -10.0, 30.0), threshold=-1.0)
   return files.render(
-    _LIMITER, audio, sample_rate, {**settings, 'release': 0.05}
+    LIMITER, audio, sample_rate, {**settings, 'release': 0.05}
   )
 
 
@@ -143,9 +159,9 @@ def make_input(mix: np.ndarray, sample_rate: int, seed) -> np.ndarray:
   sizes = INPUT_TONE_DB * np.array([1.0, 0.5, 0.5, 0.5, 0.5, 1.0])
   gains_db = rng.uniform(-sizes, sizes)
   audio = files.render(
-    _EQUALISER, mix, sample_rate, _equaliser_settings(gains_db)
+    EQUALISER, mix, sample_rate, equaliser_settings(gains_db)
   )
-  return _to_loudness(audio, sample_rate, rng.uniform(*INPUT_LUFS))
+  return to_loudness(audio, sample_rate, rng.uniform(*INPUT_LUFS))
 
 
 def prepare_from_mixes(

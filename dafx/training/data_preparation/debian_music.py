@@ -1,0 +1,482 @@
+"""Mastering pairs from free music of Debian's archive.
+
+The music of four games, some 140 pieces by many authors. Packages are
+downloaded by their checksums and unpacked without being installed. Of each
+piece an excerpt is taken from its middle; mixes are drawn from it and mastered
+by `house_rule`. LICENSES.md says of each piece who made it and how it may be
+used.
+"""
+
+import concurrent.futures
+import dataclasses
+import logging
+import multiprocessing
+import pathlib
+import re
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import soundfile
+
+from dafx import metrics
+from dafx.audio import disk
+from dafx.audio import files as audio_files
+from dafx.training import progress as progress_bar
+from dafx.training import reading
+from dafx.training.data_preparation import deb, download, files, house_rule
+
+_log = logging.getLogger('dafx')
+
+MIRRORS = ('http://deb.debian.org/debian', 'http://ftp.debian.org/debian')
+
+SAMPLE_RATE = 44100
+EXCERPT_S = 30.0
+SHORTEST_S = 20.0
+QUIETEST_LUFS = -50.0
+N_VARIANTS = {'train': 3, 'valid': 1, 'test': 1}
+# Parts of all series that go to test and valid.
+_TEST_PART = _VALID_PART = 0.12
+# What a pair takes: two files of stereo in 24 bit, which FLAC makes no larger.
+_BYTES_PER_PAIR = 2 * 2 * 3 * EXCERPT_S * SAMPLE_RATE
+
+
+# Words of names that say of which album a piece is, or which version of it.
+_VERSIONS = (
+  'aftermath',
+  'enhanced',
+  'epic',
+  'legacy',
+  'old',
+  'original',
+  'soundtrack',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Package:
+  """A version of a package of Debian.
+
+  Attributes:
+    path: Below the mirror.
+    n_bytes: Its size.
+    sha256: Its SHA-256.
+  """
+
+  path: str
+  n_bytes: int
+  sha256: str
+
+  @property
+  def name(self) -> str:
+    """The file's name."""
+    return self.path.rsplit('/', 1)[-1]
+
+
+# Versions of Debian 12 and 13, the same for all kinds of processor. Of each
+# package the first is taken that the archive still has.
+PACKAGES = (
+  (
+    Package(
+      'pool/main/w/wesnoth-1.16/wesnoth-1.16-music_1.16.9-1_all.deb',
+      153244368,
+      'f9bc3cde92b4ab30db5d7b85f89b4bcc3d788dd92602956d0347250850bf59bb',
+    ),
+    Package(
+      'pool/main/w/wesnoth-1.18/wesnoth-1.18-music_1.18.5-1_all.deb',
+      153307716,
+      '18f8720c4d3a1e0541c55fc2edc2d85c5b045cf98f3ce5cd441934d2a7fddf8e',
+    ),
+  ),
+  (
+    Package(
+      'pool/main/w/warzone2100/warzone2100-music_4.3.3-3_all.deb',
+      85730052,
+      'd3b2c9f90ea5438d45d4aff18339a03ec808e1affa9dac91f7dad61cb15ee64e',
+    ),
+    Package(
+      'pool/main/w/warzone2100/warzone2100-music_4.5.5deb-1_all.deb',
+      85735812,
+      'cf65dafac037324a2c5680d3d2b12dfabc558a07d8c625ce62b6e7c02f4afd52',
+    ),
+  ),
+  (
+    Package(
+      'pool/main/u/ufoai-music/ufoai-music_2.5-2_all.deb',
+      210239176,
+      '2465d55e9dce75a3a2a1ad1c8ca67da84e251c04e0965d63a8562b2d9f76f9e6',
+    ),
+  ),
+  (
+    Package(
+      'pool/main/s/singularity-music/singularity-music_007-2_all.deb',
+      51636048,
+      '139ba1e408eeb0a72f1fff3760ca46558b9f81bed97dc8c0efa108c4007f4845',
+    ),
+  ),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+  """A piece of music.
+
+  Attributes:
+    path: Its file.
+    name: Of its pairs: <game>_<file>.
+    package: Name of the package's file.
+    authors: Who made it, as the package says.
+    licence: Its short name.
+    texts: Files that say it in full, by the name that each gets beside the
+      pairs.
+  """
+
+  path: pathlib.Path
+  name: str
+  package: str
+  authors: str
+  licence: str
+  texts: dict[str, pathlib.Path]
+
+
+def _find_remote(versions, mirrors):
+  """Returns the first of some versions that a mirror has."""
+  reasons = []
+  for package in versions:
+    for mirror in mirrors:
+      url = f'{mirror.rstrip("/")}/{package.path}'
+      try:
+        download.find_size(url)
+      except OSError as error:
+        reasons.append(str(error))
+        continue
+      checksum = f'sha256:{package.sha256}'
+      return download.RemoteFile(url, package.name, package.n_bytes, checksum)
+  lines = '\n  '.join(reasons)
+  raise OSError(
+    f'No mirror has a version of this package that dafx knows:\n  {lines}\n'
+    'Give the address of another mirror with --debian_mirror.'
+  )
+
+
+def fetch(
+  folder: pathlib.Path,
+  mirrors: Sequence[str] = MIRRORS,
+  packages: Sequence[Sequence[Package]] = PACKAGES,
+) -> list[pathlib.Path]:
+  """Downloads the packages.
+
+  Args:
+    folder: Where to. A package that is there is checked and taken.
+    mirrors: Addresses of the archive.
+    packages: Of each package its versions, the wanted ones first.
+
+  Returns:
+    The files.
+
+  Raises:
+    OSError: No room, no network, or no version that is known.
+    ValueError: What came has another checksum.
+  """
+  downloads = download.Downloads(folder)
+  remotes = []
+  for versions in packages:
+    here = [
+      download.RemoteFile('', p.name, p.n_bytes, f'sha256:{p.sha256}')
+      for p in versions
+      if (folder / p.name).exists()
+    ]
+    # pooch compares what lies there, and asks the network only for the rest.
+    good = [r for r in here if _is_good(downloads, r)]
+    remotes.append(good[0] if good else _find_remote(versions, mirrors))
+  missing = downloads.missing_bytes(remotes)
+  if missing:
+    # As much again for what is unpacked: music is packed already.
+    disk.check_room(folder, 3 * missing, 'The music of Debian, unpacked,')
+  return [downloads.fetch(remote) for remote in remotes]
+
+
+def _is_good(downloads, remote):
+  if downloads.has(remote):
+    return True
+  path = downloads.folder / remote.name
+  return remote.checksum == f'sha256:{files.sha256(path)}'
+
+
+def _is_music(name):
+  return name.lower().endswith(('.ogg', '.opus'))
+
+
+def _is_wanted(name):
+  return (
+    _is_music(name)
+    or name.endswith(('.pk3', '/album.json', '/license.txt'))
+    or ('/doc/' in name and name.endswith('/copyright'))
+  )
+
+
+def unpack(package: pathlib.Path, folder: pathlib.Path) -> list[Piece]:
+  """Unpacks a package's music.
+
+  Args:
+    package: The .deb.
+    folder: Gets a folder for it.
+
+  Returns:
+    Its pieces, in the order of their names.
+
+  Raises:
+    ValueError: The package is damaged, or holds no music.
+  """
+  game = re.split(r'[-_]', package.name)[0]
+  target = folder / game
+  found = deb.unpack(package, target, _is_wanted)
+  copyrights = [path for path in found if path.name == 'copyright']
+  tracks = []
+  for path in found:
+    if path.suffix == '.pk3':  # a zip
+      inside = target / 'pk3'
+      tracks += [
+        (track, track.relative_to(inside).as_posix())
+        for track in download.unpack(path, inside, _is_music)
+      ]
+    elif _is_music(path.name):
+      tracks.append((path, path.relative_to(target).as_posix()))
+  text = ''.join(p.read_text('utf-8', 'replace') for p in copyrights)
+  licences = deb.read_licences(text)
+  pieces = []
+  for path, inner in sorted(tracks):
+    authors, licence = _describe_rights(path, inner, licences)
+    stem = re.sub(r'[^A-Za-z0-9]+', '_', path.stem).strip('_')
+    if 'albums/' in inner:  # such as track3 of three albums
+      stem = f'{path.parent.name}_{stem}'
+    texts = {f'{game}.txt': text_path for text_path in copyrights}
+    of_album = path.parent / 'license.txt'
+    if of_album.exists():
+      texts[f'{game}_{path.parent.name}.txt'] = of_album
+    name = f'{game}_{stem}'
+    pieces.append(Piece(path, name, package.name, authors, licence, texts))
+  if not pieces:
+    raise ValueError(f'{package} holds no music. Delete it.')
+  return pieces
+
+
+def _describe_rights(path, inner, licences):
+  """Returns authors and licence: by the package, else by the file's tags."""
+  with soundfile.SoundFile(path) as file:
+    tags = file.copy_metadata()
+  album = files.read_json(path.parent / 'album.json', {})
+  artist = album.get('author') or tags.get('artist', '')
+  artist = artist.replace('<Unknown>', '').strip()
+  of_package = deb.find_licence(licences, inner)
+  if of_package is None:
+    licence = tags.get('license') or 'that of the package'
+    return artist or 'not named', licence
+  authors = of_package.authors or 'not named'
+  if artist and artist not in authors:
+    authors = f'{artist} (of the package: {authors})'
+  return authors, of_package.name
+
+
+def series_of(name: str) -> str:
+  """Returns what the versions of one piece have in common.
+
+  Args:
+    name: Name of a piece, such as wesnoth_frantic_old or wesnoth_defeat2.
+
+  Returns:
+    The name without the album, words for a version and a last single digit:
+    wesnoth_frantic, wesnoth_defeat. Numbers of tracks stay.
+  """
+  words = [word for word in name.lower().split('_') if word not in _VERSIONS]
+  if not words[-1].startswith('track'):
+    words[-1] = re.sub(r'(?<=[a-z])\d$', '', words[-1])
+  return '_'.join(words)
+
+
+def split_of(name: str) -> str:
+  """Returns the split of a piece: by its series, of which a hash decides."""
+  # Of like salts, this one shares out the games evenly.
+  part = zlib.crc32(f'21 {series_of(name)}'.encode()) % 1000 / 1000
+  if part < _TEST_PART:
+    return 'test'
+  return 'valid' if part < _TEST_PART + _VALID_PART else 'train'
+
+
+def read_excerpt(path: pathlib.Path) -> np.ndarray:
+  """Reads the middle of a piece.
+
+  Args:
+    path: The piece.
+
+  Returns:
+    Stereo at 44.1 kHz, `EXCERPT_S` long at most, [n_samples, 2].
+
+  Raises:
+    ValueError: It is too short, mono or silent there, or no audio.
+  """
+  info = audio_files.read_info(path)
+  if info.duration < SHORTEST_S:
+    raise ValueError(f'{info.duration:.0f} s are shorter than {SHORTEST_S:g} s')
+  n_samples = min(round(EXCERPT_S * info.samplerate), info.frames)
+  start = (info.frames - n_samples) // 2
+  audio, rate = audio_files.read(path, start, n_samples)
+  if audio.shape[1] != 2 or np.ptp(audio, axis=1).max() == 0:
+    raise ValueError('it is not stereo')
+  if metrics.loudness_lufs(audio, rate) < QUIETEST_LUFS:
+    raise ValueError(f'its middle is quieter than {QUIETEST_LUFS:g} LUFS')
+  return reading.conform(audio, rate, SAMPLE_RATE, 2)
+
+
+def _make(folder, path, split, names_and_seeds, form):
+  """Writes the pairs of a piece; returns why it is left out, if it is."""
+  try:
+    piece = read_excerpt(path)
+  except ValueError as error:
+    return str(error)
+  for name, seed in names_and_seeds:
+    mix = house_rule.make_mix(piece, SAMPLE_RATE, seed)
+    target = house_rule.master(mix, SAMPLE_RATE)
+    for side, audio in (('input', mix), ('target', target)):
+      audio = reading.conform(audio, SAMPLE_RATE, *form)
+      files.write_audio(folder / split / side / name, audio, form[0])
+  return None
+
+
+def _jobs(pieces, manifest, form, n_variants, seed):
+  """Returns (piece, split, form, names and seeds, whether to make it)."""
+  jobs = []
+  for piece in pieces:
+    split = split_of(piece.name)
+    own_form = (SAMPLE_RATE, 2) if split == 'test' else form
+    piece_seed = [seed, zlib.crc32(piece.name.encode())]
+    names = [
+      (f'{piece.name}_{i}', [*piece_seed, i]) for i in range(n_variants[split])
+    ]
+    is_missing = not all(
+      manifest.has(split, name, *own_form) for name, _ in names
+    )
+    jobs.append((piece, split, own_form, names, is_missing))
+  return jobs
+
+
+def prepare(
+  pieces: Sequence[Piece],
+  output_dir: pathlib.Path,
+  sample_rate: int = SAMPLE_RATE,
+  n_channels: int = 2,
+  n_variants: dict[str, int] = N_VARIANTS,
+  seed: int = 0,
+  n_processes: int | None = None,
+):
+  """Makes pairs from pieces; what is there is left, so that it goes on.
+
+  Args:
+    pieces: The music.
+    output_dir: Gets train, valid and test, manifest.json and LICENSES.md.
+    sample_rate: Rate of train and valid, in Hz; test has 44.1 kHz.
+    n_channels: Channels of train and valid, 1 or 2; test is stereo.
+    n_variants: Mixes of each piece, by split.
+    seed: Of the mixes.
+    n_processes: Pieces made side by side; one per processor if not given.
+
+  Raises:
+    OSError: No room.
+    ValueError: output_dir holds pairs that were made in another way.
+  """
+  manifest = files.Manifest(output_dir)
+  manifest.settle('debian', sample_rate, n_channels, seed)
+  form = sample_rate, n_channels
+  jobs = _jobs(pieces, manifest, form, n_variants, seed)
+  manifest.keep(f'{job[1]}/{name}' for job in jobs for name, _ in job[3])
+  missing = [
+    job for job in jobs if job[4] and job[0].name not in manifest.left_out
+  ]
+  n_pairs = sum(len(job[3]) for job in missing)
+  disk.check_room(output_dir, int(n_pairs * _BYTES_PER_PAIR), 'All pairs')
+  progress = progress_bar.Progress(
+    len(jobs), len(jobs) - len(missing), 'Preparing', 'piece'
+  )
+  # Processes that are started anew: a plugin of a forked one may hang.
+  with concurrent.futures.ProcessPoolExecutor(
+    n_processes, mp_context=multiprocessing.get_context('spawn')
+  ) as pool:
+    futures = {
+      pool.submit(_make, output_dir, piece.path, split, names, own_form): (
+        piece,
+        split,
+        names,
+      )
+      for piece, split, own_form, names, _ in missing
+    }
+    try:
+      for future in concurrent.futures.as_completed(futures):
+        piece, split, names = futures[future]
+        _note(manifest, piece, split, names, future.result())
+        progress.update(piece.name)
+    except BaseException:
+      pool.shutdown(cancel_futures=True)
+      raise
+  progress.close()
+  manifest.save()
+  write_licences(pieces, manifest, output_dir)
+
+
+def _note(manifest, piece, split, names, fault):
+  """Notes what became of a piece."""
+  if fault is not None:
+    _log.warning('%s is left out: %s.', piece.name, fault)
+    manifest.left_out[piece.name] = fault
+    manifest.save()
+    return
+  for name, seed in names:
+    manifest.add(
+      split,
+      name,
+      source=piece.path.name,
+      package=piece.package,
+      authors=piece.authors,
+      licence=piece.licence,
+      seed=seed,
+    )
+
+
+def write_licences(
+  pieces: Sequence[Piece], manifest: files.Manifest, output_dir: pathlib.Path
+):
+  """Writes LICENSES.md: package, authors and licence of each piece.
+
+  Args:
+    pieces: The music.
+    manifest: Which of it was left out.
+    output_dir: Where to.
+  """
+  lines = [
+    '# Licences of the music',
+    '',
+    'Excerpts of the music of these packages of Debian, changed: mixes drawn',
+    'from them, and masters of these. Authors and licences are those that each',
+    "package's `copyright` file or the tags of the music name. The files in",
+    '`licences` say it in full, and where there is one of an album, what it says',
+    'holds for that.',
+    '',
+    '| piece | file | package | authors | licence |',
+    '|---|---|---|---|---|',
+  ]
+  for piece in pieces:
+    if piece.name not in manifest.left_out:
+      row = (
+        piece.name,
+        piece.path.name,
+        piece.package,
+        piece.authors,
+        piece.licence,
+      )
+      cells = (' '.join(cell.split()).replace('|', '/') for cell in row)
+      lines.append(f'| {" | ".join(cells)} |')
+      for name, text in piece.texts.items():
+        copy = output_dir / 'licences' / name
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(text.read_bytes())
+  with disk.replacing(output_dir / 'LICENSES.md') as temporary:
+    temporary.write_text('\n'.join(lines) + '\n', encoding='utf-8')
