@@ -421,7 +421,8 @@ def command(monkeypatch, task, source='download', **changes):
   values = flags.FlagValues()
   dafx_prepare._define_flags(values)
   values(['dafx_prepare'])
-  for name, value in dict(source=source, sample_rate=8000, **changes).items():
+  changes = {'source': source, 'sample_rate': 8000, **changes}
+  for name, value in changes.items():
     values[name].value = value
   monkeypatch.setattr(dafx_prepare, 'FLAGS', values)
   dafx_prepare.main(['dafx_prepare', task])

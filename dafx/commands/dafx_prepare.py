@@ -108,8 +108,7 @@ def _define_flags_of_tasks(values):
     'debian_mirror',
     [],
     "--source=debian: addresses of Debian's archive or of copies of it, such "
-    'as http://ftp.de.debian.org/debian. They are tried in this order; '
-    "Debian's own if not given.",
+    "as http://ftp.de.debian.org/debian. Debian's own if not given.",
     flag_values=values,
   )
   flags.DEFINE_string(
@@ -175,7 +174,6 @@ def _define_flags_of_both(values):
 
 
 def _defined(*define) -> flags.FlagValues:
-  """Returns the flags that functions define, and no others."""
   values = flags.FlagValues()
   for function in define:
     function(values)
@@ -272,11 +270,11 @@ def prepare(task: str, output_dir: pathlib.Path, download_dir: pathlib.Path):
   from dafx.training.data_preparation import files
 
   with files.locked(output_dir), contextlib.ExitStack() as stack:
-    if FLAGS.source == 'download':
+    if FLAGS.source in ('download', 'debian'):
       stack.enter_context(files.locked(download_dir))
+    if FLAGS.source == 'download':
       _prepare_download(task, output_dir, download_dir)
     elif FLAGS.source == 'debian':
-      stack.enter_context(files.locked(download_dir))
       _prepare_debian(output_dir, download_dir)
     else:
       _prepare_demo(task, output_dir)
@@ -289,15 +287,15 @@ def _form() -> tuple[int, int]:
 
 
 def _prepare_debian(output_dir, download_dir):
-  from dafx.training.data_preparation import debian_music
+  from dafx.training.data_preparation import debian_music, debian_packages
 
-  mirrors = FLAGS.debian_mirror or debian_music.MIRRORS
-  packages = debian_music.fetch(download_dir, mirrors)
+  mirrors = FLAGS.debian_mirror or debian_packages.MIRRORS
+  known = debian_packages.PACKAGES
+  debs = debian_packages.fetch(download_dir, mirrors, known)
   if FLAGS.until == 'download':
     return
-  pieces = []
-  for package in packages:
-    pieces += debian_music.unpack(package, download_dir / 'unpacked')
+  unpacked = download_dir / 'unpacked'
+  pieces = [piece for d in debs for piece in debian_music.unpack(d, unpacked)]
   debian_music.prepare(pieces, output_dir, *_form(), seed=FLAGS.seed)
   if FLAGS.tfrecord:
     write_tfrecords(output_dir)
@@ -372,8 +370,7 @@ def _check_flags(argv):
       )
   if FLAGS.source == 'debian' and argv[1] != 'mastering':
     raise app.UsageError(
-      f'--source=debian is for mastering, not {argv[1]}: dafx_prepare mastering '
-      '--source=debian'
+      f'Not for {argv[1]}: give dafx_prepare mastering --source=debian'
     )
   if FLAGS.until == 'download' and FLAGS.source not in ('download', 'debian'):
     raise app.UsageError(

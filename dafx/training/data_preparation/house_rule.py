@@ -37,9 +37,9 @@ from dafx import metrics
 from dafx.training.data_preparation import files, mastering
 
 # The rule.
-# Levels of six octaves relative to their sum, see `mastering.section_levels_db`:
-# the median of the pieces of `debian_music`. The dead zone is half their standard
-# deviation, 2 dB at least.
+# Levels of six octaves relative to their sum, as `mastering.section_levels_db`:
+# the median of the pieces of `debian_music`. The dead zone is half their
+# standard deviation, 2 dB at least.
 HOUSE_BALANCE_DB = (-3.5, -6.5, -7.5, -12.0, -17.0, -24.0)
 DEAD_ZONE_DB = (2.5, 2.0, 2.0, 2.5, 3.5, 5.0)
 MAX_TONE_DB = 2.5
@@ -299,8 +299,8 @@ def make_mix(
     octaves wide of up to 1.5 dB, its centre between 200 and 5,000 Hz;
   - dynamics: of 60 % of the mixes the peaks are raised, by a ratio of 1.2 to
     1.8 from 4 to 8 LU above the loudness, because a finished piece has been
-    limited before; 20 % are compressed lightly, at 1.2 to 2 from 0 to 6 LU above
-    it; the others are as they are;
+    limited before; 20 % are compressed lightly, at 1.2 to 2 from 0 to 6 LU
+    above it; the others are as they are;
   - stereo: the side up to 2 dB stronger or weaker; mono stays mono;
   - level: -27 to -16 LUFS, less where peaks would pass -1 dB full scale.
 
