@@ -85,11 +85,11 @@ def section_levels_db(audio: np.ndarray, sample_rate: int) -> np.ndarray:
   return 10 * np.log10(np.array(levels) / np.sum(levels))
 
 
-def equaliser_settings(gains_db: Sequence[float]) -> dict[str, float]:
+def equaliser_settings(gains_db: np.ndarray) -> dict[str, float]:
   """Returns the settings of x42's equaliser for gains of its six sections.
 
   Args:
-    gains_db: Of the sections at `SECTION_HZ`, in dB.
+    gains_db: Of the sections at `SECTION_HZ`, in dB, shape [6].
   """
   settings = {}
   for (stem, centre_hz, _), gain_db in zip(_SECTIONS, gains_db, strict=True):
