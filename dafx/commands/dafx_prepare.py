@@ -15,7 +15,7 @@ What to prepare
   distortion, nonspeech, mastering
       The pairs of one task, made from the audio that comes with dafx, or
       downloaded with --source=download. For mastering, --source=debian takes
-      free music from Debian's archive (about 500 MB; 5 GB of pairs), at 44.1
+      free music from Debian's archive (about 500 MB; 3.5 GB of pairs), at 44.1
       kHz in stereo.
   all       The pairs of all three tasks.
 
