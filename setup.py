@@ -102,6 +102,7 @@ setuptools.setup(
     'dafx': ['py.typed'],
     'dafx.lv2': ['_host.pyi'],
     'dafx.colab': ['tutorials/*.ipynb'],
+    'dafx.training': ['trained/**'],
     'dafx.training.data_preparation': ['demo_audio/**'],
   },
   cffi_modules=['dafx/lv2/build_host.py:ffibuilder'],

@@ -12,6 +12,8 @@ Modes
       dafx_run --mode=sample --gin_file=mastering_demo.gin \
         --save_dir=~/dafx/mastering
   process  Process audio files, and write the controls that the model sets.
+      dafx_run --mode=process --model=mastering --input=mix.wav \
+        --output=master.wav
       dafx_run --mode=process --save_dir=~/dafx/mastering --input=mix.wav \
         --output=master.wav
   export   Write a model of an effect as a .nam file or a SavedModel.
@@ -28,7 +30,7 @@ from absl import app, flags
 from dafx import _environment, _folders
 from dafx.audio import files as audio_files
 from dafx.commands import running
-from dafx.training import gin_files
+from dafx.training import gin_files, trained_models
 
 FLAGS = flags.FLAGS
 
@@ -39,6 +41,8 @@ _MODES_OF_FLAGS = {
   'input': ('process',),
   'output': ('process', 'export'),
   'knobs': ('process',),
+  'model': ('process',),
+  'amount': ('process',),
   'n_plugins': ('eval', 'sample', 'process'),
   'single_dir': ('eval',),
 }
@@ -85,6 +89,20 @@ flags.DEFINE_string(
   None,
   'process, export: the file or folder to write; --output=master.wav.',
 )
+flags.DEFINE_string(
+  'model',
+  None,
+  'process: a model that comes trained with dafx, in place of --save_dir; '
+  '--model=mastering.',
+)
+flags.DEFINE_float(
+  'amount',
+  None,
+  'process: how much of what the model sets is done, from 0 (the input as it '
+  'is) to 1; --amount=0.5.',
+  lower_bound=0.0,
+  upper_bound=1.0,
+)
 flags.DEFINE_list(
   'knobs',
   None,
@@ -114,6 +132,13 @@ flags.DEFINE_bool(
 )
 
 
+def _run_folder() -> str:
+  """Returns the folder of the run that is used."""
+  if FLAGS.model:
+    return str(trained_models.folder(FLAGS.model))
+  return FLAGS.restore_dir or FLAGS.save_dir
+
+
 def _train(save_dir):
   from dafx.training import models, trainers
 
@@ -141,7 +166,7 @@ def _check_flags():
   """Raises UsageError for flags that do not fit together."""
   mode = FLAGS.mode
   for flag, modes in _MODES_OF_FLAGS.items():
-    if FLAGS[flag].value and mode not in modes:
+    if FLAGS[flag].value not in (None, '', []) and mode not in modes:
       raise app.UsageError(
         f'--{flag} is for --mode={" and ".join(modes)}; --mode={mode} does not '
         'take it.'
@@ -159,7 +184,7 @@ def _check_files():
   """Raises for files and folders that are missing; TensorFlow loads later."""
   gin_files.add_gin_search_paths(FLAGS.gin_search_path)
   bound = gin_files.check_gin(FLAGS.gin_file, FLAGS.gin_param)
-  mode, folder = FLAGS.mode, FLAGS.restore_dir or FLAGS.save_dir
+  mode, folder = FLAGS.mode, _run_folder()
   if mode in _SAVED_MODES:
     gin_files.newest_operative_config(folder)
   else:
@@ -180,7 +205,9 @@ def _check_files():
 def _describe_task() -> str:
   """Says what the flags ask for."""
   files = ' and '.join(FLAGS.gin_file)
-  model = f'the model of {FLAGS.restore_dir or FLAGS.save_dir}'
+  model = f'the model of {_run_folder()}'
+  if FLAGS.model:
+    model = f'the {FLAGS.model} model that comes with dafx'
   return {
     'train': f'training {files} in {FLAGS.save_dir}',
     'eval': f'comparing {model} with the targets of the test split',
@@ -200,6 +227,8 @@ def _options(model) -> dict:
   options = {}
   if FLAGS.n_plugins:
     options['n_plugins'] = FLAGS.n_plugins
+  if FLAGS.amount is not None:
+    options['amount'] = FLAGS.amount
   if FLAGS.knobs:
     options['knobs'] = [float(knob) for knob in FLAGS.knobs]
   flags_of = {f'--{name}': name for name in options}
@@ -250,7 +279,7 @@ def _use(save_dir, single):
   from dafx.training import checkpoints, models
   from dafx.training.evaluation import evaluate, tables
 
-  folder = _folders.expand_user(FLAGS.restore_dir or save_dir)
+  folder = _folders.expand_user(_run_folder())
   if FLAGS.mode in _SAVED_MODES:
     _use_saved(folder)
     return

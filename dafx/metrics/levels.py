@@ -146,6 +146,51 @@ def true_peak_dbtp(audio: npt.ArrayLike, sample_rate: float) -> float:
     return float(20.0 * np.log10(peak))
 
 
+class TruePeakMeter:
+  """True peak of audio that comes in chunks; see `true_peak_dbtp`.
+
+  Args:
+    sample_rate: Sample rate in Hz, > 0.
+
+  Raises:
+    ValueError: A `sample_rate` that is not allowed.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> noise = np.random.default_rng(0).normal(0.0, 0.1, [9000, 2])
+    >>> meter = metrics.TruePeakMeter(44100)
+    >>> for chunk in np.split(noise, 3):
+    ...   meter.add(chunk)
+    >>> round(meter.dbtp() - metrics.true_peak_dbtp(noise, 44100), 3)
+    0.0
+  """
+
+  def __init__(self, sample_rate: float):
+    pairs.check_sample_rate(sample_rate)
+    self._sample_rate = sample_rate
+    self._held: np.ndarray | None = None
+    self._peak = 0.0
+
+  def add(self, audio: np.ndarray) -> None:
+    """Takes the next chunk in.
+
+    Args:
+      audio: Shape [n_samples, n_channels].
+    """
+    if self._held is not None:
+      audio = np.concatenate([self._held, audio])
+    if len(audio):
+      peak_db = true_peak_dbtp(audio, self._sample_rate)
+      self._peak = max(self._peak, 10.0 ** (peak_db / 20.0))
+      self._held = audio[-2 * _MARGIN :]
+
+  def dbtp(self) -> float:
+    """Returns the peak in dBTP so far; -infinite for silence."""
+    with np.errstate(divide='ignore'):
+      return float(20.0 * np.log10(self._peak))
+
+
 class LoudnessMeter:
   """Integrated loudness by ITU-R BS.1770-4 of audio that comes in chunks.
 

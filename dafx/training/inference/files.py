@@ -9,8 +9,9 @@ import gin
 import matplotlib.image
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
-from dafx import _folders
+from dafx import _folders, metrics
 from dafx.audio import band_powers, disk, sources
 from dafx.audio import files as audio_files
 from dafx.training import checkpoints, gin_files, models, plotting
@@ -191,7 +192,9 @@ def process(
     progress.say(f'listening to {path}')
     with audio_files.named(path):
       rendering = model.render(model.prepare(source), **options)
-      meters = _write(rendering, source, output, progress)
+      meters = _write(
+        rendering, source, output, progress, model.max_true_peak_dbtp
+      )
     rendering.write_beside(base)
     progress.say(f'drawing what was made of {path}')
     figures = [
@@ -204,20 +207,64 @@ def process(
   return written
 
 
-def _write(rendering, source, output, progress):
+class _Meters:
+  """What is measured of audio while it is written."""
+
+  def __init__(self, source):
+    rate = source.sample_rate
+    self.powers = band_powers.BandPowers(rate, source.n_samples)
+    n_channels = min(source.n_channels, metrics.MAX_LOUDNESS_CHANNELS)
+    self._loudness = metrics.LoudnessMeter(rate, n_channels)
+    self._peak = metrics.TruePeakMeter(rate)
+    self._n_channels = n_channels
+
+  def add(self, block):
+    self.powers.add(block)
+    self._loudness.add(block[:, : self._n_channels])
+    self._peak.add(block)
+
+  def gain_db(self, before, max_dbtp):
+    """Returns by how much audio is to be turned down, <= 0."""
+    if self._loudness.lufs() <= before.lufs():
+      return 0.0
+    return min(0.0, max_dbtp - self._peak.dbtp())
+
+  def lufs(self):
+    return self._loudness.lufs()
+
+
+def _write(rendering, source, output, progress, max_dbtp):
   """Writes a file chunk by chunk; returns the powers before and after."""
-  meters = {
-    name: band_powers.BandPowers(source.sample_rate, source.n_samples)
-    for name in ('before', 'after')
-  }
+  before = _Meters(source)
+  for block in source.blocks():
+    before.add(block)
   progress.say(f'rendering {output}')
+  after = _render(rendering, source, output, progress, 0.0)
+  gain_db = 0.0 if max_dbtp is None else after.gain_db(before, max_dbtp)
+  if gain_db < 0.0:
+    progress.say(f'turning {output} down by {-gain_db:.2f} dB')
+    # A little more, which rounding of the samples may take.
+    _render(rendering, source, output, None, gain_db - 0.01)
+    logging.info(
+      '%s is turned down by %.2f dB, so that its true peak is %g dBTP.',
+      output,
+      -gain_db,
+      max_dbtp,
+    )
+  return {'before': before.powers, 'after': after.powers}
+
+
+def _render(rendering, source, output, progress, gain_db):
+  """Writes what is rendered, times a gain; returns its meters."""
+  meters = _Meters(source)
+  gain = 10.0 ** (gain_db / 20.0)
   with audio_files.Writer(
     output, source.sample_rate, source.n_samples
   ) as writer:
     for block in rendering.blocks():
-      writer.write(block)
-      meters['after'].add(block)
-      progress.update(str(output), len(block) / source.sample_rate)
-  for block in source.blocks():
-    meters['before'].add(block)
+      # At 0 dB samples stay as they are, to the bit.
+      writer.write(block * np.float32(gain) if gain_db else block)
+      meters.add(block)
+      if progress is not None:
+        progress.update(str(output), len(block) / source.sample_rate)
   return meters

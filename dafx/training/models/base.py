@@ -67,6 +67,8 @@ class Model(tf.keras.Model, abc.ABC):
       learning rate and on when to stop.
     streams: Whether it can be trained in windows, by `stream`.
     margin: Samples around the audio of a crop that it hears too.
+    max_true_peak_dbtp: True peak that files it makes louder stay below; None
+      for no such bound.
     preprocessor: What was done to the audio that it is trained on, a
       `data.Preprocessor`; None for nothing.
     processor_group: The graph, as the user wrote it.
@@ -81,6 +83,7 @@ class Model(tf.keras.Model, abc.ABC):
   judged_by: str = judging.LOSS
   streams: bool = False
   margin: int = 0
+  max_true_peak_dbtp: float | None = None
   preprocessor: Any = None
   processor_group: ddsp.processors.ProcessorGroup
   loss_objs: list

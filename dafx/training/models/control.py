@@ -55,12 +55,14 @@ class ControlModel(base.Model):
       for what is changed, so that a control moves only if the data asks for it.
     preprocessor: What was done to the audio that it is trained on, a
       `data.Preprocessor`: evaluation and inference do the same.
+    max_true_peak_dbtp: True peak that files which it makes louder stay below;
+      they are turned down by what is too much.
     judged_by: What decides on a validation: one of `judges`; see `judging`.
     name: Name of the model.
 
-  `render` takes 'n_plugins', how many of them run from now on, and 'setting',
+  `render` takes 'n_plugins', how many of them run from now on, 'setting',
   controls in [0, 1] in place of the network's, {input of the DAG: [1,
-  n_controls]}.
+  n_controls]}, and 'amount', how much of that is done.
 
   Raises:
     TypeError: An encoder that is no `Encoder`.
@@ -68,7 +70,7 @@ class ControlModel(base.Model):
       encoder of another rate.
   """
 
-  options = ('n_plugins', 'setting')
+  options = ('n_plugins', 'setting', 'amount')
   judges = ('loss', 'equal_level', 'events')
   measures = (
     'loudness_difference',
@@ -98,6 +100,7 @@ class ControlModel(base.Model):
     align_margin: int | None = None,
     change_losses: Sequence[tf.keras.layers.Layer] = (),
     preprocessor: Any | None = None,
+    max_true_peak_dbtp: float | None = None,
     judged_by: str = 'loss',
     name: str = 'control_model',
   ):
@@ -108,6 +111,7 @@ class ControlModel(base.Model):
     self.processor_group = processor_group
     self.sample_rate = sample_rate
     self.preprocessor = preprocessor
+    self.max_true_peak_dbtp = max_true_peak_dbtp
     self.judged_by = judging.check_judge(judged_by, self.judges)
     self.driven = processors.controlled_inputs(self.processor_group)
     self._n_plugins = len(self.driven)
@@ -352,6 +356,7 @@ class ControlModel(base.Model):
     source: sources.Source,
     n_plugins: int | None = None,
     setting: Mapping[str, np.ndarray] | None = None,
+    amount: float = 1.0,
   ) -> rendering.Rendering:
     """Listens to audio, and sets the plugins to work on it.
 
@@ -364,14 +369,23 @@ class ControlModel(base.Model):
       n_plugins: How many of the plugins run from now on; see `n_plugins`.
       setting: Controls in [0, 1] to use instead of the network's, {input of the
         DAG: [1, n_controls]}.
+      amount: How far controls go from the plugins' defaults to that, each on
+        its scale, from 0 to 1: half the way is half of the dB. At 0 the audio
+        stays as it is.
 
     Raises:
-      ValueError: More plugins than there are.
+      ValueError: More plugins than there are, or an amount outside of [0, 1].
     """
+    if not 0.0 <= amount <= 1.0:
+      raise ValueError(f'amount={amount} must be from 0 to 1.')
+    if amount == 0.0:
+      return rendering.Untouched(source)
     if n_plugins is not None:
       self.n_plugins = n_plugins
     group = self.active_group
     raw = self.listen(source) if setting is None else dict(setting)
+    for key, known in self._control_maps().items() if amount < 1.0 else ():
+      raw[key] = known.defaults + amount * (raw[key] - known.defaults)
     points = {key: automation.smooth(frames) for key, frames in raw.items()}
     running = list(self.driven.items())[: self.n_plugins]
     driven = dict(running)

@@ -235,7 +235,7 @@ class ProfileEncoder(encoders.Encoder):
       x = layer(x)
     # A step on all weights of a head moves a control as a few steps on its
     # bias do.
-    embedding = tf.concat([0.5 * notes, (4.0 / x.shape[-1]) * x], axis=-1)
+    embedding = tf.concat([0.5 * notes, (1.0 / x.shape[-1]) * x], axis=-1)
     return embedding[:, tf.newaxis]
 
   def call(self, audio: tf.Tensor) -> tf.Tensor:

@@ -109,7 +109,7 @@ class Rendering:
   A graph without black boxes is compiled.
 
   Args:
-    group: The graph.
+    group: The graph; None where it is not run.
     source: The audio.
     sample_rate: Rate that the graph runs at, in Hz: audio is brought to it and
       back.
@@ -126,7 +126,7 @@ class Rendering:
 
   def __init__(
     self,
-    group: ddsp.processors.ProcessorGroup,
+    group: ddsp.processors.ProcessorGroup | None,
     source: sources.Source,
     sample_rate: int,
     points: Mapping[str, np.ndarray],
@@ -244,3 +244,18 @@ class Rendering:
       block = np.moveaxis(signal, 0, 1).reshape(signal.shape[1], -1)
       yield block[:left]
       left -= len(block[:left])
+
+
+class Untouched(Rendering):
+  """Audio as it is, where nothing of a graph is done.
+
+  Args:
+    source: The audio.
+  """
+
+  def __init__(self, source: sources.Source):
+    super().__init__(None, source, source.sample_rate, {})
+
+  def blocks(self) -> Iterator[np.ndarray]:
+    """Yields the audio, [n, n_channels]."""
+    yield from self._source.blocks()
