@@ -296,6 +296,7 @@ def test_train_eval_sample_process(home, tmp_path, capsys):
       'untreated',
       'untreated at target loudness',
       'default setting',
+      'default setting at target loudness',
       'random setting',
       'dafx',
     )

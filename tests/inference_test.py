@@ -898,6 +898,7 @@ def test_evaluation_compares_what_a_user_would_get(model, pairs, tmp_path):
     'untreated',
     'untreated at target loudness',
     'default setting',
+    'default setting at target loudness',
     'half',
     'random setting',
     'dafx',
@@ -1116,14 +1117,14 @@ def test_an_evaluation_goes_on_where_it_was_interrupted(
   fresh = evaluate(output_dir='')
   partial = out / 'metrics.partial.jsonl'
   with pytest.raises(KeyboardInterrupt):
-    evaluate(n_calls=11)  # in the third file, of five systems each
+    evaluate(n_calls=13)  # in the third file, of six systems each
   assert len(partial.read_text().splitlines()) == 2
   with open(partial, 'a') as file:
     file.write('["cut sho')
-  assert evaluate() == fresh and len(measured) == 5
-  assert len(json.loads((out / 'metrics.json').read_text())) == 15
+  assert evaluate() == fresh and len(measured) == 6
+  assert len(json.loads((out / 'metrics.json').read_text())) == 18
   assert not partial.exists()
-  assert evaluate() == fresh and len(measured) == 15  # all anew
+  assert evaluate() == fresh and len(measured) == 18  # all anew
 
   # What is another model, another question, another set of measures or another
   # file is measured anew.
@@ -1131,12 +1132,12 @@ def test_an_evaluation_goes_on_where_it_was_interrupted(
 
   def interrupt():
     with pytest.raises(KeyboardInterrupt):
-      evaluate(n_calls=11)
+      evaluate(n_calls=13)
 
   interrupt()
   bias.assign_add([0.5])
   try:
-    assert evaluate() != fresh and len(measured) == 15
+    assert evaluate() != fresh and len(measured) == 18
   finally:
     bias.assign_sub([0.5])
   interrupt()
@@ -1144,11 +1145,11 @@ def test_an_evaluation_goes_on_where_it_was_interrupted(
   interrupt()
   with monkeypatch.context() as patch:
     patch.setattr(measures, 'MEASURES', {'mae': measures.MEASURES['mae']})
-    assert evaluate() == fresh and len(measured) == 15
+    assert evaluate() == fresh and len(measured) == 18
   interrupt()
   write(own / 'test/target/0.wav', noise(2000, seed=7), RATE)
   evaluate()
-  assert len(measured) == 10
+  assert len(measured) == 12
 
 
 def test_a_file_that_cannot_be_evaluated_is_named(model, pairs, tmp_path):

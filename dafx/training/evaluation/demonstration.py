@@ -44,8 +44,11 @@ _MAIN = (
 _SYSTEMS = {
   evaluate.UNTREATED: evaluate.UNTREATED,
   evaluate.UNTREATED_AT_LOUDNESS: evaluate.UNTREATED_AT_LOUDNESS,
+  evaluate.RULE: 'a rule: gain into the limiter',
   evaluate.DEFAULT_SETTING: evaluate.DEFAULT_SETTING,
+  evaluate.DEFAULT_AT_LOUDNESS: evaluate.DEFAULT_AT_LOUDNESS,
   evaluate.BEST_SINGLE_SETTING: evaluate.BEST_SINGLE_SETTING,
+  evaluate.BEST_SINGLE_AT_LOUDNESS: evaluate.BEST_SINGLE_AT_LOUDNESS,
   evaluate.DAFX: 'dafx (network)',
 }
 _INTRO = """\
@@ -182,11 +185,13 @@ def _words(column, judged_by):
 
 def _make_table(rows, names, caption):
   """Returns a `report.Table` of the means of the named measures."""
+  measured = {row['system'] for row in rows}
   return report.Table(
     columns=[measures.MEASURES[name] for name in names],
     rows={
       title: [tables.mean_of(rows, system, name) for name in names]
       for system, title in _SYSTEMS.items()
+      if system in measured
     },
     caption=caption,
   )
@@ -288,8 +293,10 @@ def _write_page(output_dir, data_dir, model, single, rows):
   pairs = data.find_pairs(data_dir / 'test')
   caption = (
     f'Distance to the target, mean over {len(pairs)} test clips of songs that '
-    'were not trained on. Untreated at target loudness is given the loudness '
-    'of the target, which the other rows have to find.'
+    'were not trained on. Rows at target loudness are given the loudness of '
+    'the target, which the others have to find. The rule hears loudness alone: '
+    'it turns the mix up, into the limiter, to the mean loudness of the '
+    'masters of the training.'
   )
   table = _make_table(rows, _MAIN, caption)
   for name, values in table.rows.items():

@@ -4,7 +4,7 @@ import collections
 import functools
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent import futures
 
 import gin
@@ -19,7 +19,7 @@ from dafx.audio import sources
 from dafx.metrics import pairs as checks
 from dafx.training import data, inference, labels, models, plotting
 from dafx.training import progress as progress_bar
-from dafx.training.evaluation import ledger, measures, tables
+from dafx.training.evaluation import ledger, measures, rule, tables
 from dafx.training.models import outputs
 
 # Systems that an evaluation compares, by their names in its rows.
@@ -27,8 +27,16 @@ UNTREATED = 'untreated'
 UNTREATED_AT_LOUDNESS = 'untreated at target loudness'
 DEFAULT_SETTING = 'default setting'
 BEST_SINGLE_SETTING = 'best single setting'
+DEFAULT_AT_LOUDNESS = 'default setting at target loudness'
+BEST_SINGLE_AT_LOUDNESS = 'best single setting at target loudness'
+RULE = 'a rule'
 RANDOM_SETTING = 'random setting'
 DAFX = 'dafx'
+# Settings that are measured at the loudness of the target too, as what.
+_AT_LOUDNESS = {
+  DEFAULT_SETTING: DEFAULT_AT_LOUDNESS,
+  BEST_SINGLE_SETTING: BEST_SINGLE_AT_LOUDNESS,
+}
 # Losses of long files are means over pieces, which bounds their memory.
 _LOSS_PIECE_S = 10.0
 # Systems of a file whose audio is held while they are measured.
@@ -126,6 +134,9 @@ def evaluate(
   with_baselines: bool = True,
   with_pesq: bool = False,
   settings: Mapping[str, Mapping] | None = None,
+  rule_plugin: str | None = None,
+  rule_lufs: float | None = None,
+  rule_targets: Callable[[], data.Provider] | None = None,
   seed: int = 0,
 ) -> list[dict]:
   """Runs a model over whole recordings and compares with the targets.
@@ -151,6 +162,12 @@ def evaluate(
     with_pesq: Whether to measure PESQ, which is for speech.
     settings: Further systems to measure, as options of `Model.render` by name,
       such as the best single setting.
+    rule_plugin: Name of the limiter in the model's graph that the row 'a rule'
+      is made by: gain into it until the output has the loudness that training
+      targets have in the mean; see `rule.Rule`. None for no such row.
+    rule_lufs: That loudness, in LUFS; None to measure it.
+    rule_targets: Called without arguments; gives the provider of the training,
+      whose targets are measured. There is no such row where they are missing.
     seed: Of baselines that are random, others for each recording.
 
   Returns:
@@ -159,8 +176,9 @@ def evaluate(
     `measures`, and those of `labels.event_changes` where it has labels. Systems
     are 'untreated', 'untreated at target loudness' (times the gain that gives
     it the target's; as it is if one of them is silent; left out where more than
-    five channels have no loudness), the baselines, the names of `settings`, and
-    'dafx'. None where there is no value.
+    five channels have no loudness), 'a rule', the baselines, the names of
+    `settings`, and 'dafx'; default and best single setting are also there 'at
+    target loudness', in the same way. None where there is no value.
 
   Raises:
     ValueError: A recording that cannot be processed; the message begins with
@@ -172,9 +190,13 @@ def evaluate(
   items = provider.items()
   if not with_metrics:
     items = items[:n_audio]
+  the_rule = None
+  if with_metrics:
+    the_rule = rule.make_rule(model, rule_plugin, rule_lufs, rule_targets)
   known = None
   if output_dir and with_metrics:
-    key = _fingerprint(model, settings, with_baselines, with_pesq, seed)
+    options = (with_baselines, with_pesq, seed, the_rule and the_rule.lufs)
+    key = _fingerprint(model, settings, *options)
     known = ledger.Ledger(pathlib.Path(output_dir) / _LEDGER, key)
     if len(known):
       logging.info('Going on after %d files that were measured.', len(known))
@@ -193,7 +215,7 @@ def evaluate(
         tried[RANDOM_SETTING] = tried.pop(RANDOM_SETTING)
       with audio_files.named(item.name):
         noted = _evaluate_item(
-          model, item, tried, base, with_metrics, with_pesq
+          model, item, tried, the_rule, base, with_metrics, with_pesq
         )
       if known is not None:
         known.add(_note_name(position, item, base), noted)
@@ -251,7 +273,7 @@ def _settling(model, n_samples, sample_rate):
   return math.ceil(model.settling(in_model) * sample_rate / model.sample_rate)
 
 
-def _evaluate_item(model, item, tried, base, with_metrics, with_pesq):
+def _evaluate_item(model, item, tried, the_rule, base, with_metrics, with_pesq):
   """Returns the rows of a recording; writes its sound below a `base`."""
   rate = item.input.sample_rate
   source, target = (
@@ -273,12 +295,20 @@ def _evaluate_item(model, item, tried, base, with_metrics, with_pesq):
   if not with_metrics:
     return []
 
+  has_loudness = source.shape[1] <= metrics.MAX_LOUDNESS_CHANNELS
+
   def systems():
     yield UNTREATED, source
-    if source.shape[1] <= metrics.MAX_LOUDNESS_CHANNELS:
+    if has_loudness:
       yield UNTREATED_AT_LOUDNESS, metrics.match_loudness(target, source, rate)
+      if the_rule is not None:
+        yield RULE, the_rule.process(source, rate)
     for name, options in tried.items():
-      yield name, process(**options).audio
+      audio = process(**options).audio
+      yield name, audio
+      if has_loudness and name in _AT_LOUDNESS:
+        louder = metrics.match_loudness(target, audio, rate)
+        yield _AT_LOUDNESS[name], louder
     yield DAFX, result.audio
 
   start = _settling(model, len(source), rate)

@@ -145,7 +145,7 @@ def describe(table: Sequence[Mapping]) -> str:
     follows = f'; follows {known.follows}' if known.follows else ''
     lines.append(f'{known.title}{follows}')
     for entry in own:
-      line = f'  {entry["system"]:<29} {entry["mean"]:9.4f}'
+      line = f'  {entry["system"]:<38} {entry["mean"]:9.4f}'
       if entry['low'] is not None:
         line += f' [{entry["low"]:.4f}, {entry["high"]:.4f}]'
       lines.append(line)
