@@ -45,7 +45,7 @@ LV2 = (
 )
 CARDS = (('binding', 'card'), ('experiments', 'text'), ('checks',))
 EVALUATION = (
-  ('clip_audio', 'ledger', 'measures'),
+  ('clip_audio', 'ledger', 'measures', 'rule'),
   ('report', 'tables'),
   ('evaluate', 'findings'),
   ('demonstration',),
