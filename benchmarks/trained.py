@@ -1,0 +1,197 @@
+"""What the mastering model that comes with dafx does, on songs it never heard.
+
+    dafx_prepare mastering --source=debian
+    python benchmarks/trained.py --data_dir=~/dafx/data/mastering
+
+Three sets are measured, each at the target's level, lag and polarity:
+
+- debian: the pieces of the test split, and their masters by the house rule;
+- masters: the same masters as input, which are to stay as they are;
+- other: the embedded songs that were kept for tests, as mixes drawn alike, and
+  mastered by the same rule through another maker's plugins.
+
+Beside the model stand the input at the target's loudness, and a rule that hears
+loudness alone: gain into the model's own limiter until the mean loudness of the
+training targets. Prints a table and which targets are reached; writes both to
+--json.
+"""
+
+import json
+import pathlib
+
+import numpy as np
+from absl import app, flags
+
+from dafx import metrics
+from dafx.audio import files as audio_files
+from dafx.audio import sources
+from dafx.commands import running
+from dafx.training import data, inference, trained_models
+from dafx.training.data_preparation import house_rule, mastering
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string(
+  'data_dir', '~/dafx/data/mastering', 'Pairs of --source=debian.'
+)
+flags.DEFINE_string('run_dir', '', 'A run to measure in place of the model.')
+flags.DEFINE_integer('n_files', 0, 'Files of each set; 0 for all.')
+flags.DEFINE_string('json', '', 'Gets the means.')
+
+RATE = 44100
+UNTREATED, RULE, MODEL = 'untreated at loudness', 'a rule', 'dafx'
+_N_LOUDNESS_FILES = 40
+_RULE_RENDERS = 6
+FIGURES = {
+  'loudness_lu': 'Loudness (LU)',
+  'matched_mr_stft': 'MR-STFT',
+  'average_spectrum_db': 'Spectrum (dB)',
+  'crest_error_db': 'Crest (dB)',
+  'width_error_db': 'Width (dB)',
+  'true_peak_dbtp': 'True peak (dBTP)',
+}
+
+
+def mean_loudness(folder):
+  """Returns the mean loudness of training targets in LUFS, of some of them."""
+  paths = [pair.target_path for pair in data.find_pairs(folder / 'train')]
+  step = max(1, len(paths) // _N_LOUDNESS_FILES)
+  return np.mean(
+    [
+      metrics.loudness_lufs(*audio_files.read(path, dtype='float64'))
+      for path in paths[::step]
+    ]
+  )
+
+
+def master_by_rule(model, audio, lufs):
+  """Limits audio by the model's own limiter at the gain for a loudness."""
+  neutral = model.baselines(0)['default setting']['setting']
+  gain_db = lufs - metrics.loudness_lufs(audio, RATE)
+  for _ in range(_RULE_RENDERS):
+    louder = audio * 10 ** (gain_db / 20)
+    out = inference.process_audio(model, louder, RATE, setting=neutral).audio
+    error = lufs - metrics.loudness_lufs(out, RATE)
+    if abs(error) < 0.05:
+      break
+    gain_db += error
+  return out
+
+
+def measure(target, audio):
+  """Returns the figures of one file."""
+  values = metrics.matched(target, audio, RATE)
+  values['loudness_lu'] = metrics.loudness_difference(target, audio, RATE)
+  values['true_peak_dbtp'] = metrics.true_peak_dbtp(audio, RATE)
+  return values
+
+
+def debian_pairs(folder):
+  """Yields (mix, master) of the test split."""
+  for pair in data.find_pairs(folder / 'test'):
+    yield tuple(
+      audio_files.read(path, dtype='float64')[0]
+      for path in (pair.input_path, pair.target_path)
+    )
+
+
+def other_pairs():
+  """Yields (mix, master) of the embedded songs, by another maker's plugins."""
+  for i, path in enumerate(audio_files.find_audio(mastering.DEMO_AUDIO)):
+    song, rate = audio_files.read(path)
+    song = sources.resample(song, rate, RATE)
+    mix = house_rule.make_mix(song, RATE, [1, i])
+    yield mix, house_rule.master(mix, RATE, maker='calf')
+
+
+def measure_set(model, pairs, lufs):
+  """Returns means by system."""
+  rows = {UNTREATED: [], RULE: [], MODEL: []}
+  for n, (mix, master) in enumerate(pairs, start=1):
+    outputs = {
+      UNTREATED: metrics.match_loudness(master, mix, RATE),
+      RULE: master_by_rule(model, mix, lufs),
+      MODEL: inference.process_audio(model, mix, RATE).audio,
+    }
+    for name, audio in outputs.items():
+      rows[name].append(measure(master, audio))
+    print(f'{n} files', end='\r', flush=True)
+    if n == FLAGS.n_files:
+      break
+  return {
+    name: {
+      key: float(np.nanmean([row[key] for row in values])) for key in FIGURES
+    }
+    for name, values in rows.items()
+  }
+
+
+def change_of_masters(model, pairs):
+  """Returns how far masters are changed, mean MR-STFT at equal level."""
+  changes = []
+  for n, (_, master) in enumerate(pairs, start=1):
+    out = inference.process_audio(model, master, RATE).audio
+    changes.append(metrics.matched(master, out, RATE)['matched_mr_stft'])
+    if n == FLAGS.n_files:
+      break
+  return float(np.mean(changes))
+
+
+def verdicts(results):
+  """Returns {target: whether it is reached}."""
+  ours, plain, _ = (results['debian'][n] for n in (MODEL, UNTREATED, RULE))
+  other, other_plain, other_rule = (
+    results['other'][n] for n in (MODEL, UNTREATED, RULE)
+  )
+  spectrum = 'average_spectrum_db'
+  return {
+    'debian: loudness within 1 LU': ours['loudness_lu'] < 1.0,
+    'debian: crest error below half of untreated': ours['crest_error_db']
+    < 0.5 * plain['crest_error_db'],
+    **{
+      f'debian: {FIGURES[key]} not above untreated': ours[key] <= plain[key]
+      for key in ('matched_mr_stft', spectrum, 'width_error_db')
+    },
+    'masters: changed by less than 0.05': results['masters'] < 0.05,
+    'other: MR-STFT not above untreated': other['matched_mr_stft']
+    <= other_plain['matched_mr_stft'],
+    'other: spectrum at most 10 % above untreated': other[spectrum]
+    <= 1.1 * other_plain[spectrum],
+    **{
+      f'other: {FIGURES[key]} 15 % better than the rule': other[key]
+      <= 0.85 * other_rule[key]
+      for key in ('loudness_lu', 'crest_error_db')
+    },
+  }
+
+
+def main(argv):
+  """Does what the flags say."""
+  if len(argv) > 1:
+    raise app.UsageError(f'Not a flag: {" ".join(argv[1:])}')
+  running.prepare_tensorflow(seed=0)
+  folder = pathlib.Path(FLAGS.data_dir).expanduser()
+  model = inference.load_model(
+    FLAGS.run_dir or trained_models.folder('mastering')
+  )
+  lufs = mean_loudness(folder)
+  print(f'The training targets have {lufs:.1f} LUFS in the mean.')
+  results = {
+    'debian': measure_set(model, debian_pairs(folder), lufs),
+    'other': measure_set(model, other_pairs(), lufs),
+    'masters': change_of_masters(model, debian_pairs(folder)),
+  }
+  for name in ('debian', 'other'):
+    print(f'\n{name:22}' + ' '.join(f'{h:>16}' for h in FIGURES.values()))
+    for system, values in results[name].items():
+      cells = ' '.join(f'{values[key]:16.3f}' for key in FIGURES)
+      print(f'{system:22}{cells}')
+  print(f'\nMasters are changed by {results["masters"]:.3f} of MR-STFT.')
+  for target, is_reached in verdicts(results).items():
+    print(f'{"yes" if is_reached else "NO ":4}{target}')
+  if FLAGS.json:
+    text = json.dumps(results, indent=2)
+    pathlib.Path(FLAGS.json).write_text(text + '\n', encoding='utf-8')
+
+
+if __name__ == '__main__':
+  app.run(running.with_messages('trained', main))
