@@ -144,7 +144,7 @@ def recordings(tmp_path):
   [
     'blackbox_tcn',
     'blackbox_lstm',
-    'graybox_compressor',
+    pytest.param('graybox_compressor', marks=pytest.mark.slow),
     pytest.param('graybox', marks=pytest.mark.slow),
   ],
 )
