@@ -35,7 +35,7 @@ GRADIENTS = (
   ('directional',),
 )
 LV2 = (
-  ('_host', 'build_host', 'errors', 'latency'),
+  ('_host', 'build_host', 'errors', 'latency', 'packages'),
   ('lilv', 'processes', 'shelf'),
   ('world',),
   ('fresh_state', 'instances'),

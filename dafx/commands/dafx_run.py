@@ -13,7 +13,7 @@ Modes
         --save_dir=~/dafx/mastering
   process  Process audio files, and write the controls that the model sets.
       dafx_run --mode=process --model=mastering --input=mix.wav \
-        --output=master.wav
+        --output=master.wav --amount=0.5
       dafx_run --mode=process --save_dir=~/dafx/mastering --input=mix.wav \
         --output=master.wav
   export   Write a model of an effect as a .nam file or a SavedModel.
@@ -30,7 +30,7 @@ from absl import app, flags
 from dafx import _environment, _folders
 from dafx.audio import files as audio_files
 from dafx.commands import running
-from dafx.training import gin_files, trained_models
+from dafx.training import gin_files, needed_plugins, trained_models
 
 FLAGS = flags.FLAGS
 
@@ -41,7 +41,7 @@ _MODES_OF_FLAGS = {
   'input': ('process',),
   'output': ('process', 'export'),
   'knobs': ('process',),
-  'model': ('process',),
+  'model': ('eval', 'sample', 'process'),
   'amount': ('process',),
   'n_plugins': ('eval', 'sample', 'process'),
   'single_dir': ('eval',),
@@ -92,8 +92,8 @@ flags.DEFINE_string(
 flags.DEFINE_string(
   'model',
   None,
-  'process: a model that comes trained with dafx, in place of --save_dir; '
-  '--model=mastering.',
+  'process, eval, sample: a model that comes trained with dafx, in place of a '
+  'run of your own; --model=mastering.',
 )
 flags.DEFINE_float(
   'amount',
@@ -134,7 +134,7 @@ flags.DEFINE_bool(
 
 def _run_folder() -> str:
   """Returns the folder of the run that is used."""
-  if FLAGS.model:
+  if FLAGS.model is not None:
     return str(trained_models.folder(FLAGS.model))
   return FLAGS.restore_dir or FLAGS.save_dir
 
@@ -171,6 +171,13 @@ def _check_flags():
         f'--{flag} is for --mode={" and ".join(modes)}; --mode={mode} does not '
         'take it.'
       )
+  # In other modes results are written to --save_dir.
+  own = FLAGS.restore_dir or (mode == 'process' and FLAGS['save_dir'].present)
+  if FLAGS.model is not None and own:
+    flag = 'restore_dir' if FLAGS.restore_dir else 'save_dir'
+    raise app.UsageError(
+      f'--model={FLAGS.model} and --{flag} both name a model: give one of them.'
+    )
   for flag in _SAVED_MODES.get(mode, ()):
     if not FLAGS[flag].value:
       raise app.UsageError(f'--mode={mode} needs --{flag}.')
@@ -185,9 +192,9 @@ def _check_files():
   gin_files.add_gin_search_paths(FLAGS.gin_search_path)
   bound = gin_files.check_gin(FLAGS.gin_file, FLAGS.gin_param)
   mode, folder = FLAGS.mode, _run_folder()
-  if mode in _SAVED_MODES:
-    gin_files.newest_operative_config(folder)
-  else:
+  if mode in _SAVED_MODES or FLAGS.model is not None:
+    _check_plugins(gin_files.newest_operative_config(folder).resolve())
+  if mode not in _SAVED_MODES:
     _folders.check_output_folder(FLAGS.save_dir, '--save_dir')
   if mode not in ('train', 'profile'):
     gin_files.check_checkpoints(folder)
@@ -202,12 +209,24 @@ def _check_files():
     audio_files.plan_outputs(FLAGS.input, FLAGS.output)
 
 
+def _check_plugins(config):
+  """Raises for a saved model whose plugins are not installed."""
+  bound = gin_files.check_gin([str(config)], FLAGS.gin_param)
+  needed_plugins.check_installed(bound, _describe_model())
+  if FLAGS.model is not None:
+    needed_plugins.warn_of_untested(bound)
+
+
+def _describe_model() -> str:
+  if FLAGS.model is not None:
+    return f'the {FLAGS.model} model that comes with dafx'
+  return f'the model of {_run_folder()}'
+
+
 def _describe_task() -> str:
   """Says what the flags ask for."""
   files = ' and '.join(FLAGS.gin_file)
-  model = f'the model of {_run_folder()}'
-  if FLAGS.model:
-    model = f'the {FLAGS.model} model that comes with dafx'
+  model = _describe_model()
   return {
     'train': f'training {files} in {FLAGS.save_dir}',
     'eval': f'comparing {model} with the targets of the test split',
@@ -256,7 +275,8 @@ def _use_saved(folder):
   paths = inference.process(model, FLAGS.input, FLAGS.output, **options)
   for path in paths:
     print(path, flush=True)
-  if advice := model.describe_outputs(paths):
+  # At an amount of 0 nothing is set.
+  if FLAGS.amount != 0.0 and (advice := model.describe_outputs(paths)):
     running.announce(advice)
 
 

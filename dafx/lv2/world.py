@@ -13,7 +13,7 @@ import pathlib
 import numpy as np
 import numpy.typing as npt
 
-from dafx.lv2 import lilv
+from dafx.lv2 import lilv, packages
 
 _LV2 = 'http://lv2plug.in/ns/lv2core#'
 _ATOM = 'http://lv2plug.in/ns/ext/atom#'
@@ -405,6 +405,14 @@ def get_plugin(uri: str) -> Plugin:
 
 def _not_found_message(uri: str) -> str:
   uris = list_uris()
+  package = packages.package_of(uri)
+  makers = {packages.package_of(known) for known in uris}
+  if package is not None and package not in makers:
+    return (
+      f'uri={uri!r}: no such LV2 plugin is installed. Debian and Ubuntu have '
+      f'it in {package}: sudo apt-get install {package}. If it lies elsewhere, '
+      'set LV2_PATH to the folder that holds it.'
+    )
   if not uris:
     return (
       f'uri={uri!r}: no LV2 plugin is installed. Install some (Debian: '

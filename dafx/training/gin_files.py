@@ -82,7 +82,8 @@ class _Macro(str):
   """The name of a macro, where its value will stand."""
 
 
-# (function or class, argument), without modules; a macro has no argument.
+# (function or class, argument), without modules but with the scope, as in
+# ('gain/LV2Plugin', 'uri'); a macro has no argument.
 Bindings = dict[tuple[str, str], Any]
 
 
@@ -96,7 +97,7 @@ def check_gin(files=(), params=()) -> Bindings:
     params: Bindings.
 
   Returns:
-    What is bound outside of scopes, the last word on each.
+    What is bound, the last word on each.
 
   Raises:
     FileNotFoundError: A file that is nowhere; those that are there are named.
@@ -117,9 +118,10 @@ def check_gin(files=(), params=()) -> Bindings:
 
 def _note(statement, bound):
   """Adds what a statement binds to `bound`."""
-  is_binding = isinstance(statement, config_parser.BindingStatement)
-  if is_binding and not statement.scope:
+  if isinstance(statement, config_parser.BindingStatement):
     name = statement.selector.split('.')[-1]
+    if statement.scope:
+      name = f'{statement.scope}/{name}'
     bound[name, statement.arg_name or ''] = statement.value
 
 

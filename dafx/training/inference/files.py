@@ -110,6 +110,9 @@ def process_audio(
 ) -> Result:
   """Runs a model over a piece of audio in memory; see `process` for files.
 
+  As in files, what became louder is turned down as a whole where its true peak
+  would pass `Model.max_true_peak_dbtp`.
+
   Args:
     model: The model.
     audio: Shape [n_samples, n_channels], as `Model.prepare` gives it.
@@ -139,9 +142,18 @@ def process_audio(
     (True, (44100, 2))
   """
   model.check_options(options)
-  rendering = model.render(sources.from_array(audio, sample_rate), **options)
+  source = sources.from_array(audio, sample_rate)
+  rendering = model.render(source, **options)
+  blocks = list(rendering.blocks())
+  if (max_dbtp := model.max_true_peak_dbtp) is not None:
+    before, after = (
+      _levels(each, sample_rate) for each in (source.blocks(), blocks)
+    )
+    if excess_db := _excess_db(before, after, max_dbtp):
+      blocks = [_turned_down(block, excess_db) for block in blocks]
+      _tell('The audio', excess_db, max_dbtp)
   return Result(
-    np.concatenate(list(rendering.blocks())),
+    np.concatenate(blocks),
     sample_rate,
     rendering.automation,
     rendering.controls(),
@@ -162,6 +174,8 @@ def process(
   Files are read, rendered and written in chunks, so that their length costs
   time and no memory but for the points of the controls; unless a processor of
   the model cannot stream, which is logged. An output is there when it is whole.
+  One that became louder is turned down as a whole, and that is logged, where
+  its true peak would pass `Model.max_true_peak_dbtp`: it is rendered twice.
 
   Args:
     model: The model.
@@ -191,7 +205,10 @@ def process(
   for (path, output), source, base in zip(jobs, inputs, bases, strict=True):
     progress.say(f'listening to {path}')
     with audio_files.named(path):
-      rendering = model.render(model.prepare(source), **options)
+      # Nothing of it is done, not even what comes before the plugins.
+      is_left = options.get('amount') == 0.0
+      heard = source if is_left else model.prepare(source)
+      rendering = model.render(heard, **options)
       meters = _write(
         rendering, source, output, progress, model.max_true_peak_dbtp
       )
@@ -207,64 +224,93 @@ def process(
   return written
 
 
-class _Meters:
-  """What is measured of audio while it is written."""
+class _Levels:
+  """Loudness and true peak of audio that comes in chunks."""
 
-  def __init__(self, source):
-    rate = source.sample_rate
-    self.powers = band_powers.BandPowers(rate, source.n_samples)
-    n_channels = min(source.n_channels, metrics.MAX_LOUDNESS_CHANNELS)
-    self._loudness = metrics.LoudnessMeter(rate, n_channels)
-    self._peak = metrics.TruePeakMeter(rate)
-    self._n_channels = n_channels
+  def __init__(self, sample_rate):
+    self._rate = sample_rate
+    self._loudness: metrics.LoudnessMeter | None = None
+    self._peak = metrics.TruePeakMeter(sample_rate)
 
   def add(self, block):
-    self.powers.add(block)
-    self._loudness.add(block[:, : self._n_channels])
+    """Takes in [n, n_channels]; loudness is that of the first five channels."""
+    heard = block[:, : metrics.MAX_LOUDNESS_CHANNELS]
+    if self._loudness is None:
+      self._loudness = metrics.LoudnessMeter(self._rate, heard.shape[1])
+    self._loudness.add(heard)
     self._peak.add(block)
 
-  def gain_db(self, before, max_dbtp):
-    """Returns by how much audio is to be turned down, <= 0."""
-    if self._loudness.lufs() <= before.lufs():
-      return 0.0
-    return min(0.0, max_dbtp - self._peak.dbtp())
-
   def lufs(self):
-    return self._loudness.lufs()
+    return self._loudness.lufs() if self._loudness else metrics.SILENCE_LUFS
+
+  def dbtp(self):
+    return self._peak.dbtp()
+
+
+def _levels(blocks, sample_rate):
+  levels = _Levels(sample_rate)
+  for block in blocks:
+    levels.add(block)
+  return levels
+
+
+def _excess_db(before, after, max_dbtp):
+  """Returns by how much what became louder passes a true peak, >= 0."""
+  if after.lufs() <= before.lufs() or after.dbtp() <= max_dbtp:
+    return 0.0
+  # A little more, which rounding of the samples may take.
+  return after.dbtp() - max_dbtp + 0.01
+
+
+def _turned_down(block, excess_db):
+  # At 0 dB samples stay as they are, to the bit.
+  return block * np.float32(10.0 ** (-excess_db / 20.0)) if excess_db else block
+
+
+def _tell(what, excess_db, max_dbtp):
+  logging.info(
+    '%s is turned down by %.2f dB, so that its true peak is %g dBTP.',
+    what,
+    excess_db,
+    max_dbtp,
+  )
+
+
+class _PeaksTooHighError(Exception):
+  """Takes back a file that is being written, for it to be written lower."""
+
+  def __init__(self, excess_db: float):
+    super().__init__(excess_db)
+    self.excess_db = excess_db
 
 
 def _write(rendering, source, output, progress, max_dbtp):
   """Writes a file chunk by chunk; returns the powers before and after."""
-  before = _Meters(source)
+  rate = source.sample_rate
+  powers = {
+    name: band_powers.BandPowers(rate, source.n_samples)
+    for name in ('before', 'after')
+  }
   for block in source.blocks():
-    before.add(block)
+    powers['before'].add(block)
   progress.say(f'rendering {output}')
-  after = _render(rendering, source, output, progress, 0.0)
-  gain_db = 0.0 if max_dbtp is None else after.gain_db(before, max_dbtp)
-  if gain_db < 0.0:
-    progress.say(f'turning {output} down by {-gain_db:.2f} dB')
-    # A little more, which rounding of the samples may take.
-    _render(rendering, source, output, None, gain_db - 0.01)
-    logging.info(
-      '%s is turned down by %.2f dB, so that its true peak is %g dBTP.',
-      output,
-      -gain_db,
-      max_dbtp,
-    )
-  return {'before': before.powers, 'after': after.powers}
-
-
-def _render(rendering, source, output, progress, gain_db):
-  """Writes what is rendered, times a gain; returns its meters."""
-  meters = _Meters(source)
-  gain = 10.0 ** (gain_db / 20.0)
-  with audio_files.Writer(
-    output, source.sample_rate, source.n_samples
-  ) as writer:
-    for block in rendering.blocks():
-      # At 0 dB samples stay as they are, to the bit.
-      writer.write(block * np.float32(gain) if gain_db else block)
-      meters.add(block)
-      if progress is not None:
-        progress.update(str(output), len(block) / source.sample_rate)
-  return meters
+  levels = None if max_dbtp is None else _Levels(rate)
+  try:
+    with audio_files.Writer(output, rate, source.n_samples) as writer:
+      for block in rendering.blocks():
+        writer.write(block)
+        powers['after'].add(block)
+        if levels is not None:
+          levels.add(block)
+        progress.update(str(output), len(block) / rate)
+      if levels is not None:
+        before = _levels(source.blocks(), rate)
+        if excess_db := _excess_db(before, levels, max_dbtp):
+          raise _PeaksTooHighError(excess_db)
+  except _PeaksTooHighError as error:
+    _tell(output, error.excess_db, max_dbtp)
+    # Rendered again, which needs no room: what is written may be clipped.
+    with audio_files.Writer(output, rate, source.n_samples) as writer:
+      for block in rendering.blocks():
+        writer.write(_turned_down(block, error.excess_db))
+  return powers
