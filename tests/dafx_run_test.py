@@ -18,7 +18,7 @@ from absl.testing import flagsaver
 
 from dafx import lv2
 from dafx.commands import dafx_run, running
-from dafx.training import trainers
+from dafx.training import trained_models, trainers
 
 ROOT = pathlib.Path(__file__).parents[1]
 RATE = 16000
@@ -135,6 +135,16 @@ def flags_for(home, save_dir, *more):
     ),
     (['--mode=export', '--output=b', '--n_plugins=1'], 'n_plugins is for'),
     (['--mode=eval', '--gin_file=a.gin', '--knobs=1'], 'for --mode=process'),
+    (['--mode=eval', '--gin_file=a.gin', '--amount=0'], 'for --mode=process'),
+    (['--gin_file=a.gin', '--model=a'], 'eval and sample and process; --mode='),
+    (
+      ['--mode=process', '--model=a', '--save_dir=b'],
+      '--model=a and --save_dir both name a model',
+    ),
+    (
+      ['--mode=eval', '--gin_file=a.gin', '--model=a', '--restore_dir=b'],
+      '--model=a and --restore_dir both',
+    ),
     (
       ['--mode=sample', '--gin_file=a.gin', '--single_dir=b'],
       'for --mode=eval',
@@ -381,11 +391,56 @@ def test_train_eval_sample_process(home, tmp_path, capsys):
   assert errors['dafx'] != pytest.approx(rows[3]['mae'], rel=0.01)
 
 
+def test_a_model_that_comes_trained(home, tmp_path, capsys, monkeypatch):
+  """It is found by its name; nothing is written beside it."""
+  root = tmp_path / 'trained'
+  folder = trained_models.folder
+  monkeypatch.setattr(trained_models, 'folder', lambda n: folder(n, root))
+  model = root / 'tiny'
+  short = '--gin_param=dafx.training.train.num_steps = 1'
+  flags = (f'--gin_search_path={home}/gin', '--gin_file=tiny.gin')
+  run(*flags, f'--save_dir={model}', short)
+  before = {path: path.stat().st_mtime_ns for path in model.rglob('*')}
+  source = home / 'data' / 'test' / 'input' / '0.wav'
+  audio = soundfile.read(source, dtype='float32')[0]
+  out = {}
+  for amount in ('0', '0.5', '1', None):
+    gin.clear_config()
+    run(
+      '--mode=process',
+      '--model=tiny',
+      f'--input={source}',
+      f'--output={tmp_path}/{amount}.wav',
+      *([f'--amount={amount}'] if amount else []),
+    )
+    out[amount] = soundfile.read(tmp_path / f'{amount}.wav', dtype='float32')[0]
+  np.testing.assert_array_equal(out['0'], audio)
+  np.testing.assert_array_equal(out['1'], out[None])
+  assert not np.allclose(out['0.5'], out['1'], atol=1e-6)
+  assert not (tmp_path / '0.controls.csv').exists()
+
+  gin.clear_config()
+  run(*flags, '--mode=eval', '--model=tiny', f'--save_dir={tmp_path}/eval')
+  assert (tmp_path / 'eval' / 'evaluation' / 'metrics.json').exists()
+  after = {path: path.stat().st_mtime_ns for path in model.rglob('*')}
+  assert after == before
+
+  # What is wrong is told before TensorFlow is started.
+  monkeypatch.delattr(running, 'prepare_tensorflow')
+  process = ('--mode=process', f'--input={source}', f'--output={tmp_path}/x')
+  error = message_of(capsys, *process, '--model=large')
+  assert '--model=large: no such model comes with dafx; there are tiny' in error
+  gone = "--gin_param=gain/LV2Plugin.uri = 'urn:zamaudio:NoSuch'"
+  error = message_of(capsys, *process, '--model=tiny', gone)
+  assert 'the tiny model' in error and 'apt-get install zam-plugins' in error
+
+
 @pytest.mark.parametrize(
   'flags, kind, message',
   [
     (dict(n_plugins=1), 'effect', r'--n_plugins is not .*options are knobs'),
     (dict(single_dir='a'), 'effect', r'--single_dir is not .*take setting'),
+    (dict(amount=0.0), 'effect', '--amount is not .*options are knobs'),
     (dict(knobs=['0.5']), 'control', r'--knobs is not .*n_plugins, setting'),
   ],
 )
