@@ -291,8 +291,6 @@ def _write(rendering, source, output, progress, max_dbtp):
     name: band_powers.BandPowers(rate, source.n_samples)
     for name in ('before', 'after')
   }
-  for block in source.blocks():
-    powers['before'].add(block)
   progress.say(f'rendering {output}')
   levels = None if max_dbtp is None else _Levels(rate)
   try:
@@ -313,4 +311,6 @@ def _write(rendering, source, output, progress, max_dbtp):
     with audio_files.Writer(output, rate, source.n_samples) as writer:
       for block in rendering.blocks():
         writer.write(_turned_down(block, error.excess_db))
+  for block in source.blocks():
+    powers['before'].add(block)
   return powers
