@@ -1022,12 +1022,12 @@ def test_a_table_says_what_is_at_equal_level():
   assert kinds['crest_error_db'] == ('dB', 'at equal level')
   assert tables.describe(table).splitlines() == [
     'MR-STFT, raw; follows mostly the level of the file, and its lag',
-    '  untreated                        3.0000',
-    '  dafx                             1.5000',
+    '  untreated                                 3.0000',
+    '  dafx                                      1.5000',
     'Crest error (dB), at equal level; follows the highest peak over the mean '
     'level: limiting, clipping',
-    '  untreated                        6.0000',
-    '  dafx                             3.0000',
+    '  untreated                                 6.0000',
+    '  dafx                                      3.0000',
   ]
 
 

@@ -12,10 +12,8 @@ Modes
       dafx_run --mode=sample --gin_file=mastering_demo.gin \
         --save_dir=~/dafx/mastering
   process  Process audio files, and write the controls that the model sets.
-      dafx_run --mode=process --model=mastering --input=mix.wav \
-        --output=master.wav --amount=0.5
       dafx_run --mode=process --save_dir=~/dafx/mastering --input=mix.wav \
-        --output=master.wav
+        --output=master.wav --amount=0.5
   export   Write a model of an effect as a .nam file or a SavedModel.
       dafx_run --mode=export --save_dir=~/dafx/amp --output=amp.nam
   profile  Measure size and speed of a model of an effect, trained or not.
