@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from dafx import lv2
+from dafx import lv2, metrics
 from dafx.lv2 import processes
+from dafx.lv2.cards import binding, checks, neutral, text
 from dafx.lv2.cards import card as cards
-from dafx.lv2.cards import checks, text
 
 TEST = 'urn:dafx-test:'
 CALF = 'http://calf.sourceforge.net/plugins/'
@@ -51,8 +51,12 @@ def test_card_of_a_gain():
   assert math.isclose(
     control(card, 'amount').effect_db, 20 * math.log10(3), rel_tol=1e-3
   )
+  assert card.neutral_cost == card.default_cost < 1e-6
   printed = text.format_card(card)
   assert '  TRAIN IT      YES\n' in printed
+  assert (
+    '  neutral cost  0.000 (MR-STFT at equal level): it can leave' in printed
+  )
   assert '  latency       none reported, 0 measured; 0 samples are' in printed
 
 
@@ -208,6 +212,57 @@ def test_why_a_render_is_not_repeatable(found, why):
   examination.judge_repeatability()
   assert examination.card.why_not_repeatable == why
   assert examination.card.repeatable == (not why)
+
+
+# -------------------------------------------------------------- Neutral ----
+def test_neutral_settings_are_found_by_name_and_unit():
+  multiband = lv2.get_plugin(CALF + 'MultibandCompressor')
+  found = binding.find_neutral(multiband)
+  assert {found[f'ratio{i}'] for i in range(4)} == {1.0}
+  assert {found[f'threshold{i}'] for i in range(4)} == {1.0}
+  assert {found[f'makeup{i}'] for i in range(4)} == {1.0}
+  assert found['level_in'] == found['level_out'] == 1.0
+  # Bands stay as they are, which is bypassed, and so do times and splits.
+  assert not {'bypass0', 'freq0', 'attack0', 'knee0'} & set(found)
+  gate = lv2.get_plugin(CALF + 'MultibandGate')
+  assert binding.find_neutral(gate)['threshold0'] == pytest.approx(2**-10)
+  equalizer = lv2.get_plugin(CALF + 'Equalizer5Band')
+  assert binding.find_neutral(equalizer)['p1_level'] == 1.0
+  compressor = lv2.get_plugin(LSP + 'compressor_mono')
+  found = binding.find_neutral(compressor)
+  limiter = lv2.get_plugin(LSP + 'limiter_mono')  # has times named by levels
+  neutral_limiter = {'g_in': 1.0, 'g_out': 1.0, 'th': 1.0}
+  assert binding.find_neutral(limiter) == neutral_limiter
+  assert found == {'g_in': 1.0, 'g_out': 1.0, 'al': 1.0, 'cr': 1.0, 'mk': 1.0}
+
+
+def test_crossovers_cost_where_nothing_is_to_be_changed():
+  multiband = checks._Examination(lv2.get_plugin(CALF + 'MultibandCompressor'))
+  equalizer = checks._Examination(
+    lv2.get_plugin(LSP + 'graph_equalizer_x16_mono')
+  )
+  for examination, low, high in ((multiband, 0.05, 0.3), (equalizer, 0, 0.01)):
+    examination.measure_neutral()
+    assert low <= examination.card.neutral_cost <= high
+  said, praised = (
+    text._neutral_text(found.card.neutral_cost, found.card.default_cost)
+    for found in (multiband, equalizer)
+  )
+  assert 'changes the sound even where it is to do nothing' in said
+  assert 'can leave a sound as it is' in praised
+
+
+def test_cost_is_that_of_the_metric():
+  # The square of a sound, which has no gain to be neutral at.
+  cost = neutral.neutral_cost(TEST + 'square', 48000, 1024, {})
+  sound = neutral.music(96000, 48000)
+  target = sound[24000:]
+  matched = metrics.match_level(target, target**2)
+  expected = metrics.multi_scale_spectral(target, matched)
+  assert cost['neutral_cost'] == cost['default_cost']
+  assert cost['default_cost'] == pytest.approx(expected, rel=1e-4)
+  silent = neutral.neutral_cost(TEST + 'gain', 48000, 1024, {'amount': 0.0})
+  assert silent['neutral_cost'] is None and silent['default_cost'] < 1e-6
 
 
 # ------------------------------------------------------------------ All ----

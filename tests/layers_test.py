@@ -14,8 +14,8 @@ ROWS = (
   ('dafx._environment',),
   ('dafx',),
   ('dafx.core', 'dafx.audio', 'dafx.lv2', 'dafx.gradients'),
-  ('dafx.processors', 'dafx.lv2.cards', 'dafx.losses', 'dafx.metrics'),
-  ('dafx.neural', 'dafx.synths'),
+  ('dafx.processors', 'dafx.losses', 'dafx.metrics'),
+  ('dafx.neural', 'dafx.synths', 'dafx.lv2.cards'),
   ('dafx.effects',),
   ('dafx.training', 'dafx.training.plotting'),
   ('dafx.training.data', 'dafx.training.models'),
@@ -43,7 +43,11 @@ LV2 = (
   ('renderer',),
   ('worker', 'presets', 'probing'),
 )
-CARDS = (('binding', 'card'), ('experiments', 'text'), ('checks',))
+CARDS = (
+  ('binding', 'card'),
+  ('experiments', 'neutral', 'text'),
+  ('checks',),
+)
 EVALUATION = (
   ('clip_audio', 'ledger', 'measures', 'rule'),
   ('report', 'tables'),

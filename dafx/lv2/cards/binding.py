@@ -15,6 +15,15 @@ _TURNS_ON = re.compile(r'\b(active|enabled?|on|high ?pass|low ?pass)\b')
 _CHANGES_NONE = re.compile(r'analy[sz]er|fft|oversampl|dither')
 _SILENCES = re.compile(r'bypass|enable|mute|muting|solo|pause|listen|panic')
 _DISPLAY = re.compile(r'\b(analy[sz]er|display|fft|graph|zoom)\b')
+# Controls of a neutral setting by their names, and others that sound alike.
+_RATIO = re.compile(r'\bratio')
+_GAIN = re.compile(r'\b(gain|level|makeup|make-?up|volume)\b')
+_THRESHOLD = re.compile(r'\b(threshold|limit|ceiling)\b')
+_NO_GAINS = ('s', 'ms', 'hz', 'khz', '%')
+_NOT_NEUTRAL = re.compile(
+  r'\b(dry|wet|mix|blend|side-?chain|sc|preamp|shift|zoom|release|boost|asc|'
+  r'feedback|noise)\b'
+)
 # Times the default up to which a linear control can be learnt as it is. LSP's
 # gains go from 0 to 1,000, 1 being the default.
 _TOO_WIDE = 50.0
@@ -91,6 +100,38 @@ def find_traps(plugin: world.Plugin) -> dict[str, tuple[float, str]]:
         'limiter',
       )
   return traps
+
+
+def find_neutral(plugin: world.Plugin) -> dict[str, float]:
+  """Returns the setting at which a plugin is to do nothing, by its names.
+
+  Args:
+    plugin: The plugin.
+
+  Returns:
+    Values in port units by symbol: ratios at 1, gains at 0 dB, thresholds at
+    the top (at the bottom for gates and expanders), and on what is off by
+    default as a whole. All other controls are to stay at their defaults.
+  """
+  opens_above = re.search('gate|expand', plugin.plugin_class.lower())
+  neutral = {}
+  for symbol, port in plugin.controls.items():
+    name = f'{symbol.replace("_", " ")} {port.name}'.lower()
+    if port.designation == _ENABLED and port.default == 0.0:
+      neutral[symbol] = 1.0
+    if port.is_discrete or _NOT_NEUTRAL.search(name):
+      continue
+    if _RATIO.search(name):
+      value = 1.0
+    elif _THRESHOLD.search(name):
+      value = port.minimum if opens_above else port.maximum
+    elif _GAIN.search(name) and port.unit.lower() not in _NO_GAINS:
+      value = 0.0 if port.minimum < 0.0 or port.unit.lower() == 'db' else 1.0
+    else:
+      continue
+    if port.minimum <= value <= port.maximum:
+      neutral[symbol] = value
+  return neutral
 
 
 def find_sleepers(plugin: world.Plugin) -> list[str]:

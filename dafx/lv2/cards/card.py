@@ -124,6 +124,10 @@ class Card:
       dictionary.
     controls: What each does, in port order.
     traps: (Value to fix, why) of controls that spoil the training, by symbol.
+    default_cost: What it changes at its defaults, MR-STFT of input and output
+      at equal level; None for what takes or gives no audio, or silence.
+    neutral_cost: The same at the setting at which it is to do nothing; see
+      `binding.find_neutral`.
     n_settings: Random settings that were tried.
     n_bad_settings: Those of them with samples that are not finite.
   """
@@ -161,6 +165,8 @@ class Card:
   fresh_state: dict | None = None
   controls: list[Control] | None = None
   traps: dict[str, list] = dataclasses.field(default_factory=dict)
+  default_cost: float | None = None
+  neutral_cost: float | None = None
   n_settings: int | None = None
   n_bad_settings: int = 0
 

@@ -175,6 +175,8 @@ class _Examination:
       self.card.fresh_state = self.call('fresh_state', module='probing')
       self.remember(fresh_state.Method(**self.card.fresh_state))
     self.measure_controls()
+    with self.stage('neutral setting'):
+      self.measure_neutral()
     with self.stage('settings'):
       self.card.n_settings = _N_SETTINGS
       for found in self.bisect('sweep', 'seeds', list(range(_N_SETTINGS))):
@@ -257,6 +259,13 @@ class _Examination:
       base.update(self.random_base(switches, seed))
       with self.stage('other settings'):
         self.wake('switched_effect_db', fixed, base)
+
+  def measure_neutral(self):
+    """Finds out what an effect changes where it is to do nothing."""
+    if self.card.audio_inputs and self.card.audio_outputs:
+      neutral = binding.find_neutral(self.plugin)
+      module = 'cards.neutral'
+      self.keep(self.call('neutral_cost', module=module, neutral=neutral))
 
   def random_base(self, symbols, seed) -> dict[str, float]:
     """Returns random values of controls, by symbol."""

@@ -14,6 +14,8 @@ from dafx.lv2.cards import card as cards
 _URI = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*:[^\s<>"{}|\\^`]+')
 # Level of a change below which there is none.
 _NO_CHANGE_DB = -120.0
+# MR-STFT at equal level below which a sound is as it was.
+_NEUTRAL = 0.01
 
 
 def get_plugin(uri: str) -> world.Plugin:
@@ -249,6 +251,9 @@ def format_card(card: cards.Card) -> str:
   for text in card.fault_texts:
     lines += _entry('FAULT', text)
   lines += ['', *_rendering_lines(card)]
+  if card.neutral_cost is not None:
+    said = _neutral_text(card.neutral_cost, card.default_cost)
+    lines += _entry('neutral cost', said)
   if card.n_settings is not None:
     n_bad = card.n_bad_settings
     text = f'at {card.n_settings} random settings'
@@ -307,6 +312,21 @@ def _latency_text(card: cards.Card) -> str:
   said = 'none reported' if reported is None else f'{reported} reported'
   late = ' (THEY DIFFER)' if card.late_by else ''
   return f'{said}, {seen}{late}; {card.latency} samples are taken out'
+
+
+def _neutral_text(cost: float, default_cost: float | None) -> str:
+  """Says what a plugin changes where it is to do nothing, and by default."""
+  text = f'{cost:.3f} (MR-STFT at equal level)'
+  if cost < _NEUTRAL:
+    text += ': it can leave a sound as it is'
+  else:
+    text += (
+      ': it changes the sound even where it is to do nothing (ratios 1, gains '
+      '0 dB, thresholds out of reach), as crossovers do'
+    )
+  if default_cost is not None:
+    text += f'; {default_cost:.3f} at its defaults'
+  return text
 
 
 def _fresh_state_text(method: dict) -> str:
