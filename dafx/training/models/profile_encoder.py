@@ -104,7 +104,7 @@ class ProfileEncoder(encoders.Encoder):
   >>> encoder(noise.astype('f')).shape
   TensorShape([2, 1, 31])
   >>> [round(float(x)) for x in encoder.describe(noise.astype('f'))[:, 0]]
-  [-20, -20]
+  [-17, -17]
 
   Args:
     sample_rate: Rate of the audio, in Hz.
