@@ -1,14 +1,15 @@
-"""What the mastering model that comes with dafx does, on songs it never heard.
+"""What a model of mastering_clean.gin does to songs it never heard.
 
-    dafx_prepare mastering --source=debian
-    python benchmarks/trained.py --data_dir=~/dafx/data/mastering
+    dafx_prepare mastering --source=debian --output_dir=~/dafx/debian
+    dafx_run --mode=train --gin_file=mastering_clean.gin --save_dir=~/dafx/clean
+    python benchmarks/trained.py --run_dir=~/dafx/clean
 
 Three sets are measured, each at the target's level, lag and polarity:
 
 - debian: the pieces of the test split, and their masters by the house rule;
 - masters: the same masters as input, which are to stay as they are;
-- other: the embedded songs that were kept for tests, as mixes drawn alike, and
-  mastered by the same rule through another maker's plugins.
+- other: the embedded songs, as mixes drawn alike, and mastered by the same rule
+  through another maker's plugins.
 
 Beside the model stand the input at the target's loudness, and a rule that hears
 loudness alone: gain into the model's own limiter until the mean loudness of the
@@ -16,6 +17,7 @@ training targets. Prints a table and which targets are reached; writes both to
 --json.
 """
 
+import functools
 import json
 import pathlib
 
@@ -26,21 +28,18 @@ from dafx import metrics
 from dafx.audio import files as audio_files
 from dafx.audio import sources
 from dafx.commands import running
-from dafx.training import data, inference, trained_models
+from dafx.training import data, inference
 from dafx.training.data_preparation import house_rule, mastering
+from dafx.training.evaluation import rule
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string(
-  'data_dir', '~/dafx/data/mastering', 'Pairs of --source=debian.'
-)
-flags.DEFINE_string('run_dir', '', 'A run to measure in place of the model.')
+flags.DEFINE_string('data_dir', '~/dafx/debian', 'Pairs of --source=debian.')
+flags.DEFINE_string('run_dir', '~/dafx/clean', 'The run.')
 flags.DEFINE_integer('n_files', 0, 'Files of each set; 0 for all.')
 flags.DEFINE_string('json', '', 'Gets the means.')
 
 RATE = 44100
 UNTREATED, RULE, MODEL = 'untreated at loudness', 'a rule', 'dafx'
-_N_LOUDNESS_FILES = 40
-_RULE_RENDERS = 6
 FIGURES = {
   'loudness_lu': 'Loudness (LU)',
   'matched_mr_stft': 'MR-STFT',
@@ -49,32 +48,6 @@ FIGURES = {
   'width_error_db': 'Width (dB)',
   'true_peak_dbtp': 'True peak (dBTP)',
 }
-
-
-def mean_loudness(folder):
-  """Returns the mean loudness of training targets in LUFS, of some of them."""
-  paths = [pair.target_path for pair in data.find_pairs(folder / 'train')]
-  step = max(1, len(paths) // _N_LOUDNESS_FILES)
-  return np.mean(
-    [
-      metrics.loudness_lufs(*audio_files.read(path, dtype='float64'))
-      for path in paths[::step]
-    ]
-  )
-
-
-def master_by_rule(model, audio, lufs):
-  """Limits audio by the model's own limiter at the gain for a loudness."""
-  neutral = model.baselines(0)['default setting']['setting']
-  gain_db = lufs - metrics.loudness_lufs(audio, RATE)
-  for _ in range(_RULE_RENDERS):
-    louder = audio * 10 ** (gain_db / 20)
-    out = inference.process_audio(model, louder, RATE, setting=neutral).audio
-    error = lufs - metrics.loudness_lufs(out, RATE)
-    if abs(error) < 0.05:
-      break
-    gain_db += error
-  return out
 
 
 def measure(target, audio):
@@ -103,13 +76,13 @@ def other_pairs():
     yield mix, house_rule.master(mix, RATE, maker='calf')
 
 
-def measure_set(model, pairs, lufs):
+def measure_set(model, pairs, loudness_rule):
   """Returns means by system."""
   rows = {UNTREATED: [], RULE: [], MODEL: []}
   for n, (mix, master) in enumerate(pairs, start=1):
     outputs = {
       UNTREATED: metrics.match_loudness(master, mix, RATE),
-      RULE: master_by_rule(model, mix, lufs),
+      RULE: loudness_rule.process(mix, RATE),
       MODEL: inference.process_audio(model, mix, RATE).audio,
     }
     for name, audio in outputs.items():
@@ -170,14 +143,15 @@ def main(argv):
     raise app.UsageError(f'Not a flag: {" ".join(argv[1:])}')
   running.prepare_tensorflow(seed=0)
   folder = pathlib.Path(FLAGS.data_dir).expanduser()
-  model = inference.load_model(
-    FLAGS.run_dir or trained_models.folder('mastering')
+  model = inference.load_model(FLAGS.run_dir)
+  targets = functools.partial(
+    data.FolderProvider, str(folder), 'train', sample_rate=RATE, n_channels=2
   )
-  lufs = mean_loudness(folder)
-  print(f'The training targets have {lufs:.1f} LUFS in the mean.')
+  loudness_rule = rule.make_rule(model, 'limiter', None, targets)
+  print(f'The rule goes for {loudness_rule.lufs:.1f} LUFS.')
   results = {
-    'debian': measure_set(model, debian_pairs(folder), lufs),
-    'other': measure_set(model, other_pairs(), lufs),
+    'debian': measure_set(model, debian_pairs(folder), loudness_rule),
+    'other': measure_set(model, other_pairs(), loudness_rule),
     'masters': change_of_masters(model, debian_pairs(folder)),
   }
   for name in ('debian', 'other'):

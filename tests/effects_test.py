@@ -803,3 +803,18 @@ def test_a_plugin_that_crashes_costs_an_error_not_the_run(in_graph):
   with pytest.raises(error, match=r'urn:dafx-test:fatal crashed \(SIGSEGV\)'):
     gradient(tf.constant([[0.24]]))
   assert np.isfinite(gradient(tf.constant([[0.1]]))).all()
+
+
+def test_a_range_may_say_where_a_network_starts():
+  options = dict(uri='http://calf.sourceforge.net/plugins/Compressor')
+  plugin = effects.LV2Plugin(
+    trainable=['ratio', 'makeup'],
+    ranges={'ratio': (1.0, 4.0, 'log', 1.5), 'makeup': (1.0, 4.0)},
+    **options,
+  )
+  start = plugin.control_map.to_port_units(plugin.control_map.defaults)
+  np.testing.assert_allclose(start, [1.5, 1.0], rtol=1e-5)
+  with pytest.raises(ValueError, match='starts .ratio. at 5, which must lie'):
+    effects.LV2Plugin(
+      trainable=['ratio'], ranges={'ratio': (1.0, 4.0, '', 5.0)}, **options
+    )

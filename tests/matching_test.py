@@ -328,3 +328,16 @@ def test_stereo_measures_name_what_has_none(metric):
       metric(np.ones(shape))
   with pytest.raises(ValueError, match=rf'silent: {metric.__name__}'):
     metric(np.zeros([100, 2]))
+
+
+@pytest.mark.parametrize('sizes', [(5000,), (1, 7, 20, 4972), (2500, 2500)])
+def test_true_peak_of_chunks_is_that_of_the_whole(sizes):
+  """Where a chunk begins, the filter must not see a step from silence."""
+  audio = np.sin(np.arange(5000) * 0.02 + 0.5)[:, np.newaxis]
+  audio *= np.hanning(5000)[:, np.newaxis]
+  meter = metrics.TruePeakMeter(RATE)
+  for chunk in np.split(audio, np.cumsum(sizes)[:-1]):
+    meter.add(chunk)
+  wanted = 20 * np.log10(np.abs(scipy.signal.resample(audio, 40000)).max())
+  assert meter.dbtp() == pytest.approx(wanted, abs=0.02)
+  assert meter.dbtp() == pytest.approx(metrics.true_peak_dbtp(audio, RATE))

@@ -76,11 +76,11 @@ def test_a_maker_none_of_whose_plugins_is_installed(monkeypatch):
 @pytest.mark.parametrize(
   'version, is_tested',
   [
-    ('1.1.30', False),
-    ('1.1.31', True),
+    ('1.1.31', False),
+    ('1.2.4', False),
     ('1.2.5', True),
-    ('1.2.21', True),
-    ('1.2.22', False),
+    ('1.2.6', False),
+    ('1.2.21', False),
     ('1.10', False),
   ],
 )

@@ -91,7 +91,7 @@ flags.DEFINE_string(
   'model',
   None,
   'process, eval, sample: a model that comes trained with dafx, in place of a '
-  'run of your own; --model=mastering.',
+  'run of your own; none does yet.',
 )
 flags.DEFINE_float(
   'amount',

@@ -42,7 +42,8 @@ class LV2Plugin(black_box.BlackBoxProcessor):
       to move in less than the plugin's range. What is in Hz stays below half
       of the sample rate. None is the plugin's own end of the range. A third
       entry, 'log' or 'linear', is the scale, where that is not what the port
-      suggests.
+      suggests ('' for that). A fourth is where a network starts, in port units,
+      where that is not the plugin's default.
     sample_rate: Rate of the audio, in Hz.
     channels: What mono audio comes back as: 'mono' or 'stereo' (all outputs).
     control_gradient: Estimator of the gradient to the controls, such as
@@ -145,7 +146,9 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     low = np.array([low for low, _, _ in rows], np.float32)
     high = np.array([high for _, high, _ in rows], np.float32)
     is_log = np.array([is_log for _, _, is_log in rows], bool)
-    defaults = np.array([port.default for port in ports])
+    defaults = np.array(
+      [self._start_of(p, r, ranges.get(p.symbol)) for p, r in zip(ports, rows)]
+    )
     return core.ControlMap(
       symbols=symbols,
       low=low,
@@ -157,6 +160,18 @@ class LV2Plugin(black_box.BlackBoxProcessor):
       labels=tuple(port.name for port in ports),
     )
 
+  def _start_of(self, port, row, given):
+    """Returns where a network starts with a port whose range is known."""
+    if given is None or len(given) < 4:
+      return port.default
+    (low, high, _), start = row, given[3]
+    if not low <= start <= high:
+      raise ValueError(
+        f'ranges starts {port.symbol!r} at {start:g}, which must lie in its '
+        f'range, from {low:g} to {high:g}.'
+      )
+    return start
+
   def _range_of(self, port, given):
     """Returns (low, high, is logarithmic) of a port; `given` may be None."""
     if port.is_discrete:
@@ -167,7 +182,7 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     given = tuple(given or ())
     ends = zip((given or (None, None)), (port.minimum, port.maximum))
     bounds = [end if own is None else own for own, end in ends]
-    low, high, scale = core.parse_range(port.symbol, (*bounds, *given[2:]))
+    low, high, scale = core.parse_range(port.symbol, (*bounds, *given[2:3]))
     for bound in (low, high):
       lv2.check_value(self.plugin, port.symbol, bound)
     low, high = self._below_nyquist(port, (low, high))

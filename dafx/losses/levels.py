@@ -3,9 +3,9 @@
 import ddsp
 import gin
 import numpy as np
-import pyloudnorm
 import tensorflow as tf
 
+from dafx.audio import loudness
 from dafx.losses.shapes import (
   check_audio,
   check_sample_rate,
@@ -15,15 +15,6 @@ from dafx.losses.shapes import (
 
 # Mean square below which audio is not made louder: -100 dBFS.
 _SILENT_POWER = 1e-10
-# ITU-R BS.1770-4: the filters of K-weighting (gain in dB, quality, corner in
-# Hz), weights of channels, what makes a sine of 997 Hz -3.01, absolute gate.
-_K_WEIGHTING = (
-  ((4.0, 2**-0.5, 1500.0), 'high_shelf'),
-  ((0.0, 0.5, 38.0), 'high_pass'),
-)
-_CHANNEL_GAINS = (1.0, 1.0, 1.0, 1.41, 1.41)
-_OFFSET_LUFS = -0.691
-_SILENCE_LUFS = -70.0
 
 
 def match_level(target: tf.Tensor, audio: tf.Tensor) -> tf.Tensor:
@@ -72,8 +63,7 @@ def _k_weighting_power(frequencies: tf.Tensor, sample_rate: float):
     sample_rate: In Hz.
   """
   response = tf.ones_like(frequencies)
-  for design, kind in _K_WEIGHTING:
-    filter_ = pyloudnorm.IIRfilter(*design, sample_rate, kind)
+  for filter_ in loudness.k_filters(sample_rate):
 
     def power(c):
       # |c0 + c1 z^-1 + c2 z^-2|^2 on the unit circle.
@@ -113,10 +103,10 @@ def _loudness_lufs(audio: tf.Tensor, sample_rate: float) -> tf.Tensor:
   weights = tf.cast(weights / n_values, audio.dtype)
   # [batch, n_channels], by Parseval's theorem.
   power = tf.linalg.matvec(power, weights)
-  gains = tf.constant(_CHANNEL_GAINS[: audio.shape[1]], audio.dtype)
-  silence = 10.0 ** ((_SILENCE_LUFS - _OFFSET_LUFS) / 10.0)
+  gains = tf.constant(loudness.CHANNEL_GAINS[: audio.shape[1]], audio.dtype)
+  silence = 10.0 ** ((loudness.SILENCE_LUFS - loudness.OFFSET_LUFS) / 10.0)
   power = tf.maximum(tf.linalg.matvec(power, gains), silence)
-  return _OFFSET_LUFS + to_db(power)
+  return loudness.OFFSET_LUFS + to_db(power)
 
 
 def loudness_loss(
@@ -154,10 +144,10 @@ def loudness_loss(
   target, audio = check_audio(target, audio)
   check_sample_rate(sample_rate)
   n_channels = 1 if audio.shape.rank == 2 else audio.shape[2]
-  if n_channels > len(_CHANNEL_GAINS):
+  if n_channels > len(loudness.CHANNEL_GAINS):
     raise ValueError(
       f'Audio has {n_channels} channels; loudness is defined for at most '
-      f'{len(_CHANNEL_GAINS)}. Select channels.'
+      f'{len(loudness.CHANNEL_GAINS)}. Select channels.'
     )
   difference = _loudness_lufs(audio, sample_rate)
   difference -= _loudness_lufs(target, sample_rate)

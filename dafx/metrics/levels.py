@@ -4,25 +4,18 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-import pyloudnorm
 import scipy.signal
 
+from dafx.audio import loudness
 from dafx.metrics import pairs
 
 # Absolute gate of ITU-R BS.1770-4; nothing quieter has a loudness.
-SILENCE_LUFS = -70.0
+SILENCE_LUFS = loudness.SILENCE_LUFS
 # The standard has weights for so many.
-MAX_LOUDNESS_CHANNELS = 5
-# Of the standard: blocks, their overlap, weights of channels, the filters (gain
-# in dB, quality, corner in Hz), and what makes a sine of 997 Hz -3.01.
+MAX_LOUDNESS_CHANNELS = len(loudness.CHANNEL_GAINS)
+# Of the standard: blocks, and their overlap.
 _BLOCK_S = 0.4
 _BLOCK_OVERLAP = 0.75
-_CHANNEL_GAINS = (1.0, 1.0, 1.0, 1.41, 1.41)
-_K_WEIGHTING = (
-  ((4.0, 2**-0.5, 1500.0), 'high_shelf'),
-  ((0.0, 0.5, 38.0), 'high_pass'),
-)
-_OFFSET_LUFS = -0.691
 # Of the true peak: the rate that is enough to see it, samples oversampled at
 # once, and more than half the length of the filter, so that pieces do not show.
 _OVERSAMPLING, _OVERSAMPLED_HZ = 4, 192000
@@ -134,16 +127,10 @@ def true_peak_dbtp(audio: npt.ArrayLike, sample_rate: float) -> float:
   """
   audio = pairs.channels_first(pairs.check_signal('audio', audio))
   pairs.check_sample_rate(sample_rate)
-  factor = min(_OVERSAMPLING, math.ceil(_OVERSAMPLED_HZ / sample_rate))
-  peak = 0.0
+  meter = TruePeakMeter(sample_rate)
   for start in range(0, audio.shape[1], _SAMPLES_AT_ONCE):
-    first = max(start - _MARGIN, 0)
-    part = audio[:, first : start + _SAMPLES_AT_ONCE + _MARGIN]
-    between = scipy.signal.resample_poly(part, factor, 1, axis=1)
-    own = (start - first) * factor + np.array([0, _SAMPLES_AT_ONCE * factor])
-    peak = max(peak, np.max(np.abs(between[:, slice(*own)])))
-  with np.errstate(divide='ignore'):
-    return float(20.0 * np.log10(peak))
+    meter.add(audio[:, start : start + _SAMPLES_AT_ONCE].T)
+  return meter.dbtp()
 
 
 class TruePeakMeter:
@@ -168,9 +155,17 @@ class TruePeakMeter:
 
   def __init__(self, sample_rate: float):
     pairs.check_sample_rate(sample_rate)
-    self._sample_rate = sample_rate
+    self._factor = min(_OVERSAMPLING, math.ceil(_OVERSAMPLED_HZ / sample_rate))
+    # What the filter reaches, before and after what was measured so far.
     self._held: np.ndarray | None = None
+    self._n_measured = 0  # of what is held
     self._peak = 0.0
+
+  def _peak_up_to(self, audio, stop):
+    """Returns the peak from what was measured up to a sample of `audio`."""
+    between = scipy.signal.resample_poly(audio, self._factor, 1, axis=0)
+    own = slice(self._n_measured * self._factor, stop * self._factor)
+    return np.max(np.abs(between[own]), initial=self._peak)
 
   def add(self, audio: np.ndarray) -> None:
     """Takes the next chunk in.
@@ -180,15 +175,18 @@ class TruePeakMeter:
     """
     if self._held is not None:
       audio = np.concatenate([self._held, audio])
-    if len(audio):
-      peak_db = true_peak_dbtp(audio, self._sample_rate)
-      self._peak = max(self._peak, 10.0 ** (peak_db / 20.0))
-      self._held = audio[-2 * _MARGIN :]
+    stop = max(len(audio) - _MARGIN, self._n_measured)
+    self._peak = self._peak_up_to(audio, stop)
+    first = max(stop - _MARGIN, 0)
+    self._held, self._n_measured = audio[first:], stop - first
 
   def dbtp(self) -> float:
     """Returns the peak in dBTP so far; -infinite for silence."""
+    peak = 0.0
+    if self._held is not None:
+      peak = self._peak_up_to(self._held, len(self._held))
     with np.errstate(divide='ignore'):
-      return float(20.0 * np.log10(self._peak))
+      return float(20.0 * np.log10(peak))
 
 
 class LoudnessMeter:
@@ -225,11 +223,8 @@ class LoudnessMeter:
         'select channels.'
       )
     self._sample_rate = sample_rate
-    self._gains = np.array(_CHANNEL_GAINS[:n_channels])
-    self._filters = [
-      pyloudnorm.IIRfilter(*design, sample_rate, kind)
-      for design, kind in _K_WEIGHTING
-    ]
+    self._gains = np.array(loudness.CHANNEL_GAINS[:n_channels])
+    self._filters = loudness.k_filters(sample_rate)
     self._states = [np.zeros([2, n_channels]) for _ in self._filters]
     self._n_samples = 0
     self._energy = 0.0  # of all channels, weighted, so far
@@ -289,16 +284,16 @@ class LoudnessMeter:
       starts = self._at_starts[:n_blocks]
       powers = (np.array(ends) - np.array(starts)) / (_BLOCK_S * rate)
     with np.errstate(divide='ignore'):
-      levels = _OFFSET_LUFS + 10.0 * np.log10(np.maximum(powers, 0.0))
+      levels = loudness.OFFSET_LUFS + 10.0 * np.log10(np.maximum(powers, 0.0))
     loud = powers[levels >= SILENCE_LUFS]
     if not len(loud):
       return SILENCE_LUFS
-    gate = _OFFSET_LUFS + 10.0 * np.log10(loud.mean()) - 10.0
+    gate = loudness.OFFSET_LUFS + 10.0 * np.log10(loud.mean()) - 10.0
     heard = powers[(levels > gate) & (levels > SILENCE_LUFS)]
     if not len(heard):
       return SILENCE_LUFS
-    loudness = _OFFSET_LUFS + 10.0 * np.log10(heard.mean())
-    return float(max(loudness, SILENCE_LUFS))
+    lufs = loudness.OFFSET_LUFS + 10.0 * np.log10(heard.mean())
+    return float(max(lufs, SILENCE_LUFS))
 
 
 def loudness_lufs(audio: npt.ArrayLike, sample_rate: float) -> float:

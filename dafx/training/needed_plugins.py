@@ -9,9 +9,8 @@ from dafx import lv2
 from dafx.lv2 import packages
 from dafx.training import gin_files, trained_models
 
-# Versions that the models were tried with: (from, to), both of them included.
-# Ubuntu 22.04, Debian 12, Ubuntu 24.04 and Debian 13 have versions in between.
-TESTED = {'lsp-plugins-lv2': ('1.1.31', '1.2.21')}
+# Versions that were tried: (from, to), both of them included.
+TESTED = {'lsp-plugins-lv2': ('1.2.5', '1.2.5')}
 
 
 def plugin_uris(bound: gin_files.Bindings) -> list[str]:

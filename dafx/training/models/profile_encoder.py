@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import gin
 import numpy as np
-import pyloudnorm
 import scipy.signal
 import tensorflow as tf
 
-from dafx.audio import sources
+from dafx.audio import loudness, sources
+from dafx.losses import shapes
 from dafx.training.models import encoders
 
 tfkl = tf.keras.layers
@@ -36,17 +36,8 @@ _LARGEST = 3.0
 # BS.1770.
 _GATE_DB = -10.0
 _POWER_FLOOR = 1e-10
-# K-weighting as BS.1770 has it: (gain_db, Q, Hz).
-_K_WEIGHTING = (
-  ((4.0, 2**-0.5, 1500.0), 'high_shelf'),
-  ((0.0, 0.5, 38.0), 'high_pass'),
-)
 # Seconds that are read at once.
 _PIECE_S = 30.0
-
-
-def _decibels(power):
-  return (10.0 / math.log(10.0)) * tf.math.log(power)
 
 
 def _band_weights(n_bands, fft_size, sample_rate):
@@ -65,34 +56,16 @@ def _band_weights(n_bands, fft_size, sample_rate):
   return (weights / weights.sum(axis=0)).astype(np.float32)
 
 
-def _k_weights(fft_size, sample_rate):
-  """Returns the power gain of K-weighting, [n_bins, 1]."""
-  hz = np.linspace(0.0, sample_rate / 2, fft_size // 2 + 1)
-  gains = np.ones(len(hz))
-  for design, kind in _K_WEIGHTING:
-    unit = pyloudnorm.IIRfilter(*design, sample_rate, kind)
-    _, response = scipy.signal.freqz(unit.b, unit.a, hz, fs=sample_rate)
-    gains *= np.abs(response * unit.passband_gain) ** 2
-  return gains[:, np.newaxis].astype(np.float32)
-
-
-def _cosines(orders, n_bands):
-  """Returns the cosine transform of bands to some orders, [n_bands, n]."""
-  places = np.arange(n_bands) + 0.5
-  table = np.cos(np.pi * np.outer(places, orders) / n_bands) * 2.0 / n_bands
-  return np.where(np.equal(orders, 0), 0.5, 1.0).astype('f') * table.astype('f')
-
-
 @gin.register(module='dafx.training.encoders')
 class ProfileEncoder(encoders.Encoder):
   """Level, tone and dynamics of a whole file; one embedding for all of it.
 
   It notes 15 figures: the loudness of a channel (so that a mono mix is heard as
-  its stereo is), ten cosines of the average spectrum over
-  logarithmic bands, three of how far the bands move, and the crest factor. The
-  embedding holds them about 0 +- 0.5, because the level and the tone of an
-  input mostly ask for gains in proportion, and what a small network makes of
-  them. Stretches of the file that are 10 dB softer than its mean are left out.
+  its stereo is), ten cosines of the average spectrum over logarithmic bands,
+  three of how far the bands move, and the crest factor. The embedding holds
+  them about 0 +- 0.5, because the level and the tone of an input mostly ask for
+  gains in proportion, and what a small network makes of them. Stretches of the
+  file that are 10 dB softer than its mean are left out.
 
   A file costs a Fourier transform, whatever its length: no window is heard
   twice.
@@ -140,7 +113,9 @@ class ProfileEncoder(encoders.Encoder):
     self.n_spectra = max(2, round(stretch_s * sample_rate / (fft_size // 2)))
     self.hidden = [tfkl.Dense(width, activation='tanh') for _ in range(2)]
     self._bands = _band_weights(n_bands, fft_size, sample_rate)
-    self._loudness = _k_weights(fft_size, sample_rate)
+    hz = np.linspace(0.0, sample_rate / 2, fft_size // 2 + 1)
+    k_power = loudness.k_power(hz, sample_rate).astype(np.float32)
+    self._loudness = k_power[:, np.newaxis]
 
   def notes_of_stretches(self, audio: tf.Tensor) -> tf.Tensor:
     """Returns what is noted of each stretch.
@@ -150,9 +125,9 @@ class ProfileEncoder(encoders.Encoder):
 
     Returns:
       Of shape [batch, n_stretches, 2 * n_bands + 2]: power in each band, K
-      weighted power, spread of each band in dB, crest factor in
-      dB. What is left at the end, less than half a stretch, is not heard;
-      audio that is shorter than a stretch is filled up with silence.
+      weighted power, spread of each band in dB, crest factor in dB. What is
+      left at the end, less than half a stretch, is not heard; audio that is
+      shorter than a stretch is filled up with silence.
     """
     audio = tf.convert_to_tensor(audio, tf.float32)
     if audio.shape.rank == 2:
@@ -184,12 +159,12 @@ class ProfileEncoder(encoders.Encoder):
     peak = tf.reduce_max(
       stretched(tf.reduce_max(per_hop(peaks), axis=-1)), axis=-1
     )
-    crest = _decibels((peak**2 + _POWER_FLOOR) / (energy + _POWER_FLOOR))
+    crest = shapes.to_db((peak**2 + _POWER_FLOOR) / (energy + _POWER_FLOOR))
     return tf.concat(
       [
         tf.reduce_mean(stretched(bands), axis=2),
         tf.reduce_mean(stretched(loud), axis=2),
-        tf.math.reduce_std(stretched(_decibels(bands)), axis=2),
+        tf.math.reduce_std(stretched(shapes.to_db(bands)), axis=2),
         crest[..., tf.newaxis],
       ],
       axis=-1,
@@ -209,12 +184,12 @@ class ProfileEncoder(encoders.Encoder):
     weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
     means = tf.reduce_sum(weights * notes, axis=1)
     bands, loud, moves, crest = tf.split(means, [n_bands, 1, n_bands, 1], -1)
-    tones = _cosines(np.arange(1, _N_TONES + 1), n_bands)
     return tf.concat(
       [
-        _decibels(loud) - 0.691,
-        tf.matmul(_decibels(bands), tones),
-        tf.matmul(moves, _cosines(np.arange(_N_MOVES), n_bands)),
+        shapes.to_db(loud) + loudness.OFFSET_LUFS,
+        tf.signal.dct(shapes.to_db(bands))[:, 1 : 1 + _N_TONES] / n_bands,
+        tf.reduce_mean(moves, axis=-1, keepdims=True),
+        tf.signal.dct(moves)[:, 1:_N_MOVES] / n_bands,
         crest,
       ],
       axis=-1,
