@@ -76,8 +76,9 @@ class ProfileEncoder(encoders.Encoder):
   >>> encoder = models.ProfileEncoder(sample_rate=22050)
   >>> encoder(noise.astype('f')).shape
   TensorShape([2, 1, 31])
-  >>> [round(float(x)) for x in encoder.describe(noise.astype('f'))[:, 0]]
-  [-17, -17]
+  >>> loudness_lufs = encoder.describe(noise.astype('f'))[:, 0]
+  >>> print(*(round(float(x)) for x in loudness_lufs))
+  -17 -17
 
   Args:
     sample_rate: Rate of the audio, in Hz.
