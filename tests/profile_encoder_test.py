@@ -74,6 +74,17 @@ def test_soft_stretches_are_not_heard():
   assert float(encoder.describe(soft[np.newaxis])[0, 0]) < -55.0
 
 
+@pytest.mark.parametrize('rate', [22050, 44100])
+def test_a_crop_is_heard_as_its_file(rate):
+  # Training hears crops of 65,536 samples, a little less than a stretch.
+  encoder = models.ProfileEncoder(sample_rate=rate)
+  audio = noise(7, 16 * 65536, slope=-3.0, swell=0.0)[np.newaxis]
+  whole = encoder.describe(audio)[0].numpy()
+  crop = encoder.describe(audio[:, : rate * 65536 // 22050])[0].numpy()
+  np.testing.assert_allclose(crop[:-1], whole[:-1], atol=0.4)
+  assert crop[-1] == pytest.approx(whole[-1], abs=1.5)
+
+
 @pytest.mark.parametrize('seconds', [0.3, 2.0, 29.0, 31.7, 95.2])
 def test_a_file_in_pieces_is_heard_as_a_whole(seconds):
   encoder = models.ProfileEncoder(sample_rate=RATE, width=4)

@@ -127,16 +127,17 @@ class ProfileEncoder(encoders.Encoder):
     Returns:
       Of shape [batch, n_stretches, 2 * n_bands + 2]: power in each band, K
       weighted power, spread of each band in dB, crest factor in dB. What is
-      left at the end, less than half a stretch, is not heard; audio that is
-      shorter than a stretch is filled up with silence.
+      left at the end, less than half a stretch, is not heard. Audio that is
+      shorter than a stretch is one stretch of its own length.
     """
     audio = tf.convert_to_tensor(audio, tf.float32)
     if audio.shape.rank == 2:
       audio = audio[..., tf.newaxis]
-    hop_size, size = self.fft_size // 2, self.n_spectra
-    n_samples = tf.shape(audio)[1]
-    missing = (size + 1) * hop_size - n_samples
-    audio = tf.pad(audio, [[0, 0], [0, tf.maximum(missing, 0)], [0, 0]])
+    hop_size = self.fft_size // 2
+    missing = tf.maximum(self.fft_size - tf.shape(audio)[1], 0)
+    audio = tf.pad(audio, [[0, 0], [0, missing], [0, 0]])
+    # Silence after the end would count as the largest of all moves.
+    size = tf.minimum(self.n_spectra, tf.shape(audio)[1] // hop_size - 1)
     channels = tf.transpose(audio, [0, 2, 1])
     stft = tf.signal.stft(channels, self.fft_size, hop_size)
     # Squares of a sine at full scale are 1/2, over all bins of its spectrum.
@@ -149,7 +150,7 @@ class ProfileEncoder(encoders.Encoder):
     peaks = tf.reduce_max(tf.abs(channels), axis=1)
 
     def stretched(x):  # [batch, n, ...] -> [batch, n_stretches, size, ...]
-      return tf.signal.frame(x, size, size // 2, axis=1)
+      return tf.signal.frame(x, size, tf.maximum(size // 2, 1), axis=1)
 
     def per_hop(x):  # [batch, n_samples] -> [batch, n_hops, hop_size]
       return tf.signal.frame(x, hop_size, hop_size)[:, : tf.shape(bands)[1]]
