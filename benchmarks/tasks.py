@@ -1,14 +1,17 @@
 """The three tasks, trained on demonstration data, beside what needs no network.
 
     python benchmarks/tasks.py --output_dir=build/tasks
+    python benchmarks/tasks.py --tasks=mastering,simplest --seeds=0,1,2,3,4
     python benchmarks/tasks.py --output_dir=build/tasks --steps=240
 
 For each task: makes the data, trains by its demo overlay, finds the best single
 setting of the same plugins by the same training, and measures all on the test
-split. Prints and writes one table of each task's main metrics (tasks.json,
-tasks.csv) with what the trainings took, and whether the targets are reached;
-what is there of an earlier call is not trained again. Each metric says whether
-it is raw, which follows the level of the file, or at equal level.
+split. `simplest` is the job of `simplest_job`, by the plugins and the settings
+of mastering. Prints and writes one table of each task's main metrics
+(tasks.json, tasks.csv) with what the trainings took, and whether the targets
+are reached: of several seeds the worst counts. What is there of an earlier call
+is not trained or measured again. Each metric says whether it is raw, which
+follows the level of the file, or at equal level.
 
 With --steps, one task is also trained with the settings of the published method
 (DeepAFx): one probe whose outcome is credited to whole items, directions of
@@ -20,6 +23,7 @@ plugin renders (comparison.png) and says after how many renders ours is where
 the other ends, and where it is at its best.
 """
 
+import csv
 import dataclasses
 import importlib
 import json
@@ -30,6 +34,7 @@ import gin
 import matplotlib.image
 import matplotlib.pyplot as plt
 import numpy as np
+import simplest_job
 import tensorflow as tf
 from absl import app, flags, logging
 
@@ -39,8 +44,9 @@ from dafx.training import checkpoints, gin_files, models, plotting, trainers
 from dafx.training.evaluation import evaluate, measures, tables
 
 FLAGS = flags.FLAGS
-TASKS = ('distortion', 'nonspeech', 'mastering')
-flags.DEFINE_list('tasks', list(TASKS), 'Which tasks.')
+TASKS = ('distortion', 'nonspeech', 'mastering', 'simplest')
+flags.DEFINE_list('tasks', list(TASKS[:3]), f'Of {", ".join(TASKS)}.')
+flags.DEFINE_list('seeds', ['0'], 'Of weights and of what trainings draw.')
 flags.DEFINE_string('output_dir', 'build/tasks', 'Gets data, runs and tables.')
 flags.DEFINE_integer('steps', 0, 'Steps of the comparison; 0 for none.')
 flags.DEFINE_string('compare', 'distortion', 'Task of the comparison.')
@@ -78,33 +84,48 @@ METRICS = {
     *SOUND,
   ),
   'mastering': SOUND,
+  'simplest': SOUND,
 }
+# Steps of the simplest job.
+SIMPLEST_STEPS = 300
 
 
-def configure(task, folder, files=(), params=()):
+def prepare(task, folder):
+  """Makes the data of a task, or what is missing of it."""
+  if task == 'simplest':
+    simplest_job.prepare_demo(folder / 'data' / task)
+    return
+  module = importlib.import_module(f'dafx.training.data_preparation.{task}')
+  module.prepare_demo(folder / 'data' / task)
+
+
+def configure(task, folder, files=(), params=(), seed=0):
   """Parses a task's demo overlay anew."""
   gin.clear_config()
+  overlay = 'mastering' if task == 'simplest' else task
+  steps = [f'num_steps = {SIMPLEST_STEPS}'] if task == 'simplest' else []
   with gin.unlock_config():
     gin_files.parse_gin(
-      [f'{task}_demo.gin', *files],
-      [f'data_path = {str(folder / "data" / task)!r}', *params],
+      [f'{overlay}_demo.gin', *files],
+      [f'data_path = {str(folder / "data" / task)!r}', *steps, *params],
     )
-  tf.keras.utils.set_random_seed(0)
+  tf.keras.utils.set_random_seed(seed)
 
 
-def train(task, folder, name, files=()):
+def train(task, folder, name, seed, files=()):
   """Trains, or goes on, or does nothing where it was done.
 
   Args:
     task: Which of TASKS.
     folder: Of all output.
     name: Of the run.
+    seed: Of the training.
     files: Further gin files.
 
   Returns:
     (model, {'steps', 'minutes', 'cpu_minutes'} of the whole training).
   """
-  configure(task, folder, files, FLAGS.gin_param)
+  configure(task, folder, files, FLAGS.gin_param, seed)
   model = models.make_model()
   trainer = trainers.Trainer(model)
   cost_file = folder / task / f'{name}.json'
@@ -122,20 +143,22 @@ def train(task, folder, name, files=()):
   return model, cost
 
 
-def measure_task(task, folder):
-  """Returns the rows of the table of one task."""
-  module = importlib.import_module(f'dafx.training.data_preparation.{task}')
-  module.prepare_demo(folder / 'data' / task)
+def measure_task(task, folder, seed):
+  """Returns the rows of the table of one task and seed."""
+  prepare(task, folder)
+  suffix = f'_{seed}' if seed else ''
   costs = {}
-  single, costs[SINGLE] = train(task, folder, 'single', ['single_setting.gin'])
+  single, costs[SINGLE] = train(
+    task, folder, f'single{suffix}', seed, ['single_setting.gin']
+  )
   setting = {
     key: value[0].numpy()
     for key, value in single.predict_controls(tf.zeros([1, 1])).items()
   }
-  model, costs[OURS] = train(task, folder, 'network')
+  model, costs[OURS] = train(task, folder, f'network{suffix}', seed)
   rows = evaluate.evaluate(
     model,
-    output_dir=str(folder / task / 'evaluation'),
+    output_dir=str(folder / task / f'evaluation{suffix}'),
     settings={SINGLE: {'setting': setting}},
   )
   for row in rows:
@@ -143,55 +166,113 @@ def measure_task(task, folder):
       row['rest_change_abs_db'] = abs(row['rest_change_db'])
   none = dict.fromkeys(costs[OURS])
   return [
-    {'task': task, **entry, **costs.get(entry['system'], none)}
+    {'task': task, 'seed': seed, **entry, **costs.get(entry['system'], none)}
     for entry in tables.summarize(rows)
     if entry['metric'] in METRICS[task]
   ]
 
 
-def verdicts(table):
-  """Returns a line for each task: whether its targets are reached."""
-  lines = []
-  for task in dict.fromkeys(row['task'] for row in table):
-    own = [row for row in table if row['task'] == task]
-    means = {(row['system'], row['metric']): row['mean'] for row in own}
+def last_over_best(task, folder, seed):
+  """Returns the last validation figure of a network over its best."""
+  name = f'network_{seed}' if seed else 'network'
+  path = folder / task / name / 'history.csv'
+  with open(path, newline='', encoding='utf-8') as file:
+    figures = [
+      float(row['valid_figure'])
+      for row in csv.DictReader(file)
+      if row.get('valid_figure')
+    ]
+  return figures[-1] / min(figures)
 
-    def is_clean(system, means=means):
+
+def targets(task, means, last):
+  """Returns {target: whether one training reached it}.
+
+  Args:
+    task: Which of TASKS.
+    means: By (system, metric).
+    last: What `last_over_best` gives.
+  """
+
+  def share(metric, system=OURS, of=evaluate.UNTREATED_AT_LOUDNESS):
+    return means[system, metric] / means[of, metric]
+
+  if task == 'nonspeech':
+
+    def is_clean(system):
       return (
         means[system, 'events_change_db'] <= -10.0
         and means[system, 'rest_change_abs_db'] < 1.0
       )
 
-    systems = [name for name in BASELINES if (name, 'mr_stft') in means]
+    others = [name for name in BASELINES if (name, 'mr_stft') in means]
+    return {
+      'events gone, speech as it was': is_clean(OURS)
+      and not any(map(is_clean, others))
+    }
+  if task == 'simplest':
+    return {
+      f'{name}: MR-STFT a third, spectrum within 0.5 dB': share(
+        'matched_mr_stft', system
+      )
+      <= 1 / 3
+      and means[system, 'average_spectrum_db'] <= 0.5
+      for name, system in (('network', OURS), ('single setting', SINGLE))
+    }
+  limits = {
+    'matched_mr_stft': 0.9,
+    'average_spectrum_db': 0.75,
+    'crest_error_db': 0.6,
+  }
+  return {
+    **{
+      f'{measures.MEASURES[metric].title} at most {limit:.2f} of untreated': (
+        share(metric) <= limit
+      )
+      for metric, limit in limits.items()
+    },
+    'loudness within 1 LU': means[OURS, 'loudness_difference'] <= 1.0,
+    'better than the best single setting in each': all(
+      share(metric, of=SINGLE) < 1
+      for metric in (*limits, 'loudness_difference')
+    ),
+    'last validation within 2 % of the best': last <= 1.02,
+  }
 
-    def is_first(metric, means=means, systems=systems):
-      ours = means[OURS, metric]
-      return all(ours < means[name, metric] for name in systems)
 
-    if task == 'nonspeech':
-      reached = {
-        'events gone, speech as it was': is_clean(OURS)
-        and not any(map(is_clean, systems))
+def verdicts(table, folder):
+  """Returns a line for each target of each task: whether all seeds reach it."""
+  lines = []
+  for task in dict.fromkeys(row['task'] for row in table):
+    own = [row for row in table if row['task'] == task]
+    reached = {}
+    for seed in dict.fromkeys(row['seed'] for row in own):
+      means = {
+        (row['system'], row['metric']): row['mean']
+        for row in own
+        if row['seed'] == seed
       }
-    else:
-      reached = {
-        f'first by {measures.MEASURES[metric].title}': is_first(metric)
-        for metric in ('matched_mr_stft', 'mr_stft')
-      }
-    cost = next(row for row in own if row['system'] == OURS)
-    words = [f'{k}: {"yes" if v else "NO"}' for k, v in reached.items()]
+      last = last_over_best(task, folder, seed)
+      for target, is_reached in targets(task, means, last).items():
+        reached.setdefault(target, {})[seed] = is_reached
+    for target, by_seed in reached.items():
+      missed = [seed for seed, is_reached in by_seed.items() if not is_reached]
+      words = f'NO, with seeds {missed} of {list(by_seed)}' if missed else 'yes'
+      lines.append(f'{task}: {target}: {words}')
+    costs = [row for row in own if row['system'] == OURS]
+    longest = max(costs, key=lambda row: row['minutes'])
     lines.append(
-      f'{task}: {"; ".join(words)}; {cost["steps"]} steps took '
-      f'{cost["minutes"]:.1f} minutes, {cost["cpu_minutes"]:.1f} CPU minutes.'
+      f'{task}: {longest["steps"]} steps took {longest["minutes"]:.1f} minutes '
+      f'at most, {longest["cpu_minutes"]:.1f} CPU minutes.'
     )
   return lines
 
 
 def print_table(table):
-  """Prints mean and confidence interval of each row, task by task."""
-  for task in dict.fromkeys(row['task'] for row in table):
-    own = [row for row in table if row['task'] == task]
-    print(f'{task}\n{tables.describe(own)}\n')
+  """Prints mean and confidence interval of each row, by task and seed."""
+  for task, seed in dict.fromkeys((row['task'], row['seed']) for row in table):
+    own = [row for row in table if (row['task'], row['seed']) == (task, seed)]
+    print(f'{task}, seed {seed}\n{tables.describe(own)}\n')
 
 
 class Counter:
@@ -301,8 +382,7 @@ def trace(task, folder, steps, counter, is_published):
 
 def compare(task, folder, steps):
   """Trains both ways, draws and prints what came out."""
-  module = importlib.import_module(f'dafx.training.data_preparation.{task}')
-  module.prepare_demo(folder / 'data' / task)
+  prepare(task, folder)
   counter = Counter()
   traces = {
     name: trace(task, folder, steps, counter, is_published)
@@ -352,11 +432,13 @@ def main(argv):
   for task in FLAGS.tasks:
     if task not in TASKS:
       raise app.UsageError(f'--tasks={task} is none of {", ".join(TASKS)}.')
-    table += measure_task(task, folder)
+    is_seeded = task in ('mastering', 'simplest')
+    for seed in map(int, FLAGS.seeds if is_seeded else FLAGS.seeds[:1]):
+      table += measure_task(task, folder, seed)
   if table:
     tables.write_table(table, folder, 'tasks')
     print_table(table)
-    print('\n'.join(verdicts(table)))
+    print('\n'.join(verdicts(table, folder)))
   if FLAGS.steps:
     compare(FLAGS.compare, folder, FLAGS.steps)
 
