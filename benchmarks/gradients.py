@@ -27,7 +27,7 @@ import scipy.signal
 from absl import app, flags
 
 from dafx import effects, gradients, lv2
-from dafx.lv2 import probing
+from dafx.lv2 import stimuli
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list('parts', ['parameters', 'audio'], 'Parts to run.')
@@ -373,9 +373,9 @@ def measure_all_plugins(report: Report, n_plugins: int):
     if not (plugin.audio_inputs and plugin.audio_outputs):
       left_out.setdefault('no effect', []).append(uri)
       continue
-    symbols = probing.continuous_symbols(plugin)
+    symbols = stimuli.continuous_symbols(plugin)
     rng = np.random.default_rng(zlib.crc32(uri.encode()))
-    values = probing.random_settings(plugin, symbols, rng)
+    values = stimuli.random_settings(plugin, symbols, rng)
     settings = {s: float(v) for s, v in zip(symbols, values, strict=True)}
 
     def make(way, uri=uri, settings=settings):

@@ -7,23 +7,12 @@ import time
 import pytest
 
 from dafx import lv2, metrics
-from dafx.lv2 import processes
 from dafx.lv2.cards import binding, checks, neutral, text
 from dafx.lv2.cards import card as cards
 
 TEST = 'urn:dafx-test:'
 CALF = 'http://calf.sourceforge.net/plugins/'
 LSP = 'http://lsp-plug.in/plugins/lv2/'
-
-
-@pytest.fixture(scope='module', autouse=True)
-def own_cache(tmp_path_factory):
-  """Keeps what probes find out of the user's cache."""
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
-    processes.stop_workers()
-    yield
-    processes.stop_workers()
 
 
 def control(card, symbol):
@@ -45,7 +34,6 @@ def test_card_of_a_gain():
   assert card.latency_reported is None
   assert (card.latency, card.latency_measured) == (0, 0)
   assert card.n_bad_settings == 0
-  assert card.fresh_state['error'] == 0.0
   assert card.real_time_factor > 1.0
   # From 1 to 0 and to 4: the change is 3 times the default's output.
   assert math.isclose(
@@ -202,7 +190,6 @@ def test_what_is_not_safe_on_threads_is_said():
     ({'alike_error': 1.0, 'memory_error': 1.0}, checks.RANDOM),
     ({'memory_error': 1e9, 'instances_error': 1.0}, checks.MEMORY),
     ({'instances_error': 1e-9}, checks.UNEQUAL),
-    ({'fresh_state': {'repeatable': False}}, checks.UNEQUAL),
   ],
 )
 def test_why_a_render_is_not_repeatable(found, why):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from dafx import lv2
-from dafx.lv2 import probing
+from dafx.lv2 import stimuli
 from dafx.lv2.cards import experiments
 
 RATE = 44100
@@ -34,19 +34,19 @@ def measure(uri: str) -> dict:
   found = experiments.repeatability(**settings)
   del found['digest']
   plugin = lv2.get_plugin(uri).at_rate(RATE)
-  symbols = probing.continuous_symbols(plugin)
+  symbols = stimuli.continuous_symbols(plugin)
   rng = np.random.default_rng(1)
   n_channels = max(len(plugin.audio_inputs), 1)
   audio = np.stack(
     [
-      probing.test_signal(n_channels, _N_SAMPLES, seed).T
+      stimuli.test_signal(n_channels, _N_SAMPLES, seed).T
       for seed in range(_N_ITEMS)
     ]
   )
   # The first item is at the defaults, the others change once on their way.
   controls = np.stack(
     [
-      [probing.random_settings(plugin, symbols, rng) for _ in '12']
+      [stimuli.random_settings(plugin, symbols, rng) for _ in '12']
       for _ in range(_N_ITEMS)
     ]
   )
@@ -69,7 +69,7 @@ def measure(uri: str) -> dict:
   found['fresh'] = _error(one.render(audio, controls), want)
   backwards = one.render(audio[::-1], controls[::-1])[::-1]
   found['order'] = _error(backwards, want)
-  two = renderer(2, start='instance')
+  two = renderer(2)
   found['threads'] = _error(two.render(audio, controls), want)
 
   # One setting: control frames are each chunk's own.
@@ -78,7 +78,7 @@ def measure(uri: str) -> dict:
   found['depends_on_block'] = False
   for n in (64, *_CHUNKS):
     try:
-      out = renderer(block_size=n, start='instance').render(audio, controls)
+      out = renderer(block_size=n).render(audio, controls)
     except lv2.PluginError:  # it takes powers of two alone
       found['depends_on_block'] = True
     else:

@@ -29,16 +29,6 @@ _N_QUICK = 24
 _TIME_LIMIT_S = 300.0
 
 
-@pytest.fixture(scope='module', autouse=True)
-def own_cache(tmp_path_factory):
-  """Keeps what probes find out of the user's cache."""
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
-    processes.stop_workers()
-    yield
-    processes.stop_workers()
-
-
 def effects():
   """Returns the URIs of all real plugins with audio in and out."""
   plugins = [lv2.get_plugin(uri) for uri in lv2.list_uris()]

@@ -38,10 +38,10 @@ LV2 = (
   ('_host', 'build_host', 'errors', 'latency', 'packages'),
   ('lilv', 'processes', 'shelf'),
   ('world',),
-  ('fresh_state', 'instances'),
+  ('instances', 'stimuli'),
   ('inputs',),
   ('renderer',),
-  ('worker', 'presets', 'probing'),
+  ('worker', 'presets'),
 )
 CARDS = (
   ('binding', 'card'),

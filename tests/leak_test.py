@@ -23,10 +23,8 @@ PROGRAM = """
 import ctypes, gc, json, os, sys
 import numpy as np
 from dafx import lv2
-from dafx.lv2 import processes
 
 def held():
-  processes.stop_workers()  # of a probe, which waits for the next one
   gc.collect()
   ctypes.CDLL(None).malloc_trim(0)  # what is free counts as free
   pages = int(open('/proc/self/statm').read().split()[1])
@@ -40,9 +38,9 @@ def use(uri):
   renderer = lv2.Renderer(uri, 48000, n_threads=1)
   audio = np.ones((2, 512, max(renderer.n_channels_in, 1)), np.float32)
   renderer.render(audio)
-  instance = renderer.new_instance(can_rewind=True)
+  instance = renderer.new_instance()
   renderer.run(instance, audio[0].T, renderer.default_controls(), 512)
-  instance.rewind()
+  instance.renew()
 
 n, *uris = sys.argv[1:]
 for uri in uris:

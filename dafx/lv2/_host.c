@@ -178,7 +178,7 @@ typedef struct DafxInstance {
   uint32_t block_size;
   bool fixed_block; /* each run has just block_size samples */
   bool active;
-  bool can_rewind; /* whether to keep a snapshot of its start */
+  bool is_led; /* whether the plugin's memory comes from _memory.c */
   Heap heap;
   const LilvState* default_state;
   uint32_t n_ports;
@@ -237,6 +237,12 @@ static LV2_Worker_Status schedule_work(LV2_Worker_Schedule_Handle handle,
   DafxInstance* self = handle;
   if (!self->worker || !self->worker->work) return LV2_WORKER_ERR_UNKNOWN;
   return self->worker->work(self->handle, respond, self, size, data);
+}
+
+static void drop_responses(DafxInstance* self) {
+  for (uint32_t i = 0; i < self->n_responses; ++i)
+    free(self->responses[i].data);
+  self->n_responses = 0;
 }
 
 static void deliver_responses(DafxInstance* self) {
@@ -375,7 +381,6 @@ static void begin_life(DafxInstance* self) {
                        self->features);
   }
   activate(self);
-  if (self->can_rewind) take_snapshot(&self->heap);
 }
 
 static void free_lilv(DafxInstance* self) {
@@ -396,9 +401,7 @@ void dafx_instance_free(DafxInstance* self) {
     pthread_mutex_unlock(&instantiate_mutex);
     leave(mode);
   }
-  free_heap(&self->heap);
-  for (uint32_t i = 0; i < self->n_responses; ++i)
-    free(self->responses[i].data);
+  drop_responses(self);
   free(self->responses);
   if (self->atoms)
     for (uint32_t i = 0; i < self->n_ports; ++i) free(self->atoms[i]);
@@ -419,19 +422,18 @@ void dafx_instance_free(DafxInstance* self) {
 
 /* Makes an active instance, or NULL where the plugin refuses or memory ends.
  * `values`: what its control ports hold at the start. `control_ports`: those
- * that renders give values for. `can_rewind`: whether to prepare for it. */
-DafxInstance* dafx_instance_new(
+ * that renders give values for. */
+DafxInstance* dafx_instance_create(
     const LilvPlugin* plugin, const char* bundle_path, const char* library_path,
     double sample_rate, uint32_t block_size, bool fixed_block, uint32_t n_ports,
     const uint8_t* kinds, const float* values, const uint32_t* atom_sizes,
     uint32_t n_controls, const uint32_t* control_ports,
-    const LilvState* default_state, bool can_rewind) {
+    const LilvState* default_state) {
   DafxInstance* self = calloc(1, sizeof(*self));
   if (!self) return NULL;
   self->sample_rate = sample_rate;
   self->block_size = block_size;
   self->fixed_block = fixed_block;
-  self->can_rewind = can_rewind;
   self->default_state = default_state;
   self->n_ports = n_ports;
   self->n_controls = n_controls;
@@ -476,9 +478,8 @@ DafxInstance* dafx_instance_new(
     fill_features(self);
     const uint64_t mode = enter(self);
     pthread_mutex_lock(&instantiate_mutex);
-    self->heap.library = prepare_library(library_path);
-    self->can_rewind &= self->heap.library != 0;
-    begin_heap(&self->heap, self->can_rewind);
+    self->is_led = prepare_library(library_path);
+    begin_heap(&self->heap);
     self->lilv = lilv_plugin_instantiate(plugin, sample_rate, self->features);
     pthread_mutex_unlock(&instantiate_mutex);
     if (self->lilv) {
@@ -495,15 +496,20 @@ DafxInstance* dafx_instance_new(
   return self;
 }
 
-/* Replaces the plugin's handle by a new one: the surest fresh state. Returns
- * false, and leaves none, where the plugin refuses. */
+/* Replaces the plugin's handle by a new one, in its start state. Returns false,
+ * and leaves none, where the plugin refuses. */
 bool dafx_instance_renew(DafxInstance* self) {
   const uint64_t mode = enter(self);
   deactivate(self);
   pthread_mutex_lock(&instantiate_mutex);
   if (self->handle && self->descriptor->cleanup)
     self->descriptor->cleanup(self->handle);
-  begin_heap(&self->heap, self->can_rewind);
+  self->handle = NULL; /* what it asks for from here on is not the old one's */
+  self->worker = NULL;
+  drop_responses(self);
+  for (uint32_t i = 0; i < self->n_ports; ++i)
+    if (self->atoms[i]) memset(self->atoms[i], 0, self->atom_sizes[i]);
+  begin_heap(&self->heap);
   self->handle = self->descriptor->instantiate(
       self->descriptor, self->sample_rate, self->bundle_path, self->features);
   pthread_mutex_unlock(&instantiate_mutex);
@@ -512,15 +518,7 @@ bool dafx_instance_renew(DafxInstance* self) {
   return self->handle != NULL;
 }
 
-/* Sets the memory of the plugin's instance back to what it held when it was
- * new. Returns false, and does nothing, where that is not known. */
-bool dafx_instance_rewind(DafxInstance* self) {
-  if (!self->can_rewind || !restore_snapshot(&self->heap)) return false;
-  memcpy(self->values, self->initial, self->n_ports * sizeof(float));
-  for (uint32_t i = 0; i < self->n_ports; ++i)
-    if (self->atoms[i]) memset(self->atoms[i], 0, self->atom_sizes[i]);
-  return true;
-}
+bool dafx_instance_is_led(const DafxInstance* self) { return self->is_led; }
 
 float dafx_instance_value(const DafxInstance* self, uint32_t port) {
   return self->values[port];

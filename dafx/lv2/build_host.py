@@ -103,19 +103,18 @@ enum {
   DAFX_CV_IN, DAFX_CV_OUT, DAFX_ATOM_IN, DAFX_ATOM_OUT, DAFX_UNCONNECTED
 };
 LV2_URID_Map* dafx_urid_map(void);
-DafxInstance* dafx_instance_new(const LilvPlugin*, const char* bundle_path,
-                                const char* library_path, double sample_rate,
-                                uint32_t block_size, bool fixed_block,
-                                uint32_t n_ports, const uint8_t* kinds,
-                                const float* values,
-                                const uint32_t* atom_sizes,
-                                uint32_t n_controls,
-                                const uint32_t* control_ports,
-                                const LilvState* default_state,
-                                bool can_rewind);
+DafxInstance* dafx_instance_create(const LilvPlugin*, const char* bundle_path,
+                                   const char* library_path,
+                                   double sample_rate, uint32_t block_size,
+                                   bool fixed_block, uint32_t n_ports,
+                                   const uint8_t* kinds, const float* values,
+                                   const uint32_t* atom_sizes,
+                                   uint32_t n_controls,
+                                   const uint32_t* control_ports,
+                                   const LilvState* default_state);
 void dafx_instance_free(DafxInstance*);
 bool dafx_instance_renew(DafxInstance*);
-bool dafx_instance_rewind(DafxInstance*);
+bool dafx_instance_is_led(const DafxInstance*);
 float dafx_instance_value(const DafxInstance*, uint32_t port);
 int64_t dafx_render(DafxInstance*, const float* in, int64_t in_step,
                      int64_t in_channel_step, float* out,

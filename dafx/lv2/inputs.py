@@ -7,12 +7,9 @@ import numpy as np
 from dafx.lv2 import errors, instances, world
 
 ISOLATIONS = ('thread', 'process')
-STARTS = ('instance', 'probed')
 
 
-def check_options(
-  sample_rate, block_size, n_threads, warm_up, isolation, start
-):
+def check_options(sample_rate, block_size, n_threads, warm_up, isolation):
   """Raises ValueError for an option of `Renderer` that is out of its range."""
   for name, value, low in (
     ('sample_rate', sample_rate, 1),
@@ -24,8 +21,6 @@ def check_options(
       raise ValueError(f'{name}={value} must be at least {low}.')
   if isolation not in ISOLATIONS:
     raise ValueError(f'isolation={isolation!r} must be one of {ISOLATIONS}.')
-  if start not in STARTS:
-    raise ValueError(f'start={start!r} must be one of {STARTS}.')
 
 
 def check_plugin(plugin: world.Plugin):

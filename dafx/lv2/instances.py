@@ -1,6 +1,7 @@
-"""Instances of plugins: made, run, and brought back to their start."""
+"""Instances of plugins: made, run, and made anew."""
 
 import ctypes
+import logging
 import os
 import pathlib
 
@@ -10,6 +11,7 @@ from dafx.lv2 import _host, errors, lilv, world
 
 _ffi = _host.ffi
 _lib = _host.lib
+_log = logging.getLogger('dafx.lv2')
 
 # The C library's vector maths, which some plugins call without saying that they
 # need it, such as Invada's tube as Debian 13 has it. Programs that are linked
@@ -49,6 +51,21 @@ def why_not_loaded(plugin: world.Plugin) -> str:
   return ''
 
 
+_foreign: list[str] = []  # the first plugin of which it was said
+
+
+def _say_memory_is_foreign(uri: str):
+  """Says once per process what another allocator leaves undone."""
+  if not _foreign:
+    _foreign.append(uri)
+    _log.warning(
+      '%s takes memory that is not from the C library (jemalloc or another '
+      'allocator, by LD_PRELOAD?). Memory that plugins never wrote is not zero '
+      'then, and some sound different each time.',
+      uri,
+    )
+
+
 class Instance:
   """An active instance of a plugin, in its start state; freed with the object.
 
@@ -58,12 +75,9 @@ class Instance:
     block_size: Largest number of samples per run.
     values: What each port holds at the start; of use to controls only.
     controls: Symbols of the controls that `run` gets values for.
-    can_rewind: Whether to prepare for `rewind`, which takes memory.
 
   Attributes:
-    can_rewind: As above.
     is_used: Whether it may have left its start state.
-    was_rewound: Whether it came to its start state by `rewind`.
 
   Raises:
     errors.PluginError: The plugin refuses, or its library does not load.
@@ -76,14 +90,12 @@ class Instance:
     block_size: int,
     values: np.ndarray,
     controls,
-    can_rewind: bool = False,
   ):
     kinds = [
       _KINDS.get((p.kind, p.is_input), _lib.DAFX_UNCONNECTED)
       for p in plugin.ports
     ]
     self._plugin = plugin
-    self.can_rewind = can_rewind
     self._n_inputs = len(plugin.audio_inputs)
     self._n_outputs = len(plugin.audio_outputs)
     self._has_controls = bool(controls)
@@ -92,7 +104,7 @@ class Instance:
       if plugin.loads_default_state:
         state = plugin.lilv_plugin.default_state()
       self._default_state = state  # must outlive the handle
-      handle = _lib.dafx_instance_new(
+      handle = _lib.dafx_instance_create(
         plugin.lilv_plugin.handle,
         os.fsencode(plugin.bundle_path) + b'/',
         os.fsencode(library_path(plugin) or ''),
@@ -106,7 +118,6 @@ class Instance:
         len(controls),
         _ffi.new('uint32_t[]', [plugin.control(s).index for s in controls]),
         state,
-        can_rewind,
       )
     if handle == _ffi.NULL:
       reason = why_not_loaded(plugin)
@@ -120,7 +131,9 @@ class Instance:
       message = f'{plugin.uri} could not be instantiated: {why}.'
       raise errors.PluginError(message)
     self.handle = _ffi.gc(handle, _lib.dafx_instance_free)
-    self.is_used = self.was_rewound = False
+    self.is_used = False
+    if not _lib.dafx_instance_is_led(handle):
+      _say_memory_is_foreign(plugin.uri)
 
   def renew(self):
     """Replaces the plugin's handle by a new one, in its start state.
@@ -132,18 +145,7 @@ class Instance:
       raise errors.PluginError(
         f'{self._plugin.uri} could not be instantiated again.'
       )
-    self.is_used = self.was_rewound = False
-
-  def rewind(self) -> bool:
-    """Sets the memory of the plugin's instance to what it held at the start.
-
-    Returns:
-      Whether that could be: it was prepared for, and the plugin took and gave
-      back no memory since.
-    """
-    self.was_rewound = bool(_lib.dafx_instance_rewind(self.handle))
-    self.is_used = self.is_used and not self.was_rewound
-    return self.was_rewound
+    self.is_used = False
 
   def value(self, index: int) -> float:
     """Returns what a control port holds now."""

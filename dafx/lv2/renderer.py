@@ -2,9 +2,7 @@
 
 A render depends on its inputs alone: each item starts from the state of a new
 instance, whatever was rendered before, in whatever order and on however many
-threads. A used instance is renewed for each item or, where that takes long and
-a probe found it to give the same samples to the last bit, rewound
-(`fresh_state`). On request, a plugin's state goes on from call to call instead.
+threads. On request, a plugin's state goes on from call to call instead.
 """
 
 import collections
@@ -12,15 +10,12 @@ import concurrent.futures
 import functools
 import logging
 import os
-import threading
-import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from dafx.lv2 import (
   errors,
-  fresh_state,
   inputs,
   instances,
   latency,
@@ -31,10 +26,6 @@ from dafx.lv2 import (
 
 _log = logging.getLogger('dafx.lv2')
 
-# Below this cost of a new instance, no cheaper way is looked for.
-_CHEAP_INSTANCE_S = 1e-4
-# The first two rewinds and one in so many are compared with a new instance.
-_REWINDS_PER_AUDIT = 256
 # From which correlation with the input on an output is a copy of it.
 _COPY = 0.9
 
@@ -78,9 +69,6 @@ class Renderer:
       has some, the tenth, the hundredth and so on.
     isolation: 'thread' renders in this process; 'process' in worker processes,
       in which a plugin that crashes or hangs costs an error, not the run.
-    start: How an item gets the start state: 'instance' by a new instance;
-      'probed' by a rewound one where new ones take long and a probe found that
-      to be exact, which is checked again now and then.
     stateful: Whether each item of a batch goes on from call to call where it
       left off, for audio that comes in chunks, until `reset_state`. Then
       latency is not compensated, and `warm_up` goes before the first chunk.
@@ -125,13 +113,10 @@ class Renderer:
     warm_up: int = 0,
     strict: bool = False,
     isolation: str = 'thread',
-    start: str = 'probed',
     stateful: bool = False,
     time_limit_s: float = 60.0,
   ):
-    inputs.check_options(
-      sample_rate, block_size, n_threads, warm_up, isolation, start
-    )
+    inputs.check_options(sample_rate, block_size, n_threads, warm_up, isolation)
     self.plugin = world.get_plugin(uri).at_rate(sample_rate)
     inputs.check_plugin(self.plugin)
     self.controls = tuple(controls)
@@ -148,16 +133,10 @@ class Renderer:
     self.warm_up = int(warm_up)
     self.strict = strict
     self.isolation = isolation
-    self.start = start
     self.time_limit_s = time_limit_s
     self.n_nonfinite = 0
     self._n_items_nonfinite = 0
     self._idle: collections.deque[instances.Instance] = collections.deque()
-    # Whether used instances are rewound; None until it is known to pay.
-    self._rewinds = False if start == 'instance' else None
-    self._n_rewinds = 0
-    self._first: instances.Instance | None = None
-    self._lock = threading.Lock()
     self.stateful = stateful
     # One per item, while they go on.
     self._streams: list[instances.Instance | processes.Stream] = []
@@ -171,7 +150,6 @@ class Renderer:
       block_size=self.block_size,
       compensate_latency=bool(compensate_latency),
       warm_up=self.warm_up,
-      start=start,
     )
     if isolation == 'process':
       self.latency = processes.open_renderer(self._settings, time_limit_s)
@@ -225,19 +203,14 @@ class Renderer:
     """Returns the plugin's defaults of `controls`, shape [1, n_controls]."""
     return self._defaults[np.newaxis]
 
-  def new_instance(self, can_rewind: bool = False) -> instances.Instance:
-    """Returns a new instance, in its start state.
-
-    Args:
-      can_rewind: Whether to prepare for `Instance.rewind`.
-    """
+  def new_instance(self) -> instances.Instance:
+    """Returns a new instance, in its start state."""
     return instances.Instance(
       self.plugin,
       self.sample_rate,
       self.block_size,
       self.initial_values,
       self.controls,
-      can_rewind,
     )
 
   def _borrow(self) -> instances.Instance:
@@ -245,36 +218,10 @@ class Renderer:
     try:
       instance = self._idle.pop()
     except IndexError:
-      return self.new_instance(bool(self._rewinds))
-    if not instance.is_used:
-      return instance
-    if self._rewinds is None:
-      self._rewinds = self._find_whether_to_rewind(instance)
-    if self._rewinds and not instance.can_rewind:
-      # Kept, so that what instances share stays with it; those that hold it
-      # cannot be rewound.
-      self._first = instance
-      return self.new_instance(can_rewind=True)
-    if not (self._rewinds and instance.rewind()):
+      return self.new_instance()
+    if instance.is_used:
       instance.renew()
     return instance
-
-  def _find_whether_to_rewind(self, instance) -> bool:
-    """Returns whether to rewind; probes only where that may pay."""
-
-    def seconds():
-      start = time.perf_counter()
-      instance.renew()
-      return time.perf_counter() - start
-
-    with self._lock:
-      if self._rewinds is not None:  # another thread has found it
-        return self._rewinds
-      # The shortest of three: others may have taken the processor.
-      if min(seconds() for _ in range(3)) < _CHEAP_INSTANCE_S:
-        return False
-      method = fresh_state.find(self.plugin, self.sample_rate, self.block_size)
-      return method.kind == 'rewind'
 
   def run(
     self,
@@ -324,13 +271,9 @@ class Renderer:
         self._settings, audio, controls, hop_size, out, self.time_limit_s
       )
     instance = self._borrow()
-    was_rewound = instance.was_rewound
-    arguments = (audio, controls, hop_size, out, self.latency, self.warm_up)
-    n_nonfinite = instance.run(*arguments)
-    if was_rewound:
-      self._n_rewinds += 1
-      if self._n_rewinds < 3 or self._n_rewinds % _REWINDS_PER_AUDIT == 0:
-        n_nonfinite = self._audit(instance, arguments)
+    n_nonfinite = instance.run(
+      audio, controls, hop_size, out, self.latency, self.warm_up
+    )
     self._idle.append(instance)
     return n_nonfinite
 
@@ -363,17 +306,6 @@ class Renderer:
       else:
         self._idle.append(stream)
     self._streams = []
-
-  def _audit(self, instance, arguments) -> int:
-    """Compares what a rewound instance rendered with a new one's output."""
-    out = arguments[3]
-    rendered = out.copy()
-    instance.renew()
-    n_nonfinite = instance.run(*arguments)
-    if not np.array_equal(rendered, out):
-      self._rewinds = False
-      fresh_state.disprove(self.plugin, self.sample_rate, self.block_size)
-    return n_nonfinite
 
   def _report_nonfinite(self, n_nonfinite: int, controls: np.ndarray):
     settings = ', '.join(

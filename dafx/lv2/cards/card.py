@@ -120,8 +120,6 @@ class Card:
     instances_error: Largest difference of two instances.
     alike_error: The same while fresh memory holds the same bytes.
     memory_error: Largest difference by what fresh memory holds.
-    fresh_state: The way to its start state, a `fresh_state.Method` as a
-      dictionary.
     controls: What each does, in port order.
     traps: (Value to fix, why) of controls that spoil the training, by symbol.
     default_cost: What it changes at its defaults, MR-STFT of input and output
@@ -162,7 +160,6 @@ class Card:
   instances_error: float | None = None
   alike_error: float | None = None
   memory_error: float | None = None
-  fresh_state: dict | None = None
   controls: list[Control] | None = None
   traps: dict[str, list] = dataclasses.field(default_factory=dict)
   default_cost: float | None = None

@@ -15,7 +15,7 @@ import time
 import numpy as np
 import tqdm
 
-from dafx.lv2 import errors, fresh_state, probing, processes, world
+from dafx.lv2 import errors, processes, stimuli, world
 from dafx.lv2.cards import binding
 from dafx.lv2.cards import card as cards
 
@@ -169,11 +169,6 @@ class _Examination:
       self.keep(self.call('thread_safety'))
     with self.stage('repeatability'):
       self.measure_repeatability()
-    with self.stage('fresh_state'):
-      # One that dies in the probe gets new instances.
-      self.remember(fresh_state.INSTANCE)
-      self.card.fresh_state = self.call('fresh_state', module='probing')
-      self.remember(fresh_state.Method(**self.card.fresh_state))
     self.measure_controls()
     with self.stage('neutral setting'):
       self.measure_neutral()
@@ -208,18 +203,13 @@ class _Examination:
         self.keep({**found, 'digests': digests})
         return
 
-  def remember(self, method):
-    """Lets all renderers know the way to the start state."""
-    fresh_state.remember(self.plugin, _SAMPLE_RATE, _BLOCK_SIZE, method)
-
   def judge_repeatability(self):
     """Says whether two renders of the same give the same, and why not."""
     card = self.card
-    is_new = card.fresh_state is None or card.fresh_state['repeatable']
     causes = {
       RANDOM: len(set(card.digests)) > 1 or bool(card.alike_error),
       MEMORY: bool(card.memory_error),
-      UNEQUAL: bool(card.instances_error) or not is_new,
+      UNEQUAL: bool(card.instances_error),
     }
     card.why_not_repeatable = next((w for w in causes if causes[w]), '')
     card.repeatable = not card.why_not_repeatable
@@ -270,7 +260,7 @@ class _Examination:
   def random_base(self, symbols, seed) -> dict[str, float]:
     """Returns random values of controls, by symbol."""
     rng = np.random.default_rng(seed)
-    values = probing.random_settings(self.plugin, symbols, rng)
+    values = stimuli.random_settings(self.plugin, symbols, rng)
     return dict(zip(symbols, values.tolist(), strict=True))
 
   def wake(self, key, fixed, base):

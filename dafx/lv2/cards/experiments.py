@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dafx.lv2 import errors, latency, probing, world
+from dafx.lv2 import errors, latency, stimuli, world
 from dafx.lv2 import renderer as renderer_lib
 
 # No level below this is told from silence.
@@ -40,7 +40,7 @@ def level_db(samples: np.ndarray) -> float:
 
 
 def _host(uri, sample_rate, block_size, **kwargs) -> renderer_lib.Renderer:
-  defaults = dict(compensate_latency=False, n_threads=1, start='instance')
+  defaults = dict(compensate_latency=False, n_threads=1)
   kwargs = {**defaults, **kwargs}
   return renderer_lib.Renderer(
     uri, sample_rate, block_size=block_size, **kwargs
@@ -52,7 +52,7 @@ def _audio(host, seconds: float, n_items: int = 1) -> np.ndarray:
   n_samples = int(seconds * host.sample_rate)
   n_channels = max(host.n_channels_in, 1)
   return np.stack(
-    [probing.test_signal(n_channels, n_samples, i).T for i in range(n_items)]
+    [stimuli.test_signal(n_channels, n_samples, i).T for i in range(n_items)]
   )
 
 
@@ -153,7 +153,7 @@ class _Repeated:
 
   def __init__(self, uri, sample_rate, block_size, seeds):
     plugin = world.get_plugin(uri).at_rate(sample_rate)
-    symbols = probing.continuous_symbols(plugin)
+    symbols = stimuli.continuous_symbols(plugin)
     self.new_host = functools.partial(
       _host, uri, sample_rate, block_size, controls=symbols
     )
@@ -161,7 +161,7 @@ class _Repeated:
     settings = [self.host.default_controls()]
     for seed in seeds:
       rng = np.random.default_rng(seed)
-      random = probing.random_settings(plugin, symbols, rng)
+      random = stimuli.random_settings(plugin, symbols, rng)
       settings.append(random[np.newaxis])
     self.settings = np.stack(settings)  # [n_items, 1, n_controls]
     audio = _audio(self.host, 0.25)
@@ -343,7 +343,6 @@ def control_effects(
     block_size,
     controls=symbols,
     fixed={**others, **fixed},
-    start='probed',
   )
   plugin = host.plugin
   audio = _audio(host, 0.25)
@@ -412,12 +411,12 @@ def sweep(
   """
   plugin = world.get_plugin(uri).at_rate(sample_rate)
   symbols = list(plugin.controls)
-  host = _host(uri, sample_rate, block_size, controls=symbols, start='probed')
+  host = _host(uri, sample_rate, block_size, controls=symbols)
   audio = _audio(host, 0.2)
   found = []
   for seed in seeds:
     rng = np.random.default_rng(seed)
-    settings = [probing.random_settings(plugin, symbols, rng) for _ in '1234']
+    settings = [stimuli.random_settings(plugin, symbols, rng) for _ in '1234']
     before = host.n_nonfinite
     out = host.render(audio, np.stack(settings)[np.newaxis])
     found.append(dict(n_nonfinite=host.n_nonfinite - before, peak=_peak(out)))

@@ -65,7 +65,6 @@ def neutral_cost(
     list(neutral),
     block_size=block_size,
     n_threads=1,
-    start='probed',
   )
   n_before = int(_BEFORE_S * sample_rate)
   n_samples = n_before + int(_MEASURED_S * sample_rate)

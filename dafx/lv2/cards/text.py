@@ -275,8 +275,6 @@ def _rendering_lines(card: cards.Card) -> list[str]:
   if card.repeatable is not None:
     text = 'yes' if card.repeatable else f'NO: {card.why_not_repeatable}'
     lines += _entry('repeatable', text)
-  if card.fresh_state is not None:
-    lines += _entry('fresh state', _fresh_state_text(card.fresh_state))
   error = card.threads_error
   if error is not None:
     text = f'NOT SAFE: differs by {error:.1e}' if error else 'safe'
@@ -327,15 +325,6 @@ def _neutral_text(cost: float, default_cost: float | None) -> str:
   if default_cost is not None:
     text += f'; {default_cost:.3f} at its defaults'
   return text
-
-
-def _fresh_state_text(method: dict) -> str:
-  if not method['repeatable']:
-    return f'none: two new instances differ by {method["error"]:.1e}'
-  new = f'a new instance, {method["instance_ms"]:.3f} ms'
-  if method['kind'] == 'instance':
-    return f'{new}, exact'
-  return f'rewound, {method["rewind_ms"]:.3f} ms, exact ({new})'
 
 
 def _control_line(control: cards.Control) -> str:
