@@ -35,6 +35,7 @@ _INSTALL_REQUIRES = [
   'tensorflow-probability>=0.25,<0.26',
   'tensorboard>=2.20,<2.22',
   'tf-keras>=2.20,<2.22',
+  'threadpoolctl',
   'tqdm',
 ]
 

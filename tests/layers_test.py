@@ -25,6 +25,7 @@ ROWS = (
     'dafx.training.data_preparation',
   ),
   ('dafx.training.evaluation',),
+  ('dafx.training.matching',),
   ('dafx.commands',),
   ('dafx.colab',),
 )
@@ -53,6 +54,13 @@ EVALUATION = (
   ('report', 'tables'),
   ('evaluate', 'findings'),
   ('demonstration',),
+)
+MATCHING = (
+  ('distances', 'chain', 'pairing'),
+  ('descent', 'problem'),
+  ('search',),
+  ('result',),
+  ('matcher',),
 )
 # Files, host and estimators know nothing of TensorFlow and gin.
 PURE = ('dafx.audio', 'dafx.lv2', 'dafx.gradients')
@@ -121,6 +129,7 @@ def test_rooms_import_from_rows_above():
     ('dafx.lv2', LV2),
     ('dafx.lv2.cards', CARDS),
     ('dafx.training.evaluation', EVALUATION),
+    ('dafx.training.matching', MATCHING),
   ],
 )
 def test_modules_of_a_room_import_from_rows_above(package, rows):

@@ -1,0 +1,167 @@
+"""`match`: settings of a graph that bring audio near to a target."""
+
+from collections.abc import Callable, Sequence
+
+import ddsp
+import gin
+import numpy as np
+import threadpoolctl
+from absl import logging
+
+from dafx import metrics, processors
+from dafx.audio import sources
+from dafx.training.matching import chain as chain_lib
+from dafx.training.matching import pairing, result
+from dafx.training.matching import problem as problem_lib
+from dafx.training.matching import search as search_lib
+from dafx.training.models import rendering
+
+
+@gin.register(module='dafx.training.matching')
+def match(
+  graph: ddsp.processors.ProcessorGroup
+  | Sequence[processors.Node] = gin.REQUIRED,
+  audio: np.ndarray | None = None,
+  sample_rate: int = 44100,
+  target: np.ndarray | None = None,
+  time_limit_s: float | None = 60.0,
+  max_renders: int | None = None,
+  seed: int = 0,
+  report: Callable[[problem_lib.Step], None] = lambda step: None,
+) -> result.Match:
+  """Finds settings of plugins that bring audio near to a target.
+
+  The target is the same music after other effects. Lag, polarity and what both
+  share come first. Then the equaliser is solved for in closed form, from the
+  responses of the plugin, in each of several starts of the dynamics; a descent
+  on levels in bands follows, and one on the spectral distance itself
+  (Levenberg-Marquardt, by differences of renders).
+
+  Long files are searched by a loud and a quiet part; audio and figures are
+  those of the whole.
+
+  Args:
+    graph: The plugins and how they are wired, or plugins in a row. It may hold
+      any effects of dafx. What is trainable is searched.
+    audio: The input, [n_samples] or [n_samples, 2].
+    sample_rate: Of audio and target, in Hz.
+    target: What it is to become, [n_samples] or [n_samples, 2]; its length need
+      not be the input's.
+    time_limit_s: Seconds after which the search ends with the best so far; None
+      for none. Preparing and rendering the result are not counted.
+    max_renders: Renders of one plugin after which it ends; None for any.
+    seed: Of the starts.
+    report: Is told each step of the search.
+
+  Returns:
+    What was found. A KeyboardInterrupt during the search ends it with the best
+    so far.
+
+  Raises:
+    ValueError: Audio that cannot be matched, two files that are no pair, or a
+      graph without controls; the message says what to do.
+    lv2.PluginError: A plugin cannot be run here.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import effects
+    >>> from dafx.training import matching
+    >>> rng = np.random.default_rng(0)
+    >>> audio = rng.normal(0.0, 0.1, 22050) * np.linspace(0.1, 1.0, 22050)
+    >>> found = matching.match(
+    ...   [effects.Gain()], audio, 22050, target=0.5 * audio, max_renders=50
+    ... )
+    >>> isinstance(found, matching.Match)
+    True
+    >>> isinstance(found.history[0], matching.Step)
+    True
+    >>> round(found.controls['gain']['gain_db'], 1)
+    -6.0
+    >>> matching.describe_controls(found)
+    'gain/gain_db: -6.0... dB'
+    >>> 'MR-STFT at equal level' in matching.table(found.figures)
+    True
+  """
+  if audio is None or target is None:
+    raise ValueError('match needs `audio` and `target`.')
+  audio = pairing.check_audio('input', audio, sample_rate)
+  target = pairing.check_audio('target', target, sample_rate)
+  group = chain_lib.make_group(graph)
+  chain = chain_lib.Chain(group)
+  if not rendering.can_run_at(group, sample_rate):
+    raise ValueError(
+      f'A node of the graph cannot run at {sample_rate} Hz; convert the audio.'
+    )
+  # BLAS's own threads would stand in the way of those that render.
+  with (
+    threadpoolctl.threadpool_limits(1),
+    rendering.at_rate(group, sample_rate),
+  ):
+    return _match_pair(
+      chain, group, audio, target, sample_rate,
+      time_limit_s, max_renders, seed, report,
+    )  # fmt: skip
+
+
+def _match_pair(
+  chain, group, audio, target, sample_rate, time_limit_s, max_renders, seed,
+  report,
+):  # fmt: skip
+  """Matches a pair whose audio was checked."""
+  logging.info('Matching: finding lag and polarity')
+  pair = pairing.make_pair(audio, target, sample_rate)
+  items, targets, lead = pairing.crops(pair, sample_rate)
+  problem = problem_lib.Problem(
+    items, targets, sample_rate, lead, pairing.side_weight(pair),
+    pair.highest_hz,
+  )  # fmt: skip
+  logging.info('Matching: finding which plugins are linear')
+  chain.find_linear(audio.shape[1], seed)
+  search = search_lib.Search(
+    chain, problem, problem_lib.Budget(time_limit_s, max_renders), seed, report
+  )
+  try:
+    end = search.run()
+  finally:
+    search.close()
+  logging.info('Matching: rendering and measuring the whole')
+  setting = chain.setting(search.best)
+  source = sources.from_array(audio, sample_rate)
+  rendered = np.concatenate(
+    list(result.render(group, setting, source).blocks())
+  )
+  stop = pair.first_sample + len(pair.audio)
+  heard = rendered[pair.first_sample : stop]
+  louder = metrics.match_loudness(
+    _as_many(pair.target, pair.audio.shape[1]), pair.audio, sample_rate
+  )
+  figures = {
+    'input': result.measure(pair.target, pair.audio, sample_rate),
+    'loudness': result.measure(pair.target, louder, sample_rate),
+    'result': result.measure(pair.target, heard, sample_rate),
+  }
+  doubts = list(pair.doubts)
+  if bound := chain.at_bounds(search.best):
+    doubts.append(
+      f'At an end of their range are {", ".join(bound)}: a wider range, or '
+      'another plugin, may bring more.'
+    )
+  return result.Match(
+    graph=group,
+    setting=setting,
+    controls=chain.in_port_units(search.best),
+    gain_db=0.0,
+    sample_rate=sample_rate,
+    audio=rendered,
+    figures=figures,
+    history=tuple(search.history),
+    doubts=tuple(doubts),
+    end=end,
+  )
+
+
+def _as_many(audio, n_channels):
+  """Returns audio with a number of channels: as it is, or their mean."""
+  if audio.shape[1] == n_channels:
+    return audio
+  return np.repeat(audio.mean(-1, keepdims=True), n_channels, axis=1)
