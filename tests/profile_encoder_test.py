@@ -25,12 +25,26 @@ def noise(seed, n_samples, n_channels=1, slope=0.0, swell=0.3):
 @pytest.mark.parametrize('rate', [16000, 22050, 44100])
 @pytest.mark.parametrize('n_channels', [1, 2])
 def test_it_hears_the_loudness_of_the_standard(rate, n_channels):
-  encoder = models.ProfileEncoder(sample_rate=rate)
+  encoder = models.ProfileEncoder(sample_rate=rate, takes_channels=True)
   audio = noise(0, 6 * rate, n_channels, slope=-4.0, swell=0.0)
   heard = float(encoder.describe(audio[np.newaxis])[0, 0])
   loudness = metrics.loudness_lufs(audio, rate)
   loudness -= 10 * np.log10(n_channels)  # the standard adds channels up
   assert heard == pytest.approx(loudness, abs=0.2)
+
+
+@pytest.mark.parametrize('takes_channels', [False, True])
+def test_stereo_is_heard_as_it_was_trained(takes_channels):
+  encoder = models.ProfileEncoder(
+    sample_rate=RATE, takes_channels=takes_channels
+  )
+  wide = noise(8, 5 * RATE, 2)
+  mix = wide.mean(axis=1, keepdims=True)
+  heard, alone = (
+    float(encoder.describe(x[np.newaxis])[0, 0]) for x in (wide, mix)
+  )
+  # Channels that have nothing in common lose 3 dB in the mix.
+  assert heard - alone == pytest.approx(3.0 * takes_channels, abs=0.3)
 
 
 def test_a_gain_moves_the_loudness_alone():
@@ -87,7 +101,9 @@ def test_a_crop_is_heard_as_its_file(rate):
 
 @pytest.mark.parametrize('seconds', [0.3, 2.0, 29.0, 31.7, 95.2])
 def test_a_file_in_pieces_is_heard_as_a_whole(seconds):
-  encoder = models.ProfileEncoder(sample_rate=RATE, width=4)
+  encoder = models.ProfileEncoder(
+    sample_rate=RATE, width=4, takes_channels=True
+  )
   audio = noise(6, round(seconds * RATE), 2, slope=-3.0)
   source = sources.Source(
     RATE, len(audio), 2, lambda: iter(np.array_split(audio, 7))

@@ -60,9 +60,9 @@ def _band_weights(n_bands, fft_size, sample_rate):
 class ProfileEncoder(encoders.Encoder):
   """Level, tone and dynamics of a whole file; one embedding for all of it.
 
-  It notes 15 figures: the loudness of a channel (so that a mono mix is heard as
-  its stereo is), ten cosines of the average spectrum over logarithmic bands,
-  three of how far the bands move, and the crest factor. The embedding holds
+  It notes 15 figures: the loudness of a channel, ten cosines of the average
+  spectrum over logarithmic bands, three of how far the bands move, and the
+  crest factor. The embedding holds
   them about 0 +- 0.5, because the level and the tone of an input mostly ask for
   gains in proportion, and what a small network makes of them. Stretches of the
   file that are 10 dB softer than its mean are left out.
@@ -87,13 +87,15 @@ class ProfileEncoder(encoders.Encoder):
     stretch_s: Seconds over which bands move and peaks are taken; half as long
       apart.
     fft_size: Samples per spectrum, half as far apart; None for about 93 ms.
+    takes_channels: Whether it hears the mean power of all channels, for models
+      that are trained on stereo, or the mean of the channels. A mix of wide
+      stereo is up to 3 dB softer than its channels: what was trained on mono
+      has to hear the mix.
     name: Name of the layer.
 
   Raises:
     ValueError: Fewer bands than cosines.
   """
-
-  takes_channels = True
 
   def __init__(
     self,
@@ -102,12 +104,14 @@ class ProfileEncoder(encoders.Encoder):
     n_bands: int = 24,
     stretch_s: float = 3.0,
     fft_size: int | None = None,
+    takes_channels: bool = False,
     name: str = 'profile_encoder',
   ):
     super().__init__(name=name, autocast=False)
     if n_bands <= _N_TONES:
       raise ValueError(f'n_bands={n_bands} must be above {_N_TONES}.')
     self.sample_rate: int = sample_rate
+    self.takes_channels = takes_channels
     self.n_bands = n_bands
     fft_size = fft_size or 2 ** round(math.log2(0.093 * sample_rate))
     self.fft_size = fft_size
@@ -133,6 +137,8 @@ class ProfileEncoder(encoders.Encoder):
     audio = tf.convert_to_tensor(audio, tf.float32)
     if audio.shape.rank == 2:
       audio = audio[..., tf.newaxis]
+    if not self.takes_channels:
+      audio = tf.reduce_mean(audio, axis=2, keepdims=True)
     hop_size = self.fft_size // 2
     missing = tf.maximum(self.fft_size - tf.shape(audio)[1], 0)
     audio = tf.pad(audio, [[0, 0], [0, missing], [0, 0]])
