@@ -91,7 +91,7 @@ def test_flags_are_described_as_they_are_written():
     ('dafx_run', ['--gin_file=masterin.gin'], 'masterin.gin: there is no such'),
     ('dafx_run', ['--gin_file={0}/a.gin'], "b.gin: include 'gone.gin': there"),
     ('dafx_run', ['--gin_file={0}/self.gin'], 'includes itself'),
-    ('dafx_run', ['--gin_file={0}/wrong.gin'], '(wrong.gin, line 2)'),
+    ('dafx_run', ['--gin_file={0}/wrong.gin'], 'wrong.gin, line 2: '),
     (
       'dafx_run',
       ['--gin_file=mastering.gin', '--gin_param=a = = 1'],

@@ -11,6 +11,7 @@ import scipy.signal
 import soundfile
 import soxr
 
+from dafx.audio import disk
 from dafx.commands import dafx_prepare
 from dafx.training import data
 from dafx.training.data_preparation import (
@@ -368,13 +369,13 @@ def test_names_that_would_be_hidden_files_are_listed(tmp_path):
 
 
 def test_two_preparations_of_one_folder_do_not_meet(tmp_path):
-  with files.locked(tmp_path / 'new'):
-    with files.locked(tmp_path / 'other'):
+  with disk.locked(tmp_path / 'new', 'dafx_prepare'):
+    with disk.locked(tmp_path / 'other', 'dafx_prepare'):
       pass
     with pytest.raises(OSError, match='is at work in .*new'):
-      with files.locked(tmp_path / 'new'):
+      with disk.locked(tmp_path / 'new', 'dafx_prepare'):
         pass
-  with files.locked(tmp_path / 'new'):
+  with disk.locked(tmp_path / 'new', 'dafx_prepare'):
     pass
 
 

@@ -962,7 +962,7 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_is_saved(
   tmp_path, folder
 ):
   with pytest.raises(
-    trainers.DivergedError, match=r'step 6 .*Lower dafx.training.Trainer'
+    trainers.DivergedError, match=r'step 6: .*Lower dafx.training.Trainer'
   ):
     trainers.train(
       Poisoned(provider(folder), 5),

@@ -1,10 +1,14 @@
-"""Files on a disk: room for them, and writing them whole or not at all."""
+"""Files on a disk: room for them, one writer at a time, whole or not at all."""
 
 import contextlib
+import fcntl
+import logging
 import os
 import pathlib
 import shutil
 from collections.abc import Iterator
+
+_log = logging.getLogger('dafx')
 
 
 def check_room(folder: str | os.PathLike, n_bytes: int, purpose: str):
@@ -44,3 +48,37 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     os.replace(temporary, path)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike, task: str) -> Iterator[None]:
+  """Keeps others from doing the same in a folder meanwhile.
+
+  The lock goes with the process, however it ends. On a file system that knows
+  no locks there is none.
+
+  Args:
+    folder: Which; it is made if it is not there.
+    task: What is at work, such as 'dafx_prepare', for the message.
+
+  Raises:
+    OSError: Another one is at work in it.
+  """
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  with open(folder / '.lock', 'a', encoding='utf-8') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise OSError(
+        f'Another {task} is at work in {folder}. Wait for its end, or choose '
+        'another folder.'
+      ) from error
+    except OSError as error:
+      _log.warning(
+        '%s cannot be locked (%s): start no other %s in it meanwhile.',
+        folder,
+        error.strerror,
+        task,
+      )
+    yield

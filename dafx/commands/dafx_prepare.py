@@ -34,6 +34,7 @@ import sys
 from absl import app, flags, logging
 
 from dafx import _folders
+from dafx.audio import disk
 from dafx.commands import running
 
 FLAGS = flags.FLAGS
@@ -245,14 +246,12 @@ def prepare_folder(output_dir: pathlib.Path):
   candidates, left_out = matching.find_candidates(
     *folders, FLAGS.input_pattern or '{name}', FLAGS.target_pattern or '{name}'
   )
-  from dafx.training.data_preparation import files
-
   split_of = None
   if FLAGS.split_by == 'speaker':
     from dafx.training.data_preparation import published
 
     split_of = published.split_by_speaker(candidates)
-  with files.locked(output_dir):
+  with disk.locked(output_dir, 'dafx_prepare'):
     _prepare_files(candidates, left_out, output_dir, split_of)
 
 
@@ -267,11 +266,9 @@ def prepare(task: str, output_dir: pathlib.Path, download_dir: pathlib.Path):
   Raises:
     OSError: Another process is at work there, among others.
   """
-  from dafx.training.data_preparation import files
-
-  with files.locked(output_dir), contextlib.ExitStack() as stack:
+  with disk.locked(output_dir, 'dafx_prepare'), contextlib.ExitStack() as stack:
     if FLAGS.source in ('download', 'debian'):
-      stack.enter_context(files.locked(download_dir))
+      stack.enter_context(disk.locked(download_dir, 'dafx_prepare'))
     if FLAGS.source == 'download':
       _prepare_download(task, output_dir, download_dir)
     elif FLAGS.source == 'debian':

@@ -5,13 +5,16 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 from absl import logging
 
 from dafx import _folders
+from dafx.audio import disk
 from dafx.training import gin_files
 
 # What TensorFlow puts behind the name of a variable.
@@ -24,8 +27,55 @@ _OF_ESTIMATES = ('gradient_step', 'input_choice', 'input_factor')
 _LATER = ('judged_by',)
 
 
+# What TensorFlow takes for a pattern of file names when it reads.
+_PATTERN = re.compile(r'[*?\[\]\\]')
+
+
+@contextlib.contextmanager
+def _plain(path: str | os.PathLike) -> Iterator[str]:
+  """Yields a path to a checkpoint in which nothing reads as a pattern."""
+  path = pathlib.Path(path).absolute()
+  if not _PATTERN.search(str(path)):
+    yield str(path)
+    return
+  root = tempfile.gettempdir()
+  with tempfile.TemporaryDirectory(
+    prefix='dafx-', dir='/tmp' if _PATTERN.search(root) else root
+  ) as place:
+    link = pathlib.Path(place, 'run')
+    link.symlink_to(path.parent, target_is_directory=True)
+    yield str(link / path.name)
+
+
+def saved_steps(folder: str | os.PathLike) -> list[int]:
+  """Returns the steps of the checkpoints in a folder, the newest last.
+
+  The files that are there tell, not TensorFlow's index of them (`checkpoint`),
+  which may be lost or damaged while they are whole.
+
+  >>> from dafx.training import checkpoints
+  >>> checkpoints.saved_steps('no_such_run')
+  []
+
+  Args:
+    folder: Where checkpoints were saved; it need not exist.
+  """
+  names = [path.name for path in pathlib.Path(folder).glob('ckpt-*.index')]
+  found = [re.fullmatch(r'ckpt-(\d+)\.index', name) for name in names]
+  return sorted(int(match[1]) for match in found if match)
+
+
+def _delete(folder, step):
+  """Deletes the files of a checkpoint, whole or not."""
+  for leftover in folder.glob(f'ckpt-{step}.*'):
+    leftover.unlink(missing_ok=True)
+  shutil.rmtree(folder / f'ckpt-{step}_temp', ignore_errors=True)
+
+
 def save(checkpoint: tf.train.Checkpoint, folder, step: int, n_kept: int):
   """Writes ckpt-<step> and deletes those that are too old.
+
+  Those of later steps go too: a run that is before them could not read them.
 
   Args:
     checkpoint: What is saved.
@@ -41,14 +91,17 @@ def save(checkpoint: tf.train.Checkpoint, folder, step: int, n_kept: int):
       there before still is.
   """
   folder = pathlib.Path(folder)
-  manager = tf.train.CheckpointManager(checkpoint, os.fspath(folder), n_kept)
+  path = folder / f'ckpt-{step}'
+  former = saved_steps(folder)
   try:
-    return manager.save(checkpoint_number=step)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _plain(path) as prefix:
+      checkpoint.write(prefix)
+    steps = [each for each in former if each < step] + [step]
+    _write_index(folder, steps[-n_kept:])
   except (tf.errors.OpError, OSError) as error:
-    if manager.latest_checkpoint != str(folder / f'ckpt-{step}'):
-      for leftover in folder.glob(f'ckpt-{step}.*'):
-        leftover.unlink(missing_ok=True)
-      shutil.rmtree(folder / f'ckpt-{step}_temp', ignore_errors=True)
+    if step not in former:
+      _delete(folder, step)
     intact = newest_intact(folder)
     raise OSError(
       f'The checkpoint of step {step} could not be written to {folder}'
@@ -57,6 +110,20 @@ def save(checkpoint: tf.train.Checkpoint, folder, step: int, n_kept: int):
       + 'Free some space on the disk (or mend its permissions), and run '
       'the same command to go on.'
     ) from error
+  for each in set(former) - set(steps[-n_kept:]):
+    _delete(folder, each)
+  return str(path)
+
+
+def _write_index(folder, steps):
+  """Writes TensorFlow's list of checkpoints, which its own tools read."""
+  keys = ['model_checkpoint_path'] + ['all_model_checkpoint_paths'] * len(steps)
+  lines = [
+    f'{key}: "ckpt-{step}"\n'
+    for key, step in zip(keys, [steps[-1], *steps], strict=True)
+  ]
+  with disk.replacing(folder / 'checkpoint') as temporary:
+    temporary.write_text(''.join(lines), encoding='utf-8')
 
 
 def newest_intact(folder) -> str | None:
@@ -71,24 +138,31 @@ def newest_intact(folder) -> str | None:
   Raises:
     ValueError: There are some, but none of them can be read.
   """
-  state = tf.train.get_checkpoint_state(os.fspath(folder))
-  paths = list(state.all_model_checkpoint_paths) if state else []
+  folder = pathlib.Path(folder)
+  paths = [folder / f'ckpt-{step}' for step in saved_steps(folder)]
   for path in reversed(paths):
     try:
-      reader = tf.train.load_checkpoint(path)
-      for name in reader.get_variable_to_shape_map():
-        reader.get_tensor(name)  # compares its checksum
+      with _read(path) as reader:
+        for name in reader.get_variable_to_shape_map():
+          reader.get_tensor(name)  # compares its checksum
     except (tf.errors.OpError, ValueError, IndexError) as error:
       logging.warning('%s cannot be read and is passed over: %s', path, error)
       continue
-    return path
+    return str(path)
   if paths:
     raise ValueError(
-      f'There are checkpoints in {folder}, but none of {", ".join(paths)} '
-      'can be read. Choose another --save_dir, or delete this one to start '
-      'over.'
+      f'There are checkpoints in {folder}, but none of '
+      f'{", ".join(map(str, paths))} can be read. Choose another --save_dir to '
+      'start over; nothing in this one was changed.'
     )
   return None
+
+
+@contextlib.contextmanager
+def _read(path):
+  """Yields TensorFlow's reader of a checkpoint."""
+  with _plain(path) as prefix:
+    yield tf.train.load_checkpoint(prefix)
 
 
 def check_meanings(saved: Mapping[str, str], ours: Mapping[str, str]):
@@ -129,15 +203,11 @@ def restore(checkpoint: tf.train.Checkpoint, path, meanings: Mapping[str, str]):
   """
   with _refusing_others(path):
     _check_meanings_in(path, meanings)
-    status = checkpoint.restore(path)
-    try:
-      status.assert_consumed()
-    except AssertionError:
-      # Only state of estimates may be left over; that and what came later
-      # may not be there.
-      _check_matched(status, path, checkpoint)
-      _check_all_taken(path, checkpoint.model)
-      status.expect_partial()
+    with _plain(path) as prefix:
+      status = checkpoint.read(prefix)
+    _check_matched(status, path, checkpoint)
+    _check_all_taken(path, checkpoint.model)
+    status.expect_partial()  # state of estimates may be left over
 
 
 def restore_model(model: tf.keras.Model, folder: str | os.PathLike):
@@ -160,7 +230,8 @@ def restore_model(model: tf.keras.Model, folder: str | os.PathLike):
   with _refusing_others(path):
     _check_meanings_in(path, model.meanings())
     checkpoint = tf.train.Checkpoint(model=model)
-    status = checkpoint.read(path)
+    with _plain(path) as prefix:
+      status = checkpoint.read(prefix)
     _check_matched(status, path, checkpoint)
     status.expect_partial()  # the optimizer's values stay behind
     _check_all_taken(path, model)
@@ -173,9 +244,9 @@ def restore_model(model: tf.keras.Model, folder: str | os.PathLike):
 
 def _value_in(path, name, default):
   """Returns a variable of a checkpoint; a default where it holds none."""
-  reader = tf.train.load_checkpoint(path)
   key = name + _VALUE
-  return reader.get_tensor(key) if reader.has_tensor(key) else default
+  with _read(path) as reader:
+    return reader.get_tensor(key) if reader.has_tensor(key) else default
 
 
 def _check_meanings_in(path, ours):
@@ -189,8 +260,10 @@ def _check_matched(status, path, checkpoint):
   try:
     status.assert_existing_objects_matched()
   except AssertionError:
-    saved = tf.train.load_checkpoint(path)
-    lacking = [k for k in _keys(checkpoint) if not saved.has_tensor(k + _VALUE)]
+    with _read(path) as saved:
+      lacking = [
+        k for k in _keys(checkpoint) if not saved.has_tensor(k + _VALUE)
+      ]
     optional = [k for k in lacking if k.endswith(_OF_ESTIMATES) or k in _LATER]
     if not lacking or optional != lacking:
       raise
@@ -222,9 +295,11 @@ def _check_all_taken(path, model):
 
   All of the model's are known to be in the checkpoint, so numbers tell.
   """
+  with _read(path) as reader:
+    keys = list(reader.get_variable_to_shape_map())
   saved = [
     key
-    for key in tf.train.load_checkpoint(path).get_variable_to_shape_map()
+    for key in keys
     if key.startswith('model/')
     and key.endswith(_VALUE)
     and not key.removesuffix(_VALUE).endswith(_OF_ESTIMATES)

@@ -1,13 +1,10 @@
-"""What train, eval and process share: gin files, folders of runs, signals."""
+"""What train, eval and process share: gin files, folders of runs."""
 
-import contextlib
 import difflib
 import os
 import pathlib
 import re
 import shlex
-import signal
-import threading
 from typing import Any
 
 import gin
@@ -16,6 +13,7 @@ from gin import config_parser
 
 import dafx
 from dafx import _folders
+from dafx.training import gin_text
 
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 # Folders of a gin root that a bare file name is looked for in.
@@ -67,21 +65,6 @@ def add_gin_search_paths(folders=()):
         gin.add_config_file_search_path(str(root / below))
 
 
-class _LooksNothingUp(config_parser.ParserDelegate):
-  """Has gin's parser read values without the modules that they refer to."""
-
-  def configurable_reference(self, name, evaluate):
-    del evaluate
-    return name
-
-  def macro(self, name):
-    return _Macro(name)
-
-
-class _Macro(str):
-  """The name of a macro, where its value will stand."""
-
-
 # (function or class, argument), without modules but with the scope, as in
 # ('gain/LV2Plugin', 'uri'); a macro has no argument.
 Bindings = dict[tuple[str, str], Any]
@@ -106,13 +89,9 @@ def check_gin(files=(), params=()) -> Bindings:
   bound: Bindings = {}
   for file in files:
     _check_gin_file(file, f'--gin_file={file}', (), bound)
-  try:
-    for statement in config_parser.ConfigParser(
-      '\n'.join(params), _LooksNothingUp()
-    ):
-      _note(statement, bound)
-  except SyntaxError as error:
-    raise ValueError(f'--gin_param={list(params)}: {error}') from error
+  text = '\n'.join(params)
+  for statement in gin_text.statements(text, f'--gin_param={list(params)}'):
+    _note(statement, bound)
   return bound
 
 
@@ -150,7 +129,7 @@ def check_data(bound: Bindings, is_training: bool):
 def _check_data_path(bound, key):
   """Raises unless an argument is unknown here, or a path that exists."""
   path, name = bound.get(key), '.'.join(key)
-  while isinstance(path, _Macro):
+  while isinstance(path, gin_text.Macro):
     name, path = f'the macro {path}', bound.get((str(path), ''))
   if not isinstance(path, str):
     return
@@ -184,12 +163,7 @@ def _check_gin_file(file, place, parents, bound):
     )
   if path in parents:
     raise ValueError(f'{place}: the file includes itself.')
-  with open(path, encoding='utf-8') as text:
-    try:
-      statements = list(config_parser.ConfigParser(text, _LooksNothingUp()))
-    except SyntaxError as error:
-      raise ValueError(f'{place}: {error}') from error
-  for statement in statements:
+  for statement in gin_text.statements(path.read_bytes(), place):
     if isinstance(statement, config_parser.IncludeStatement):
       name = statement.filename
       place = f"{path}: include '{name}'"
@@ -232,10 +206,13 @@ def parse_operative_config(folder: str | os.PathLike):
 
   Raises:
     FileNotFoundError: There is no training run.
-    ValueError: The config is of an older version of dafx and has to be brought
-      up to date first, or names what this version does not have.
+    ValueError: The config cannot be parsed, or is of an older version of dafx
+      and has to be brought up to date first, or names what this version does
+      not have.
   """
-  _parse_file(os.fspath(newest_operative_config(folder)))
+  path = newest_operative_config(folder)
+  gin_text.statements(path.read_bytes(), str(path))
+  _parse_file(os.fspath(path))
 
 
 def _parse_file(file):
@@ -398,31 +375,3 @@ def write_operative_config(folder, step: int):
   temporary = path.with_suffix('.partial')
   temporary.write_text(text, encoding='utf-8')
   temporary.replace(path)
-
-
-@contextlib.contextmanager
-def deferred_interrupts():
-  """Lets a step end before Ctrl-C or SIGTERM ends the work.
-
-  Yields:
-    An event that is set by the first signal. A second one ends at once.
-  """
-  requested = threading.Event()
-  if threading.current_thread() is not threading.main_thread():
-    yield requested
-    return
-
-  def handle(number, frame):
-    del number, frame
-    if requested.is_set():
-      raise KeyboardInterrupt
-    requested.set()
-
-  former = {
-    s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)
-  }
-  try:
-    yield requested
-  finally:
-    for number, handler in former.items():
-      signal.signal(number, handler)

@@ -1,7 +1,5 @@
 """What all ways of making pairs share: files, forms, plugins at one setting."""
 
-import contextlib
-import fcntl
 import functools
 import hashlib
 import json
@@ -105,28 +103,6 @@ def is_there(stem: pathlib.Path, sample_rate: int, n_channels: int) -> bool:
       'Choose another output_dir, or delete this one.'
     )
   return True
-
-
-@contextlib.contextmanager
-def locked(folder: pathlib.Path):
-  """Keeps other processes from preparing the same folder meanwhile.
-
-  Args:
-    folder: Which; it is made if it is not there.
-
-  Raises:
-    OSError: Another process is at work in it.
-  """
-  folder.mkdir(parents=True, exist_ok=True)
-  with open(folder / '.lock', 'w', encoding='utf-8') as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      raise OSError(
-        f'Another dafx_prepare is at work in {folder}. Wait for its end, or '
-        'choose another folder.'
-      ) from error
-    yield
 
 
 def write_json(path: pathlib.Path, content):

@@ -1,5 +1,7 @@
 """The loop around the trainer."""
 
+import contextlib
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -8,7 +10,8 @@ import tensorflow as tf
 from absl import logging
 
 from dafx import _folders, processors
-from dafx.training import data, gin_files
+from dafx.audio import disk
+from dafx.training import data, gin_files, signals
 from dafx.training import progress as progress_bar
 from dafx.training.trainers import agreement
 from dafx.training.trainers import run as runs
@@ -135,8 +138,10 @@ def train(
     ValueError: save_dir holds another model, or restore_dir no model; or what
       must agree does not: rates, features, stages.
     DivergedError: The loss is not finite; the last checkpoint is good.
-    KeyboardInterrupt: Ctrl-C, after the step was ended and saved.
-    OSError: A checkpoint could not be written.
+    KeyboardInterrupt: Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP, after the step was
+      ended and saved.
+    OSError: A checkpoint could not be written, or another training is at work
+      in save_dir.
 
   Examples:
     >>> import ddsp
@@ -163,50 +168,74 @@ def train(
   _give_seed(model, seed)
   margin = model.margin
   folder = _folders.expand_user(save_dir) if save_dir else None
-  _build(trainer, data_provider.get_batch(batch_size, seed=seed, margin=margin))
-  _take_up(trainer, folder, restore_dir)
-  valid_batches = _read_validation(valid_provider, batch_size, margin)
-  batches = data_provider.get_batch(
-    batch_size, first_step=trainer.step, seed=seed, margin=margin
-  )
-  run = runs.Run(trainer, folder, data.TimedIterator(batches), valid_batches)
-  plan = stages_lib.Stages(trainer, stages, num_steps, single_fraction)
-  plan.start(folder or restore_dir)
-  progress = progress_bar.Progress(
-    plan.n_steps, trainer.step, 'Training', unit='step', advice=_ADVICE
-  )
   stop_value = early_stop_loss_value
-  stop_value = -math.inf if stop_value is None else stop_value
-  try:
-    with gin_files.deferred_interrupts() as interrupted:
-      progress.say('tracing the first step')
-      # A run that stopped early and is called again stays where it is.
-      while True:
-        if plan.is_over:
-          if plan.is_last:
-            break
-          _go_on(run, plan, progress)
-          continue
-        loss = run.take_step()
-        progress.update(f'loss {loss:.4f}')
-        step = trainer.step
-        if step % steps_per_summary == 0:
-          run.summarize()
-        if step % steps_per_validation == 0 or plan.is_over:
-          if valid_batches is not None:
-            progress.say('validating')
-          run.validate()
-        if step % steps_per_save == 0 or plan.is_over:
-          run.save()
-        if interrupted.is_set():
-          run.interrupt()
-        is_enough = loss <= stop_value
-        if is_enough or trainer.monitor.should_stop:
-          logging.info('Stopping early at step %d.', step)
-        if is_enough:
-          run.save()
-          break
-  finally:
-    progress.close()
-    run.close()
+  with contextlib.ExitStack() as stack:
+    if folder is not None:
+      stack.enter_context(disk.locked(folder, 'training'))
+    batches = data_provider.get_batch(batch_size, seed=seed, margin=margin)
+    _build(trainer, batches)
+    _take_up(trainer, folder, restore_dir)
+    valid_batches = _read_validation(valid_provider, batch_size, margin)
+    batches = data_provider.get_batch(
+      batch_size, first_step=trainer.step, seed=seed, margin=margin
+    )
+    run = runs.Run(trainer, folder, data.TimedIterator(batches), valid_batches)
+    stack.callback(run.close)
+    plan = stages_lib.Stages(trainer, stages, num_steps, single_fraction)
+    plan.start(folder or restore_dir)
+    progress = progress_bar.Progress(
+      plan.n_steps, trainer.step, 'Training', unit='step', advice=_ADVICE
+    )
+    stack.callback(progress.close)
+    interrupted = stack.enter_context(signals.deferred_signals())
+    with run.saved_at_faults():
+      _take_steps(
+        run,
+        plan,
+        progress,
+        interrupted,
+        _Intervals(steps_per_summary, steps_per_validation, steps_per_save),
+        -math.inf if stop_value is None else stop_value,
+      )
   return run.history
+
+
+@dataclasses.dataclass(frozen=True)
+class _Intervals:
+  """Steps between what a training does besides."""
+
+  summary: int
+  validation: int
+  save: int
+
+
+def _take_steps(run, plan, progress, interrupted, every, stop_value):
+  """Trains until the last stage is over, or something says stop."""
+  trainer = run.trainer
+  progress.say('tracing the first step')
+  # A run that stopped early and is called again stays where it is.
+  while True:
+    if plan.is_over:
+      if plan.is_last:
+        return
+      _go_on(run, plan, progress)
+      continue
+    loss = run.take_step()
+    progress.update(f'loss {loss:.4f}')
+    step = trainer.step
+    if step % every.summary == 0:
+      run.summarize()
+    if step % every.validation == 0 or plan.is_over:
+      if run.valid_batches is not None:
+        progress.say('validating')
+      run.validate()
+    if step % every.save == 0 or plan.is_over:
+      run.save()
+    if interrupted.is_set():
+      run.interrupt()
+    is_enough = loss <= stop_value
+    if is_enough or trainer.monitor.should_stop:
+      logging.info('Stopping early at step %d.', step)
+    if is_enough:
+      run.save()
+      return

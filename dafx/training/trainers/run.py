@@ -1,5 +1,6 @@
 """A run under way."""
 
+import contextlib
 import pathlib
 import time
 from collections.abc import Iterable
@@ -88,19 +89,10 @@ class Run:
     self._note('', losses)
     if len(self.history['step']) == 1:
       self.batches.reset()  # the first step is traced, the first batch awaited
-    step = self.trainer.step
     if not np.isfinite([*losses.values()]).all():
-      raise DivergedError(
-        f'The loss at step {step} is {losses}. '
-        + (
-          f'The checkpoints in {self.folder} are from before. '
-          if self.folder
-          else ''
-        )
-        + 'Lower dafx.training.Trainer.learning_rate or .grad_clip_norm.'
-      )
+      raise self._diverged(f'the loss is {losses}')
     if self.folder is not None and len(self.history['step']) == 1:
-      gin_files.write_operative_config(self.folder, step - 1)
+      gin_files.write_operative_config(self.folder, self.trainer.step - 1)
     return losses['total_loss']
 
   def summarize(self):
@@ -173,8 +165,36 @@ class Run:
       self.trainer.save(self.folder / subfolder)
       self._saved[subfolder] = step
 
+  @contextlib.contextmanager
+  def saved_at_faults(self):
+    """Saves the run before a fault ends it.
+
+    A step that fails has changed no weights, so the newest checkpoint is that
+    of the step before. Weights that are not finite are not saved.
+    """
+    try:
+      yield
+    except (DivergedError, KeyboardInterrupt):
+      raise  # nothing to save; saved already
+    except Exception as error:
+      weights = self.trainer.model.variables
+      if not all(np.isfinite(w).all() for w in weights if w.dtype.is_floating):
+        raise self._diverged('weights are not finite') from error
+      if self.history:
+        self.save()
+      raise
+
+  def _diverged(self, what):
+    """Returns the error for a training that went out of bounds."""
+    before = f'The checkpoints in {self.folder} are from before. '
+    return DivergedError(
+      f'Training diverged at step {self.trainer.step}: {what}. '
+      + (before if self.folder else '')
+      + 'Lower dafx.training.Trainer.learning_rate or .grad_clip_norm.'
+    )
+
   def interrupt(self):
-    """Ends the run after Ctrl-C: saves it, and says how it goes on.
+    """Ends the run after Ctrl-C or a signal: saves it, says how it goes on.
 
     Raises:
       KeyboardInterrupt: Always.
