@@ -23,6 +23,7 @@ _LIGHT = (
   'metrics',
   'training.data_preparation',
   'training.gin_files',
+  'training.gin_text',
   'training.labels',
   'training.progress',
   'training.reading',
