@@ -25,8 +25,10 @@ _LIGHT = (
   'training.gin_files',
   'training.gin_text',
   'training.labels',
+  'training.needed_plugins',
   'training.progress',
   'training.reading',
+  'training.trained_models',
 )
 
 # Requirements by the package that they install, as setup.py has them.
