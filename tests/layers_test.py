@@ -40,7 +40,7 @@ LV2 = (
   ('lilv', 'processes', 'shelf'),
   ('world',),
   ('instances', 'stimuli'),
-  ('inputs',),
+  ('inputs', 'supply'),
   ('renderer',),
   ('worker', 'presets'),
 )

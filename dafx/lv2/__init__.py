@@ -12,7 +12,8 @@ NumPy only; nothing here knows of TensorFlow or gin.
 from dafx.lv2.errors import PluginError
 from dafx.lv2.inputs import ISOLATIONS, check_value
 from dafx.lv2.presets import Preset, list_presets, load_preset, write_preset
-from dafx.lv2.renderer import Renderer, default_n_threads
+from dafx.lv2.renderer import Renderer
+from dafx.lv2.supply import default_n_threads
 from dafx.lv2.world import Plugin, Port, get_plugin, list_uris
 
 __all__ = [

@@ -520,6 +520,10 @@ bool dafx_instance_renew(DafxInstance* self) {
 
 bool dafx_instance_is_led(const DafxInstance* self) { return self->is_led; }
 
+uint64_t dafx_instance_n_bytes(const DafxInstance* self) {
+  return self->heap.n_bytes;
+}
+
 float dafx_instance_value(const DafxInstance* self, uint32_t port) {
   return self->values[port];
 }

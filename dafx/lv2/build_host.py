@@ -115,6 +115,7 @@ DafxInstance* dafx_instance_create(const LilvPlugin*, const char* bundle_path,
 void dafx_instance_free(DafxInstance*);
 bool dafx_instance_renew(DafxInstance*);
 bool dafx_instance_is_led(const DafxInstance*);
+uint64_t dafx_instance_n_bytes(const DafxInstance*);
 float dafx_instance_value(const DafxInstance*, uint32_t port);
 int64_t dafx_render(DafxInstance*, const float* in, int64_t in_step,
                      int64_t in_channel_step, float* out,

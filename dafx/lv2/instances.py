@@ -147,6 +147,11 @@ class Instance:
       )
     self.is_used = False
 
+  @property
+  def n_bytes(self) -> int:
+    """Memory that the plugin has taken since the start, as far as is known."""
+    return _lib.dafx_instance_n_bytes(self.handle)
+
   def value(self, index: int) -> float:
     """Returns what a control port holds now."""
     return _lib.dafx_instance_value(self.handle, index)

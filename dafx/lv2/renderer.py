@@ -5,7 +5,6 @@ instance, whatever was rendered before, in whatever order and on however many
 threads. On request, a plugin's state goes on from call to call instead.
 """
 
-import collections
 import concurrent.futures
 import functools
 import logging
@@ -21,6 +20,7 @@ from dafx.lv2 import (
   latency,
   processes,
   shelf,
+  supply,
   world,
 )
 
@@ -28,17 +28,6 @@ _log = logging.getLogger('dafx.lv2')
 
 # From which correlation with the input on an output is a copy of it.
 _COPY = 0.9
-
-
-def default_n_threads() -> int:
-  """Returns the number of processors that this process may use.
-
-  Examples:
-    >>> from dafx import lv2
-    >>> lv2.default_n_threads() >= 1
-    True
-  """
-  return len(os.sched_getaffinity(0))
 
 
 @functools.cache
@@ -129,14 +118,14 @@ class Renderer:
 
     self.sample_rate = float(sample_rate)
     self.block_size = int(block_size)
-    self.n_threads = int(n_threads or default_n_threads())
+    self.n_threads = int(n_threads or supply.default_n_threads())
     self.warm_up = int(warm_up)
     self.strict = strict
     self.isolation = isolation
     self.time_limit_s = time_limit_s
     self.n_nonfinite = 0
     self._n_items_nonfinite = 0
-    self._idle: collections.deque[instances.Instance] = collections.deque()
+    self._supply = supply.Supply(self.new_instance)
     self.stateful = stateful
     # One per item, while they go on.
     self._streams: list[instances.Instance | processes.Stream] = []
@@ -180,7 +169,7 @@ class Renderer:
       found = max(int(round(reported)), 0) if np.isfinite(reported) else 0
     else:
       found = self._measure_latency(instance)
-    self._idle.append(instance)
+    self._supply.give_back(instance)
     return found
 
   def _measure_latency(self, instance) -> int:
@@ -212,16 +201,6 @@ class Renderer:
       self.initial_values,
       self.controls,
     )
-
-  def _borrow(self) -> instances.Instance:
-    """Returns an instance in its start state, which no one else uses."""
-    try:
-      instance = self._idle.pop()
-    except IndexError:
-      return self.new_instance()
-    if instance.is_used:
-      instance.renew()
-    return instance
 
   def run(
     self,
@@ -270,12 +249,10 @@ class Renderer:
       return processes.render(
         self._settings, audio, controls, hop_size, out, self.time_limit_s
       )
-    instance = self._borrow()
-    n_nonfinite = instance.run(
-      audio, controls, hop_size, out, self.latency, self.warm_up
-    )
-    self._idle.append(instance)
-    return n_nonfinite
+    with self._supply.loan() as instance:
+      return instance.run(
+        audio, controls, hop_size, out, self.latency, self.warm_up
+      )
 
   def _open_streams(self, n_items: int, n_samples: int):
     """Sees to it that there is a stream for each item of a chunk."""
@@ -296,7 +273,7 @@ class Renderer:
     """Returns what goes on from chunk to chunk, in its start state."""
     if self.isolation == 'process':
       return processes.Stream(self._settings, self.time_limit_s)
-    return self._borrow()
+    return self._supply.take()
 
   def reset_state(self):
     """Ends what `stateful` keeps: the next chunk starts from a fresh state."""
@@ -304,7 +281,7 @@ class Renderer:
       if isinstance(stream, processes.Stream):
         stream.close()
       else:
-        self._idle.append(stream)
+        self._supply.give_back(stream)
     self._streams = []
 
   def _report_nonfinite(self, n_nonfinite: int, controls: np.ndarray):
@@ -369,6 +346,7 @@ class Renderer:
       warm_up = 0 if stream.is_used else self.warm_up
       return stream.run(*item, warm_up=warm_up)
 
+    self._supply.n_wanted = n_items
     if self.n_threads == 1 or n_items == 1:
       counts = [render_item(i) for i in range(n_items)]
     else:

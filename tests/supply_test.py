@@ -1,0 +1,145 @@
+"""Instances made ahead: how many, by whom, and that no one hears of it."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from dafx import lv2
+from dafx.lv2 import instances, supply
+
+RATE = 22050
+TEST = 'urn:dafx-test:'
+
+
+@pytest.fixture(autouse=True)
+def costly(monkeypatch):
+  """Counts each instance as costly; two processors, whatever there are."""
+  monkeypatch.setattr(supply, '_COSTLY_S', 0.0)
+  monkeypatch.setattr(supply, '_maker', supply._Maker(n_processors=2))
+
+
+def renderer(name='onepole', n_threads=1, **kwargs):
+  return lv2.Renderer(
+    TEST + name, RATE, ['amount'], n_threads=n_threads, **kwargs
+  )
+
+
+def noise(n_items, n_samples=300):
+  rng = np.random.default_rng(n_items)
+  return rng.standard_normal((n_items, n_samples, 1)).astype(np.float32)
+
+
+def wait():
+  thread = supply._maker._thread
+  if thread is not None:
+    thread.join()
+
+
+def n_fresh(renderer):
+  wait()
+  return len(renderer._supply._fresh)
+
+
+def test_as_many_are_made_as_a_batch_has_items():
+  host = renderer()
+  host.render(noise(6))
+  assert n_fresh(host) == 6
+  for n_items in (6, 2, 5):
+    new = renderer().render(noise(n_items))
+    np.testing.assert_array_equal(host.render(noise(n_items)), new)
+  assert n_fresh(host) <= 6
+
+
+def test_they_are_bounded_in_number_and_memory(monkeypatch):
+  monkeypatch.setattr(supply, '_MAX_AHEAD', 3)
+  host = renderer()
+  host.render(noise(8))
+  assert n_fresh(host) == 3
+  big = renderer('uninitialised')  # more than 4000 bytes
+  monkeypatch.setattr(supply, '_MAX_BYTES', 9000)
+  big.render(noise(8))
+  assert n_fresh(big) == 2
+
+
+def test_cheap_ones_are_not_made_ahead(monkeypatch):
+  monkeypatch.setattr(supply, '_COSTLY_S', 1e9)
+  host = renderer()
+  host.render(noise(8))
+  assert n_fresh(host) == 0
+
+
+def test_none_are_made_where_all_processors_render(monkeypatch):
+  monkeypatch.setattr(supply, '_maker', supply._Maker(n_processors=1))
+  host = renderer()
+  seen = []
+  make_one = supply.Supply.make_one
+
+  def watched(self):
+    seen.append(supply._maker._n_rendering)
+    return make_one(self)
+
+  monkeypatch.setattr(supply.Supply, 'make_one', watched)
+  with host._supply.loan():
+    other = renderer()
+    other.render(noise(8))
+    wait()
+    assert not seen  # the one processor renders
+  host.render(noise(8))
+  wait()
+  assert seen and not any(seen)
+
+
+def test_no_thread_is_left_behind():
+  host = renderer()
+  host.render(noise(8))
+  wait()
+  names = [thread.name for thread in threading.enumerate()]
+  assert 'dafx_instances' not in names
+
+
+def test_a_plugin_that_refuses_is_named_by_the_render(monkeypatch):
+  host = renderer()
+  host.render(noise(4))
+  wait()
+
+  def refuse(_):
+    raise lv2.PluginError('refused')
+
+  monkeypatch.setattr(instances.Instance, 'renew', refuse)
+  host.render(noise(4))  # all of them made before
+  wait()
+  assert not host._supply._fresh
+  with pytest.raises(lv2.PluginError, match='refused'):
+    host.render(noise(1))
+
+
+PROGRAM = f"""
+import os, sys
+import numpy as np
+from dafx import lv2
+from dafx.lv2 import supply
+supply._COSTLY_S = 0.0
+supply._maker = supply._Maker(n_processors=2)
+host = lv2.Renderer('{TEST}onepole', {RATE}, n_threads=1)
+audio = np.random.default_rng(0).standard_normal((16, 300, 1))
+want = host.render(audio).copy()
+for _ in range(10):
+  host.render(audio)
+  child = os.fork()  # while instances are being made
+  if not child:
+    right = np.array_equal(host.render(audio), want)
+    supply._maker._thread and supply._maker._thread.join()
+    os._exit(0 if right and len(host._supply._fresh) >= 16 else 1)
+  assert os.waitpid(child, 0)[1] == 0
+host.render(audio)  # and ends in their midst
+"""
+
+
+def test_forks_and_ends_of_the_process():
+  subprocess.run(
+    [sys.executable, '-c', PROGRAM], env=os.environ, check=True, timeout=120
+  )
