@@ -340,6 +340,18 @@ class Chain:
           choices[-1] = int(np.argmax(values[0, stage.n_controls :]))
     return Point(controls, tuple(choices))
 
+  def blend(self, point: Point, amount: float) -> Point:
+    """Returns a setting on the way from the defaults to another.
+
+    Args:
+      point: The other.
+      amount: How far, from 0 to 1, each control on its scale. Single values
+        are the other's from 0.5 on.
+    """
+    start = self.start()
+    controls = start.controls + amount * (point.controls - start.controls)
+    return Point(controls, point.choices if amount >= 0.5 else start.choices)
+
   def in_port_units(self, point: Point) -> dict[str, dict[str, float]]:
     """Returns all controls that are set, those that are fixed too.
 

@@ -16,14 +16,22 @@ from dafx.training.matching import problem as problem_lib
 from dafx.training.matching import search as search_lib
 from dafx.training.models import rendering
 
+# Of parts by which the starts are compared.
+_COARSE_CROP_S, _COARSE_LEAD_S = 1.5, 0.3
+# Where the search for a gain ends, its largest step, and the share of a gain
+# that a limiter lets through at least.
+_GAIN_TOLERANCE_LU, _MAX_GAINS = 0.05, 8
+_MAX_STEP_DB, _LEAST_SLOPE = 24.0, 0.1
 
-@gin.register(module='dafx.training.matching')
+
+@gin.configurable(module='dafx.training.matching')
 def match(
   graph: ddsp.processors.ProcessorGroup
   | Sequence[processors.Node] = gin.REQUIRED,
   audio: np.ndarray | None = None,
   sample_rate: int = 44100,
   target: np.ndarray | None = None,
+  amount: float = 1.0,
   time_limit_s: float | None = 60.0,
   max_renders: int | None = None,
   seed: int = 0,
@@ -47,6 +55,9 @@ def match(
     sample_rate: Of audio and target, in Hz.
     target: What it is to become, [n_samples] or [n_samples, 2]; its length need
       not be the input's.
+    amount: How much of what is found is done: at 0 the graph stays at its
+      defaults, and only the loudness becomes the target's, by a gain before it;
+      in between, controls are on the way, each on its scale.
     time_limit_s: Seconds after which the search ends with the best so far; None
       for none. Preparing and rendering the result are not counted.
     max_renders: Renders of one plugin after which it ends; None for any.
@@ -84,6 +95,8 @@ def match(
   """
   if audio is None or target is None:
     raise ValueError('match needs `audio` and `target`.')
+  if not 0.0 <= amount <= 1.0:
+    raise ValueError(f'amount={amount} must be from 0 to 1.')
   audio = pairing.check_audio('input', audio, sample_rate)
   target = pairing.check_audio('target', target, sample_rate)
   group = chain_lib.make_group(graph)
@@ -98,50 +111,48 @@ def match(
     rendering.at_rate(group, sample_rate),
   ):
     return _match_pair(
-      chain, group, audio, target, sample_rate,
-      time_limit_s, max_renders, seed, report,
+      chain, group, audio, target, sample_rate, amount,
+      (time_limit_s, max_renders), seed, report,
     )  # fmt: skip
 
 
 def _match_pair(
-  chain, group, audio, target, sample_rate, time_limit_s, max_renders, seed,
-  report,
-):  # fmt: skip
+  chain, group, audio, target, sample_rate, amount, limits, seed, report
+):
   """Matches a pair whose audio was checked."""
   logging.info('Matching: finding lag and polarity')
   pair = pairing.make_pair(audio, target, sample_rate)
-  items, targets, lead = pairing.crops(pair, sample_rate)
-  problem = problem_lib.Problem(
-    items, targets, sample_rate, lead, pairing.side_weight(pair),
-    pair.highest_hz,
+  problem, coarse = (
+    problem_lib.Problem(
+      items, targets, sample_rate, lead,
+      pairing.side_weight(pair), pair.highest_hz,
+    )
+    for items, targets, lead in (
+      pairing.crops(pair, sample_rate),
+      pairing.crops(pair, sample_rate, _COARSE_CROP_S, _COARSE_LEAD_S),
+    )
   )  # fmt: skip
-  logging.info('Matching: finding which plugins are linear')
-  chain.find_linear(audio.shape[1], seed)
-  search = search_lib.Search(
-    chain, problem, problem_lib.Budget(time_limit_s, max_renders), seed, report
-  )
-  try:
+  if amount > 0.0:
+    logging.info('Matching: finding which plugins are linear')
+    chain.find_linear(audio.shape[1], seed)
+    budget = problem_lib.Budget(*limits)
+    search = search_lib.Search(chain, problem, coarse, budget, seed, report)
     end = search.run()
-  finally:
-    search.close()
+    point, history = chain.blend(search.best, amount), search.history
+  else:
+    point, history, end = chain.start(), [], 'converged'
+  gain_db = 0.0
+  if amount < 1.0:
+    gain_db = _find_gain_db(chain, problem, point)
   logging.info('Matching: rendering and measuring the whole')
-  setting = chain.setting(search.best)
+  setting = chain.setting(point)
   source = sources.from_array(audio, sample_rate)
   rendered = np.concatenate(
-    list(result.render(group, setting, source).blocks())
+    list(result.render(group, setting, source, gain_db).blocks())
   )
-  stop = pair.first_sample + len(pair.audio)
-  heard = rendered[pair.first_sample : stop]
-  louder = metrics.match_loudness(
-    _as_many(pair.target, pair.audio.shape[1]), pair.audio, sample_rate
-  )
-  figures = {
-    'input': result.measure(pair.target, pair.audio, sample_rate),
-    'loudness': result.measure(pair.target, louder, sample_rate),
-    'result': result.measure(pair.target, heard, sample_rate),
-  }
+  heard = rendered[pair.first_sample : pair.first_sample + len(pair.audio)]
   doubts = list(pair.doubts)
-  if bound := chain.at_bounds(search.best):
+  if bound := chain.at_bounds(point):
     doubts.append(
       f'At an end of their range are {", ".join(bound)}: a wider range, or '
       'another plugin, may bring more.'
@@ -149,19 +160,38 @@ def _match_pair(
   return result.Match(
     graph=group,
     setting=setting,
-    controls=chain.in_port_units(search.best),
-    gain_db=0.0,
+    controls=chain.in_port_units(point),
+    gain_db=gain_db,
     sample_rate=sample_rate,
     audio=rendered,
-    figures=figures,
-    history=tuple(search.history),
+    figures=result.compare(pair.target, pair.audio, heard, sample_rate),
+    history=tuple(history),
     doubts=tuple(doubts),
     end=end,
   )
 
 
-def _as_many(audio, n_channels):
-  """Returns audio with a number of channels: as it is, or their mean."""
-  if audio.shape[1] == n_channels:
-    return audio
-  return np.repeat(audio.mean(-1, keepdims=True), n_channels, axis=1)
+def _find_gain_db(chain, problem, point):
+  """Returns the gain before the graph that gives the target's loudness.
+
+  By the secant method, on the crops.
+  """
+
+  def loudness(items):
+    heard = items[:, problem.lead :].reshape(-1, items.shape[-1])
+    return metrics.loudness_lufs(heard, problem.sample_rate)
+
+  wanted = loudness(problem.target)
+  gain_db, slope, tried = 0.0, 1.0, []
+  for _ in range(_MAX_GAINS):
+    audio = problem.audio * np.float32(10.0 ** (gain_db / 20.0))
+    signals = chain.signals(audio, point)
+    error = loudness(chain.output(signals)) - wanted
+    if abs(error) < _GAIN_TOLERANCE_LU:
+      break
+    if tried and tried[-1][0] != gain_db:
+      rise = (error - tried[-1][1]) / (gain_db - tried[-1][0])
+      slope = float(np.clip(rise, _LEAST_SLOPE, 1.0))
+    tried.append((gain_db, error))
+    gain_db -= float(np.clip(error / slope, -_MAX_STEP_DB, _MAX_STEP_DB))
+  return gain_db

@@ -10,12 +10,9 @@ from dafx.training.data_preparation import align
 
 # Shorter audio has no average spectrum, and dynamics hardly show.
 MIN_SECONDS = 0.5
-# Audio up to so long is searched as a whole; of longer audio so many crops,
-# each after some audio that is only rendered.
-_WHOLE_S = 7.0
-_CROP_S, _LEAD_S = 3.0, 0.5
-_QUIET_PART = 0.25  # where the quiet crop lies among levels in order
-_QUIETEST_DB = -40.0  # relative to the loud crop
+# Where the quiet crop lies among levels in order, and how quiet it may be,
+# relative to the loud one.
+_QUIET_PART, _QUIETEST_DB = 0.25, -40.0
 # The side of two channels counts so much, where it is above so many dB.
 _SIDE_WEIGHT = 0.2
 _LEAST_SIDE_DB = -40.0
@@ -199,28 +196,31 @@ def find_end_hz(audio: np.ndarray, sample_rate: float) -> float:
   return float('inf')
 
 
-def crops(pair: Pair, sample_rate: float) -> tuple[np.ndarray, np.ndarray, int]:
+def crops(
+  pair: Pair, sample_rate: float, crop_s: float = 3.0, lead_s: float = 0.5
+) -> tuple[np.ndarray, np.ndarray, int]:
   """Chooses what is searched: the whole, or a loud and a quiet part.
 
   Args:
     pair: Input and target.
     sample_rate: In Hz.
+    crop_s: Seconds of a part that are compared; what is no longer than two of
+      them, with their leads, is taken as a whole.
+    lead_s: Seconds before it that are only rendered.
 
   Returns:
     Input and target, [n_items, n_samples, n_channels] each, and how many
     samples at the start of an item are not to be compared.
   """
   n_samples = len(pair.target)
-  lead, size = (round(s * sample_rate) for s in (_LEAD_S, _CROP_S))
-  if n_samples <= max(_WHOLE_S * sample_rate, 2 * (lead + size)):
+  lead, size = (round(s * sample_rate) for s in (lead_s, crop_s))
+  if n_samples <= 2 * (lead + size):
     return pair.audio[np.newaxis], pair.target[np.newaxis], 0
-  hop = lead
   power = np.sum(np.asarray(pair.target, np.float64) ** 2, axis=1)
   sums = np.concatenate([[0.0], np.cumsum(power)])
-  starts = np.arange(lead, n_samples - size, hop)
-  levels_db = 10.0 * np.log10(
-    (sums[starts + size] - sums[starts]) / size + 1e-12
-  )
+  starts = np.arange(lead, n_samples - size, lead)
+  means = (sums[starts + size] - sums[starts]) / size
+  levels_db = 10.0 * np.log10(means + 1e-12)
   loud = int(np.argmax(levels_db))
   apart = np.abs(starts - starts[loud]) >= lead + size
   allowed = apart & (levels_db > levels_db[loud] + _QUIETEST_DB)

@@ -109,6 +109,7 @@ class Problem:
     highest_hz: float = np.inf,
   ):
     self.audio, self.lead = np.asarray(audio, np.float32), lead
+    self.target = np.asarray(target, np.float32)
     self.sample_rate = sample_rate
     self._has_side = side_weight > 0.0
     rows = self.rows(target)

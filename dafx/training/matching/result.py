@@ -137,6 +137,29 @@ def measure(
   }
 
 
+def compare(
+  target: np.ndarray, audio: np.ndarray, heard: np.ndarray, sample_rate: int
+) -> dict[str, dict[str, float]]:
+  """Measures the input, the input at the target's loudness, and the result.
+
+  Args:
+    target: Shape [n_samples, n_channels].
+    audio: The input, [n_samples, n_channels].
+    heard: The result, [n_samples, n_channels].
+    sample_rate: In Hz.
+
+  Returns:
+    {row: {figure: value}}; see `ROWS`.
+  """
+  lufs = [metrics.loudness_lufs(x, sample_rate) for x in (target, audio)]
+  louder = audio * np.float32(10.0 ** ((lufs[0] - lufs[1]) / 20.0))
+  versions = {'input': audio, 'loudness': louder, 'result': heard}
+  return {
+    row: measure(target, version, sample_rate)
+    for row, version in versions.items()
+  }
+
+
 def table(figures: Mapping[str, Mapping[str, float]]) -> str:
   """Returns figures as a table, a row for each figure."""
   rows = [name for name in ROWS if name in figures]

@@ -24,7 +24,7 @@ _LEAST_GAIN = 2e-3
 _MAX_STUCK = 2
 # Starts of the dynamics; how many of them go on, and for how many rounds.
 _N_STARTS = 12
-_ROUNDS_OF_STARTS = ((4, 2), (2, 4))
+_ROUNDS_OF_STARTS = ((3, 2), (2, 2))
 _COARSE_ROUNDS = 8
 # Another combination of single values must gain so much.
 _CHOICE_GAIN = 0.02
@@ -37,6 +37,7 @@ class Search:
   Args:
     chain: The chain.
     problem: Audio and target.
+    coarse: Shorter parts of them, for the starts.
     budget: Time and renders.
     seed: Of the starts.
     report: Is told each step.
@@ -50,11 +51,13 @@ class Search:
     self,
     chain: chain_lib.Chain,
     problem: problem_lib.Problem,
+    coarse: problem_lib.Problem,
     budget: problem_lib.Budget,
     seed: int = 0,
     report: Callable[[problem_lib.Step], None] = lambda step: None,
   ):
-    self.chain, self.problem, self.budget = chain, problem, budget
+    self.chain, self.budget = chain, budget
+    self.problem, self.coarse = problem, coarse
     self.best = chain.start()
     self.history: list[problem_lib.Step] = []
     self._best_of = '', np.inf
@@ -62,10 +65,6 @@ class Search:
     self._cpu_0 = time.process_time()
     self._pool = concurrent.futures.ThreadPoolExecutor(lv2.default_n_threads())
     self._is_stopped = threading.Event()
-
-  def close(self):
-    """Ends the threads."""
-    self._pool.shutdown()
 
   def run(self) -> str:
     """Searches until nothing is gained, or the budget is used up.
@@ -84,6 +83,8 @@ class Search:
       return str(error)
     except KeyboardInterrupt:
       return 'interrupted'
+    finally:
+      self._pool.shutdown()
     return 'converged'
 
   # ---------------------- Renders ---------------------------------------------
@@ -109,20 +110,26 @@ class Search:
       self._is_stopped.clear()
       raise
 
-  def _rows(self, point):
+  def _heard(self, problem, point):
+    """Returns the signals of a setting, and what is heard of them."""
     self.budget.spend(self.chain.cost())
-    signals = self.chain.signals(self.problem.audio, point)
-    return self.problem.rows(self.chain.output(signals))
+    signals = self.chain.signals(problem.audio, point)
+    return signals, problem.rows(self.chain.output(signals))
 
   def _distances(self, points: Sequence[chain_lib.Point]) -> list[float]:
     """Returns the distance of each of some settings."""
-    return self._map(lambda p: self.problem.distance(self._rows(p)), points)
+    problem = self.problem
+    return self._map(
+      lambda p: problem.distance(self._heard(problem, p)[1]), points
+    )
+
+  def _features(self, point):
+    """Returns the envelopes of a setting."""
+    rows = self._heard(self.coarse, point)[1]
+    return self.coarse.envelopes.features(rows)
 
   def _envelope_distances(self, points):
-    envelopes = self.problem.envelopes
-    return self._map(
-      lambda p: envelopes(envelopes.features(self._rows(p))), points
-    )
+    return self._map(lambda p: self.coarse.envelopes(self._features(p)), points)
 
   def _moved(self, point, control, size):
     """Returns a setting with one control moved, and by how much."""
@@ -132,10 +139,11 @@ class Search:
     moved = dataclasses.replace(point, controls=controls)
     return moved, controls[control] - before
 
-  def _responses_to(self, point, signals, controls, size, hear):
+  def _responses_to(self, problem, point, signals, controls, size, hear):
     """Returns differences of what is heard by each control.
 
     Args:
+      problem: Audio and target.
       point: Where.
       signals: Of that setting.
       controls: Numbers of the controls.
@@ -147,19 +155,16 @@ class Search:
       moved, change = self._moved(point, control, size)
       first = self.chain.stage_of(control)
       self.budget.spend(self.chain.cost(first))
-      found = self.chain.signals(self.problem.audio, moved, signals, first)
-      rows = self.problem.rows(self.chain.output(found))
-      return hear(rows, change)
+      found = self.chain.signals(problem.audio, moved, signals, first)
+      return hear(problem.rows(self.chain.output(found)), change)
 
     return self._map(of, controls)
 
   # ---------------------- Models ----------------------------------------------
   def _model(self, point, size) -> distances.Model:
     """Returns the model of the distance, by differences of all controls."""
-    distance = self.problem.distance
-    self.budget.spend(self.chain.cost())
-    signals = self.chain.signals(self.problem.audio, point)
-    rows = self.problem.rows(self.chain.output(signals))
+    problem, distance = self.problem, self.problem.distance
+    signals, rows = self._heard(problem, point)
     slope = np.zeros(rows.shape, np.float32)
     value = distance(rows, slope)
     logs, extras = distance.features(rows)
@@ -173,7 +178,7 @@ class Search:
         more_extras - extras
       ) / change  # fmt: skip
 
-    found = self._responses_to(point, signals, range(n), size, hear)
+    found = self._responses_to(problem, point, signals, range(n), size, hear)
     for i, (_, row, _) in enumerate(found):
       jacobian[i] = row
     by_audio = np.array([each for each, _, _ in found])
@@ -183,13 +188,11 @@ class Search:
   def _coarse_model(self, point, size) -> distances.Model:
     """Returns the model of the envelopes.
 
-    Of a linear stage the response alone is asked, which costs next to nothing:
-    its slopes are taken for those of the output.
+    Of a linear stage the slopes of its response at the start are taken for
+    those of the output, which costs nothing.
     """
-    envelopes = self.problem.envelopes
-    self.budget.spend(self.chain.cost())
-    signals = self.chain.signals(self.problem.audio, point)
-    rows = self.problem.rows(self.chain.output(signals))
+    problem, envelopes = self.coarse, self.coarse.envelopes
+    signals, rows = self._heard(problem, point)
     features = envelopes.features(rows)
     jacobian = np.zeros((self.chain.n_controls, len(features)), np.float32)
 
@@ -199,11 +202,10 @@ class Search:
     others: list[int] = []
     for i, stage in enumerate(self.chain.stages):
       if stage.is_linear:
-        slopes = self._response_slopes(i, point)
-        jacobian[stage.part] = envelopes.of_bands(slopes)
+        jacobian[stage.part] = envelopes.of_bands(self._slopes[i])
       else:
         others += range(stage.part.start, stage.part.stop)
-    found = self._responses_to(point, signals, others, size, hear)
+    found = self._responses_to(problem, point, signals, others, size, hear)
     for control, row in zip(others, found, strict=True):
       jacobian[control] = row
     return envelopes.model(features, jacobian)
@@ -212,7 +214,7 @@ class Search:
     """Returns slopes of the log response of a stage, [n_controls, n_bands]."""
     stage, choice = self.chain.stages[i], point.choices[i]
     own = point.controls[stage.part]
-    centres_hz = self.problem.envelopes.centres_hz
+    centres_hz = self.coarse.envelopes.centres_hz
 
     def response(controls):
       self.budget.spend(1)
@@ -286,8 +288,8 @@ class Search:
   # ---------------------- Starts ----------------------------------------------
   def _equalised(self, point, n_rounds=2):
     """Returns (distance of envelopes, setting) with the equaliser solved."""
-    envelopes = self.problem.envelopes
-    features = envelopes.features(self._rows(point))
+    envelopes = self.coarse.envelopes
+    features = self._features(point)
     best = envelopes(features), point
     linear = [i for i, s in enumerate(self.chain.stages) if s.is_linear]
     for _ in range(n_rounds if linear else 0):
@@ -300,7 +302,7 @@ class Search:
       own = controls[stage.part] + np.clip(move, -0.3, 0.3)
       controls[stage.part] = np.clip(own, 0.01, 0.99)
       point = dataclasses.replace(point, controls=controls)
-      features = envelopes.features(self._rows(point))
+      features = self._features(point)
       best = min(best, (envelopes(features), point), key=lambda each: each[0])
     return best
 

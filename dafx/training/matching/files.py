@@ -1,0 +1,227 @@
+"""Matches of files and folders, and settings applied to other files."""
+
+import os
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+from absl import logging
+
+from dafx import _folders
+from dafx.audio import files as audio_files
+from dafx.audio import sources
+from dafx.training import progress as progress_bar
+from dafx.training.data_preparation import matching as pairs_by_name
+from dafx.training.matching import matcher, problem, result, settings
+from dafx.training.models import outputs
+
+# Longer files are refused: they are held in memory as a whole.
+_LONGEST_S = 1800.0
+
+
+def plan(
+  input_path: str | os.PathLike,
+  output_path: str | os.PathLike,
+  target_path: str | os.PathLike,
+) -> list[tuple[pathlib.Path, pathlib.Path, pathlib.Path]]:
+  """Says which files are matched to which, and looks at all of them first.
+
+  Args:
+    input_path: An audio file, or a folder of them.
+    output_path: The file, or the folder, that is written.
+    target_path: The target, or a folder of targets of the inputs' names.
+
+  Returns:
+    (input, target, output) of each.
+
+  Raises:
+    FileNotFoundError: No such file, or no audio in a folder.
+    ValueError: A file that is no audio, one that would replace an input or
+      target, or a folder beside a file.
+  """
+  jobs = audio_files.plan_outputs(input_path, output_path)
+  source, target = (_folders.expand_user(p) for p in (input_path, target_path))
+  if source.is_dir() != target.is_dir() and target.exists():
+    raise ValueError(
+      f'--input={source} and --target={target} must both be files or both be '
+      'folders.'
+    )
+  if not source.is_dir():
+    targets = {source: target}
+  else:
+    candidates, left_out = pairs_by_name.find_candidates(source, target)
+    targets = {each.input_path: each.target_path for each in candidates}
+    for name, why in left_out.items():
+      logging.warning('%s is left out: it %s.', name, why)
+  planned = []
+  for path, output in jobs:
+    if path not in targets:
+      continue
+    audio_files.read_info(targets[path])
+    if output.resolve() == targets[path].resolve():
+      raise ValueError(f'{output} would replace a target; choose another.')
+    planned.append((path, targets[path], output))
+  return planned
+
+
+def read(path: pathlib.Path, sample_rate: int | None = None):
+  """Reads a file as a whole, at another rate if that is given.
+
+  Args:
+    path: The file.
+    sample_rate: In Hz; None for its own.
+
+  Returns:
+    (Audio [n_samples, n_channels], rate in Hz).
+
+  Raises:
+    FileError: It is damaged, or longer than half an hour.
+  """
+  source = sources.from_file(path)
+  if source.n_samples > _LONGEST_S * source.sample_rate:
+    raise audio_files.FileError(
+      f'{path} has {source.n_samples / source.sample_rate / 60:.0f} minutes; a '
+      f'match takes {_LONGEST_S / 60:.0f} at most. Cut it.'
+    )
+  rate = source.sample_rate if sample_rate is None else sample_rate
+  blocks = sources.resampled(source, rate).blocks()
+  return np.concatenate(list(blocks)), rate
+
+
+def match_files(
+  input_path: str | os.PathLike,
+  output_path: str | os.PathLike,
+  target_path: str | os.PathLike,
+  **options,
+) -> list[tuple[pathlib.Path, result.Match]]:
+  """Matches files, and writes what was found.
+
+  Beside each output lie <output>.settings.json, which `process_files` takes,
+  and in <output>.presets/ an LV2 preset of each plugin.
+
+  Args:
+    input_path: An audio file, or a folder of them.
+    output_path: The file, or the folder, that is written.
+    target_path: The target, or a folder of targets of the inputs' names. At
+      another rate it is resampled.
+    **options: Arguments of `match`, such as `time_limit_s`, for each file.
+
+  Returns:
+    Each output, and what was found.
+
+  Raises:
+    FileNotFoundError: No such file.
+    ValueError: A file that cannot be matched; the message names it.
+  """
+  jobs = plan(input_path, output_path, target_path)
+  bases = audio_files.without_suffixes([output for _, _, output in jobs])
+  found = []
+  for (path, target, output), base in zip(jobs, bases, strict=True):
+    logging.info('Matching %s to %s', path, target)
+    with audio_files.named(path):
+      audio, rate = read(path)
+    wanted, _ = read(target, rate)
+    with audio_files.named(f'{path} and {target}'):
+      each = matcher.match(
+        audio=audio, sample_rate=rate, target=wanted,
+        report=make_report(options.get('time_limit_s')), **options,
+      )  # fmt: skip
+    write(each, output, base)
+    found.append((output, each))
+  return found
+
+
+def make_report(limit_s: float | None) -> Callable[[problem.Step], None]:
+  """Returns what logs how far a search is: each step that gains, and the time.
+
+  Args:
+    limit_s: Seconds that it may take; None for any.
+  """
+  names = {'coarse': 'levels in bands', 'fine': 'spectral distance'}
+  of = (
+    '' if limit_s is None else f' of {progress_bar.describe_duration(limit_s)}'
+  )
+
+  def report(step):
+    logging.info(
+      'Matching: %s %.4f after %.0f s%s, %d renders',
+      names[step.phase],
+      step.distance,
+      step.seconds,
+      of,
+      step.n_renders,
+    )
+
+  return report
+
+
+def write(match: result.Match, output: pathlib.Path, base: pathlib.Path):
+  """Writes audio, settings and presets of a match.
+
+  Args:
+    match: What was found.
+    output: The audio file.
+    base: What the names of the others begin with.
+  """
+  output.parent.mkdir(parents=True, exist_ok=True)
+  audio_files.write(output, match.audio, match.sample_rate)
+  settings.write(settings_path(base), match)
+  points = {
+    name: np.array(
+      [[match.controls[name][s] for s in node.control_map.symbols]]
+    )
+    for name, node in match.nodes.items()
+    if node.control_map is not None
+  }
+  nodes = [match.nodes[name] for name in points]
+  automation = outputs.Automation(nodes, points, points, np.zeros(1))
+  outputs.write_presets(automation, outputs.preset_folder(base), base.name)
+
+
+def settings_path(base: pathlib.Path) -> pathlib.Path:
+  """Returns where the settings of an output lie; `base` has no suffix."""
+  return base.with_name(f'{base.name}.settings.json')
+
+
+def process_files(
+  settings_file: str | os.PathLike,
+  input_path: str | os.PathLike,
+  output_path: str | os.PathLike,
+) -> list[pathlib.Path]:
+  """Applies settings to files of any length, in chunks.
+
+  Args:
+    settings_file: What `match_files` wrote; its values may have been changed.
+    input_path: An audio file, or a folder of them.
+    output_path: The file, or the folder, that is written.
+
+  Returns:
+    The files that were written.
+
+  Raises:
+    FileNotFoundError: No such file.
+    ValueError: A file that is no audio, settings that a plugin does not take.
+  """
+  path = _folders.expand_user(settings_file)
+  read_settings = settings.read(path)
+  jobs = audio_files.plan_outputs(input_path, output_path)
+  with audio_files.named(path):
+    group, setting = settings.make_graph(read_settings)
+  inputs = [sources.from_file(each) for each, _ in jobs]
+  progress = progress_bar.Progress(
+    sum(source.n_samples / source.sample_rate for source in inputs),
+    label='Processing',
+    unit='second of audio',
+  )
+  for (each, output), source in zip(jobs, inputs, strict=True):
+    with audio_files.named(each):
+      rendering = result.render(
+        group, setting, source, read_settings['gain_db']
+      )
+      rate, n_samples = source.sample_rate, source.n_samples
+      with audio_files.Writer(output, rate, n_samples) as writer:
+        for block in rendering.blocks():
+          writer.write(block)
+          progress.update(str(output), len(block) / rate)
+  progress.close()
+  return [output for _, output in jobs]

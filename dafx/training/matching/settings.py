@@ -1,0 +1,153 @@
+"""`settings.json`: what a match found, to be read, changed and applied."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import dafx
+from dafx import effects, lv2, processors
+from dafx.audio import disk
+from dafx.audio import files as audio_files
+from dafx.training.matching import result
+
+_KEYS = ('sample_rate', 'gain_db', 'nodes')
+
+
+def to_json(match: result.Match) -> dict[str, Any]:
+  """Returns the settings of a match as what JSON holds.
+
+  Args:
+    match: What was found.
+
+  Returns:
+    'written_by', 'sample_rate' in Hz, 'gain_db' before the graph, 'nodes' in
+    their order, and for people 'figures', 'doubts', 'end' and 'verdict'. A node
+    has a 'name', 'inputs' ('audio', or names of nodes), 'controls' in port
+    units by symbol, and of a plugin 'uri' and 'channels', else 'layer', as
+    Keras serialises it.
+  """
+  nodes = []
+  last_of: dict[str, str] = {}
+  modules = processors.modules(match.graph)
+  for row in match.graph.dag:
+    node = processors.nodes(match.graph)[row[0]]
+    driven = processors.controlled_inputs(match.graph)
+    keys = [k for k in processors.node_keys(row) if k not in driven]
+    keys = [last_of.get(key.split('/')[0], key) for key in keys]
+    for member in node.members:
+      entry: dict[str, Any] = {'name': member.name, 'inputs': list(keys)}
+      if isinstance(member, effects.LV2Plugin):
+        entry['uri'] = member.uri
+        entry['plugin'] = member.plugin.name
+        entry['channels'] = member.channels
+      else:
+        layer = modules.get(member.name, member)
+        entry['layer'] = tf.keras.layers.serialize(layer)
+      entry['controls'] = dict(match.controls.get(member.name, {}))
+      nodes.append(entry)
+      keys = [member.name]
+    last_of[node.name] = node.members[-1].name
+  return {
+    'written_by': f'dafx {dafx.__version__}',
+    'sample_rate': match.sample_rate,
+    'gain_db': match.gain_db,
+    'nodes': nodes,
+    'figures': {row: dict(values) for row, values in match.figures.items()},
+    'doubts': list(match.doubts),
+    'end': match.end,
+    'verdict': match.verdict(),
+  }
+
+
+def write(path: str | os.PathLike, match: result.Match):
+  """Writes the settings of a match; the file appears whole or not at all."""
+  text = json.dumps(_finite(to_json(match)), indent=2, ensure_ascii=False)
+  with disk.replacing(path) as temporary:
+    temporary.write_text(text + '\n', encoding='utf-8')
+
+
+def _finite(value):
+  """Returns what JSON holds, None in place of what is not finite."""
+  if isinstance(value, Mapping):
+    return {key: _finite(each) for key, each in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [_finite(each) for each in value]
+  if isinstance(value, (float, np.floating)):
+    return float(value) if np.isfinite(value) else None
+  return value
+
+
+def read(path: str | os.PathLike) -> dict[str, Any]:
+  """Reads settings.
+
+  Args:
+    path: What `write` wrote.
+
+  Raises:
+    FileNotFoundError: There is no such file.
+    FileError: It is no file of settings.
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise FileNotFoundError(f'{path}: there is no such file.')
+  try:
+    found = json.loads(path.read_text(encoding='utf-8'))
+    missing = [key for key in _KEYS if key not in found]
+  except (ValueError, TypeError) as error:
+    raise audio_files.FileError(
+      f'{path} is no file of settings ({error}). Give a .settings.json that '
+      '`dafx_run --mode=match` wrote.'
+    ) from error
+  if missing:
+    raise audio_files.FileError(
+      f'{path} lacks {", ".join(missing)}. Give a .settings.json that '
+      '`dafx_run --mode=match` wrote.'
+    )
+  return found
+
+
+def make_graph(
+  settings: Mapping[str, Any],
+) -> tuple[processors.ProcessorGroup, dict[str, np.ndarray]]:
+  """Makes the graph that settings describe.
+
+  Args:
+    settings: As `read` gives them.
+
+  Returns:
+    The graph, and what its inputs take, {input: [1, n_controls]}.
+
+  Raises:
+    ValueError: An unknown plugin, or a value that its port does not take.
+    KeyError: An unknown symbol.
+  """
+  rate = int(settings['sample_rate'])
+  dag, names, setting = [], [], {}
+  for entry in settings['nodes']:
+    keys = [f'{k}/signal' if k in names else k for k in entry['inputs']]
+    controls = dict(entry['controls'])
+    name = entry['name']
+    if 'uri' in entry:
+      plugin = lv2.get_plugin(entry['uri'])
+      for symbol, value in controls.items():
+        lv2.check_value(plugin, symbol, value)
+      node = effects.LV2Plugin(
+        entry['uri'], [], controls, sample_rate=rate,
+        channels=entry['channels'], name=name,
+      )  # fmt: skip
+    else:
+      node = tf.keras.layers.deserialize(entry['layer'])
+      known = processors.as_node(node).control_map
+      if controls and known is not None:
+        keys.append(f'{name}_controls')
+        values = np.array([controls[symbol] for symbol in known.symbols])
+        unit = known.to_normalised(values)
+        setting[f'{name}_controls'] = np.asarray([unit], np.float32)
+    dag.append((node, keys))
+    names.append(name)
+  return processors.ProcessorGroup(dag), setting
