@@ -60,7 +60,8 @@ MATCHING = (
   ('descent', 'problem'),
   ('search',),
   ('result',),
-  ('matcher',),
+  ('matcher', 'settings'),
+  ('files',),
 )
 # Files, host and estimators know nothing of TensorFlow and gin.
 PURE = ('dafx.audio', 'dafx.lv2', 'dafx.gradients')

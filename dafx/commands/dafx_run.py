@@ -1,5 +1,7 @@
 r"""dafx_run: trains networks that set plugins or are effects, and uses them.
 
+It also sets plugins for one recording, without training (match).
+
     dafx_run --mode=MODE --save_dir=FOLDER [--gin_file=FILE ...]
 
 Modes
@@ -14,6 +16,13 @@ Modes
   process  Process audio files, and write the controls that the model sets.
       dafx_run --mode=process --save_dir=~/dafx/mastering --input=mix.wav \
         --output=master.wav --amount=0.5
+  match    Set plugins so that a file comes near to a target, without training:
+           the same music after other effects. The settings that it writes do
+           for other files too.
+      dafx_run --mode=match --gin_file=match_master.gin --input=mix.wav \
+        --target=master.wav --output=out.wav
+      dafx_run --mode=process --settings=out.settings.json --input=other.wav \
+        --output=other_out.wav
   export   Write a model of an effect as a .nam file or a SavedModel.
       dafx_run --mode=export --save_dir=~/dafx/amp --output=amp.nam
   profile  Measure size and speed of a model of an effect, trained or not.
@@ -27,20 +36,25 @@ from absl import app, flags
 
 from dafx import _environment, _folders
 from dafx.audio import files as audio_files
-from dafx.commands import running
+from dafx.commands import match_mode, running
 from dafx.training import gin_files, needed_plugins, trained_models
 
 FLAGS = flags.FLAGS
 
 # Modes that take all they need from a saved run, and the flags they need.
 _SAVED_MODES = {'process': ('input', 'output'), 'export': ('output',)}
+_MATCH_FLAGS = ('input', 'target', 'output')
 # Flags that other modes would pass over.
 _MODES_OF_FLAGS = {
-  'input': ('process',),
-  'output': ('process', 'export'),
+  'input': ('process', 'match'),
+  'output': ('process', 'match', 'export'),
+  'target': ('match',),
+  'time_limit': ('match',),
+  'max_renders': ('match',),
+  'settings': ('process',),
   'knobs': ('process',),
   'model': ('eval', 'sample', 'process'),
-  'amount': ('process',),
+  'amount': ('process', 'match'),
   'n_plugins': ('eval', 'sample', 'process'),
   'single_dir': ('eval',),
 }
@@ -48,7 +62,7 @@ _MODES_OF_FLAGS = {
 flags.DEFINE_enum(
   'mode',
   'train',
-  ['train', 'eval', 'sample', 'process', 'export', 'profile'],
+  ['train', 'eval', 'sample', 'process', 'match', 'export', 'profile'],
   'What to do; see above.',
 )
 flags.DEFINE_string(
@@ -80,12 +94,38 @@ flags.DEFINE_multi_string(
   'A gin binding, such as --gin_param="batch_size = 4".',
 )
 flags.DEFINE_string(
-  'input', None, 'process: an audio file, or a folder; --input=mix.wav.'
+  'input', None, 'process, match: an audio file, or a folder; --input=mix.wav.'
 )
 flags.DEFINE_string(
   'output',
   None,
-  'process, export: the file or folder to write; --output=master.wav.',
+  'process, match, export: the file or folder to write; --output=master.wav.',
+)
+flags.DEFINE_string(
+  'target',
+  None,
+  'match: the same music after other effects, or a folder of files of the '
+  "inputs' names; --target=master.wav.",
+)
+flags.DEFINE_float(
+  'time_limit',
+  None,
+  'match: seconds after which the search for a file ends with the best so far, '
+  '60 if neither this nor --max_renders is given; --time_limit=20.',
+  lower_bound=0.0,
+)
+flags.DEFINE_integer(
+  'max_renders',
+  None,
+  'match: renders of one plugin after which it ends; then the result does not '
+  'depend on how fast the machine is; --max_renders=3000.',
+  lower_bound=1,
+)
+flags.DEFINE_string(
+  'settings',
+  None,
+  'process: what --mode=match found, in place of a trained model; '
+  '--settings=out.settings.json.',
 )
 flags.DEFINE_string(
   'model',
@@ -97,7 +137,8 @@ flags.DEFINE_float(
   'amount',
   None,
   'process: how much of what the model sets is done, from 0 (the input as it '
-  'is) to 1; --amount=0.5.',
+  'is) to 1. match: how much of what is found, from 0 (loudness alone) to 1; '
+  '--amount=0.5.',
   lower_bound=0.0,
   upper_bound=1.0,
 )
@@ -160,6 +201,27 @@ def _profile(save_dir):
   print(profiling.write(measured, save_dir))
 
 
+def _match_options() -> dict:
+  """Returns the arguments of `matching.match` that flags give."""
+  options = {'seed': FLAGS.seed, 'max_renders': FLAGS.max_renders}
+  if FLAGS.time_limit is not None:
+    options['time_limit_s'] = FLAGS.time_limit
+  elif FLAGS.max_renders is not None:
+    options['time_limit_s'] = None
+  if FLAGS.amount is not None:
+    options['amount'] = FLAGS.amount
+  return options
+
+
+def _check_settings_flags():
+  """Raises UsageError for flags that have no use beside --settings."""
+  for flag in ('model', 'amount', 'knobs', 'n_plugins', 'restore_dir'):
+    if FLAGS[flag].value not in (None, '', []):
+      raise app.UsageError(
+        f'--{flag} is for a trained model; --settings takes the place of one.'
+      )
+
+
 def _check_flags():
   """Raises UsageError for flags that do not fit together."""
   mode = FLAGS.mode
@@ -176,7 +238,9 @@ def _check_flags():
     raise app.UsageError(
       f'--model={FLAGS.model} and --{flag} both name a model: give one of them.'
     )
-  for flag in _SAVED_MODES.get(mode, ()):
+  if FLAGS.settings is not None:
+    _check_settings_flags()
+  for flag in _MATCH_FLAGS if mode == 'match' else _SAVED_MODES.get(mode, ()):
     if not FLAGS[flag].value:
       raise app.UsageError(f'--mode={mode} needs --{flag}.')
   if mode not in _SAVED_MODES and not FLAGS.gin_file:
@@ -190,6 +254,15 @@ def _check_files():
   gin_files.add_gin_search_paths(FLAGS.gin_search_path)
   bound = gin_files.check_gin(FLAGS.gin_file, FLAGS.gin_param)
   mode, folder = FLAGS.mode, _run_folder()
+  if mode == 'match':
+    needed_plugins.check_installed(bound, ' and '.join(FLAGS.gin_file))
+    match_mode.plan(FLAGS.input, FLAGS.output, FLAGS.target)
+    return
+  if FLAGS.settings is not None:
+    if not _folders.expand_user(FLAGS.settings).is_file():
+      raise FileNotFoundError(f'{FLAGS.settings}: there is no such file.')
+    audio_files.plan_outputs(FLAGS.input, FLAGS.output)
+    return
   if mode in _SAVED_MODES or FLAGS.model is not None:
     _check_plugins(gin_files.newest_operative_config(folder).resolve())
   if mode not in _SAVED_MODES:
@@ -229,7 +302,8 @@ def _describe_task() -> str:
     'train': f'training {files} in {FLAGS.save_dir}',
     'eval': f'comparing {model} with the targets of the test split',
     'sample': f'writing samples of {model}',
-    'process': f'processing {FLAGS.input} by {model}',
+    'process': f'processing {FLAGS.input} by {FLAGS.settings or model}',
+    'match': f'matching {FLAGS.input} to {FLAGS.target}',
     'export': f'exporting {model} to {FLAGS.output}',
     'profile': f'measuring what {files} costs',
   }[FLAGS.mode]
@@ -344,11 +418,17 @@ def main(argv):
   if FLAGS.mode not in _SAVED_MODES:
     # They hold names that the files bind.
     import dafx.training.evaluation
+    import dafx.training.matching
     import dafx.training.models
     import dafx.training.trainers  # noqa: F401
 
     gin_files.parse_gin(FLAGS.gin_file, FLAGS.gin_param)
-  if FLAGS.mode == 'train':
+  if FLAGS.settings is not None:
+    match_mode.apply(FLAGS.settings, FLAGS.input, FLAGS.output)
+  elif FLAGS.mode == 'match':
+    jobs = match_mode.plan(FLAGS.input, FLAGS.output, FLAGS.target)
+    match_mode.run(jobs, **_match_options())
+  elif FLAGS.mode == 'train':
     _train(save_dir)
   elif FLAGS.mode == 'profile':
     _profile(save_dir)

@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from absl import logging
@@ -11,57 +11,11 @@ from dafx import _folders
 from dafx.audio import files as audio_files
 from dafx.audio import sources
 from dafx.training import progress as progress_bar
-from dafx.training.data_preparation import matching as pairs_by_name
 from dafx.training.matching import matcher, problem, result, settings
 from dafx.training.models import outputs
 
 # Longer files are refused: they are held in memory as a whole.
 _LONGEST_S = 1800.0
-
-
-def plan(
-  input_path: str | os.PathLike,
-  output_path: str | os.PathLike,
-  target_path: str | os.PathLike,
-) -> list[tuple[pathlib.Path, pathlib.Path, pathlib.Path]]:
-  """Says which files are matched to which, and looks at all of them first.
-
-  Args:
-    input_path: An audio file, or a folder of them.
-    output_path: The file, or the folder, that is written.
-    target_path: The target, or a folder of targets of the inputs' names.
-
-  Returns:
-    (input, target, output) of each.
-
-  Raises:
-    FileNotFoundError: No such file, or no audio in a folder.
-    ValueError: A file that is no audio, one that would replace an input or
-      target, or a folder beside a file.
-  """
-  jobs = audio_files.plan_outputs(input_path, output_path)
-  source, target = (_folders.expand_user(p) for p in (input_path, target_path))
-  if source.is_dir() != target.is_dir() and target.exists():
-    raise ValueError(
-      f'--input={source} and --target={target} must both be files or both be '
-      'folders.'
-    )
-  if not source.is_dir():
-    targets = {source: target}
-  else:
-    candidates, left_out = pairs_by_name.find_candidates(source, target)
-    targets = {each.input_path: each.target_path for each in candidates}
-    for name, why in left_out.items():
-      logging.warning('%s is left out: it %s.', name, why)
-  planned = []
-  for path, output in jobs:
-    if path not in targets:
-      continue
-    audio_files.read_info(targets[path])
-    if output.resolve() == targets[path].resolve():
-      raise ValueError(f'{output} would replace a target; choose another.')
-    planned.append((path, targets[path], output))
-  return planned
 
 
 def read(path: pathlib.Path, sample_rate: int | None = None):
@@ -89,10 +43,7 @@ def read(path: pathlib.Path, sample_rate: int | None = None):
 
 
 def match_files(
-  input_path: str | os.PathLike,
-  output_path: str | os.PathLike,
-  target_path: str | os.PathLike,
-  **options,
+  jobs: Sequence[tuple[pathlib.Path, pathlib.Path, pathlib.Path]], **options
 ) -> list[tuple[pathlib.Path, result.Match]]:
   """Matches files, and writes what was found.
 
@@ -100,10 +51,8 @@ def match_files(
   and in <output>.presets/ an LV2 preset of each plugin.
 
   Args:
-    input_path: An audio file, or a folder of them.
-    output_path: The file, or the folder, that is written.
-    target_path: The target, or a folder of targets of the inputs' names. At
-      another rate it is resampled.
+    jobs: (input, target, output) of each. A target at another rate is
+      resampled.
     **options: Arguments of `match`, such as `time_limit_s`, for each file.
 
   Returns:
@@ -112,8 +61,12 @@ def match_files(
   Raises:
     FileNotFoundError: No such file.
     ValueError: A file that cannot be matched; the message names it.
+
+  Examples:
+    >>> from dafx.training import matching
+    >>> matching.match_files([])
+    []
   """
-  jobs = plan(input_path, output_path, target_path)
   bases = audio_files.without_suffixes([output for _, _, output in jobs])
   found = []
   for (path, target, output), base in zip(jobs, bases, strict=True):
@@ -201,6 +154,12 @@ def process_files(
   Raises:
     FileNotFoundError: No such file.
     ValueError: A file that is no audio, settings that a plugin does not take.
+
+  Examples:
+    >>> from dafx.training import matching
+    >>> matching.process_files('none.settings.json', 'mix.wav', 'out.wav')
+    Traceback (most recent call last):
+    FileNotFoundError: none.settings.json: there is no such file.
   """
   path = _folders.expand_user(settings_file)
   read_settings = settings.read(path)

@@ -182,7 +182,8 @@ def _find_gain_db(chain, problem, point):
     return metrics.loudness_lufs(heard, problem.sample_rate)
 
   wanted = loudness(problem.target)
-  gain_db, slope, tried = 0.0, 1.0, []
+  gain_db, slope = 0.0, 1.0
+  tried: list[tuple[float, float]] = []  # (gain in dB, error in LU)
   for _ in range(_MAX_GAINS):
     audio = problem.audio * np.float32(10.0 ** (gain_db / 20.0))
     signals = chain.signals(audio, point)

@@ -1,0 +1,91 @@
+"""dafx_run --mode=match: which files, and what is said of the result.
+
+What is here loads no TensorFlow before a search begins.
+"""
+
+import os
+import pathlib
+
+from absl import logging
+
+from dafx import _folders
+from dafx.audio import files as audio_files
+from dafx.commands import running
+from dafx.training.data_preparation import matching as pairs_by_name
+
+# Input, target, output.
+Job = tuple[pathlib.Path, pathlib.Path, pathlib.Path]
+
+
+def plan(
+  input_path: str | os.PathLike,
+  output_path: str | os.PathLike,
+  target_path: str | os.PathLike,
+) -> list[Job]:
+  """Says which files are matched to which, and looks at all of them first.
+
+  Args:
+    input_path: An audio file, or a folder of them.
+    output_path: The file, or the folder, that is written.
+    target_path: The target, or a folder of targets of the inputs' names.
+
+  Returns:
+    (input, target, output) of each.
+
+  Raises:
+    FileNotFoundError: No such file, or no audio in a folder.
+    ValueError: A file that is no audio, one that would replace an input or
+      target, or a folder beside a file.
+  """
+  jobs = audio_files.plan_outputs(input_path, output_path)
+  source, target = (_folders.expand_user(p) for p in (input_path, target_path))
+  if source.is_dir() != target.is_dir() and target.exists():
+    raise ValueError(
+      f'--input={source} and --target={target} must both be files or both be '
+      'folders.'
+    )
+  if not source.is_dir():
+    targets = {source: target}
+  else:
+    candidates, left_out = pairs_by_name.find_candidates(source, target)
+    targets = {each.input_path: each.target_path for each in candidates}
+    for name, why in left_out.items():
+      logging.warning('%s is left out: it %s.', name, why)
+  planned = []
+  for path, output in jobs:
+    if path not in targets:
+      continue
+    audio_files.read_info(targets[path])
+    if output.resolve() == targets[path].resolve():
+      raise ValueError(f'{output} would replace a target; choose another.')
+    planned.append((path, targets[path], output))
+  return planned
+
+
+def run(jobs: list[Job], **options):
+  """Matches files, prints tables and verdicts, then the path of each output.
+
+  Args:
+    jobs: What `plan` returned.
+    **options: Arguments of `matching.match`.
+  """
+  from dafx.training import matching
+
+  for path, found in matching.match_files(jobs, **options):
+    running.announce(f'{path}\n{matching.table(found.figures)}')
+    running.announce(found.verdict())
+    print(path, flush=True)
+
+
+def apply(settings: str, input_path: str, output_path: str):
+  """Processes files by what a match found, and prints their paths.
+
+  Args:
+    settings: The .settings.json.
+    input_path: An audio file, or a folder.
+    output_path: What is written.
+  """
+  from dafx.training import matching
+
+  for path in matching.process_files(settings, input_path, output_path):
+    print(path, flush=True)
