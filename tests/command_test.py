@@ -95,7 +95,7 @@ def test_flags_are_described_as_they_are_written():
     (
       'dafx_run',
       ['--gin_file=mastering.gin', '--gin_param=a = = 1'],
-      "--gin_param=['a = = 1']: ",
+      "--gin_param=['a = = 1'], line 1: ",
     ),
     (
       'dafx_run',
