@@ -102,7 +102,7 @@ def test_another_allocator_is_left_alone_and_named(tmp_path):
   code = f"""
 import numpy as np
 from dafx import lv2
-for uri in ('{LIMITER}', '{TEST}grows', '{TEST}onepole'):
+for uri in ('{LIMITER}', '{TEST}delay', '{TEST}onepole'):
   used, new = (lv2.Renderer(uri, {RATE}, n_threads=1) for _ in '12')
   loud = np.random.default_rng(0).standard_normal((8, 4410, 1))
   quiet = np.zeros((1, 4410, 1))

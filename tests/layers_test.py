@@ -37,7 +37,7 @@ GRADIENTS = (
 )
 LV2 = (
   ('_host', 'build_host', 'errors', 'latency', 'packages'),
-  ('lilv', 'processes', 'shelf'),
+  ('items', 'lilv', 'processes', 'shelf'),
   ('world',),
   ('instances', 'stimuli'),
   ('inputs', 'supply'),

@@ -1,15 +1,16 @@
 /* The part of the LV2 host that runs plugins: instances and the render loop.
  *
- * An instance owns everything that its plugin may keep a pointer to: features,
- * options, control values, atom buffers and blocks of audio. The caller's audio
- * is connected as it is where it lies as plugins want it, else block by block
- * through the instance's own.
+ * An instance owns everything that its plugin may keep a pointer to or write to:
+ * features, options, control values, atom buffers and blocks of audio. What goes
+ * in is copied, since plugins write to their inputs, too. What comes out is
+ * written to the caller's memory where that lies as plugins want it.
  *
  * `build_host.py` puts this file behind _memory.c.
  *
  * LV2 specification: https://lv2plug.in/ns/
  */
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 #include <lilv/lilv.h>
@@ -58,7 +59,7 @@ static void restore_denormals(uint64_t former) {
 
 /* URIs <-> integers, one table for the process ----------------------------- */
 
-static pthread_mutex_t urid_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t urid_mutex = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 static char** urid_uris = NULL; /* urid_uris[id - 1] */
 static uint32_t urid_count = 0;
 static uint32_t* urid_slots = NULL; /* open addressing, 0 = empty */
@@ -150,6 +151,9 @@ static LV2_Log_Log plugin_log = {NULL, log_printf, log_vprintf};
 
 /* Instances ---------------------------------------------------------------- */
 
+/* What a call returns that was not carried out. */
+enum { DAFX_NONFINITE = -1, DAFX_BUSY = -2 };
+
 enum {
   DAFX_CONTROL_IN,
   DAFX_CONTROL_OUT,
@@ -164,12 +168,17 @@ enum {
 
 enum { N_FEATURES = 11, N_OPTIONS = 5 };
 
+/* What a plugin may ask of its worker: answers that wait, and work that work
+ * itself asks for. One that never has enough is refused. */
+enum { MAX_RESPONSES = 4096, MAX_WORK_DEPTH = 16 };
+
 typedef struct {
   uint32_t size;
   void* data;
 } Response;
 
 typedef struct DafxInstance {
+  atomic_flag busy; /* a thread runs it */
   LilvInstance* lilv; /* keeps the library loaded */
   const LV2_Descriptor* descriptor;
   LV2_Handle handle;
@@ -183,7 +192,8 @@ typedef struct DafxInstance {
   const LilvState* default_state;
   uint32_t n_ports;
   uint8_t* kinds;
-  float* values;    /* one control value per port */
+  float* values;    /* one control value per port, which the plugin sees */
+  float* settings;  /* what its inputs are to be */
   float* initial;   /* the values an instance starts with */
   LV2_Atom** atoms; /* per port; NULL where it has none */
   uint32_t* atom_sizes;
@@ -196,10 +206,13 @@ typedef struct DafxInstance {
   size_t block_stride;
   uint32_t n_controls;
   uint32_t* control_ports; /* that renders give values for */
-  bool has_atoms;
+  uint32_t n_inputs;
+  uint32_t* input_ports; /* all of its control inputs */
+  bool has_atoms, has_cv;
   const LV2_Worker_Interface* worker;
   Response* responses;
   uint32_t n_responses;
+  int work_depth;
   /* What features point to. */
   int32_t lengths[3];
   int32_t sequence_size;
@@ -214,13 +227,36 @@ typedef struct DafxInstance {
 
 /* Plugins share static data within their library, which not all of them guard
  * while they are created or destroyed. */
-static pthread_mutex_t instantiate_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t instantiate_mutex =
+    PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+
+/* A fork takes both mutexes first, so that the child does not wait for a thread
+ * that it does not have. It is another owner, hence new ones there. */
+static void before_fork(void) {
+  pthread_mutex_lock(&instantiate_mutex);
+  pthread_mutex_lock(&urid_mutex);
+}
+
+static void after_fork_in_parent(void) {
+  pthread_mutex_unlock(&urid_mutex);
+  pthread_mutex_unlock(&instantiate_mutex);
+}
+
+static void after_fork_in_child(void) {
+  const pthread_mutex_t fresh = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+  urid_mutex = instantiate_mutex = fresh;
+}
+
+__attribute__((constructor)) static void prepare_forks(void) {
+  pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
 
 /* Work is done at once, in the thread that renders; the plugin gets the answers
  * after its run, as the worker extension has it for offline rendering. */
 static LV2_Worker_Status respond(LV2_Worker_Respond_Handle handle,
                                  uint32_t size, const void* data) {
   DafxInstance* self = handle;
+  if (self->n_responses >= MAX_RESPONSES) return LV2_WORKER_ERR_NO_SPACE;
   Response* grown = realloc(self->responses,
                             (self->n_responses + 1) * sizeof(*grown));
   if (!grown) return LV2_WORKER_ERR_NO_SPACE;
@@ -236,7 +272,12 @@ static LV2_Worker_Status schedule_work(LV2_Worker_Schedule_Handle handle,
                                        uint32_t size, const void* data) {
   DafxInstance* self = handle;
   if (!self->worker || !self->worker->work) return LV2_WORKER_ERR_UNKNOWN;
-  return self->worker->work(self->handle, respond, self, size, data);
+  if (self->work_depth >= MAX_WORK_DEPTH) return LV2_WORKER_ERR_NO_SPACE;
+  ++self->work_depth;
+  const LV2_Worker_Status status =
+      self->worker->work(self->handle, respond, self, size, data);
+  --self->work_depth;
+  return status;
 }
 
 static void drop_responses(DafxInstance* self) {
@@ -245,16 +286,20 @@ static void drop_responses(DafxInstance* self) {
   self->n_responses = 0;
 }
 
+/* Answers may ask for more work, whose answers come after the next run. */
 static void deliver_responses(DafxInstance* self) {
   if (!self->worker) return;
-  for (uint32_t i = 0; i < self->n_responses; ++i) {
-    Response* response = &self->responses[i];
-    if (self->worker->work_response)
-      self->worker->work_response(self->handle, response->size,
-                                  response->data);
-    free(response->data);
-  }
+  Response* responses = self->responses;
+  const uint32_t n = self->n_responses;
+  self->responses = NULL;
   self->n_responses = 0;
+  for (uint32_t i = 0; i < n; ++i) {
+    if (self->worker->work_response)
+      self->worker->work_response(self->handle, responses[i].size,
+                                  responses[i].data);
+    free(responses[i].data);
+  }
+  free(responses);
   if (self->worker->end_run) self->worker->end_run(self->handle);
 }
 
@@ -374,6 +419,7 @@ static void begin_life(DafxInstance* self) {
                      ? self->descriptor->extension_data(LV2_WORKER__interface)
                      : NULL;
   memcpy(self->values, self->initial, self->n_ports * sizeof(float));
+  memcpy(self->settings, self->initial, self->n_ports * sizeof(float));
   connect_ports(self);
   if (self->default_state) {
     LilvInstance view = {self->descriptor, self->handle, self->lilv->pimpl};
@@ -391,8 +437,18 @@ static void free_lilv(DafxInstance* self) {
   lilv_instance_free(self->lilv);
 }
 
+/* Lends the instance to this thread; false where another has it. */
+static bool seize(DafxInstance* self) {
+  return !atomic_flag_test_and_set_explicit(&self->busy, memory_order_acquire);
+}
+
+static void release(DafxInstance* self) {
+  atomic_flag_clear_explicit(&self->busy, memory_order_release);
+}
+
+/* One that another thread runs is left as it is. */
 void dafx_instance_free(DafxInstance* self) {
-  if (!self) return;
+  if (!self || !seize(self)) return;
   if (self->lilv) {
     const uint64_t mode = enter(self);
     deactivate(self);
@@ -410,7 +466,9 @@ void dafx_instance_free(DafxInstance* self) {
   free(self->bundle_path);
   free(self->kinds);
   free(self->values);
+  free(self->settings);
   free(self->initial);
+  free(self->input_ports);
   free(self->silence);
   free(self->bin);
   free(self->in_ports);
@@ -442,7 +500,9 @@ DafxInstance* dafx_instance_create(
   self->bundle_path = strdup(bundle_path);
   self->kinds = malloc(n);
   self->values = calloc(n, sizeof(float));
+  self->settings = calloc(n, sizeof(float));
   self->initial = calloc(n, sizeof(float));
+  self->input_ports = calloc(n, sizeof(uint32_t));
   self->atoms = calloc(n, sizeof(*self->atoms));
   self->atom_sizes = calloc(n, sizeof(uint32_t));
   self->in_ports = calloc(n, sizeof(uint32_t));
@@ -451,13 +511,16 @@ DafxInstance* dafx_instance_create(
   self->silence = calloc(block_size, sizeof(float));
   self->bin = calloc(block_size, sizeof(float));
   bool complete = self->bundle_path && self->kinds && self->values &&
-                  self->initial && self->atoms && self->atom_sizes &&
+                  self->settings && self->initial && self->input_ports &&
+                  self->atoms && self->atom_sizes &&
                   self->in_ports && self->out_ports && self->control_ports &&
                   self->silence && self->bin;
   for (uint32_t i = 0; complete && i < n_ports; ++i) {
     self->kinds[i] = kinds[i];
     self->initial[i] = values[i];
     self->atom_sizes[i] = atom_sizes[i];
+    if (kinds[i] == DAFX_CONTROL_IN) self->input_ports[self->n_inputs++] = i;
+    if (kinds[i] == DAFX_CV_IN) self->has_cv = true;
     if (kinds[i] == DAFX_AUDIO_IN) self->in_ports[self->n_in++] = i;
     if (kinds[i] == DAFX_AUDIO_OUT) self->out_ports[self->n_out++] = i;
     if (kinds[i] == DAFX_ATOM_IN || kinds[i] == DAFX_ATOM_OUT) {
@@ -496,9 +559,11 @@ DafxInstance* dafx_instance_create(
   return self;
 }
 
-/* Replaces the plugin's handle by a new one, in its start state. Returns false,
- * and leaves none, where the plugin refuses. */
-bool dafx_instance_renew(DafxInstance* self) {
+/* Replaces the plugin's handle by a new one, in its start state. Returns 1; 0,
+ * and leaves none, where the plugin refuses; or DAFX_BUSY, having done nothing,
+ * where another thread runs it. */
+int dafx_instance_renew(DafxInstance* self) {
+  if (!seize(self)) return DAFX_BUSY;
   const uint64_t mode = enter(self);
   deactivate(self);
   pthread_mutex_lock(&instantiate_mutex);
@@ -513,9 +578,11 @@ bool dafx_instance_renew(DafxInstance* self) {
   self->handle = self->descriptor->instantiate(
       self->descriptor, self->sample_rate, self->bundle_path, self->features);
   pthread_mutex_unlock(&instantiate_mutex);
-  if (self->handle) begin_life(self);
+  const bool is_made = self->handle != NULL;
+  if (is_made) begin_life(self);
   leave(mode);
-  return self->handle != NULL;
+  release(self);
+  return is_made;
 }
 
 bool dafx_instance_is_led(const DafxInstance* self) { return self->is_led; }
@@ -552,8 +619,18 @@ static void prepare_atoms(DafxInstance* self) {
 
 static void run(DafxInstance* self, uint32_t n_samples) {
   if (self->has_atoms) prepare_atoms(self);
+  if (self->has_cv) memset(self->silence, 0, n_samples * sizeof(float));
+  for (uint32_t i = 0; i < self->n_inputs; ++i) {
+    const uint32_t port = self->input_ports[i];
+    self->values[port] = self->settings[port];
+  }
   self->descriptor->run(self->handle, n_samples);
   deliver_responses(self);
+}
+
+static void set_controls(DafxInstance* self, const float* values) {
+  for (uint32_t k = 0; k < self->n_controls; ++k)
+    self->settings[self->control_ports[k]] = values[k];
 }
 
 static void connect_to_nothing(DafxInstance* self) {
@@ -563,6 +640,16 @@ static void connect_to_nothing(DafxInstance* self) {
   for (uint32_t c = 0; c < self->n_out; ++c)
     self->descriptor->connect_port(self->handle, self->out_ports[c],
                                    self->bin);
+}
+
+static void warm_up(DafxInstance* self, uint64_t n_samples) {
+  connect_to_nothing(self);
+  for (uint64_t start = 0; start < n_samples; start += self->block_size) {
+    const uint64_t left = n_samples - start;
+    memset(self->silence, 0, self->block_size * sizeof(float));
+    run(self, left < self->block_size && !self->fixed_block ? (uint32_t)left
+                                                           : self->block_size);
+  }
 }
 
 /* Plugins may ask of buffers what SSE does. */
@@ -587,7 +674,9 @@ static inline bool is_nonfinite(float sample) {
   return (bits & 0x7f800000u) == 0x7f800000u;
 }
 
-#if defined(__x86_64__) && defined(__gnu_linux__)
+/* ThreadSanitizer does not bear the choice that is made at the start. */
+#if defined(__x86_64__) && defined(__gnu_linux__) && \
+    !defined(__SANITIZE_THREAD__)
 __attribute__((target_clones("avx2", "default")))
 #endif
 static bool any_nonfinite(const float* samples, uint64_t n_samples) {
@@ -617,36 +706,39 @@ typedef struct {
   uint64_t n_samples, n_skip;
 } Item;
 
-/* Connects the inputs to n_run samples from `start` on; what lies behind the
- * item's end is silence. Returns whether all are finite. */
-static bool connect_inputs(DafxInstance* self, const Item* item,
-                           uint64_t start, uint32_t n_run) {
+static void connect_inputs(DafxInstance* self) {
+  for (uint32_t c = 0; c < self->n_in; ++c)
+    self->descriptor->connect_port(self->handle, self->in_ports[c],
+                                   self->blocks + c * self->block_stride);
+}
+
+/* Copies n_run samples from `start` on into the inputs' own blocks; what lies
+ * behind the item's end is silence. Returns whether all are finite. */
+static bool fill_inputs(DafxInstance* self, const Item* item, uint64_t start,
+                        uint32_t n_run) {
   uint64_t n_given = start < item->n_samples ? item->n_samples - start : 0;
   if (n_given > n_run) n_given = n_run;
   for (uint32_t c = 0; c < self->n_in; ++c) {
     float* block = self->blocks + c * self->block_stride;
-    const float* from = item->in + c * item->in_channel_step +
-                        (int64_t)start * item->in_step;
-    if (n_given == n_run && item->in_step == 1 && is_aligned(from)) {
-      block = (float*)from;
-    } else if (c && !item->in_channel_step) {
-      block = self->blocks; /* one channel, seen to, for all inputs */
-    } else {
-      if (n_given) copy_strided(block, from, item->in_step, n_given);
-      memset(block + n_given, 0, (n_run - n_given) * sizeof(float));
-    }
-    if (any_nonfinite(block, n_given)) return false;
-    self->descriptor->connect_port(self->handle, self->in_ports[c], block);
+    if (n_given)
+      copy_strided(block,
+                   item->in + c * item->in_channel_step +
+                       (int64_t)start * item->in_step,
+                   item->in_step, n_given);
+    memset(block + n_given, 0, (n_run - n_given) * sizeof(float));
+    /* One channel for all inputs is seen to once. */
+    if ((!c || item->in_channel_step) && any_nonfinite(block, n_given))
+      return false;
   }
   return true;
 }
 
 /* Runs the plugin once, on `n_run` samples from `start` on, of which `n` are
- * the item's. Returns the number of its samples that were not finite, or -1,
- * not having run, where one that goes in is not. */
+ * the item's. Returns the number of its samples that were not finite, or
+ * DAFX_NONFINITE, not having run, where one that goes in is not. */
 static int64_t run_block(DafxInstance* self, const Item* item, uint64_t start,
                           uint32_t n, uint32_t n_run) {
-  if (!connect_inputs(self, item, start, n_run)) return -1;
+  if (!fill_inputs(self, item, start, n_run)) return DAFX_NONFINITE;
   /* The first n_skip samples are dropped. */
   const uint64_t n_dropped = start >= item->n_skip       ? 0
                              : item->n_skip - start >= n ? n
@@ -682,27 +774,23 @@ static int64_t run_block(DafxInstance* self, const Item* item, uint64_t start,
  * dropped, and as much silence follows the input. controls: values [n_frames,
  * n_controls] in port units, frame t from sample t * hop_size of the input on,
  * the last one to the end. n_warm_up samples of silence go before, under the
- * first frame. Returns the number of non-finite samples, which are zeroed; or
- * -1, having stopped there, where a sample that goes in is not finite. */
+ * first frame. Returns the number of non-finite samples, which are zeroed;
+ * DAFX_NONFINITE, having stopped there, where a sample that goes in is not
+ * finite; or DAFX_BUSY, having done nothing, where another thread runs it. */
 int64_t dafx_render(DafxInstance* self, const float* in, int64_t in_step,
                      int64_t in_channel_step, float* out,
                      int64_t out_channel_step, uint64_t n_samples,
                      uint64_t n_skip, const float* controls, uint64_t n_frames,
                      uint64_t hop_size, uint64_t n_warm_up) {
+  if (!seize(self)) return DAFX_BUSY;
   const uint64_t mode = enter(self);
   const Item item = {in,        in_step, in_channel_step, out, out_channel_step,
                      n_samples, n_skip};
   const uint32_t block_size = self->block_size;
 
-  if (n_warm_up) connect_to_nothing(self);
-  for (uint32_t k = 0; n_frames && k < self->n_controls; ++k)
-    self->values[self->control_ports[k]] = controls[k];
-  for (uint64_t start = 0; start < n_warm_up; start += block_size) {
-    const uint64_t left = n_warm_up - start;
-    run(self, left < block_size && !self->fixed_block ? (uint32_t)left
-                                                      : block_size);
-  }
-
+  if (n_frames) set_controls(self, controls);
+  if (n_warm_up) warm_up(self, n_warm_up);
+  connect_inputs(self);
   int64_t n_nonfinite = 0;
   const uint64_t n_total = n_samples + n_skip;
   for (uint64_t start = 0; start < n_total && n_nonfinite >= 0;) {
@@ -710,9 +798,7 @@ int64_t dafx_render(DafxInstance* self, const float* in, int64_t in_step,
     if (n_frames) {
       uint64_t frame = start / hop_size;
       if (frame >= n_frames) frame = n_frames - 1;
-      for (uint32_t k = 0; k < self->n_controls; ++k)
-        self->values[self->control_ports[k]] =
-            controls[frame * self->n_controls + k];
+      set_controls(self, controls + frame * self->n_controls);
       if (frame + 1 < n_frames && (frame + 1) * hop_size < end &&
           !self->fixed_block)
         end = (frame + 1) * hop_size;
@@ -722,7 +808,7 @@ int64_t dafx_render(DafxInstance* self, const float* in, int64_t in_step,
       const uint32_t n = left < block_size ? (uint32_t)left : block_size;
       const int64_t count = run_block(self, &item, start, n,
                                       self->fixed_block ? block_size : n);
-      n_nonfinite = count < 0 ? -1 : n_nonfinite + count;
+      n_nonfinite = count < 0 ? count : n_nonfinite + count;
       start += n;
       if (count < 0) break;
       if (self->fixed_block) break; /* controls may change at each block */
@@ -730,5 +816,6 @@ int64_t dafx_render(DafxInstance* self, const float* in, int64_t in_step,
   }
   connect_to_nothing(self); /* no pointer to the caller's audio stays behind */
   leave(mode);
+  release(self);
   return n_nonfinite;
 }

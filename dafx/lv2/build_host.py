@@ -98,6 +98,7 @@ void lilv_state_free(LilvState*);
 
 /* dafx/lv2/_host.c, which stands on _memory.c */
 typedef struct DafxInstance DafxInstance;
+enum { DAFX_NONFINITE = -1, DAFX_BUSY = -2 };
 enum {
   DAFX_CONTROL_IN, DAFX_CONTROL_OUT, DAFX_AUDIO_IN, DAFX_AUDIO_OUT,
   DAFX_CV_IN, DAFX_CV_OUT, DAFX_ATOM_IN, DAFX_ATOM_OUT, DAFX_UNCONNECTED
@@ -113,7 +114,7 @@ DafxInstance* dafx_instance_create(const LilvPlugin*, const char* bundle_path,
                                    const uint32_t* control_ports,
                                    const LilvState* default_state);
 void dafx_instance_free(DafxInstance*);
-bool dafx_instance_renew(DafxInstance*);
+int dafx_instance_renew(DafxInstance*);
 bool dafx_instance_is_led(const DafxInstance*);
 uint64_t dafx_instance_n_bytes(const DafxInstance*);
 float dafx_instance_value(const DafxInstance*, uint32_t port);

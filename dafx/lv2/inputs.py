@@ -50,11 +50,10 @@ def check_value(plugin: world.Plugin, symbol: str, value: float):
   port = plugin.control(symbol)
   if port.per_sample_rate and np.isfinite(value):
     return
-  # Ranges are stored as float32: allow for a value rounded from it.
-  slack = 1e-6 * max(abs(port.minimum), abs(port.maximum))
-  if not port.minimum - slack <= value <= port.maximum + slack:
+  low, high = port.minimum, port.maximum
+  if not low - port.slack <= value <= high + port.slack:
     raise ValueError(
-      f'{symbol}={value!r} is out of range: {plugin.uri} takes '
+      f'{symbol}={value} is out of range: {plugin.uri} takes '
       f'{port.describe_range()}.'
     )
 
@@ -124,10 +123,11 @@ def fit(
 
   Returns:
     (audio, controls [batch, n_frames, n_controls], hop_size): float32, controls
-    contiguous and rounded where a port takes single values only.
+    contiguous, in range, and rounded where a port takes single values only.
 
   Raises:
-    ValueError: Shapes that do not fit, no samples, or controls not finite.
+    ValueError: Shapes that do not fit, no samples, or controls that are not
+      finite or out of range.
   """
   audio = np.asarray(audio, np.float32)
   if audio.ndim != 3 or not audio.size:
@@ -161,13 +161,26 @@ def fit(
       f'{n_samples} samples: the last ones would hold none.'
     )
   instances.check_finite('controls', controls, plugin.uri)
-  return audio, _rounded(plugin, symbols, controls), int(hop_size)
+  ports = [plugin.control(symbol) for symbol in symbols]
+  controls = _rounded(ports, _in_range(plugin, ports, controls))
+  return audio, controls, int(hop_size)
 
 
-def _rounded(plugin, symbols, controls):
+def _in_range(plugin, ports, controls):
+  """Checks that values are in range; takes away what rounding put beyond it."""
+  low = np.array([p.minimum for p in ports], np.float32)
+  high = np.array([p.maximum for p in ports], np.float32)
+  if not np.any((controls < low) | (controls > high)):
+    return controls
+  for i, port in enumerate(ports):
+    for value in (controls[..., i].min(), controls[..., i].max()):
+      check_value(plugin, port.symbol, value)
+  return np.clip(controls, low, high)
+
+
+def _rounded(ports, controls):
   """Rounds values of controls that take single values only."""
-  for i, symbol in enumerate(symbols):
-    port = plugin.control(symbol)
+  for i, port in enumerate(ports):
     if port.is_discrete:
       controls = controls.copy()
       controls[..., i] = port.nearest(controls[..., i])

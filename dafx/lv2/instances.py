@@ -139,13 +139,23 @@ class Instance:
     """Replaces the plugin's handle by a new one, in its start state.
 
     Raises:
-      errors.PluginError: The plugin refuses; the instance is of no more use.
+      errors.PluginError: The plugin refuses; the instance is of no more use. Or
+        another thread runs it.
     """
-    if not _lib.dafx_instance_renew(self.handle):
+    renewed = _lib.dafx_instance_renew(self.handle)
+    if renewed == _lib.DAFX_BUSY:
+      raise self._busy_error()
+    if not renewed:
       raise errors.PluginError(
         f'{self._plugin.uri} could not be instantiated again.'
       )
     self.is_used = False
+
+  def _busy_error(self) -> errors.PluginError:
+    return errors.PluginError(
+      f'Another thread runs this instance of {self._plugin.uri}. Give each '
+      'thread an instance of its own.'
+    )
 
   @property
   def n_bytes(self) -> int:
@@ -182,6 +192,7 @@ class Instance:
 
     Raises:
       ValueError: Audio that is not finite; the plugin stopped before it.
+      errors.PluginError: Another thread runs the instance.
     """
     self.is_used = True
     n_channels, n_samples = audio.shape
@@ -199,7 +210,9 @@ class Instance:
       hop_size,
       warm_up,
     )
-    if n_nonfinite < 0:
+    if n_nonfinite == _lib.DAFX_BUSY:
+      raise self._busy_error()
+    if n_nonfinite == _lib.DAFX_NONFINITE:
       check_finite('audio', audio, self._plugin.uri)
     return n_nonfinite
 

@@ -7,6 +7,7 @@ process, on first use. lilv is not thread-safe: hold `lock` around all use of a
 
 import functools
 import math
+import os
 import pathlib
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,10 @@ _ffi = _host.ffi
 _lib = _host.lib
 
 lock = threading.RLock()
+# So that a fork does not find it held by a thread that it does not have.
+os.register_at_fork(
+  before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
+)
 
 # How each of lilv's collections is gone through: begin, is_end, get, next.
 _NODES = (

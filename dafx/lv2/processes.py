@@ -139,6 +139,11 @@ class _WorkerDiedError(Exception):
 
 
 _lock = threading.Lock()
+os.register_at_fork(
+  before=_lock.acquire,
+  after_in_parent=_lock.release,
+  after_in_child=_lock.release,
+)
 _idle: list[_Worker] = []
 _owner = os.getpid()
 

@@ -5,10 +5,10 @@ instance, whatever was rendered before, in whatever order and on however many
 threads. On request, a plugin's state goes on from call to call instead.
 """
 
-import concurrent.futures
-import functools
 import logging
 import os
+import threading
+import weakref
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,6 +17,7 @@ from dafx.lv2 import (
   errors,
   inputs,
   instances,
+  items,
   latency,
   processes,
   shelf,
@@ -30,11 +31,16 @@ _log = logging.getLogger('dafx.lv2')
 _COPY = 0.9
 
 
-@functools.cache
-def _executor(n_threads: int, process_id: int):
-  """Returns the threads to render on; a forked process makes its own."""
-  del process_id
-  return concurrent.futures.ThreadPoolExecutor(n_threads, 'dafx_render')
+# Stateful ones, whose locks a fork must not find held.
+_stateful: weakref.WeakSet['Renderer'] = weakref.WeakSet()
+
+
+def _free_locks():
+  for renderer in list(_stateful):
+    renderer.free_lock()
+
+
+os.register_at_fork(after_in_child=_free_locks)
 
 
 class Renderer:
@@ -63,7 +69,8 @@ class Renderer:
       latency is not compensated, and `warm_up` goes before the first chunk.
       Chunks of whole blocks give what one render would; any chunks do for a
       plugin that does not depend on the block size. With isolation='process'
-      each item has a process of its own, until `reset_state`.
+      each item has a process of its own, until `reset_state`. One thread at a
+      time renders; others wait. A render that is interrupted ends the state.
     time_limit_s: With isolation='process', seconds after which a render of an
       item counts as hung.
 
@@ -129,6 +136,10 @@ class Renderer:
     self.stateful = stateful
     # One per item, while they go on.
     self._streams: list[instances.Instance | processes.Stream] = []
+    self._lock = threading.RLock()  # of the streams
+    self._is_rendering = self._is_broken = False
+    if stateful:
+      _stateful.add(self)
     self._shelf = shelf.Shelf()
     # What a worker process makes the same renderer of.
     self._settings = dict(
@@ -256,6 +267,11 @@ class Renderer:
 
   def _open_streams(self, n_items: int, n_samples: int):
     """Sees to it that there is a stream for each item of a chunk."""
+    if self._is_broken:
+      raise errors.PluginError(
+        f'{self.plugin.uri} has ended in the midst of its audio; begin anew by '
+        'reset_state().'
+      )
     if not self._streams:
       self._streams = [self._new_stream() for _ in range(n_items)]
     if len(self._streams) != n_items:
@@ -277,12 +293,55 @@ class Renderer:
 
   def reset_state(self):
     """Ends what `stateful` keeps: the next chunk starts from a fresh state."""
+    with self._lock:
+      for stream in self._streams:
+        if isinstance(stream, processes.Stream):
+          stream.close()
+        else:
+          self._supply.give_back(stream)
+      self._streams = []
+      self._is_broken = False
+
+  def free_lock(self):
+    """In a fork: what another thread was rendering has no end here."""
+    self._lock = threading.RLock()
+    if self._is_rendering:
+      self._drop_streams()
+
+  def _drop_streams(self):
+    """Leaves what ended in the midst of a chunk to no one."""
     for stream in self._streams:
       if isinstance(stream, processes.Stream):
         stream.close()
-      else:
-        self._supply.give_back(stream)
     self._streams = []
+    self._is_rendering, self._is_broken = False, True
+
+  def _new_stop(self) -> items.Stop:
+    # Those who wait for a process may be interrupted: it is ended then.
+    return items.Stop(holds_interrupts=self.isolation == 'thread')
+
+  def _render_streams(self, audio, controls, hop_size, out) -> list[int]:
+    """Goes on with all items; returns the numbers of non-finite samples."""
+    # Before any item goes on.
+    instances.check_finite('audio', audio, self.plugin.uri)
+    with self._lock:
+      self._open_streams(*audio.shape[:2])
+
+      def render_item(i):
+        stream = self._streams[i]
+        warm_up = 0 if stream.is_used else self.warm_up
+        item = (audio[i].T, controls[i], hop_size, out[i])
+        return stream.run(*item, warm_up=warm_up)
+
+      self._is_rendering = True
+      try:
+        with self._new_stop() as stop:
+          return items.render_all(render_item, len(audio), self.n_threads, stop)
+      except BaseException:
+        self._drop_streams()
+        raise
+      finally:
+        self._is_rendering = False
 
   def _report_nonfinite(self, n_nonfinite: int, controls: np.ndarray):
     settings = ', '.join(
@@ -324,8 +383,10 @@ class Renderer:
       Audio of shape [batch, n_samples, n_outputs], float32.
 
     Raises:
-      ValueError: Shapes that do not fit, no samples, or values not finite.
-      errors.PluginError: Output that is not finite, if `strict`.
+      ValueError: Shapes that do not fit, no samples, values not finite, or
+        controls out of their range.
+      errors.PluginError: Output that is not finite, if `strict`; a crash or a
+        hang with isolation='process'; a state that an interrupt has ended.
     """
     audio, controls, hop_size = inputs.fit(
       self.plugin, self.controls, self._defaults, audio, controls, hop_size
@@ -334,24 +395,15 @@ class Renderer:
     out = self._shelf.new((n_items, self.n_channels_out, n_samples))
 
     if self.stateful:
-      # Before any item goes on.
-      instances.check_finite('audio', audio, self.plugin.uri)
-      self._open_streams(n_items, n_samples)
-
-    def render_item(i):
-      item = (audio[i].T, controls[i], hop_size, out[i])
-      if not self.stateful:
-        return self.render_item(*item)
-      stream = self._streams[i]
-      warm_up = 0 if stream.is_used else self.warm_up
-      return stream.run(*item, warm_up=warm_up)
-
-    self._supply.n_wanted = n_items
-    if self.n_threads == 1 or n_items == 1:
-      counts = [render_item(i) for i in range(n_items)]
+      counts = self._render_streams(audio, controls, hop_size, out)
     else:
-      executor = _executor(self.n_threads, os.getpid())
-      counts = list(executor.map(render_item, range(n_items)))
+      self._supply.n_wanted = n_items
+
+      def render_item(i):
+        return self.render_item(audio[i].T, controls[i], hop_size, out[i])
+
+      with self._new_stop() as stop:
+        counts = items.render_all(render_item, n_items, self.n_threads, stop)
     for n_nonfinite, frames in zip(counts, controls, strict=True):
       if n_nonfinite:
         self._report_nonfinite(n_nonfinite, frames)

@@ -116,6 +116,11 @@ class Port:
     return self.integer or self.toggled or self.enumeration
 
   @property
+  def slack(self) -> float:
+    """How far beyond the range a value may be that was rounded to float32."""
+    return 1e-5 * max(abs(self.minimum), abs(self.maximum))
+
+  @property
   def scale(self) -> str:
     """'log' where equal ratios sound like equal steps, 'linear' elsewhere.
 

@@ -37,7 +37,13 @@ _PLUGINS = {
   'shared': (1, 0, 4, ''),
   'stepped': (0, 0, 8, ''),
   'modal': (1, 0, 4, ''),
+  'chain': (1, 0, 4, ''),
+  'scribble': (1, 0, 4, ''),
+  'table': (1, 0, 4, ''),
+  'careful': (1, 0, 1, ''),
+  'slow': (1, 0, 4, ''),
 }
+NAMES = tuple(_PLUGINS)
 
 
 def _port(index, kinds, symbol, more=''):
@@ -84,13 +90,13 @@ def _turtle(name, default, minimum, maximum, more):
   )
 
 
-def build(folder: pathlib.Path) -> pathlib.Path:
+def build(folder: pathlib.Path, flags=('-O2',)) -> pathlib.Path:
   """Compiles the bundle into a folder; returns the folder for LV2_PATH."""
   bundle = folder / 'dafx-test.lv2'
   bundle.mkdir(parents=True)
   source = pathlib.Path(__file__).with_name('plugins.c')
   subprocess.run(
-    ['gcc', '-O2', '-Wall', '-shared', '-fPIC', '-o']
+    ['gcc', *flags, '-Wall', '-shared', '-fPIC', '-o']
     + [str(bundle / 'plugins.so'), str(source), '-lm'],
     check=True,
   )

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <lv2/atom/atom.h>
 #include <lv2/buf-size/buf-size.h>
@@ -28,6 +29,7 @@ typedef struct {
   float answer;
   const LV2_Worker_Schedule* schedule;
   float* memory;
+  volatile int n_inside;
 } Plugin;
 
 enum { N_MEMORY = 1000 };
@@ -42,6 +44,7 @@ static LV2_Handle instantiate(const LV2_Descriptor* descriptor, double rate,
   (void)path;
   if (!strcmp(descriptor->URI, PREFIX "fussy") && rate > 96000) return NULL;
   Plugin* self = calloc(1, sizeof(*self));
+  if (!strcmp(descriptor->URI, PREFIX "slow")) usleep(5000);
   self->rate = rate;
   const LV2_URID_Map* map = NULL;
   const LV2_Options_Option* options = NULL;
@@ -200,6 +203,69 @@ static LV2_Worker_Status work_response(LV2_Handle handle, uint32_t size,
   return LV2_WORKER_SUCCESS;
 }
 
+/* The number of answers that it got before this run. The first run asks for
+ * work, and each answer for more: for `amount` jobs; with 0, the work itself asks
+ * for work, without end. */
+static void ask(Plugin* self, int n_jobs) {
+  const int job = n_jobs;
+  for (int i = 0; i < (n_jobs ? n_jobs : 1); ++i)
+    self->schedule->schedule_work(self->schedule->handle, sizeof(job), &job);
+}
+
+RUN(chain) { out[i] = self->answer; }
+  if (!self->at++) ask(self, (int)amount);
+}
+
+static LV2_Worker_Status chain_work(LV2_Handle handle,
+                                    LV2_Worker_Respond_Function respond,
+                                    LV2_Worker_Respond_Handle to, uint32_t size,
+                                    const void* data) {
+  if (!*(const int*)data) ask(handle, 0);
+  return respond(to, size, data);
+}
+
+static LV2_Worker_Status chain_response(LV2_Handle handle, uint32_t size,
+                                        const void* data) {
+  Plugin* self = handle;
+  int n_jobs;
+  memcpy(&n_jobs, data, sizeof(n_jobs));
+  self->answer += 1.0f;
+  for (int i = 0; i < 10; ++i) free(malloc(16 * i)); /* moves what is free */
+  if (n_jobs) ask(self, n_jobs);
+  return memcmp(&n_jobs, data, size) ? LV2_WORKER_ERR_UNKNOWN
+                                     : LV2_WORKER_SUCCESS;
+}
+
+static const void* chain_extension(const char* uri) {
+  static const LV2_Worker_Interface interface = {chain_work, chain_response,
+                                                 NULL};
+  return strcmp(uri, LV2_WORKER__interface) ? NULL : &interface;
+}
+
+/* out = amount * in; then it spoils its inputs, audio and control. */
+RUN(scribble) {
+  out[i] = amount * in[i];
+  ((float*)in)[i] = 7.0f;
+}
+  *(float*)self->ports[2] = 3.0f;
+}
+
+/* out = gains[amount] * in: what is out of range reads what is not the table. */
+RUN(table) {
+  static const float gains[5] = {0.25f, 0.5f, 1.0f, 2.0f, 4.0f};
+  out[i] = gains[(int)amount] * in[i];
+} }
+
+/* Sums its input up; NaN from when two threads are in one instance at once. */
+RUN(careful) {
+  self->state += in[i];
+  out[i] = self->state;
+}
+  if (self->n_inside++) self->state = NAN;
+  usleep(1000);
+  self->n_inside--;
+}
+
 static const void* worker_extension(const char* uri) {
   static const LV2_Worker_Interface interface = {work, work_response, NULL};
   return strcmp(uri, LV2_WORKER__interface) ? NULL : &interface;
@@ -217,7 +283,11 @@ static const LV2_Descriptor descriptors[] = {
     DESCRIPTOR("fatal", run_fatal),     DESCRIPTOR("tuned", run_block),
     DESCRIPTOR("alien", run_gain),      DESCRIPTOR("fussy", run_gain),
     DESCRIPTOR("random", run_random),   DESCRIPTOR("stepped", run_gain),
-    DESCRIPTOR("modal", run_modal),
+    DESCRIPTOR("modal", run_modal),     DESCRIPTOR("scribble", run_scribble),
+    DESCRIPTOR("table", run_table),     DESCRIPTOR("careful", run_careful),
+    DESCRIPTOR("slow", run_gain),
+    {PREFIX "chain", instantiate, connect_port, NULL, run_chain, NULL, cleanup,
+     chain_extension},
     {PREFIX "uninitialised", instantiate, connect_port, NULL,
      run_uninitialised, NULL, cleanup_memory, NULL},
     {PREFIX "shared", instantiate, connect_port, NULL, run_gain, NULL,

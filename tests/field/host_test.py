@@ -1,0 +1,292 @@
+"""Faults of the LV2 host, each of a kind, that plugins or callers bring about.
+
+What is said of a kind stands above its tests. Other members of it are in
+`fresh_state_test` (state that is kept wherever, another allocator),
+`isolation_test` (crashes and hangs) and `supply_test` (forks and exits).
+"""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from dafx import lv2
+from dafx.lv2 import instances
+
+RATE = 22050
+BLOCK = 100
+TEST = 'urn:dafx-test:'
+
+
+def renderer(name, **kwargs):
+  kwargs = {'block_size': BLOCK, 'compensate_latency': False, **kwargs}
+  return lv2.Renderer(TEST + name, RATE, ['amount'], **kwargs)
+
+
+def noise(*shape):
+  return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+def amounts(*values):
+  return np.array(values, np.float32).reshape(-1, 1, 1)
+
+
+def run_program(code):
+  """Runs code in a process of its own, which must end well."""
+  subprocess.run(
+    [sys.executable, '-c', _START + code],
+    env=os.environ,
+    check=True,
+    timeout=100,
+  )
+
+
+_START = f"""
+import os, signal, threading
+import numpy as np
+from dafx import lv2
+from dafx.lv2 import instances
+
+def renderer(name, **kwargs):
+  return lv2.Renderer(
+    '{TEST}' + name, {RATE}, ['amount'], block_size={BLOCK},
+    compensate_latency=False, **kwargs)
+
+ones = np.ones((4, 1000, 1), np.float32)
+sums = np.tile(np.arange(1, 1001, dtype=np.float32)[:, None], (4, 1, 1))
+"""
+
+
+# ---------------------------------------------------------------- Chains ----
+# Kind: what a plugin asks for while the host answers it (worker extension).
+@pytest.mark.parametrize('n_threads', [1, 2])
+def test_an_answer_may_ask_for_more_work(n_threads):
+  host = renderer('chain', n_threads=n_threads)
+  out = host.render(noise(3, 20 * BLOCK, 1), amounts(1, 1, 1))
+  # An answer after each run, the first after the first.
+  want = np.repeat(np.arange(20, dtype=np.float32), BLOCK)
+  np.testing.assert_array_equal(out[..., 0], np.tile(want, (3, 1)))
+
+
+def test_answers_that_ask_for_ever_more_are_bounded():
+  out = renderer('chain').render(noise(1, 40 * BLOCK, 1), amounts(4))
+  per_run = np.diff(out[0, ::BLOCK, 0])
+  np.testing.assert_array_equal(per_run[:6], 4.0 ** np.arange(1, 7))
+  assert per_run.max() == 4096
+
+
+def test_work_that_asks_for_work_is_bounded():
+  out = renderer('chain').render(noise(1, 3 * BLOCK, 1), amounts(0))
+  np.testing.assert_array_equal(out[0, ::BLOCK, 0], [0, 16, 16])
+
+
+def test_no_answer_goes_to_the_next_instance():
+  host = renderer('chain', n_threads=1)
+  for _ in range(3):  # each ends while answers wait
+    out = host.render(noise(1, 2 * BLOCK, 1), amounts(3))
+    np.testing.assert_array_equal(out[0, ::BLOCK, 0], [0, 3])
+
+
+# ---------------------------------------------------------------- Inputs ----
+# Kind: plugins that write to what they may only read.
+@pytest.mark.parametrize('n_samples', [10 * BLOCK, 7 * BLOCK + 30])
+def test_the_callers_audio_stays_as_it_is(n_samples):
+  audio = noise(2, n_samples, 1)
+  kept = audio.copy()
+  host = renderer('scribble', warm_up=150)
+  for _ in range(2):
+    # It spoils its control, too: at the first of ten blocks of one frame.
+    out = host.render(audio, amounts(0.5, 2.0))
+    np.testing.assert_array_equal(out[0], np.float32(0.5) * kept[0])
+    np.testing.assert_array_equal(out[1], np.float32(2.0) * kept[1])
+    np.testing.assert_array_equal(audio, kept)
+
+
+def test_audio_behind_the_latency_is_silence_all_the_same():
+  host = renderer('scribble')
+  host.latency = 150  # then as much silence follows the audio
+  out = host.render(np.zeros((1, 10 * BLOCK, 1), np.float32), amounts(1))
+  assert not out.any()
+
+
+# ---------------------------------------------------------------- Ranges ----
+# Kind: values that no plugin need bear.
+@pytest.mark.parametrize('amount', [4.1, -0.001, 1e9, -1e30])
+@pytest.mark.parametrize('isolation', lv2.ISOLATIONS)
+def test_values_out_of_range_are_refused(amount, isolation):
+  host = renderer('table', isolation=isolation)
+  with pytest.raises(ValueError, match=r'amount=\S+ is out.*takes 0 to 4'):
+    host.render(noise(2, 50, 1), amounts(1, amount))
+  stream = renderer('table', isolation=isolation, stateful=True)
+  with pytest.raises(ValueError, match='amount=.*takes 0 to 4'):
+    stream.render(noise(1, 50, 1), amounts(amount))
+
+
+def test_what_rounding_put_beyond_the_range_is_clipped():
+  host = renderer('table')
+  for amount, gain in ((np.nextafter(4, 5, dtype='f'), 4.0), (-1e-6, 0.25)):
+    out = host.render(np.ones((1, 50, 1)), amounts(amount))
+    np.testing.assert_array_equal(out, gain)
+
+
+def test_values_of_choices_are_checked_before_they_are_rounded():
+  stepped = renderer('stepped')
+  with pytest.raises(ValueError, match='amount=100.0.*takes 0 to 8'):
+    stepped.render(noise(1, 50, 1), amounts(100))
+
+
+# ---------------------------------------------------------------- Threads ---
+# Kind: two threads in one instance, whatever led there.
+def test_two_callers_of_one_stream_take_turns():
+  stream = renderer('careful', stateful=True, n_threads=2)
+  ends = []
+
+  def work():
+    for _ in range(5):
+      out = stream.render(np.ones((2, 300, 1)), amounts(1, 1))
+      np.testing.assert_array_equal(np.diff(out, axis=1), 1.0)
+      ends.append(out[:, -1, 0].tolist())
+
+  threads = [threading.Thread(target=work) for _ in range(3)]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  assert sorted(ends) == [[300.0 * n] * 2 for n in range(1, 16)]
+
+
+def test_an_instance_that_runs_refuses_another_thread():
+  host = renderer('careful')
+  instance = host.new_instance()
+  audio, controls = np.ones((1, 500), np.float32), host.default_controls()
+  refused, n_samples = threading.Event(), []
+
+  def work(function):
+    while not refused.is_set():
+      try:
+        n_samples.append(function())
+      except lv2.PluginError as error:
+        assert 'Another thread runs this instance' in str(error)
+        refused.set()
+
+  def run():
+    out, _ = host.run(instance, audio, controls, 500)
+    assert np.isfinite(out).all()
+
+  def renew():
+    instance.renew()
+
+  for others in ((run, run), (run, renew)):
+    refused.clear()
+    threads = [threading.Thread(target=work, args=(f,)) for f in others]
+    for thread in threads:
+      thread.start()
+    for thread in threads:
+      thread.join()
+    assert refused.is_set()
+
+
+def test_an_error_waits_for_items_that_have_begun(monkeypatch):
+  host = renderer('careful', stateful=True, n_threads=2)
+  audio = np.ones((6, 1000, 1), np.float32)
+  inside, begun = [], []
+  run = instances.Instance.run
+
+  def run_or_fail(self, audio, *args, **kwargs):
+    begun.append(self)
+    if len(begun) == 2:
+      raise KeyboardInterrupt
+    inside.append(self)
+    try:
+      return run(self, audio, *args, **kwargs)
+    finally:
+      inside.remove(self)
+
+  monkeypatch.setattr(instances.Instance, 'run', run_or_fail)
+  with pytest.raises(KeyboardInterrupt):
+    host.render(audio, amounts(*[1] * 6))
+  assert not inside
+  begun.extend([None] * 2)
+  with pytest.raises(lv2.PluginError, match=r'begin anew by\s*reset_state'):
+    host.render(audio, amounts(*[1] * 6))
+  host.reset_state()
+  out = host.render(audio, amounts(*[1] * 6))
+  np.testing.assert_array_equal(out[..., -1, 0], 1000.0)
+
+
+def test_interrupts_leave_no_thread_in_a_plugin():
+  # A notebook's stop button, pressed twice, in the midst of a render.
+  run_program("""
+n_inside, main = [], threading.get_ident()
+run = instances.Instance.run
+
+def interrupting(self, *args, **kwargs):
+  n_inside.append(1)
+  signal.pthread_kill(main, signal.SIGINT)
+  try:
+    return run(self, *args, **kwargs)
+  finally:
+    signal.pthread_kill(main, signal.SIGINT)
+    n_inside.pop()
+
+for stateful in (True, False):
+  host = renderer('careful', stateful=stateful, n_threads=2)
+  instances.Instance.run = interrupting
+  try:
+    host.render(ones)
+    raise SystemExit('no interrupt')
+  except KeyboardInterrupt:
+    pass
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  assert not n_inside
+  instances.Instance.run = run
+  host.reset_state()
+  for _ in range(3):
+    assert np.array_equal(host.render(ones), sums)
+    host.reset_state()
+  signal.signal(signal.SIGINT, signal.default_int_handler)
+""")
+
+
+# ------------------------------------------------------------------ Forks ---
+# Kind: a lock that a thread holds which a forked process does not have.
+@pytest.mark.parametrize(
+  'work',
+  [
+    'renderer("slow", n_threads=2).render(ones)',  # in `instantiate`
+    'lv2.list_uris()',  # in lilv
+    'stream.render(ones)',  # in `run`
+  ],
+)
+def test_a_fork_while_others_render(work):
+  run_program(f"""
+stream = renderer('careful', stateful=True, n_threads=2)
+ends = False
+
+def work():
+  while not ends:
+    {work}
+
+thread = threading.Thread(target=work)
+thread.start()
+for _ in range(8):
+  child = os.fork()
+  if not child:
+    signal.alarm(60)  # ends one that hangs
+    assert np.array_equal(renderer('careful', n_threads=2).render(ones), sums)
+    try:
+      stream.render(ones)  # one that another thread was rendering is refused
+    except lv2.PluginError:
+      pass
+    stream.reset_state()
+    right = np.array_equal(stream.render(ones), sums)
+    os._exit(0 if right and lv2.list_uris() else 1)
+  if os.waitpid(child, 0)[1]:
+    ends = True
+    raise SystemExit('a child hangs or fails')
+ends = True
+thread.join()
+""")
