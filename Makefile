@@ -13,10 +13,10 @@ MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo notebooks test test-all lint types docs format lock
-.PHONY: clean
+.PHONY: clean test-sanitizers
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
 setup:  ## install everything that is missing
 	@scripts/setup
@@ -34,6 +34,9 @@ test: lint types docs  ## style, types, docs and the quick tests
 test-all: lint types docs  ## style, types, docs, all tests, their coverage
 	@scripts/setup test speech browser music
 	@$(PYTEST) $(COVERAGE) --browser=required
+
+test-sanitizers: setup  ## the C part of the host under GCC's sanitizers
+	@"$(VENV)/bin/python" tests/sanitizers/run.py
 
 lint:
 	@scripts/setup test

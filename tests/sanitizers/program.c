@@ -1,0 +1,187 @@
+/* Runs plugins by the host's C code alone, for sanitizers; `run.py` builds it.
+ *
+ * program URI...  Each plugin renders what differs in channels, alignment, frames
+ * and lengths; then all do so on threads, on instances of their own and on a
+ * shared one, while the process forks. */
+#include "_memory.c"
+/* Which the host's code stands on. */
+#include "_host.c"
+
+#include <assert.h>
+#include <sys/wait.h>
+
+enum { RATE = 22050, BLOCK = 128, N_THREADS = 3, N_ROUNDS = 3, MAX_PORTS = 8 };
+
+typedef struct {
+  const LilvPlugin* plugin;
+  char* library;
+  char* bundle;
+  uint32_t n_ports, n_in, n_out, n_controls;
+  uint8_t kinds[MAX_PORTS];
+  float values[MAX_PORTS];
+  uint32_t atom_sizes[MAX_PORTS], control_ports[MAX_PORTS];
+} Plugin;
+
+static LilvWorld* world;
+static Plugin* plugins;
+static int n_plugins;
+/* lilv is not safe on threads; Python holds `lilv.lock` there. */
+static pthread_mutex_t lilv_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static char* path_of(const LilvNode* uri) {
+  return lilv_file_uri_parse(lilv_node_as_uri(uri), NULL);
+}
+
+static void read_plugin(Plugin* of, const char* text) {
+  LilvNode* uri = lilv_new_uri(world, text);
+  LilvNode* audio = lilv_new_uri(world, LILV_URI_AUDIO_PORT);
+  LilvNode* input = lilv_new_uri(world, LILV_URI_INPUT_PORT);
+  memset(of, 0, sizeof(*of));
+  of->plugin =
+      lilv_plugins_get_by_uri(lilv_world_get_all_plugins(world), uri);
+  assert(of->plugin && "no such plugin");
+  of->library = path_of(lilv_plugin_get_library_uri(of->plugin));
+  of->bundle = path_of(lilv_plugin_get_bundle_uri(of->plugin));
+  of->n_ports = lilv_plugin_get_num_ports(of->plugin);
+  assert(of->n_ports <= MAX_PORTS);
+  for (uint32_t i = 0; i < of->n_ports; ++i) {
+    const LilvPort* port = lilv_plugin_get_port_by_index(of->plugin, i);
+    const bool is_input = lilv_port_is_a(of->plugin, port, input);
+    of->atom_sizes[i] = 16;
+    if (lilv_port_is_a(of->plugin, port, audio)) {
+      of->kinds[i] = is_input ? DAFX_AUDIO_IN : DAFX_AUDIO_OUT;
+      ++*(is_input ? &of->n_in : &of->n_out);
+      continue;
+    }
+    of->kinds[i] = is_input ? DAFX_CONTROL_IN : DAFX_CONTROL_OUT;
+    if (!is_input) continue;
+    LilvNode* value = NULL;
+    lilv_port_get_range(of->plugin, port, &value, NULL, NULL);
+    of->values[i] = value ? lilv_node_as_float(value) : 0.0f;
+    lilv_node_free(value);
+    of->control_ports[of->n_controls++] = i;
+  }
+  lilv_node_free(uri);
+  lilv_node_free(audio);
+  lilv_node_free(input);
+}
+
+static DafxInstance* make(const Plugin* of, bool fixed_block) {
+  pthread_mutex_lock(&lilv_mutex);
+  DafxInstance* instance = dafx_instance_create(
+      of->plugin, of->bundle, of->library, RATE, BLOCK, fixed_block,
+      of->n_ports, of->kinds, of->values, of->atom_sizes, of->n_controls,
+      of->control_ports, NULL);
+  pthread_mutex_unlock(&lilv_mutex);
+  assert(instance);
+  return instance;
+}
+
+/* Renders n_samples in arrays that end where they end, `step` apart, from an
+ * address that is `offset` floats off; returns what dafx_render does. */
+static int64_t render(const Plugin* of, DafxInstance* instance,
+                      uint32_t n_samples, int step, int offset,
+                      uint32_t n_frames, bool is_mono) {
+  const size_t n_channels = is_mono ? 1 : of->n_in;
+  const size_t n_in = (size_t)step * n_samples * n_channels;
+  float* in = malloc((n_in + offset) * sizeof(float));
+  float* copy = malloc((n_in + offset) * sizeof(float));
+  float* out = malloc((of->n_out * n_samples + offset) * sizeof(float));
+  float* controls = malloc(n_frames * of->n_controls * sizeof(float) + 1);
+  for (size_t i = 0; i < n_in + offset; ++i)
+    copy[i] = in[i] = (float)(i % 97) / 97.0f - 0.5f;
+  for (uint32_t i = 0; i < n_frames * of->n_controls; ++i)
+    controls[i] = of->values[of->control_ports[i % of->n_controls]];
+  const uint32_t n_skip = n_samples / 7;
+  const int64_t count = dafx_render(
+      instance, in + offset, step, is_mono ? 0 : (int64_t)step * n_samples,
+      out + offset, n_samples, n_samples, n_skip, controls, n_frames,
+      n_frames ? (n_samples + n_frames - 1) / n_frames : 1, n_samples / 3);
+  assert(!memcmp(in, copy, (n_in + offset) * sizeof(float)));
+  free(in);
+  free(copy);
+  free(out);
+  free(controls);
+  return count;
+}
+
+static void try_all(const Plugin* of) {
+  for (int fixed = 0; fixed < 2; ++fixed) {
+    DafxInstance* instance = make(of, fixed);
+    for (int i = 0; i < 24; ++i) {
+      const uint32_t n_samples = i % 2 ? 5 * BLOCK : 3 * BLOCK + 41;
+      const int64_t count = render(of, instance, n_samples, 1 + i % 3, i % 4,
+                                   i % 3 * 2, i % 5 == 0);
+      assert(count >= 0);
+      if (i % 4 == 3) assert(dafx_instance_renew(instance) == 1);
+    }
+    dafx_instance_free(instance);
+  }
+}
+
+static DafxInstance* common;
+
+static void* work(void* argument) {
+  (void)argument;
+  for (int round = 0; round < N_ROUNDS; ++round)
+    for (int i = 0; i < n_plugins; ++i) {
+      DafxInstance* instance = make(&plugins[i], false);
+      assert(render(&plugins[i], instance, 700, 1, 0, 2, false) >= 0);
+      assert(dafx_instance_renew(instance) == 1);
+      assert(render(&plugins[i], instance, 700, 2, 1, 0, true) >= 0);
+      dafx_instance_free(instance);
+      /* One that another may run: refused, or right. */
+      const int64_t count = render(&plugins[0], common, 500, 1, 0, 1, false);
+      assert(count >= 0 || count == DAFX_BUSY);
+      const int renewed = dafx_instance_renew(common);
+      assert(renewed == 1 || renewed == DAFX_BUSY);
+    }
+  return NULL;
+}
+
+/* A child must not wait for threads that it does not have. */
+static void fork_once(void) {
+  pthread_mutex_lock(&lilv_mutex); /* as `lilv` does by register_at_fork */
+  const pid_t child = fork();
+  if (!child) {
+    pthread_mutex_init(&lilv_mutex, NULL);
+    alarm(60);
+    DafxInstance* instance = make(&plugins[0], false);
+    const int64_t count = render(&plugins[0], instance, 500, 1, 0, 1, false);
+    dafx_instance_free(instance);
+    _exit(count < 0);
+  }
+  pthread_mutex_unlock(&lilv_mutex);
+  int status = 1;
+  assert(waitpid(child, &status, 0) == child && !status);
+}
+
+int main(int argc, char** argv) {
+  world = lilv_world_new();
+  lilv_world_load_all(world);
+  n_plugins = argc - 1;
+  plugins = calloc((size_t)argc, sizeof(*plugins));
+  for (int i = 0; i < n_plugins; ++i) {
+    read_plugin(&plugins[i], argv[i + 1]);
+    try_all(&plugins[i]);
+  }
+  common = make(&plugins[0], false);
+  pthread_t threads[N_THREADS];
+  for (int i = 0; i < N_THREADS; ++i)
+    assert(!pthread_create(&threads[i], NULL, work, NULL));
+#ifndef __SANITIZE_THREAD__ /* which cannot follow a fork of threads */
+  for (int i = 0; i < 10; ++i) fork_once();
+#else
+  (void)fork_once;
+#endif
+  for (int i = 0; i < N_THREADS; ++i) pthread_join(threads[i], NULL);
+  dafx_instance_free(common);
+  for (int i = 0; i < n_plugins; ++i) {
+    lilv_free(plugins[i].library);
+    lilv_free(plugins[i].bundle);
+  }
+  free(plugins);
+  lilv_world_free(world);
+  printf("%d plugins\n", n_plugins);
+  return 0;
+}
