@@ -28,13 +28,14 @@ class Stop:
 
   def __init__(self, holds_interrupts: bool):
     self.error: BaseException | None = None
-    self._handler = None
+    self._handler: Callable[..., Any] | None = None
     if threading.current_thread() is threading.main_thread():
       handler = signal.getsignal(signal.SIGINT)
       if holds_interrupts and callable(handler):
         self._handler = handler
 
   def _handle(self, number, frame):
+    assert self._handler is not None
     try:
       self._handler(number, frame)
     except BaseException as error:  # noqa: BLE001  KeyboardInterrupt, say
