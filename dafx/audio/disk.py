@@ -64,21 +64,31 @@ def locked(folder: str | os.PathLike, task: str) -> Iterator[None]:
   Raises:
     OSError: Another one is at work in it.
   """
-  folder = pathlib.Path(folder)
-  folder.mkdir(parents=True, exist_ok=True)
-  with open(folder / '.lock', 'a', encoding='utf-8') as file:
+  path = pathlib.Path(folder) / '.lock'
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with open(path, 'a', encoding='utf-8') as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      raise OSError(
-        f'Another {task} is at work in {folder}. Wait for its end, or choose '
-        'another folder.'
-      ) from error
+      # The one before may have taken it away since it was opened.
+      is_ours = path.exists() and os.path.samestat(
+        os.fstat(file.fileno()), path.stat()
+      )
+    except BlockingIOError:
+      is_ours = False
     except OSError as error:
+      is_ours = True
       _log.warning(
         '%s cannot be locked (%s): start no other %s in it meanwhile.',
         folder,
         error.strerror,
         task,
       )
-    yield
+    if not is_ours:
+      raise OSError(
+        f'Another {task} is at work in {folder}. Wait for its end, or choose '
+        'another folder.'
+      )
+    try:
+      yield
+    finally:
+      path.unlink(missing_ok=True)

@@ -74,8 +74,9 @@ flags.DEFINE_string(
 flags.DEFINE_string(
   'restore_dir',
   '',
-  'Folder to take trained weights from, such as '
-  '--restore_dir=~/dafx/mastering; save_dir if it is not given.',
+  'Folder of a run to take trained weights from, such as '
+  '--restore_dir=~/dafx/mastering: train begins a new run with those that fit; '
+  'other modes use that run in place of save_dir.',
 )
 flags.DEFINE_multi_string(
   'gin_search_path',
@@ -354,10 +355,10 @@ def _use_saved(folder):
 
 def _checked_setting(model, setting, meanings):
   """Returns the best single setting, if it was found for such a model."""
-  from dafx.training import checkpoints
+  from dafx.training import descriptions
 
   try:
-    checkpoints.check_meanings(meanings, model.meanings())
+    descriptions.check(meanings, model.meanings())
   except ValueError as error:
     raise ValueError(
       f'--single_dir={FLAGS.single_dir} was trained for controls that mean '

@@ -24,6 +24,7 @@ from dafx.core.filters import (
 )
 from dafx.core.portable import is_compiled, portable
 from dafx.core.python_calls import call_python, refuse_saved_model
+from dafx.core.recorded import Recorded, describe
 from dafx.core.units import range_to_unit, unit_to_range, unit_to_range_slope
 from dafx.core.waveshaping import (
   TANH_DENOMINATOR,
@@ -41,6 +42,7 @@ __all__ = [
   'ControlMap',
   'FILTERS_WITH_GAIN',
   'FILTER_TYPES',
+  'Recorded',
   'TANH_DENOMINATOR',
   'TANH_NUMERATOR',
   'amplitude_to_db',
@@ -48,6 +50,7 @@ __all__ = [
   'batch_size',
   'call_python',
   'concatenate_maps',
+  'describe',
   'design_biquads',
   'frame_hop',
   'is_compiled',

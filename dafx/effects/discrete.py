@@ -110,6 +110,11 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
   """
 
   changeable = ('sample_rate', 'channels', 'estimator', 'n_samples')
+  free_arguments = (
+    *lv2_plugins.LV2Plugin.free_arguments,
+    'estimator',
+    'n_samples',
+  )
 
   def __init__(
     self,

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from dafx import core, gradients, lv2
 from dafx.effects import black_box, plugin_streams, strategies
+from dafx.lv2 import packages
 
 _log = logging.getLogger('dafx.effects')
 
@@ -220,6 +221,32 @@ class LV2Plugin(black_box.BlackBoxProcessor):
   def identity(self) -> str:
     """URI of the plugin."""
     return self.uri
+
+  @property
+  def version(self) -> str:
+    """Version of the plugin, and of the Debian package that it came in."""
+    package = packages.package_of(self.uri)
+    version = package and packages.installed_version(
+      package, self.plugin.bundle_path
+    )
+    own = self.plugin.version
+    return f'{own} ({package} {version})' if version else own
+
+  @property
+  def port_values(self) -> dict[str, float]:
+    """Values of the ports that nobody sets, by symbol: the defaults."""
+    values = self.renderer.initial_values
+    given = {*self._rendered, *self.control_map.fixed}
+    return {
+      symbol: float(values[port.index])
+      for symbol, port in self.plugin.controls.items()
+      if symbol not in given
+    }
+
+  def hold_ports(self, values: Mapping[str, float]):
+    """Sets ports of `port_values`; see `Node`."""
+    self._fixed = {**self._fixed, **values}
+    self.set_sample_rate(self.sample_rate)
 
   @property
   def title(self) -> str:

@@ -1,6 +1,7 @@
 """`ProxyLV2Plugin` takes a plugin's gradients from a network beside it."""
 
 import zlib
+from collections.abc import Mapping
 
 import gin
 import tensorflow as tf
@@ -54,6 +55,10 @@ class ProxyLV2Plugin(processors.Processor):
 
   receptive_field = None
   changeable = ('mode', 'proxy_weight', 'spread')
+  free_arguments = (
+    *processors.Processor.free_arguments,
+    *('mode', 'plugin', 'proxy_weight', 'spread'),
+  )
 
   is_black_box = True
 
@@ -99,6 +104,20 @@ class ProxyLV2Plugin(processors.Processor):
   def identity(self) -> str:
     """URI of the plugin."""
     return self.uri
+
+  @property
+  def version(self) -> str:
+    """Version of the plugin."""
+    return self.processor.version
+
+  @property
+  def port_values(self) -> Mapping[str, float]:
+    """Values of the plugin's ports that nobody sets, by symbol."""
+    return self.processor.port_values
+
+  def hold_ports(self, values: Mapping[str, float]):
+    """Sets ports of `port_values`; as of `LV2Plugin`."""
+    self.processor.hold_ports(values)
 
   @property
   def title(self) -> str:

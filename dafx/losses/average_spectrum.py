@@ -7,6 +7,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
+from dafx import core
 from dafx.losses.shapes import (
   check_audio,
   check_length,
@@ -105,7 +106,7 @@ def average_spectrum_loss(
 
 
 @gin.register(module='dafx.losses')
-class AverageSpectrumLoss(ddsp.losses.Loss):
+class AverageSpectrumLoss(core.Recorded, ddsp.losses.Loss):
   """Distance of the average spectra in dB; see `average_spectrum_loss`.
 
   Examples:

@@ -4,6 +4,7 @@ import ddsp
 import gin
 import tensorflow as tf
 
+from dafx import core
 from dafx.losses.shapes import (
   check_audio,
   check_length,
@@ -125,7 +126,7 @@ def _check_peak_norm(peak_norm):
 
 
 @gin.register(module='dafx.losses')
-class DynamicsLoss(ddsp.losses.Loss):
+class DynamicsLoss(core.Recorded, ddsp.losses.Loss):
   """Difference of the dynamics in dB; see `dynamics_loss`.
 
   Examples:

@@ -5,6 +5,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
+from dafx import core
 from dafx.audio import loudness
 from dafx.losses.shapes import (
   check_audio,
@@ -155,7 +156,7 @@ def loudness_loss(
 
 
 @gin.register(module='dafx.losses')
-class LoudnessLoss(ddsp.losses.Loss):
+class LoudnessLoss(core.Recorded, ddsp.losses.Loss):
   """Absolute difference of loudness in LU; see `loudness_loss`.
 
   Examples:

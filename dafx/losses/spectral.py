@@ -6,6 +6,7 @@ import ddsp
 import gin
 import tensorflow as tf
 
+from dafx import core
 from dafx.losses.levels import match_level as match_level_of
 from dafx.losses.shapes import check_audio, check_loss_type, fold_channels
 
@@ -116,7 +117,7 @@ def multi_scale_spectral_loss(
 # Not named SpectralLoss: gin would then find `@losses.SpectralLoss()`, as
 # DDSP's own .gin files write it, ambiguous in every process with dafx.
 @gin.register(module='dafx.losses')
-class MultiScaleSpectralLoss(ddsp.losses.Loss):
+class MultiScaleSpectralLoss(core.Recorded, ddsp.losses.Loss):
   """DDSP's spectral loss with channels; see `multi_scale_spectral_loss`.
 
   Examples:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from dafx import core
 from dafx.losses.shapes import check_audio, fold_channels
 
 # (FFT, hop, window) in samples, from Yamamoto et al., 2020.
@@ -146,7 +147,7 @@ def _check_length(audio, n_fft):
 
 
 @gin.register(module='dafx.losses')
-class MultiResolutionStftLoss(ddsp.losses.Loss):
+class MultiResolutionStftLoss(core.Recorded, ddsp.losses.Loss):
   """Mean over resolutions of `stft_loss`, as auraloss's of a similar name.
 
   Yamamoto et al., 2020 (https://arxiv.org/abs/1910.11480). Blind to polarity:
@@ -235,7 +236,7 @@ class MultiResolutionStftLoss(ddsp.losses.Loss):
 
 
 @gin.register(module='dafx.losses')
-class RandomResolutionStftLoss(ddsp.losses.Loss):
+class RandomResolutionStftLoss(core.Recorded, ddsp.losses.Loss):
   """As `MultiResolutionStftLoss`, with resolutions drawn anew at each call.
 
   Steinmetz and Reiss, 2020 (auraloss): no frame length stays that the model

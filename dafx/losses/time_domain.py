@@ -5,6 +5,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
+from dafx import core
 from dafx.losses.shapes import check_audio, check_loss_type, fold_channels
 
 
@@ -37,7 +38,7 @@ def time_domain_loss(
 
 
 @gin.register(module='dafx.losses')
-class TimeDomainLoss(ddsp.losses.Loss):
+class TimeDomainLoss(core.Recorded, ddsp.losses.Loss):
   """Mean difference of the samples; see `time_domain_loss`.
 
   Examples:
@@ -212,7 +213,7 @@ def _fold_both(target, audio):
 
 
 @gin.register(module='dafx.losses')
-class EsrLoss(ddsp.losses.Loss):
+class EsrLoss(core.Recorded, ddsp.losses.Loss):
   """Error-to-signal ratio; see `esr_loss`.
 
   Examples:
@@ -247,7 +248,7 @@ class EsrLoss(ddsp.losses.Loss):
 
 
 @gin.register(module='dafx.losses')
-class DcLoss(ddsp.losses.Loss):
+class DcLoss(core.Recorded, ddsp.losses.Loss):
   """Power of the error's mean; see `dc_loss`.
 
   Examples:
@@ -272,7 +273,7 @@ class DcLoss(ddsp.losses.Loss):
 
 
 @gin.register(module='dafx.losses')
-class LogCoshLoss(ddsp.losses.Loss):
+class LogCoshLoss(core.Recorded, ddsp.losses.Loss):
   """Mean of log(cosh(error)); see `log_cosh_loss`.
 
   Examples:
@@ -306,7 +307,7 @@ class LogCoshLoss(ddsp.losses.Loss):
 
 
 @gin.register(module='dafx.losses')
-class SiSdrLoss(ddsp.losses.Loss):
+class SiSdrLoss(core.Recorded, ddsp.losses.Loss):
   """Negative SI-SDR in dB; see `si_sdr_loss`.
 
   Examples:

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import ddsp
 import tensorflow as tf
 
+from dafx import core
 
-class WrappedLosses(ddsp.losses.Loss):
+
+class WrappedLosses(core.Recorded, ddsp.losses.Loss):
   """Losses of what a subclass makes of target and audio.
 
   A subclass gives `views`: what the wrapped losses compare.

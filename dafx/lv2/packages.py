@@ -1,5 +1,6 @@
 """Which Debian package a plugin comes in, and of which version it is."""
 
+import functools
 import pathlib
 import re
 import subprocess
@@ -47,6 +48,7 @@ def version_in_names(names: list[str]) -> str | None:
   return next((match[1] for match in found if match), None)
 
 
+@functools.cache
 def installed_version(package: str, bundle_path: pathlib.Path) -> str | None:
   """Returns the version of the package that a plugin came in.
 

@@ -1,6 +1,5 @@
 """What dafx's layers share, so that they work in a user's own Keras model."""
 
-import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
@@ -10,7 +9,7 @@ import ddsp
 import numpy as np
 import tensorflow as tf
 
-from dafx import _environment
+from dafx import _environment, core
 from dafx.processors import node
 
 _HALF = (tf.float16, tf.bfloat16)
@@ -60,28 +59,6 @@ class Layer(tf.keras.layers.Layer):
     """Adds a variable, named after the layer too; as Keras's."""
     with tf.name_scope(self.name):
       return super().add_weight(name, *args, **kwargs)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Arguments:
-  """Holds arguments where Keras does not look for layers and variables."""
-
-  values: dict[str, Any]
-
-
-def _bound_arguments(cls, args, kwargs) -> dict[str, Any]:
-  """Returns the arguments of a constructor by name, with its defaults."""
-  signature = inspect.signature(cls.__init__)
-  bound = signature.bind_partial(None, *args, **kwargs)
-  bound.apply_defaults()
-  values = {}
-  for name, parameter in list(signature.parameters.items())[1:]:
-    if parameter.kind == parameter.VAR_KEYWORD:
-      values.update(bound.arguments[name])
-    elif name in bound.arguments:
-      values[name] = bound.arguments[name]
-  # A copy of lists and dictionaries, which the caller may go on to change.
-  return tf.nest.map_structure(lambda value: value, values)
 
 
 def register_record(cls: type) -> type:
@@ -149,7 +126,7 @@ def _remake(cls, arguments, attributes, weights):
   return layer
 
 
-class Rebuildable(Layer):
+class Rebuildable(core.Recorded, Layer):
   """A layer that can be made again from the arguments it was made with.
 
   These are recorded as it is made, those that gin bound included. So Keras can
@@ -185,13 +162,6 @@ class Rebuildable(Layer):
     if _is_ours(cls):
       _register(cls)
 
-  def __new__(cls, *args, **kwargs):
-    """Records the arguments."""
-    arguments = _Arguments(_bound_arguments(cls, args, kwargs))
-    layer = super().__new__(cls, *args, **kwargs)
-    layer._made_with = arguments
-    return layer
-
   def __call__(self, *args, **kwargs):
     """As Keras's; half-precision inputs are cast to single precision."""
     args, kwargs = tf.nest.map_structure(_at_least_single, (args, kwargs))
@@ -199,7 +169,7 @@ class Rebuildable(Layer):
 
   def arguments(self) -> dict[str, Any]:
     """Returns arguments of the constructor that make a layer like this one."""
-    return {**self._made_with.values, 'name': self.name}
+    return {**self.recorded_arguments(), 'name': self.name}
 
   def attributes(self) -> dict[str, Any]:
     """Returns those that may have changed since: `changeable`, `trainable`."""
@@ -296,6 +266,14 @@ class Processor(node.Node, Rebuildable, ddsp.processors.Processor):
     >>> Invert(name='invert')(tf.ones([1, 2])).numpy().tolist()
     [[-1.0, -1.0]]
   """
+
+  # What a node is and what its controls mean is compared as such; how it is
+  # rendered and how gradients are estimated may change.
+  free_arguments = (
+    *('uri', 'plugins', 'control_map'),
+    *('choices', 'fixed', 'ranges', 'trainable'),
+    *('n_plugins', 'host', 'audio_gradient', 'control_gradient'),
+  )
 
   def __init_subclass__(cls, **kwargs):
     """Names the inputs for Keras."""

@@ -90,6 +90,27 @@ class Node:
     return [self]
 
   @property
+  def version(self) -> str:
+    """Version of the plugin that the node is; '' for others."""
+    return ''
+
+  @property
+  def port_values(self) -> Mapping[str, float]:
+    """Values of a plugin's ports that nobody sets: its defaults, by symbol."""
+    return {}
+
+  def hold_ports(self, values: Mapping[str, float]):
+    """Sets ports of `port_values` to what they were in another version.
+
+    Args:
+      values: In port units, by symbol.
+
+    Raises:
+      ValueError: A value that this version of the plugin does not take.
+    """
+    del values
+
+  @property
   def inputs(self) -> list[str]:
     """Names of the inputs of a node, in order."""
     parameters = inspect.signature(self.call).parameters.values()

@@ -2,20 +2,19 @@
 
 import collections
 import contextlib
-import json
 import os
 import pathlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import tensorflow as tf
 from absl import logging
 
 from dafx import _folders
 from dafx.audio import disk
-from dafx.training import gin_files
+from dafx.training import descriptions, gin_files
 
 # What TensorFlow puts behind the name of a variable.
 _VALUE = '/.ATTRIBUTES/VARIABLE_VALUE'
@@ -23,8 +22,16 @@ _VALUE = '/.ATTRIBUTES/VARIABLE_VALUE'
 # made of plugins in a row, and for each combination of a DiscreteLV2Plugin.
 _OF_ESTIMATES = ('gradient_step', 'input_choice', 'input_factor')
 
-# What checkpoints of 0.2.0 and before lack: validations went by the loss.
-_LATER = ('judged_by',)
+# State of losses, which may change from one step to the next.
+_OF_LOSSES = ('model/loss_objs/', 'model/change_losses/')
+
+# What a checkpoint may lack: the figure that decides (0.2.0 and before), and
+# the learning rate, which is elsewhere where it is a schedule.
+_LATER = (
+  'judged_by',
+  'optimizer/_learning_rate',
+  'optimizer/_current_learning_rate',
+)
 
 
 # What TensorFlow takes for a pattern of file names when it reads.
@@ -165,49 +172,45 @@ def _read(path):
     yield tf.train.load_checkpoint(prefix)
 
 
-def check_meanings(saved: Mapping[str, str], ours: Mapping[str, str]):
-  """Raises ValueError for controls that mean something else.
+def restore(
+  checkpoint: tf.train.Checkpoint, path, ours: descriptions.Description
+) -> descriptions.Description:
+  """Restores all of a run that was saved, and has its plugins sound as then.
 
-  Args:
-    saved: What `Model.meanings` said of the model that was saved.
-    ours: What it says of the one that is set up now.
-
-  Raises:
-    ValueError: They differ; the message says in what.
-  """
-  if list(saved.items()) == list(ours.items()):
-    return
-  keys = [k for k in {**saved, **ours} if saved.get(k) != ours.get(k)]
-  if not keys:
-    names = ', '.join(saved)
-    raise ValueError(f'its controls are in another order: {names}')
-  parts = [
-    f'{key}: {saved.get(key, "not there")}; now {ours.get(key, "not there")}'
-    for key in keys[:3]
-  ]
-  more = f'; and {len(keys) - 3} more' if len(keys) > 3 else ''
-  raise ValueError('. '.join(parts) + more)
-
-
-def restore(checkpoint: tf.train.Checkpoint, path, meanings: Mapping[str, str]):
-  """Restores all of a run that was saved.
+  The state of losses is restored where they are the same; otherwise it begins
+  anew.
 
   Args:
     checkpoint: What was saved, with all its variables made.
     path: The checkpoint, as `newest_intact` returns it.
-    meanings: What the controls of the model mean, as of `Model.meanings`.
+    ours: What the checkpoint would depend on now.
+
+  Returns:
+    What it depended on when it was saved.
 
   Raises:
     ValueError: It is of another model, or of one whose controls had other
       ranges, scales or fixed values. Nothing was written.
   """
+  saved = description_in(path)
+  model = checkpoint.model
   with _refusing_others(path):
-    _check_meanings_in(path, meanings)
+    descriptions.check(saved.depends, ours.depends)
+    of_losses = [
+      (variable, tf.identity(variable))
+      for key, variable in _named(checkpoint).items()
+      if key.startswith(_OF_LOSSES)
+    ]
     with _plain(path) as prefix:
       status = checkpoint.read(prefix)
     _check_matched(status, path, checkpoint)
-    _check_all_taken(path, checkpoint.model)
+    _check_all_taken(path, model)
     status.expect_partial()  # state of estimates may be left over
+    descriptions.take_up(model, saved)
+  if saved.losses not in (None, ours.losses):
+    for variable, start in of_losses:
+      variable.assign(start)
+  return saved
 
 
 def restore_model(model: tf.keras.Model, folder: str | os.PathLike):
@@ -223,23 +226,126 @@ def restore_model(model: tf.keras.Model, folder: str | os.PathLike):
       controls had other ranges, scales or fixed values. Nothing was written.
   """
   folder = _folders.expand_user(folder)
-  path = newest_intact(folder / 'best') or newest_intact(folder)
-  if path is None:
-    raise ValueError(f'{folder} holds no checkpoint that can be read.')
+  path = _best_in(folder)
   model.make_variables()
+  saved = description_in(path)
   with _refusing_others(path):
-    _check_meanings_in(path, model.meanings())
+    descriptions.check(saved.depends, model.depends())
     checkpoint = tf.train.Checkpoint(model=model)
     with _plain(path) as prefix:
       status = checkpoint.read(prefix)
     _check_matched(status, path, checkpoint)
     status.expect_partial()  # the optimizer's values stay behind
     _check_all_taken(path, model)
+    descriptions.take_up(model, saved)
   n_plugins = int(_value_in(path, 'n_plugins', 0))
   if n_plugins:
     model.n_plugins = n_plugins
   logging.info('Model of %s, step %d.', folder, _value_in(path, 'n_steps', 0))
   gin_files.warn_of_old_run(folder)
+
+
+def restore_weights(model: tf.keras.Model, folder: str | os.PathLike):
+  """Starts a model from the weights of another run, as far as they fit.
+
+  What does not fit is named in a warning, and stays as it is: weights of other
+  names or shapes, and those that set controls which mean something else.
+
+  Args:
+    model: A `models.Model`, all of whose variables are made.
+    folder: Where the run was saved; of its checkpoints the best validated one
+      is taken, or else the last one.
+
+  Raises:
+    ValueError: There is no checkpoint, or nothing in it fits.
+  """
+  folder = _folders.expand_user(folder)
+  path = _best_in(folder)
+  found = descriptions.differences(
+    description_in(path).depends, model.depends()
+  )
+  others = tuple(
+    f'model/{part}/' for part in model.weights_changed_by(list(found))
+  )
+  left, taken = [], 0
+  with _read(path) as reader:
+    there = {
+      key.removesuffix(_VALUE): shape
+      for key, shape in reader.get_variable_to_shape_map().items()
+      if _is_weight(key.removesuffix(_VALUE))
+    }
+    named = {
+      key: variable
+      for key, variable in _named(tf.train.Checkpoint(model=model)).items()
+      if _is_weight(key)
+    }
+    for key, variable in named.items():
+      shape = there.pop(key, None)
+      if shape is None:
+        left.append(f'{key}: not in the checkpoint')
+      elif list(shape) != variable.shape.as_list():
+        left.append(f'{key}: of shape {shape}, now {variable.shape.as_list()}')
+      elif key.startswith(others):
+        left.append(f'{key}: it sets controls that mean something else')
+      else:
+        variable.assign(reader.get_tensor(key + _VALUE))
+        taken += 1
+  left += [f'{key}: not in this model' for key in there]
+  if not taken:
+    raise ValueError(
+      f'--restore_dir={folder}: no weights of {path} fit this model '
+      f'({_first(left)}). Leave it out, or choose another.'
+    )
+  if left:
+    logging.warning(
+      'Of %s, %d weights are taken, and %d are not: %s. They start anew.',
+      path,
+      taken,
+      len(left),
+      _first(left, 9),
+    )
+  if found:
+    logging.warning(
+      'The weights of %s were trained for something else: %s.',
+      path,
+      _first(list(found.values()), 9),
+    )
+  logging.info('Starting from the weights of %s, at step 0.', path)
+  gin_files.warn_of_old_run(folder)
+
+
+def _first(parts, n=3):
+  """Joins some parts to a text, and says how many more there are."""
+  more = f'; and {len(parts) - n} more' if len(parts) > n else ''
+  return '; '.join(parts[:n]) + more
+
+
+def _best_in(folder):
+  """Returns the best validated checkpoint of a run, or else the last one."""
+  path = newest_intact(folder / 'best') or newest_intact(folder)
+  if path is None:
+    raise ValueError(f'{folder} holds no checkpoint that can be read.')
+  return path
+
+
+def description_in(path) -> descriptions.Description:
+  """Returns what a checkpoint depends on, as it was written with it.
+
+  Args:
+    path: The checkpoint, as `newest_intact` returns it.
+  """
+  return descriptions.Description.from_json(
+    _value_in(path, 'description', b'{}')
+  )
+
+
+def _is_weight(key):
+  """Returns whether a variable is a model's, not of its estimates or losses."""
+  return (
+    key.startswith('model/')
+    and not key.startswith(_OF_LOSSES)
+    and not key.endswith(_OF_ESTIMATES)
+  )
 
 
 def _value_in(path, name, default):
@@ -249,33 +355,33 @@ def _value_in(path, name, default):
     return reader.get_tensor(key) if reader.has_tensor(key) else default
 
 
-def _check_meanings_in(path, ours):
-  """Raises ValueError where a checkpoint's controls mean something else."""
-  saved = _value_in(path, 'description', b'{}').decode()
-  check_meanings(json.loads(saved), ours)
-
-
 def _check_matched(status, path, checkpoint):
-  """Raises AssertionError where a checkpoint lacks values, but of estimates."""
+  """Raises AssertionError where a checkpoint lacks weights."""
   try:
     status.assert_existing_objects_matched()
   except AssertionError:
     with _read(path) as saved:
       lacking = [
-        k for k in _keys(checkpoint) if not saved.has_tensor(k + _VALUE)
+        k for k in _named(checkpoint) if not saved.has_tensor(k + _VALUE)
       ]
-    optional = [k for k in lacking if k.endswith(_OF_ESTIMATES) or k in _LATER]
+    optional = [
+      key
+      for key in lacking
+      if key.endswith(_OF_ESTIMATES)
+      or key.startswith(_OF_LOSSES)
+      or key in _LATER
+    ]
     if not lacking or optional != lacking:
       raise
 
 
-def _keys(checkpoint):
-  """Returns the names of variables in a checkpoint, as TensorFlow makes them.
+def _named(checkpoint):
+  """Returns the variables in a checkpoint by the names that TensorFlow makes.
 
   Each is the shortest way to the variable.
   """
   view = tf.train.TrackableView(checkpoint)
-  keys, seen = [], set()
+  found, seen = {}, set()
   queue = collections.deque([('', checkpoint)])
   while queue:
     key, part = queue.popleft()
@@ -283,11 +389,11 @@ def _keys(checkpoint):
       continue
     seen.add(id(part))
     if isinstance(part, tf.Variable):
-      keys.append(key[1:])
+      found[key[1:]] = part
     for name, child in view.children(part).items():
       name = name.replace('.', '..').replace('/', '.S')
       queue.append((f'{key}/{name}', child))
-  return keys
+  return found
 
 
 def _check_all_taken(path, model):
@@ -296,23 +402,14 @@ def _check_all_taken(path, model):
   All of the model's are known to be in the checkpoint, so numbers tell.
   """
   with _read(path) as reader:
-    keys = list(reader.get_variable_to_shape_map())
-  saved = [
-    key
-    for key in keys
-    if key.startswith('model/')
-    and key.endswith(_VALUE)
-    and not key.removesuffix(_VALUE).endswith(_OF_ESTIMATES)
-  ]
-  ours = [
-    part
-    for part in tf.train.TrackableView(model).descendants()
-    if isinstance(part, tf.Variable)
-    and not part.name.split(':')[0].endswith(_OF_ESTIMATES)
-  ]
-  if len(saved) != len(ours):
+    keys = [
+      key.removesuffix(_VALUE) for key in reader.get_variable_to_shape_map()
+    ]
+  n_saved = sum(map(_is_weight, keys))
+  n_ours = sum(map(_is_weight, _named(tf.train.Checkpoint(model=model))))
+  if n_saved != n_ours:
     raise ValueError(
-      f'it holds {len(saved)} variables, and the model has {len(ours)}'
+      f'it holds {n_saved} variables, and the model has {n_ours}'
     )
 
 
@@ -326,6 +423,7 @@ def _refusing_others(path):
     raise ValueError(
       f'{path} is of another model than the one that is set up now '
       f'({detail}). Choose another --save_dir, or the gin files that it '
-      'was trained with (operative_config-*.gin beside it). Nothing in '
-      'it was changed.'
+      'was trained with (operative_config-*.gin beside it); another --save_dir '
+      'with this one as --restore_dir starts a new run from those of its '
+      'weights that fit. Nothing in it was changed.'
     ) from error

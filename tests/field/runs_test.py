@@ -3,7 +3,9 @@
 Each group of tests begins with a line on the kind of fault that it stands for.
 """
 
+import json
 import pathlib
+import re
 import shutil
 import signal
 
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dafx import losses, neural
+from dafx import effects, losses, neural, processors
 from dafx.training import (
   checkpoints,
   data,
@@ -23,6 +25,7 @@ from dafx.training import (
   trainers,
 )
 
+ROOT = pathlib.Path(__file__).parents[2]
 RATE = 16000
 
 
@@ -287,3 +290,271 @@ def test_wrong_text_in_an_operative_config_is_one_line(copy, text):
     gin_files.parse_operative_config(copy)
   assert str(error.value).startswith(f'{path}, line ')
   assert '\n' not in str(error.value)
+
+
+# -------- A run says what it is: what may change takes effect, else a refusal. -
+def make_controlled(
+  ranges=None, fixed=None, loss=None, extra=(), preprocessor=None, **kwargs
+):
+  """A model that sets `amount` of a plugin, and leaves its `mode` alone."""
+  rate = kwargs.pop('sample_rate', RATE)
+  tf.keras.utils.set_random_seed(kwargs.pop('seed', 0))
+  arguments = dict(hop_size=64, width=4, n_mels=4, fft_size=128)
+  encoder = models.LogMelEncoder(rate, **{**arguments, **kwargs})
+  plugin = effects.LV2Plugin(
+    'urn:dafx-test:modal',
+    trainable=['amount'],
+    ranges=ranges,
+    fixed=fixed,
+    sample_rate=rate,
+    name='modal',
+  )
+  dag = [(plugin, ['audio', 'modal_controls']), *extra]
+  return models.ControlModel(
+    encoder,
+    processors.ProcessorGroup(dag),
+    [losses.EsrLoss() if loss is None else loss],
+    rate,
+    preprocessor=preprocessor,
+  )
+
+
+def built(model, **kwargs):
+  trainer = trainers.Trainer(model, **kwargs)
+  audio = tf.zeros([1, 128])
+  trainer.build({'audio': audio, 'target': audio})
+  return trainer
+
+
+@pytest.fixture(scope='module')
+def controlled(tmp_path_factory):
+  """The folder of a run of `make_controlled`, saved at its third step."""
+  folder = tmp_path_factory.mktemp('controlled') / 'run'
+  tf.config.run_functions_eagerly(True)
+  trainer = built(make_controlled(loss=random_loss()))
+  trainer.n_steps.assign(3)
+  trainer.model.loss_objs[0].n_calls.assign(7)
+  trainer.monitor.update(0.25)
+  trainer.save(folder)
+  return folder
+
+
+def random_loss(**kwargs):
+  return losses.RandomResolutionStftLoss(1, 16, 32, **kwargs)
+
+
+def resumed(folder, model, **kwargs):
+  trainer = built(model, **kwargs)
+  assert trainer.restore(folder)
+  return trainer
+
+
+# By row of the table in docs/runs.md: what is made otherwise, what is said.
+REFUSED = {
+  'encoder': [
+    (dict(gain=2.0), 'encoder.gain: 1; now 2'),
+    (dict(context_s=2.0), 'encoder.context_s: 4; now 2'),
+    (dict(hop_size=32), 'encoder.hop_size: 64; now 32'),
+    (dict(is_static=True), 'encoder.is_static: False; now True'),
+  ],
+  'sample_rate': [(dict(sample_rate=8000), 'sample_rate: 16000; now 8000')],
+  'graph': [
+    (
+      dict(extra=[(effects.Waveshaper(name='bend'), ['modal/signal'])]),
+      'graph: audio, modal_controls -> modal; now .*bend',
+    ),
+  ],
+  'nodes': [],  # below
+  'controls': [
+    (dict(ranges={'amount': (0, 2)}), 'amount: from 0 to 4; now from 0 to 2'),
+    (dict(fixed={'mode': 1}), 'modal/mode: not there; now fixed at 1'),
+  ],
+  'preprocessor': [
+    (
+      dict(preprocessor=data.Preprocessor(high_pass_hz=100.0)),
+      'preprocessor: None; now Preprocessor',
+    ),
+  ],
+}
+CASES = [case for cases in REFUSED.values() for case in cases]
+
+
+@pytest.mark.parametrize('other, said', CASES, ids=[said for _, said in CASES])
+def test_what_may_not_change_is_refused_with_the_difference(
+  controlled, other, said
+):
+  model = make_controlled(**other, loss=random_loss())
+  trainer = built(model)
+  before = [variable.numpy() for variable in model.variables]
+  with pytest.raises(ValueError, match=said):
+    trainer.restore(controlled)
+  with pytest.raises(ValueError, match=said):
+    checkpoints.restore_model(model, controlled)
+  for ours, variable in zip(before, model.variables, strict=True):
+    np.testing.assert_array_equal(ours, variable)
+
+
+def test_arguments_of_nodes_may_not_change(run):
+  tf.keras.utils.set_random_seed(0)
+  other = neural.Rnn(n_units=4, residual=True, name='rnn')
+  group = ddsp.processors.ProcessorGroup(dag=[(other, ['audio'])])
+  model = models.EffectModel(group, [losses.EsrLoss()], RATE)
+  with pytest.raises(ValueError, match=r'rnn\.residual: False; now True'):
+    checkpoints.restore_model(model, run)
+
+
+def test_a_learning_rate_takes_effect(controlled, tmp_path):
+  same = resumed(controlled, make_controlled(), learning_rate=1e-3)
+  assert same.learning_rate == np.float32(1e-3)
+  other = resumed(controlled, make_controlled(), learning_rate=1e-6)
+  assert other.learning_rate == np.float32(1e-6)
+  # A rate that a plateau lowered stays where nothing else is asked for.
+  rates = dict(learning_rate=1e-6, plateau_patience=1)
+  other.optimizer.learning_rate.assign(5e-7)
+  other.save(tmp_path)
+  assert resumed(tmp_path, make_controlled(), **rates).learning_rate == (
+    np.float32(5e-7)
+  )
+  rates['learning_rate'] = 1e-4
+  assert resumed(tmp_path, make_controlled(), **rates).learning_rate == (
+    np.float32(1e-4)
+  )
+  # To a schedule, and back.
+  decaying = resumed(tmp_path, make_controlled(), decay_steps=10)
+  assert decaying.learning_rate == np.float32(1e-3)
+  decaying.save(tmp_path / 'decaying')
+  back = resumed(tmp_path / 'decaying', make_controlled(), learning_rate=2e-3)
+  assert back.learning_rate == np.float32(2e-3)
+
+
+def test_what_a_diverged_training_advises_goes_on(copy):
+  """Its remedies: a lower learning rate, a lower norm of the gradient."""
+  for settings in (dict(learning_rate=1e-6), dict(grad_clip_norm=0.1)):
+    folder = shutil.copytree(copy, copy.with_name(str(settings)))
+    trainer = trainers.Trainer(make_model(), **settings)
+    train(folder, 5, trainer)
+    assert trainer.learning_rate == np.float32(
+      settings.get('learning_rate', 1e-3)
+    )
+
+
+def test_losses_take_effect_and_their_state_begins_anew(controlled):
+  same = resumed(controlled, make_controlled(loss=random_loss()))
+  assert int(same.model.loss_objs[0].n_calls) == 7
+  assert float(same.monitor.best) == 0.25
+  for other in (random_loss(weight=2.0), losses.EsrLoss()):
+    trainer = resumed(controlled, make_controlled(loss=other))
+    assert np.isinf(float(trainer.monitor.best))  # of another figure
+    if isinstance(other, losses.RandomResolutionStftLoss):
+      assert not int(other.n_calls)
+  # In use, the state of a loss does not matter.
+  checkpoints.restore_model(make_controlled(), controlled)
+
+
+def test_a_plugin_sounds_as_it_was_trained(controlled, tmp_path, caplog):
+  """As if another version had been there, whose default differed."""
+  trainer = built(make_controlled())
+  said = json.loads(trainer.description.numpy())
+  assert said['ports'] == {'modal': {'mode': 0.0}}
+  assert said['versions'] == {'modal': '1.2'}
+  said['ports']['modal']['mode'] = 2.0
+  said['versions']['modal'] = '1.1'
+  trainer.description.assign(json.dumps(said))
+  trainer.save(tmp_path)
+  audio = np.sin(np.arange(300, dtype=np.float32))[np.newaxis]
+  as_trained = make_controlled(fixed={'mode': 2})
+  for restore in (
+    lambda model: checkpoints.restore_model(model, tmp_path),
+    lambda model: built(model).restore(tmp_path),
+  ):
+    caplog.clear()
+    model = make_controlled()
+    restore(model)
+    plugins = [m.driven['modal_controls'] for m in (model, as_trained)]
+    outputs = [p(audio, np.float32([[0.5]])) for p in plugins]
+    np.testing.assert_array_equal(*outputs)
+    assert 'version 1.2; the model was trained with 1.1' in caplog.text
+    assert 'mode at 2, not at its default of now, 0' in caplog.text
+  # What is saved next says so too.
+  again = built(make_controlled())
+  again.restore(tmp_path)
+  again.save(tmp_path / 'again')
+  third = resumed(tmp_path / 'again', make_controlled())
+  assert json.loads(third.description.numpy())['ports']['modal']['mode'] == 2.0
+
+
+def test_a_value_that_a_plugin_takes_no_more_is_refused(tmp_path):
+  trainer = built(make_controlled())
+  said = json.loads(trainer.description.numpy())
+  said['ports']['modal']['mode'] = 9.0
+  trainer.description.assign(json.dumps(said))
+  trainer.save(tmp_path)
+  with pytest.raises(ValueError, match='modal was trained with mode at 9'):
+    checkpoints.restore_model(make_controlled(), tmp_path)
+
+
+def test_the_table_of_what_may_change_is_tested():
+  text = (ROOT / 'docs/runs.md').read_text()
+  rows = [
+    [cell.strip() for cell in line.strip('|').split('|')]
+    for line in text.splitlines()
+    if line.startswith('| ')
+  ]
+  outcomes = {row[0].split(':')[0].strip('`'): row[1] for row in rows[1:]}
+  refused = {name for name, said in outcomes.items() if said == 'refused'}
+  assert refused == set(REFUSED) | {'stages'}  # which trainers_test.py tests
+  others = {
+    name: said for name, said in outcomes.items() if name not in refused
+  }
+  assert others == {
+    'learning_rate': 'takes effect',
+    'losses': 'takes effect; validations are judged anew',
+    'ports': 'as trained, with a warning',
+    'versions': 'a warning',
+    'all else': 'takes effect',
+  }
+
+
+# -------- --restore_dir starts a new run from weights, and names the rest. ----
+def test_restore_dir_takes_weights_alone(copy, tmp_path, caplog):
+  trainer = trainers.Trainer(make_model(seed=5), learning_rate=0.0)
+  history = train(tmp_path / 'new', 2, trainer, restore_dir=str(copy))
+  assert history['step'] == [1, 2]
+  assert int(trainer.optimizer.iterations) == 2
+  best = values(copy / 'best' / 'ckpt-2')
+  ours = values(tmp_path / 'new' / 'ckpt-2')
+  weights = [name for name in best if name.startswith('model/')]
+  assert weights
+  for name in weights:
+    np.testing.assert_array_equal(ours[name], best[name], name)
+  assert 'not' not in caplog.text
+
+
+def test_restore_dir_names_what_does_not_fit(copy, controlled, caplog):
+  model = make_model(n_units=5)
+  trainers.Trainer(model).build(next(iter(sines().get_batch(2))))
+  bias = model.processor_group.rnn.out.bias
+  bias.assign([9.0])
+  checkpoints.restore_weights(model, copy)
+  assert float(bias[0]) != 9.0  # fits, and is taken
+  assert re.search(r'recurrent: of shape \[4, \d+\], now \[5, ', caplog.text)
+  assert 'rnn.n_units: 4; now 5' in caplog.text
+  # Controls that mean something else: their head begins anew.
+  caplog.clear()
+  model = make_controlled(ranges={'amount': (0, 2)}, seed=3)
+  trainer = built(model)
+  head = [v.numpy() for v in model.heads['modal_controls'].variables]
+  checkpoints.restore_weights(model, controlled)
+  for before, now in zip(
+    head, model.heads['modal_controls'].variables, strict=True
+  ):
+    np.testing.assert_array_equal(before, now)
+  saved = values(controlled / 'ckpt-3')
+  np.testing.assert_array_equal(
+    model.encoder.mix.kernel,
+    saved['model/encoder/mix/kernel/.ATTRIBUTES/VARIABLE_VALUE'],
+  )
+  assert 'controls that mean something else' in caplog.text
+  assert not trainer.step
+  with pytest.raises(ValueError, match='no weights of .* fit this model'):
+    checkpoints.restore_weights(model, copy)

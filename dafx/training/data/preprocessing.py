@@ -11,7 +11,7 @@ import gin
 import numpy as np
 import scipy.signal
 
-from dafx import metrics
+from dafx import core, metrics
 from dafx.audio import sources
 
 # After so many times 1 / (2 pi f) a high-pass has forgotten what was before.
@@ -86,7 +86,7 @@ def fade(audio: np.ndarray, n_samples: int) -> np.ndarray:
 
 
 @gin.register(module='dafx.training.data')
-class Preprocessor:
+class Preprocessor(core.Recorded):
   """Level and high-pass, as a task wants them.
 
   The level is that of a whole file, so that all crops of it get one gain and

@@ -17,7 +17,14 @@ from dafx import metrics
 from dafx.audio import files as audio_files
 from dafx.audio import sources
 from dafx.metrics import pairs as checks
-from dafx.training import data, inference, labels, models, plotting
+from dafx.training import (
+  data,
+  descriptions,
+  inference,
+  labels,
+  models,
+  plotting,
+)
 from dafx.training import progress as progress_bar
 from dafx.training.evaluation import ledger, measures, rule, tables
 from dafx.training.models import outputs
@@ -252,7 +259,7 @@ def _fingerprint(model, settings, *options):
     dafx.__version__,
     [list(measures.MEASURES), list(model.measures)],
     model.n_plugins,
-    list(model.meanings().items()),
+    descriptions.describe(model),
     _plain(settings or {}),
     gin.config_str(),
     *options,

@@ -11,9 +11,25 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from dafx import processors
+from dafx import core, processors
 from dafx.audio import sources
 from dafx.training.models import judging, rendering
+
+
+def _describe_graph(group):
+  """Says which node gets what; plugins of a chain as nodes in a row."""
+  lines, renamed = [], {}
+  for row, node in zip(
+    group.dag, processors.nodes(group).values(), strict=True
+  ):
+    audio, *controls = [renamed.get(k, k) for k in processors.node_keys(row)]
+    is_each = len(controls) == len(node.members) > 1
+    for i, member in enumerate(node.members):
+      own = controls[i : i + 1] if is_each else controls
+      lines.append(f'{", ".join([audio, *own])} -> {member.name}')
+      audio = f'{member.name}/signal'
+    renamed[f'{node.name}/signal'] = audio
+  return '; '.join(lines)
 
 
 @gin.configurable(module='dafx.training.models')
@@ -166,6 +182,44 @@ class Model(tf.keras.Model, abc.ABC):
         for symbol, meaning in member.control_map.describe().items():
           lines[f'{member.name}/{symbol}'] = meaning
     return lines
+
+  def depends(self) -> dict[str, str]:
+    """Describes what weights are for: those of other words are refused.
+
+    Returns:
+      `meanings`, and by 'model.<name>', 'encoder.<argument>' and
+      'node.<argument>' what else they are made with, but for what may change.
+    """
+    lines = {
+      'model': type(self).__name__,
+      'graph': _describe_graph(self.processor_group),
+      'model.sample_rate': core.describe(self.sample_rate),
+      'model.preprocessor': core.describe(self.preprocessor),
+      **self.meanings(),
+    }
+    for name, part in self.parts().items():
+      if isinstance(part, core.Recorded):
+        lines[f'{name}.kind'] = type(part).__name__
+        for argument, words in part.describe_arguments().items():
+          lines[f'{name}.{argument}'] = words
+    for node in processors.nodes(self.processor_group).values():
+      for member in {id(m): m for m in (node, *node.members)}.values():
+        if isinstance(member, core.Recorded):
+          for argument, words in member.describe_arguments().items():
+            lines[f'{member.name}.{argument}'] = words
+    return lines
+
+  def weights_changed_by(self, keys: Sequence[str]) -> list[str]:
+    """Returns what of the model would set something else by its weights.
+
+    Args:
+      keys: Of `depends`, where these are others than those of the weights.
+
+    Returns:
+      Names of its attributes, as paths, such as 'heads/gain_controls'.
+    """
+    del keys
+    return []
 
   # -------------------- Training ----------------------------------------------
   @abc.abstractmethod

@@ -60,9 +60,9 @@ class ControlModel(base.Model):
     judged_by: What decides on a validation: one of `judges`; see `judging`.
     name: Name of the model.
 
-  `render` takes 'n_plugins', how many of them run from now on, 'setting',
-  controls in [0, 1] in place of the network's, {input of the DAG: [1,
-  n_controls]}, and 'amount', how much of that is done.
+  `render` takes 'n_plugins', how many run from now on, 'setting', controls in
+  [0, 1] in place of the network's, {input of the DAG: [1, n_controls]}, and
+  'amount', how much of that is done.
 
   Raises:
     TypeError: An encoder that is no `Encoder`.
@@ -211,15 +211,17 @@ class ControlModel(base.Model):
     """Returns the model and its encoder."""
     return {'model': self, 'encoder': self.encoder}
 
+  def weights_changed_by(self, keys: Sequence[str]) -> list[str]:
+    """Returns the heads of nodes whose controls mean something else."""
+    others = {key.split('/')[0] for key in keys}
+    return [f'heads/{k}' for k, n in self.driven.items() if n.name in others]
+
   def make_variables(self):
     """Makes all variables, so that a checkpoint can be restored into them."""
     hop_size = self.encoder.hop_size or 1
     n_samples = -(-self.sample_rate // hop_size) * hop_size
-    others = {
-      key: tf.zeros([1, n_samples // hop_size, 1])
-      for key in self.encoder.features_used
-      if key != 'audio'
-    }
+    keys = [key for key in self.encoder.features_used if key != 'audio']
+    others = {key: tf.zeros([1, n_samples // hop_size, 1]) for key in keys}
     self.predict_controls(tf.zeros([1, n_samples]), **others)
 
   def predict_controls(

@@ -9,6 +9,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
+from dafx import core
 from dafx.audio import sources
 
 tfkl = tf.keras.layers
@@ -27,7 +28,7 @@ def n_frames_for(n_samples: int, hop_size: int) -> int:
   return -(-n_samples // hop_size)
 
 
-class Encoder(tf.keras.layers.Layer, abc.ABC):
+class Encoder(core.Recorded, tf.keras.layers.Layer, abc.ABC):
   """Features to an embedding, for the heads of a `ControlModel`.
 
   A subclass gives `call`, and `hop_size` if its embedding moves in time. Its

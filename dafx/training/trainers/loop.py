@@ -11,7 +11,7 @@ from absl import logging
 
 from dafx import _folders, processors
 from dafx.audio import disk
-from dafx.training import data, gin_files, signals
+from dafx.training import checkpoints, data, gin_files, signals
 from dafx.training import progress as progress_bar
 from dafx.training.trainers import agreement
 from dafx.training.trainers import run as runs
@@ -49,10 +49,7 @@ def _take_up(trainer, folder, restore_dir):
     logging.info('Resuming %s at step %d.', folder, trainer.step)
     gin_files.warn_of_old_run(folder)
   elif restore_dir:
-    if not trainer.restore(_folders.expand_user(restore_dir)):
-      raise ValueError(f'--restore_dir={restore_dir} holds no checkpoint.')
-    logging.info('Starting from %s, step %d.', restore_dir, trainer.step)
-    gin_files.warn_of_old_run(restore_dir)
+    checkpoints.restore_weights(trainer.model, restore_dir)
   else:
     trainer.model.start()
 
@@ -128,14 +125,15 @@ def train(
     seed: Seed of the data's order, and of what the nodes of the graph draw.
     save_dir: Where checkpoints, gin configuration and summaries go; '' writes
       nothing. A run that is there is resumed.
-    restore_dir: Where to take a trained model from, if save_dir holds none.
+    restore_dir: Where to take trained weights from, if save_dir holds no run.
+      What does not fit is named, and the run begins at step 0.
 
   Returns:
     {'step': [...], name of loss: [...], 'valid_step': [...], 'valid_' + name of
     loss: [...]}, from the start or resume on.
 
   Raises:
-    ValueError: save_dir holds another model, or restore_dir no model; or what
+    ValueError: save_dir holds another model, or restore_dir none; or what
       must agree does not: rates, features, stages.
     DivergedError: The loss is not finite; the last checkpoint is good.
     KeyboardInterrupt: Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP, after the step was
@@ -182,7 +180,7 @@ def train(
     run = runs.Run(trainer, folder, data.TimedIterator(batches), valid_batches)
     stack.callback(run.close)
     plan = stages_lib.Stages(trainer, stages, num_steps, single_fraction)
-    plan.start(folder or restore_dir)
+    plan.start(folder)
     progress = progress_bar.Progress(
       plan.n_steps, trainer.step, 'Training', unit='step', advice=_ADVICE
     )

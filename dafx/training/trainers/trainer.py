@@ -1,6 +1,5 @@
 """The trainer: steps, stages, checkpoints, learning rate."""
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 
@@ -10,7 +9,7 @@ import tensorflow as tf
 from absl import logging
 
 from dafx import processors
-from dafx.training import checkpoints
+from dafx.training import checkpoints, descriptions
 from dafx.training.models import judging
 from dafx.training.trainers import monitor, stages
 
@@ -82,6 +81,7 @@ class Trainer:
     self.plateau_factor = plateau_factor
     self.min_learning_rate = min_learning_rate
     self.checkpoints_to_keep = checkpoints_to_keep
+    learning_rate = float(learning_rate)
     if decay_steps is not None:
       if plateau_patience is not None:
         raise ValueError(
@@ -117,9 +117,7 @@ class Trainer:
     )
     # Variables of one shape may mean something else: this tells.
     self.description = tf.Variable(
-      json.dumps(model.meanings()),
-      trainable=False,
-      dtype=tf.string,
+      self._describe().to_json(), trainable=False, dtype=tf.string
     )
     self.checkpoint = tf.train.Checkpoint(
       model=model,
@@ -372,7 +370,36 @@ class Trainer:
     intact = checkpoints.newest_intact(folder)
     if intact is None:
       return False
-    checkpoints.restore(self.checkpoint, intact, self.model.meanings())
+    saved = checkpoints.restore(self.checkpoint, intact, self._describe())
     if int(self._n_plugins):
       self.model.n_plugins = int(self._n_plugins)
+    ours = self._describe()
+    self.description.assign(ours.to_json())
+    self._change_learning_rate(saved)
+    if saved.losses not in (None, ours.losses):
+      logging.info('The losses are others than before: %s.', ours.losses)
+      if self.model.judged_by == judging.LOSS:
+        self.monitor.reset()  # what was the best was another figure
     return True
+
+  def _describe(self) -> descriptions.Description:
+    """Describes all that a checkpoint depends on, and the learning rate."""
+    rate = self._start_learning_rate
+    return descriptions.describe(
+      self.model, rate if isinstance(rate, float) else None
+    )
+
+  def _change_learning_rate(self, saved):
+    """Goes on at another learning rate than the run was begun with, if asked.
+
+    A rate that a plateau has lowered stays, where the run began at this one.
+    """
+    rate, was = self._start_learning_rate, saved.learning_rate
+    if not isinstance(rate, float):
+      return  # a schedule, which no checkpoint holds
+    if rate != was and (
+      was is not None or self.monitor.plateau_patience is None
+    ):
+      if self.learning_rate != np.float32(rate):
+        logging.info('The learning rate is now %g.', rate)
+      self.optimizer.learning_rate.assign(rate)
