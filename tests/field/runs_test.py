@@ -292,7 +292,7 @@ def test_wrong_text_in_an_operative_config_is_one_line(copy, text):
   assert '\n' not in str(error.value)
 
 
-# -------- A run says what it is: what may change takes effect, else a refusal. -
+# -------- What may change takes effect, what may not is refused. --------------
 def make_controlled(
   ranges=None, fixed=None, loss=None, extra=(), preprocessor=None, **kwargs
 ):
