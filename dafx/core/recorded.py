@@ -59,6 +59,7 @@ class Recorded:
   """
 
   free_arguments: ClassVar[tuple[str, ...]] = ()
+  _made_with: _Arguments
 
   def __new__(cls, *args, **kwargs):
     """Records the arguments."""
@@ -106,11 +107,11 @@ def describe(value: Any) -> str:
   if isinstance(value, (list, tuple)):
     return f'[{", ".join(map(describe, value))}]'
   if isinstance(value, Mapping):
-    parts = [f'{key!r}: {describe(value[key])}' for key in sorted(value)]
-    return f'{{{", ".join(parts)}}}'
+    items = [f'{key!r}: {describe(value[key])}' for key in sorted(value)]
+    return f'{{{", ".join(items)}}}'
   if isinstance(value, type) or inspect.isroutine(value):
     return value.__qualname__
-  parts = {}
+  parts: dict[str, str] = {}
   if isinstance(value, Recorded):
     parts = value.describe_arguments()
   elif dataclasses.is_dataclass(value):

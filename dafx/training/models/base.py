@@ -18,7 +18,8 @@ from dafx.training.models import judging, rendering
 
 def _describe_graph(group):
   """Says which node gets what; plugins of a chain as nodes in a row."""
-  lines, renamed = [], {}
+  lines: list[str] = []
+  renamed: dict[str, str] = {}
   for row, node in zip(
     group.dag, processors.nodes(group).values(), strict=True
   ):
