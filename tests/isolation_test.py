@@ -107,7 +107,7 @@ def test_a_crash_is_an_error_and_the_run_goes_on(amount, what):
   with pytest.raises(lv2.PluginError, match=what) as error:
     renderer.render(audio, amounts(0, amount, 0))
   assert 'urn:dafx-test:fatal' in str(error.value)
-  assert 'rendered 500 samples' in str(error.value)
+  assert f'rendered 500 samples at amount={amount}.' in str(error.value)
   np.testing.assert_array_equal(renderer.render(audio, amounts(0, 0, 0)), audio)
 
 

@@ -289,8 +289,9 @@ def _exchange(worker, message, audio, controls, out, time_limit_s) -> int:
   arrays = worker.memory.arrays(*shapes)
   arrays[0][:] = audio
   arrays[1][:] = controls
-  what = f'while it rendered {audio.shape[1]} samples'
   settings = message[1]
+  at = errors.describe_controls(settings['controls'], controls)
+  what = f'while it rendered {audio.shape[1]} samples at {at}'
   n_nonfinite = _ask(worker, (*message, shapes), settings, what, time_limit_s)
   out[:] = arrays[2]
   return n_nonfinite

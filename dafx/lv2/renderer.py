@@ -344,15 +344,9 @@ class Renderer:
         self._is_rendering = False
 
   def _report_nonfinite(self, n_nonfinite: int, controls: np.ndarray):
-    settings = ', '.join(
-      f'{symbol}={low:g}' + (f'..{high:g}' if high > low else '')
-      for symbol, low, high in zip(
-        self.controls, controls.min(0), controls.max(0), strict=True
-      )
-    )
     message = (
       f'{self.plugin.uri} gave {n_nonfinite} samples that are not finite, at '
-      f'{settings or "its default settings"}.'
+      f'{errors.describe_controls(self.controls, controls)}.'
     )
     if self.strict:
       raise errors.PluginError(message)
