@@ -42,7 +42,7 @@ LV2 = (
   ('instances', 'stimuli'),
   ('inputs', 'supply'),
   ('renderer',),
-  ('worker', 'presets'),
+  ('worker', 'presets', 'safety'),
 )
 CARDS = (
   ('binding', 'card'),

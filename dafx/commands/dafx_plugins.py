@@ -219,7 +219,14 @@ def _gin(args):
   # A binding of what cannot be run is none; the error says why.
   fixed = {s: value for s, (value, _) in binding.find_traps(plugin).items()}
   lv2.Renderer(args.uri, 44100, fixed=fixed, isolation='process')
-  print(binding.gin_binding(plugin))
+  moves = lv2.moves_of_latency(
+    args.uri,
+    44100,
+    [p.symbol for p in binding.trainable_controls(plugin)],
+    fixed,
+    isolation='process',
+  )
+  print(binding.gin_binding(plugin, moves))
 
 
 def _check(args):

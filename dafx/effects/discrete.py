@@ -77,7 +77,7 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
       the port takes. Combinations count through them by sorted symbols, the
       last one fastest.
     trainable: Symbols of the controls with a range that come from a network
-      too; all by default.
+      too; by default those of `LV2Plugin`.
     fixed: Values of other controls by symbol, in port units.
     ranges: As for `LV2Plugin`, and so are the arguments below but two.
     sample_rate: Rate of the audio, in Hz.
@@ -157,6 +157,7 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
     self.n_samples = n_samples
     self._ranged_map = self.control_map
     self.control_map = self._map_choices(choices)
+    self._refuse_moves_of_latency(sorted(choices))
     self._rendered = self.control_map.symbols
     self.set_sample_rate(sample_rate)
 

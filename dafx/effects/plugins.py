@@ -36,7 +36,9 @@ class LV2Plugin(black_box.BlackBoxProcessor):
   Args:
     uri: URI of the plugin.
     trainable: Symbols of the controls that come from a network, in its order.
-      By default all that take a range of values.
+      By default all that take a range of values and are safe to train: not
+      those that the host sets, that change a display, or that move the latency.
+      The last cannot be trained at all.
     fixed: Values of other controls by symbol, in port units. All else stays at
       the plugin's defaults.
     ranges: (low, high) in port units, by symbol, where a trainable control is
@@ -88,18 +90,44 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     self.channels = channels
     self.host = strategies.default_host() if host is None else host
     strategies.check_type(self.host, strategies.Host)
-    fixed = dict(fixed or {})
+    self._fixed = dict(fixed or {})
+    self._sample_rate = sample_rate
     if trainable is None:
-      trainable = [
-        p.symbol
-        for p in lv2.get_plugin(uri).controls.values()
-        if not p.is_discrete and p.symbol not in fixed
-      ]
+      trainable = self._safe_controls()
     self._rendered = tuple(trainable)  # what `render` gets values for
-    self._fixed = fixed
     self.set_sample_rate(sample_rate)
     self.control_map = self._map_controls(dict(ranges or {}))
+    self._refuse_moves_of_latency(self._rendered)
     self._set_gradients(control_gradient, audio_gradient)
+
+  def _moves_of_latency(self, symbols):
+    return lv2.moves_of_latency(
+      self.uri,
+      self.sample_rate,
+      symbols,
+      self._fixed,
+      self.host.block_size,
+      self.host.isolation,
+    )
+
+  def _safe_controls(self):
+    """Returns the symbols of the controls that are trained by default."""
+    symbols = [
+      p.symbol
+      for p in lv2.get_plugin(self.uri).controls.values()
+      if not p.is_discrete and p.symbol not in self._fixed
+      if not lv2.reason_not_to_train(p)
+    ]
+    moves = self._moves_of_latency(symbols)
+    return [symbol for symbol in symbols if symbol not in moves]
+
+  def _refuse_moves_of_latency(self, symbols):
+    for symbol, (low, high) in self._moves_of_latency(symbols).items():
+      raise ValueError(
+        f'{symbol!r} of {self.uri} moves its latency, from {low} to {high} '
+        'samples. It is taken out as it is at the defaults, so the sound would '
+        f'move in time: {symbol!r} cannot be trained. Set it in `fixed`.'
+      )
 
   def arguments(self) -> dict[str, Any]:
     """Returns arguments of the constructor that make a plugin like this one."""

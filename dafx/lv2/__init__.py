@@ -13,6 +13,7 @@ from dafx.lv2.errors import PluginError
 from dafx.lv2.inputs import ISOLATIONS, check_value
 from dafx.lv2.presets import Preset, list_presets, load_preset, write_preset
 from dafx.lv2.renderer import Renderer
+from dafx.lv2.safety import moves_of_latency, reason_not_to_train
 from dafx.lv2.supply import default_n_threads
 from dafx.lv2.world import Plugin, Port, get_plugin, list_uris
 
@@ -29,5 +30,7 @@ __all__ = [
   'list_presets',
   'list_uris',
   'load_preset',
+  'moves_of_latency',
+  'reason_not_to_train',
   'write_preset',
 ]

@@ -154,7 +154,9 @@ class Renderer:
     if isolation == 'process':
       self.latency = processes.open_renderer(self._settings, time_limit_s)
     else:
-      self.latency = self._find_latency() if compensate_latency else 0
+      self.latency = 0
+      if compensate_latency:
+        self.latency = self.latency_at(self.default_controls()) or 0
 
   @property
   def n_channels_in(self) -> int:
@@ -166,24 +168,28 @@ class Renderer:
     """Number of the plugin's audio outputs."""
     return len(self.plugin.audio_outputs)
 
-  def _find_latency(self) -> int:
-    """Returns the latency at the fixed and default settings, in samples.
+  def latency_at(self, controls: np.ndarray) -> int | None:
+    """Finds the latency under a setting, on an instance of its own.
 
     Reported by the plugin where it has a port for that, else measured.
-    """
-    instance = self.new_instance()
-    port = self.plugin.latency_port
-    if port is not None:
-      quiet = np.zeros((1, 2 * self.block_size), np.float32)
-      self.run(instance, quiet, self.default_controls(), quiet.shape[1])
-      reported = instance.value(port.index)
-      found = max(int(round(reported)), 0) if np.isfinite(reported) else 0
-    else:
-      found = self._measure_latency(instance)
-    self._supply.give_back(instance)
-    return found
 
-  def _measure_latency(self, instance) -> int:
+    Args:
+      controls: In port units, shape [1, n_controls].
+
+    Returns:
+      Latency in samples; None where it is to be measured and cannot be.
+    """
+    controls = np.ascontiguousarray(controls, np.float32)
+    with self._supply.loan() as instance:
+      port = self.plugin.latency_port
+      if port is None:
+        return self._measure_latency(instance, controls)
+      quiet = np.zeros((1, 2 * self.block_size), np.float32)
+      self.run(instance, quiet, controls, quiet.shape[1])
+      reported = instance.value(port.index)
+      return max(int(round(reported)), 0) if np.isfinite(reported) else 0
+
+  def _measure_latency(self, instance, controls) -> int | None:
     """Finds the lag of the output by noise.
 
     A plugin without a latency port mostly has none; what such a plugin delays
@@ -191,13 +197,13 @@ class Renderer:
     which the output is a near copy of the input.
     """
     if not self.n_channels_in:
-      return 0
+      return None
     n = int(0.25 * self.sample_rate)
     noise = 0.05 * np.random.default_rng(0).standard_normal((1, n))
     noise = noise.astype(np.float32)
-    out, _ = self.run(instance, noise, self.default_controls(), n)
+    out, _ = self.run(instance, noise, controls, n)
     n_lags = int(0.02 * self.sample_rate)
-    return latency.lag_of_copy(out[:1], noise, n_lags, _COPY) or 0
+    return latency.lag_of_copy(out[:1], noise, n_lags, _COPY)
 
   def default_controls(self) -> np.ndarray:
     """Returns the plugin's defaults of `controls`, shape [1, n_controls]."""

@@ -42,6 +42,7 @@ _PLUGINS = {
   'table': (1, 0, 4, ''),
   'careful': (1, 0, 1, ''),
   'slow': (1, 0, 4, ''),
+  'ahead': (5, 0, 36, ''),
 }
 NAMES = tuple(_PLUGINS)
 
@@ -69,7 +70,7 @@ def _turtle(name, default, minimum, maximum, more):
       )
       + ' ;'
     )
-  latency = 'lv2:designation lv2:latency ;' if name == 'late' else ''
+  latency = 'lv2:designation lv2:latency ;' if name in ('late', 'ahead') else ''
   ports = [
     _port(0, 'lv2:AudioPort , lv2:InputPort', 'in'),
     _port(1, 'lv2:AudioPort , lv2:OutputPort', 'out'),

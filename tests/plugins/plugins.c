@@ -127,6 +127,15 @@ RUN(delay) {
   *report = DELAY;
 }
 
+/* A delay of `amount` whole samples, which it reports. */
+RUN(ahead) {
+  self->line[self->at] = in[i];
+  out[i] = self->line[(self->at + DELAY - (int)amount) % DELAY];
+  self->at = (self->at + 1) % DELAY;
+}
+  *report = (float)(int)amount;
+}
+
 /* Adds what memory that nobody wrote held, then leaves something there. */
 RUN(uninitialised) {
   out[i] = in[i] + self->memory[i % N_MEMORY];
@@ -285,7 +294,7 @@ static const LV2_Descriptor descriptors[] = {
     DESCRIPTOR("random", run_random),   DESCRIPTOR("stepped", run_gain),
     DESCRIPTOR("modal", run_modal),     DESCRIPTOR("scribble", run_scribble),
     DESCRIPTOR("table", run_table),     DESCRIPTOR("careful", run_careful),
-    DESCRIPTOR("slow", run_gain),
+    DESCRIPTOR("slow", run_gain),       DESCRIPTOR("ahead", run_ahead),
     {PREFIX "chain", instantiate, connect_port, NULL, run_chain, NULL, cleanup,
      chain_extension},
     {PREFIX "uninitialised", instantiate, connect_port, NULL,

@@ -1,20 +1,14 @@
 """What a plugin needs to be trained: a gin binding, and warnings of traps."""
 
 import re
+from collections.abc import Mapping
 
-from dafx.lv2 import world
+from dafx.lv2 import safety, world
 
-# Hosts, not users, set the ports of this vocabulary, such as the tempo.
-_TIME = 'http://lv2plug.in/ns/ext/time#'
 _ENABLED = 'http://lv2plug.in/ns/lv2core#enabled'
-# Found by rendering with every control of the plugins that report a latency at
-# both of its ends: those that move it are named so (a fade-out that ends at a
-# gap must see the gap before it comes), but for the delays of test tools.
-_MOVES_LATENCY = re.compile(r'look[- ]?ahead|latency|fade out time')
 _TURNS_ON = re.compile(r'\b(active|enabled?|on|high ?pass|low ?pass)\b')
 _CHANGES_NONE = re.compile(r'analy[sz]er|fft|oversampl|dither')
 _SILENCES = re.compile(r'bypass|enable|mute|muting|solo|pause|listen|panic')
-_DISPLAY = re.compile(r'\b(analy[sz]er|display|fft|graph|zoom)\b')
 # Controls of a neutral setting by their names, and others that sound alike.
 _RATIO = re.compile(r'\bratio')
 _GAIN = re.compile(r'\b(gain|level|makeup|make-?up|volume)\b')
@@ -156,23 +150,14 @@ def find_sleepers(plugin: world.Plugin) -> list[str]:
   return sleepers
 
 
-def reason_not_to_train(port: world.Port) -> str:
-  """Returns why a control with a range is better left alone, or ''."""
-  name = f'{port.symbol.replace("_", " ")} {port.name}'.lower()
-  if port.designation.startswith(_TIME):
-    return 'the host sets it'
-  if port.symbol == 'lk' or _MOVES_LATENCY.search(name):
-    return 'moves the latency, which is found once, at the start'
-  if _DISPLAY.search(name):
-    return 'changes what is displayed, by its name, not the sound'
-  return ''
-
-
-def gin_binding(plugin: world.Plugin) -> str:
+def gin_binding(
+  plugin: world.Plugin, moves: Mapping[str, tuple[int, int]]
+) -> str:
   """Returns gin text that makes a plugin a processor.
 
   Args:
     plugin: The plugin.
+    moves: What `safety.moves_of_latency` found of its controls.
 
   Returns:
     Bindings of `dafx.effects.LV2Plugin` in the scope `scope_name` gives: all
@@ -186,7 +171,7 @@ def gin_binding(plugin: world.Plugin) -> str:
     for ports in (plugin.audio_inputs, plugin.audio_outputs)
   )
   author = f' by {one_line(plugin.author)}' if plugin.author else ''
-  trainable, left_out = [], []
+  trainable, left_out, refused = [], [], []
   for port in trainable_controls(plugin):
     about = (
       f'{one_line(port.name)}: {port.describe_range()}, {port.scale}, '
@@ -194,8 +179,12 @@ def gin_binding(plugin: world.Plugin) -> str:
     )
     if port.scale == 'linear' and port.maximum > _TOO_WIDE * port.default > 0:
       about += '; narrow it by `ranges`: nearly all of it is above the default'
-    reason = reason_not_to_train(port)
-    if reason:
+    reason = safety.reason_not_to_train(port)
+    if port.symbol in moves:
+      low, high = moves[port.symbol]
+      move = f'moves the latency, from {low} to {high} samples'
+      refused.append(f'#     {port.symbol!r}: {move}. {about}')
+    elif reason:
       left_out.append(f'#     {port.symbol!r}: {reason}. {about}')
     else:
       trainable.append(f'    {port.symbol!r},  # {about}')
@@ -218,6 +207,8 @@ def gin_binding(plugin: world.Plugin) -> str:
     ]
   if left_out:
     lines += ['# Left out; add what you want to train:', *left_out]
+  if refused:
+    lines += ['# Cannot be trained:', *refused]
   traps = find_traps(plugin)
   if traps:
     lines += [

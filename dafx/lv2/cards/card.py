@@ -105,6 +105,8 @@ class Card:
     latency_reported: Samples that the plugin reports; None without such a port.
     latency_measured: Lag in samples at which an output is a copy of an input;
       None if none is.
+    latency_moves: (Lowest, highest) latency in samples of the controls that
+      move it, by symbol.
     n_nonfinite: Samples at the defaults that are NaN or infinite.
     level_db: Level of the output at the defaults.
     peak: Its largest sample.
@@ -145,6 +147,7 @@ class Card:
   latency: int | None = None
   latency_reported: int | None = None
   latency_measured: int | None = None
+  latency_moves: dict[str, list[int]] = dataclasses.field(default_factory=dict)
   n_nonfinite: int = 0
   level_db: float | None = None
   peak: float | None = None
@@ -298,6 +301,9 @@ def _reasons_for_care(card: Card) -> list[str]:
 def _remarks(card: Card) -> list[str]:
   """Returns what else to mind."""
   remarks = []
+  if card.latency_moves:
+    names = _join(list(card.latency_moves))
+    remarks.append(f'Not to be trained, as the latency moves with it: {names}.')
   change_db = card.block_difference_db
   if change_db is not None and change_db > AUDIBLE_DB:
     remarks.append('Train with the block size that you will use.')

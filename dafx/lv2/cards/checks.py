@@ -169,6 +169,13 @@ class _Examination:
       self.keep(self.call('thread_safety'))
     with self.stage('repeatability'):
       self.measure_repeatability()
+    with self.stage('latency'):
+      moves = self.call(
+        'find_moves_of_latency',
+        module='safety',
+        symbols=[p.symbol for p in self.plugin.controls.values()],
+      )
+      self.keep({'latency_moves': moves})
     self.measure_controls()
     with self.stage('neutral setting'):
       self.measure_neutral()

@@ -1,0 +1,161 @@
+"""Which controls of a plugin may be trained, and why others may not."""
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+
+from dafx.lv2 import processes, renderer, world
+
+# Hosts, not users, set the ports of this vocabulary, such as the tempo.
+_TIME = 'http://lv2plug.in/ns/ext/time#'
+_DISPLAY = re.compile(r'\b(analy[sz]er|display|fft|graph|zoom)\b')
+_TIME_LIMIT_S = 60.0
+
+
+def reason_not_to_train(port: world.Port) -> str:
+  """Returns why a control is better left alone by what it says, or ''.
+
+  Examples:
+    >>> from dafx import lv2
+    >>> equaliser = lv2.get_plugin(
+    ...   'http://lsp-plug.in/plugins/lv2/graph_equalizer_x16_mono'
+    ... )
+    >>> lv2.reason_not_to_train(equaliser.control('zoom'))
+    'changes what is displayed, by its name, not the sound'
+  """
+  name = f'{port.symbol.replace("_", " ")} {port.name}'.lower()
+  if port.designation.startswith(_TIME):
+    return 'the host sets it'
+  if not port.is_discrete and _DISPLAY.search(name):
+    return 'changes what is displayed, by its name, not the sound'
+  return ''
+
+
+def moves_of_latency(
+  uri: str,
+  sample_rate: float,
+  symbols: Sequence[str],
+  fixed: Mapping[str, float] | None = None,
+  block_size: int = 1024,
+  isolation: str = 'thread',
+) -> dict[str, tuple[int, int]]:
+  """Finds the controls that move the latency of a plugin, by rendering.
+
+  The latency is taken out as it is at the defaults, so training one of these
+  would move the sound in time. What a plugin reports is looked at; where it
+  reports nothing and is late at its defaults, that is measured.
+
+  Args:
+    uri: URI of the plugin.
+    sample_rate: In Hz.
+    symbols: Of the controls to try.
+    fixed: Values of others by symbol, in port units.
+    block_size: Largest number of samples per run.
+    isolation: 'thread', or 'process' for plugins that may crash.
+
+  Returns:
+    (lowest, highest) latency in samples, by symbol.
+
+  Raises:
+    errors.PluginError: The plugin cannot be run, or crashes in its process.
+
+  Examples:
+    >>> from dafx import lv2
+    >>> limiter = 'http://lsp-plug.in/plugins/lv2/limiter_mono'
+    >>> list(lv2.moves_of_latency(limiter, 44100, ['th', 'lk']))
+    ['lk']
+  """
+  pairs = tuple(sorted((s, float(value)) for s, value in (fixed or {}).items()))
+  return dict(
+    _moves(
+      uri, float(sample_rate), tuple(symbols), pairs, block_size, isolation
+    )
+  )
+
+
+@functools.cache  # the same plugin is often made again
+def _moves(uri, sample_rate, symbols, fixed, block_size, isolation):
+  arguments = dict(
+    uri=uri,
+    sample_rate=sample_rate,
+    symbols=list(symbols),
+    fixed=dict(fixed),
+    block_size=block_size,
+  )
+  if isolation == 'thread':
+    moves = find_moves_of_latency(**arguments)
+  else:
+    moves = processes.call(
+      __name__, 'find_moves_of_latency', arguments, _TIME_LIMIT_S
+    )
+  return {symbol: (low, high) for symbol, (low, high) in moves.items()}
+
+
+def find_moves_of_latency(
+  uri: str,
+  sample_rate: float,
+  symbols: Sequence[str],
+  fixed: Mapping[str, float] | None = None,
+  block_size: int = 1024,
+) -> dict[str, list[int]]:
+  """Does what `moves_of_latency` does, in this process."""
+  host = renderer.Renderer(
+    uri,
+    sample_rate,
+    symbols,
+    fixed,
+    block_size,
+    n_threads=1,
+    compensate_latency=False,
+  )
+  defaults = host.default_controls()  # [1, n_controls]
+  usual = host.latency_at(defaults)
+  reports = host.plugin.latency_port is not None
+  if not symbols or not (usual or reports):
+    return {}
+  ports = [host.plugin.control(symbol) for symbol in symbols]
+  moves: dict[str, list[int]] = {}
+
+  def moves_with(values: dict[int, float]) -> bool:
+    """Whether controls at these values, by index, move the latency."""
+    setting = defaults.copy()
+    for i, value in values.items():
+      setting[0, i] = value
+    found = host.latency_at(setting)
+    if found is None or found == usual:  # None: no copy there, says nothing
+      return False
+    if len(values) == 1:
+      known = moves.get(ports[i].symbol, [usual, usual])
+      moves[ports[i].symbol] = [min(known[0], found), max(known[1], found)]
+    return True
+
+  def search(values: dict[int, float]):
+    """Halves a group that moves the latency until single controls are left."""
+    if values and moves_with(values) and len(values) > 1:
+      indices = list(values)
+      half = len(indices) // 2
+      search({i: values[i] for i in indices[:half]})
+      search({i: values[i] for i in indices[half:]})
+
+  ranged = [i for i, port in enumerate(ports) if not port.is_discrete]
+  for values in (
+    {i: ports[i].minimum for i in ranged},
+    {i: ports[i].maximum for i in ranged},
+  ):
+    if reports:
+      search(values)
+    else:  # many at an end leave no copy of the input
+      for i, value in values.items():
+        moves_with({i: value})
+  for i, port in enumerate(ports):
+    if port.is_discrete:
+      for value in _values(port):
+        moves_with({i: value})
+  return {s: moves[s] for s in symbols if s in moves}
+
+
+def _values(port: world.Port) -> list[float]:
+  """Returns the values at which a control of single ones is tried."""
+  if port.enumeration and port.scale_points:
+    return [value for value, _ in port.scale_points]
+  return [port.minimum, port.maximum]
