@@ -75,6 +75,8 @@ def moves_of_latency(
 
 @functools.cache  # the same plugin is often made again
 def _moves(uri, sample_rate, symbols, fixed, block_size, isolation):
+  if not symbols:
+    return {}
   arguments = dict(
     uri=uri,
     sample_rate=sample_rate,
@@ -109,9 +111,9 @@ def find_moves_of_latency(
     compensate_latency=False,
   )
   defaults = host.default_controls()  # [1, n_controls]
-  usual = host.latency_at(defaults)
+  usual = host.latency_at(defaults) or 0
   reports = host.plugin.latency_port is not None
-  if not symbols or not (usual or reports):
+  if not (usual or reports):
     return {}
   ports = [host.plugin.control(symbol) for symbol in symbols]
   moves: dict[str, list[int]] = {}
