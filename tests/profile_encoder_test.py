@@ -99,6 +99,21 @@ def test_a_crop_is_heard_as_its_file(rate):
   assert crop[-1] == pytest.approx(whole[-1], abs=1.5)
 
 
+@pytest.mark.parametrize('where', ['start', 'middle', 'end'])
+def test_a_crop_with_its_margins_is_heard_as_the_file(where):
+  encoder = models.ProfileEncoder(sample_rate=RATE, margin_s=8.0)
+  n_crop, margin = 65536, encoder.margin
+  audio = noise(9, 8 * RATE, slope=-3.0)
+  last = len(audio) - n_crop
+  start = {'start': 0, 'middle': last // 2, 'end': last}[where]
+  padded = np.pad(audio, ((margin, margin), (0, 0)))
+  heard = padded[start : start + n_crop + 2 * margin]
+  whole, with_margins = (
+    encoder.describe(x[np.newaxis])[0].numpy() for x in (audio, heard)
+  )
+  np.testing.assert_allclose(with_margins, whole, atol=0.6)
+
+
 @pytest.mark.parametrize('seconds', [0.3, 2.0, 29.0, 31.7, 95.2])
 def test_a_file_in_pieces_is_heard_as_a_whole(seconds):
   encoder = models.ProfileEncoder(
@@ -121,3 +136,5 @@ def test_silence_gives_a_finite_embedding():
 def test_too_few_bands_are_refused():
   with pytest.raises(ValueError, match='n_bands=10 must be above 10'):
     models.ProfileEncoder(n_bands=10)
+  with pytest.raises(ValueError, match='margin_s=-1.0 must not be below 0'):
+    models.ProfileEncoder(margin_s=-1.0)

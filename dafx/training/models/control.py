@@ -233,14 +233,14 @@ class ControlModel(base.Model):
       audio: Shape [batch, n_samples] or [batch, n_samples, n_channels], at the
         encoder's rate.
       has_margins: Whether the encoder's margins are part of it already;
-        otherwise silence stands for them.
+        otherwise silence stands for them, if it gives a setting per frame.
       **features: What else the encoder takes, by name.
 
     Returns:
       Inputs of the DAG by name, each [batch, n_frames, size]; in [0, 1] for
       plugins.
     """
-    if self.margin and not has_margins:
+    if self.margin and self.encoder.hop_size and not has_margins:
       fill = -tf.shape(audio)[1] % self.encoder.hop_size
       channels = [[0, 0]] * (audio.shape.rank - 2)
       silence = [self.margin, self.margin + fill]

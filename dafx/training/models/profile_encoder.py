@@ -36,6 +36,8 @@ _LARGEST = 3.0
 # BS.1770.
 _GATE_DB = -10.0
 _POWER_FLOOR = 1e-10
+# Of a stretch that is no silence, where a sum of parts divides.
+_LEAST_PART = 1e-6
 # Seconds that are read at once.
 _PIECE_S = 30.0
 
@@ -62,10 +64,10 @@ class ProfileEncoder(encoders.Encoder):
 
   It notes 15 figures: the loudness of a channel, ten cosines of the average
   spectrum over logarithmic bands, three of how far the bands move, and the
-  crest factor. The embedding holds
-  them about 0 +- 0.5, because the level and the tone of an input mostly ask for
-  gains in proportion, and what a small network makes of them. Stretches of the
-  file that are 10 dB softer than its mean are left out.
+  crest factor. The embedding holds them about 0 +- 0.5, because the level and
+  the tone of an input mostly ask for gains in proportion, and what a small
+  network makes of them. Stretches of the file that are 10 dB softer than its
+  mean are left out, and so is silence.
 
   A file costs a Fourier transform, whatever its length: no window is heard
   twice.
@@ -87,6 +89,8 @@ class ProfileEncoder(encoders.Encoder):
     stretch_s: Seconds over which bands move and peaks are taken; half as long
       apart.
     fft_size: Samples per spectrum, half as far apart; None for about 93 ms.
+    margin_s: Seconds around a crop that it hears in training, so that it learns
+      what a file asks for: soft parts stay soft. In use a file is heard whole.
     takes_channels: Whether it hears the mean power of all channels, for models
       that are trained on stereo, or the mean of the channels. A mix of wide
       stereo is up to 3 dB softer than its channels: what was trained on mono
@@ -94,7 +98,7 @@ class ProfileEncoder(encoders.Encoder):
     name: Name of the layer.
 
   Raises:
-    ValueError: Fewer bands than cosines.
+    ValueError: Fewer bands than cosines, or a margin below 0.
   """
 
   def __init__(
@@ -104,13 +108,17 @@ class ProfileEncoder(encoders.Encoder):
     n_bands: int = 24,
     stretch_s: float = 3.0,
     fft_size: int | None = None,
+    margin_s: float = 0.0,
     takes_channels: bool = False,
     name: str = 'profile_encoder',
   ):
     super().__init__(name=name, autocast=False)
     if n_bands <= _N_TONES:
       raise ValueError(f'n_bands={n_bands} must be above {_N_TONES}.')
+    if margin_s < 0.0:
+      raise ValueError(f'margin_s={margin_s} must not be below 0.')
     self.sample_rate: int = sample_rate
+    self.margin: int = round(margin_s * sample_rate)
     self.takes_channels = takes_channels
     self.n_bands = n_bands
     fft_size = fft_size or 2 ** round(math.log2(0.093 * sample_rate))
@@ -129,10 +137,11 @@ class ProfileEncoder(encoders.Encoder):
       audio: Shape [batch, n_samples] or [batch, n_samples, n_channels].
 
     Returns:
-      Of shape [batch, n_stretches, 2 * n_bands + 2]: power in each band, K
-      weighted power, spread of each band in dB, crest factor in dB. What is
-      left at the end, less than half a stretch, is not heard. Audio that is
-      shorter than a stretch is one stretch of its own length.
+      Of shape [batch, n_stretches, 2 * n_bands + 3]: power in each band, K
+      weighted power, spread of each band in dB, crest factor in dB; each of
+      what is no silence, whose part of the stretch comes last. What is left at
+      the end, less than half a stretch, is not heard. Audio that is shorter
+      than a stretch is one stretch of its own length.
     """
     audio = tf.convert_to_tensor(audio, tf.float32)
     if audio.shape.rank == 2:
@@ -150,8 +159,8 @@ class ProfileEncoder(encoders.Encoder):
     window = np.sum(scipy.signal.get_window('hann', self.fft_size) ** 2)
     power = tf.math.real(stft) ** 2 + tf.math.imag(stft) ** 2
     power = tf.reduce_mean(power, axis=1) * (2.0 / (window * self.fft_size))
-    bands = tf.matmul(power, self._bands) + _POWER_FLOOR
-    loud = tf.matmul(power, self._loudness) + _POWER_FLOOR
+    bands = tf.matmul(power, self._bands)
+    loud = tf.matmul(power, self._loudness)
     squares = tf.reduce_mean(channels**2, axis=1)
     peaks = tf.reduce_max(tf.abs(channels), axis=1)
 
@@ -161,19 +170,28 @@ class ProfileEncoder(encoders.Encoder):
     def per_hop(x):  # [batch, n_samples] -> [batch, n_hops, hop_size]
       return tf.signal.frame(x, hop_size, hop_size)[:, : tf.shape(bands)[1]]
 
-    energy = tf.reduce_mean(
-      stretched(tf.reduce_mean(per_hop(squares), axis=-1)), axis=-1
-    )
+    # What fills a margin beyond the ends of a file is not heard.
+    sounds = tf.cast(loud > _POWER_FLOOR, tf.float32)
+    weights = stretched(sounds)
+    part = tf.reduce_mean(weights, axis=2)
+    weights /= tf.maximum(tf.reduce_sum(weights, axis=2, keepdims=True), 1.0)
+
+    def mean(x):  # [batch, n_spectra, n] -> [batch, n_stretches, n]
+      return tf.reduce_sum(weights * stretched(x), axis=2)
+
+    decibels = shapes.to_db(bands + _POWER_FLOOR)
+    variance = mean(decibels**2) - mean(decibels) ** 2
+    energy = mean(tf.reduce_mean(per_hop(squares), axis=2, keepdims=True))
     peak = tf.reduce_max(
-      stretched(tf.reduce_max(per_hop(peaks), axis=-1)), axis=-1
+      stretched(tf.reduce_max(per_hop(peaks), axis=2, keepdims=True)), axis=2
     )
-    crest = shapes.to_db((peak**2 + _POWER_FLOOR) / (energy + _POWER_FLOOR))
     return tf.concat(
       [
-        tf.reduce_mean(stretched(bands), axis=2),
-        tf.reduce_mean(stretched(loud), axis=2),
-        tf.math.reduce_std(stretched(shapes.to_db(bands)), axis=2),
-        crest[..., tf.newaxis],
+        mean(bands),
+        mean(loud),
+        tf.sqrt(tf.maximum(variance, 0.0)),
+        shapes.to_db((peak**2 + _POWER_FLOOR) / (energy + _POWER_FLOOR)),
+        part,
       ],
       axis=-1,
     )
@@ -185,13 +203,19 @@ class ProfileEncoder(encoders.Encoder):
       notes: Of all its stretches, as `notes_of_stretches` gives them.
     """
     n_bands = self.n_bands
-    loud = notes[..., n_bands : n_bands + 1]
-    mean = tf.reduce_mean(loud, axis=1, keepdims=True)
+    sizes = [n_bands, 1, n_bands, 1, 1]
+    loud, part = notes[..., n_bands : n_bands + 1], notes[..., -1:]
+    parts = tf.reduce_sum(part, axis=1, keepdims=True)
+    power = tf.reduce_sum(part * loud, axis=1, keepdims=True)
+    mean = power / tf.maximum(parts, _LEAST_PART)
     is_heard = loud >= mean * 10.0 ** (_GATE_DB / 10.0)
-    weights = tf.cast(is_heard, notes.dtype)
-    weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
+    weights = tf.cast(is_heard, notes.dtype) * part
+    weights /= tf.maximum(
+      tf.reduce_sum(weights, axis=1, keepdims=True), _LEAST_PART
+    )
     means = tf.reduce_sum(weights * notes, axis=1)
-    bands, loud, moves, crest = tf.split(means, [n_bands, 1, n_bands, 1], -1)
+    bands, loud, moves, crest, _ = tf.split(means, sizes, -1)
+    bands, loud = bands + _POWER_FLOOR, loud + _POWER_FLOOR
     return tf.concat(
       [
         shapes.to_db(loud) + loudness.OFFSET_LUFS,
