@@ -23,6 +23,7 @@ _MODULES = (
   'metrics',
   'neural',
   'processors',
+  'sessions',
   'synths',
   'training',
 )

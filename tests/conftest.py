@@ -12,6 +12,7 @@ import dafx  # noqa: F401  What makes ddsp importable, so before it.
 
 sys.path.insert(0, os.path.dirname(__file__))
 
+import ardour  # noqa: E402
 import browser  # noqa: E402
 from plugins import build  # noqa: E402
 
@@ -38,6 +39,8 @@ _LONGEST = (
 _IN_BROWSER = 'page_test.py'
 # What needs FluidSynth.
 _BY_FLUIDSYNTH = 'demo_render_test.py'
+# What needs Ardour.
+_BY_ARDOUR = 'ardour_test.py'
 
 
 def pytest_addoption(parser):
@@ -51,11 +54,13 @@ def pytest_addoption(parser):
 
 
 def pytest_ignore_collect(collection_path, config):
-  """Leaves out what needs a browser or FluidSynth where there is none."""
+  """Leaves out what needs a program that is not there."""
   del config
   if collection_path.name == _IN_BROWSER and not browser.is_there():
     return True
   if collection_path.name == _BY_FLUIDSYNTH and not shutil.which('fluidsynth'):
+    return True
+  if collection_path.name == _BY_ARDOUR and not ardour.export_command():
     return True
   return None
 
@@ -77,6 +82,11 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.write_line(
       f'No FluidSynth: tests/{_BY_FLUIDSYNTH} was left out. To run it, '
       '`scripts/setup music`.'
+    )
+  if not ardour.export_command():
+    terminalreporter.write_line(
+      f'No Ardour: tests/{_BY_ARDOUR} was left out. To run it, '
+      f'{ardour.REMEDY}.'
     )
 
 

@@ -16,7 +16,7 @@ ROWS = (
   ('dafx.core', 'dafx.audio', 'dafx.lv2', 'dafx.gradients'),
   ('dafx.processors', 'dafx.losses', 'dafx.metrics'),
   ('dafx.neural', 'dafx.synths', 'dafx.lv2.cards'),
-  ('dafx.effects',),
+  ('dafx.effects', 'dafx.sessions'),
   ('dafx.training', 'dafx.training.plotting'),
   ('dafx.training.data', 'dafx.training.models'),
   (
@@ -63,8 +63,8 @@ MATCHING = (
   ('matcher', 'settings'),
   ('files',),
 )
-# Files, host and estimators know nothing of TensorFlow and gin.
-PURE = ('dafx.audio', 'dafx.lv2', 'dafx.gradients')
+# Files, host, estimators and sessions know nothing of TensorFlow and gin.
+PURE = ('dafx.audio', 'dafx.lv2', 'dafx.gradients', 'dafx.sessions')
 
 
 def modules():
@@ -153,7 +153,7 @@ def test_every_module_has_a_room():
 
 
 @pytest.mark.parametrize('package', PURE)
-def test_files_host_and_gradients_are_numpy_only(package):
+def test_pure_rooms_are_numpy_only(package):
   paths = [p for n, p in MODULES.items() if f'{n}.'.startswith(f'{package}.')]
   assert paths
   for path in paths:
