@@ -85,8 +85,7 @@ def pytest_terminal_summary(terminalreporter):
     )
   if not ardour.export_command():
     terminalreporter.write_line(
-      f'No Ardour: tests/{_BY_ARDOUR} was left out. To run it, '
-      f'{ardour.REMEDY}.'
+      f'No Ardour: tests/{_BY_ARDOUR} was left out. To run it, {ardour.REMEDY}.'
     )
 
 

@@ -4,7 +4,6 @@ import dataclasses
 import os
 import pathlib
 import shlex
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 
