@@ -63,7 +63,7 @@ class Renderer:
       to zero, counted in `n_nonfinite` and warned of: at the first item that
       has some, the tenth, the hundredth and so on.
     isolation: 'thread' renders in this process; 'process' in worker processes,
-      in which a plugin that crashes or hangs costs an error, not the run.
+      in which a plugin that crashes or hangs is an error.
     stateful: Whether each item of a batch goes on from call to call where it
       left off, for audio that comes in chunks, until `reset_state`. Then
       latency is not compensated, and `warm_up` goes before the first chunk.
