@@ -72,25 +72,19 @@ def test_cheap_ones_are_not_made_ahead(monkeypatch):
   assert n_fresh(host) == 0
 
 
-def test_none_are_made_where_all_processors_render(monkeypatch):
+def test_none_are_made_by_one_processor(monkeypatch):
   monkeypatch.setattr(supply, '_maker', supply._Maker(n_processors=1))
   host = renderer()
-  seen = []
-  make_one = supply.Supply.make_one
-
-  def watched(self):
-    seen.append(supply._maker._n_rendering)
-    return make_one(self)
-
-  monkeypatch.setattr(supply.Supply, 'make_one', watched)
-  with host._supply.loan():
-    other = renderer()
-    other.render(noise(8))
-    wait()
-    assert not seen  # the one processor renders
   host.render(noise(8))
-  wait()
-  assert seen and not any(seen)
+  assert n_fresh(host) == 0
+
+
+def test_none_are_made_while_a_batch_renders():
+  host, other = renderer(), renderer()
+  with host._supply.batch(1):
+    other.render(noise(8))
+    assert n_fresh(other) == 0
+  assert n_fresh(other) == 8
 
 
 def test_no_thread_is_left_behind():

@@ -261,6 +261,10 @@ class Renderer:
     Returns:
       Number of samples not finite, which are zero.
     """
+    with self._supply.batch(1):
+      return self._render_item(audio, controls, hop_size, out)
+
+  def _render_item(self, audio, controls, hop_size, out):
     if self.isolation == 'process':
       instances.check_finite('audio', audio, self.plugin.uri)
       return processes.render(
@@ -397,12 +401,11 @@ class Renderer:
     if self.stateful:
       counts = self._render_streams(audio, controls, hop_size, out)
     else:
-      self._supply.n_wanted = n_items
 
       def render_item(i):
-        return self.render_item(audio[i].T, controls[i], hop_size, out[i])
+        return self._render_item(audio[i].T, controls[i], hop_size, out[i])
 
-      with self._new_stop() as stop:
+      with self._supply.batch(n_items), self._new_stop() as stop:
         counts = items.render_all(render_item, n_items, self.n_threads, stop)
     for n_nonfinite, frames in zip(counts, controls, strict=True):
       if n_nonfinite:

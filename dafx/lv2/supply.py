@@ -2,8 +2,8 @@
 
 An instance of LSP's takes 1.3 ms to make, longer than many a render. Where
 instances are that costly, a thread makes as many as the last batch had items,
-while fewer threads render than there are processors. It ends when there is
-nothing more to make, so none is left behind at exit or in a fork.
+while nothing renders. It ends when there is nothing more to make or a batch
+begins, so none is left behind at exit or in a fork.
 """
 
 import collections
@@ -18,6 +18,9 @@ from dafx.lv2 import errors, instances
 # Cost of an instance from which on some are made ahead. Starting a thread takes
 # a fifth of it.
 _COSTLY_S = 3e-4
+# Of silence before it begins: where batches follow each other at once, it would
+# only hold up the next one.
+_PAUSE_S = 1e-3
 # Per supply.
 _MAX_AHEAD = 16
 _MAX_BYTES = 32 << 20
@@ -38,7 +41,7 @@ class _Maker:
   """Makes instances ahead for all supplies of the process, in one thread.
 
   Args:
-    n_processors: As many threads may run.
+    n_processors: With one alone, it makes none.
   """
 
   def __init__(self, n_processors: int):
@@ -49,7 +52,7 @@ class _Maker:
     self._thread: threading.Thread | None = None
 
   def begin_render(self):
-    """Notes that one more thread renders."""
+    """Notes that a batch begins."""
     with self._lock:
       self._n_rendering += 1
 
@@ -57,6 +60,8 @@ class _Maker:
     """Notes that it has ended, and that the supply may want instances."""
     with self._lock:
       self._n_rendering -= 1
+      if self._n_processors < 2:
+        return
       if supply.n_missing() and supply not in self._waiting:
         self._waiting.append(supply)
       # A thread that a fork left behind is not alive.
@@ -65,9 +70,10 @@ class _Maker:
         self._thread.start()
 
   def _may_make(self) -> bool:
-    return bool(self._waiting) and self._n_rendering < self._n_processors
+    return bool(self._waiting) and not self._n_rendering
 
   def _run(self):
+    time.sleep(_PAUSE_S)
     while True:
       with self._lock:
         if not self._may_make():
@@ -141,12 +147,22 @@ class Supply:
   @contextlib.contextmanager
   def loan(self) -> Iterator[instances.Instance]:
     """Yields an instance for a render; one whose render fails is dropped."""
+    instance = self.take()
+    yield instance
+    self.give_back(instance)
+
+  @contextlib.contextmanager
+  def batch(self, n_items: int) -> Iterator[None]:
+    """Renders a batch within; makes instances ahead for the next one behind.
+
+    Args:
+      n_items: Number of its items.
+    """
+    self.n_wanted = n_items
     maker = _maker
     maker.begin_render()
     try:
-      instance = self.take()
-      yield instance
-      self.give_back(instance)
+      yield
     finally:
       maker.end_render(self)
 
