@@ -17,7 +17,6 @@
 #endif
 #include <dlfcn.h>
 #include <elf.h>
-#include <errno.h>
 #include <link.h>
 #include <malloc.h>
 #include <pthread.h>
