@@ -23,10 +23,15 @@ FIRST, CYCLE = 256, 1024
 WARM_UP = 1024
 
 
-def on_the_grid(automation, n_samples):
-  """Returns what a control holds in each block of 256 samples, [n_blocks]."""
-  starts = np.arange(0, n_samples, FIRST)
-  read = np.where(starts < FIRST, 0, FIRST + (starts - FIRST) // CYCLE * CYCLE)
+def on_the_grid(automation, n_samples, n_late):
+  """Returns what a control holds at each sample, [n_samples].
+
+  With latency from this plugin on, the samples before it are a cycle, too.
+  """
+  starts = np.arange(n_samples)
+  later = starts - n_late
+  read = np.where(later < FIRST, 0, FIRST + (later - FIRST) // CYCLE * CYCLE)
+  read = np.where(later < 0, 0, read + n_late)
   samples = automation.times_s * RATE
   values = automation.values.astype(np.float64)
   if automation.is_log:
@@ -37,19 +42,24 @@ def on_the_grid(automation, n_samples):
 def render(session, samples):
   """Renders what a session says, on Ardour's grid."""
   signal = samples * 10.0 ** (session.gain_db / 20.0)
-  for plugin in session.plugins:
+  latencies = [session.latency(plugin) for plugin in session.plugins]
+  for place, plugin in enumerate(session.plugins):
+    n_late = sum(latencies[place:])
     moving = list(plugin.automation)
     fixed = {s: v for s, v in plugin.values.items() if s not in moving}
     renderer = lv2.Renderer(
       plugin.uri, RATE, moving, fixed, block_size=FIRST, warm_up=WARM_UP
     )
-    frames = [on_the_grid(a, len(samples)) for a in plugin.automation.values()]
+    frames = [
+      on_the_grid(automation, len(samples), n_late)
+      for automation in plugin.automation.values()
+    ]
     frames = np.stack(frames, -1)[np.newaxis] if frames else None
     items = signal[np.newaxis]
     if session.n_copies(plugin) > 1:  # channels as items
       items = signal.T[..., np.newaxis]
       frames = None if frames is None else np.repeat(frames, len(items), 0)
-    items = renderer.render(items, frames, FIRST)
+    items = renderer.render(items, frames, 1)
     signal = items[..., 0].T if session.n_copies(plugin) > 1 else items[0]
   return signal * 10.0 ** (session.fader_db / 20.0)
 
@@ -76,6 +86,11 @@ CHAINS = {
         'threshold': line((0, 0.02), (0.6, 0.5), is_log=True),
         'makeup': line((0.1, 1.0), (0.4, 4.0), (0.9, 2.0)),
       },
+    ),
+    sessions.Plugin(
+      LIMITER,
+      {'auto_level': 0, 'asc': 0},
+      {'limit': line((0, 0.8), (0.8, 0.1), is_log=True)},
     ),
   ],
 }  # fmt: skip

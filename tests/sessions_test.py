@@ -160,6 +160,21 @@ def test_what_does_not_move_has_no_automation():
   assert ports(processor) == {'amount': 3.0}
 
 
+def test_points_lie_where_ardour_reads_before_a_plugin_that_is_late():
+  line = sessions.Automation([0.0, 1.0], [0.5, 1.5], is_log=True)
+  plugins = [
+    sessions.Plugin(TEST + 'gain', {}, {'amount': line}),
+    sessions.Plugin(TEST + 'late'),
+    sessions.Plugin(TEST + 'gain', {}, {'amount': line}),
+  ]
+  before, after = (
+    [line.split()[0] for line in events.text.splitlines()]
+    for events in tree(make(plugins)).iter('events')
+  )
+  assert before[:4] == ['0', '37', '293', '1317']
+  assert after[:3] == ['0', '256', '1280']
+
+
 # ---------------------- Reaper ------------------------------------------------
 def test_reapers_project_says_that_it_is_untested():
   plugin = sessions.Plugin(

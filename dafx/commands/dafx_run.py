@@ -52,6 +52,7 @@ _MODES_OF_FLAGS = {
   'time_limit': ('match',),
   'max_renders': ('match',),
   'settings': ('process',),
+  'session': ('process', 'match'),
   'knobs': ('process',),
   'model': ('eval', 'sample', 'process'),
   'amount': ('process', 'match'),
@@ -128,6 +129,13 @@ flags.DEFINE_string(
   'process: what --mode=match found, in place of a trained model; '
   '--settings=out.settings.json.',
 )
+flags.DEFINE_bool(
+  'session',
+  None,
+  'process, match: write a session for Ardour (and Reaper, untested) beside '
+  'the output, with the plugins as they were set; match does so unless '
+  '--nosession.',
+)
 flags.DEFINE_string(
   'model',
   None,
@@ -202,21 +210,16 @@ def _profile(save_dir):
   print(profiling.write(measured, save_dir))
 
 
-def _match_options() -> dict:
-  """Returns the arguments of `matching.match` that flags give."""
-  options = {'seed': FLAGS.seed, 'max_renders': FLAGS.max_renders}
-  if FLAGS.time_limit is not None:
-    options['time_limit_s'] = FLAGS.time_limit
-  elif FLAGS.max_renders is not None:
-    options['time_limit_s'] = None
-  if FLAGS.amount is not None:
-    options['amount'] = FLAGS.amount
-  return options
-
-
 def _check_settings_flags():
   """Raises UsageError for flags that have no use beside --settings."""
-  for flag in ('model', 'amount', 'knobs', 'n_plugins', 'restore_dir'):
+  for flag in (
+    'model',
+    'amount',
+    'knobs',
+    'n_plugins',
+    'restore_dir',
+    'session',
+  ):
     if FLAGS[flag].value not in (None, '', []):
       raise app.UsageError(
         f'--{flag} is for a trained model; --settings takes the place of one.'
@@ -241,6 +244,8 @@ def _check_flags():
     )
   if FLAGS.settings is not None:
     _check_settings_flags()
+  if mode == 'process' and FLAGS.session and FLAGS.amount == 0.0:
+    raise app.UsageError('At --amount=0 nothing is set: leave out --session.')
   for flag in _MATCH_FLAGS if mode == 'match' else _SAVED_MODES.get(mode, ()):
     if not FLAGS[flag].value:
       raise app.UsageError(f'--mode={mode} needs --{flag}.')
@@ -345,12 +350,15 @@ def _use_saved(folder):
     inference.export(model, FLAGS.output)
     print(FLAGS.output)
     return
+  told: list[str] = []
+  options['tell_session'] = told.append if FLAGS.session else None
   paths = inference.process(model, FLAGS.input, FLAGS.output, **options)
   for path in paths:
     print(path, flush=True)
   # At an amount of 0 nothing is set.
   if FLAGS.amount != 0.0 and (advice := model.describe_outputs(paths)):
     running.announce(advice)
+  running.announce_all(told)
 
 
 def _checked_setting(model, setting, meanings):
@@ -428,7 +436,7 @@ def main(argv):
     match_mode.apply(FLAGS.settings, FLAGS.input, FLAGS.output)
   elif FLAGS.mode == 'match':
     jobs = match_mode.plan(FLAGS.input, FLAGS.output, FLAGS.target)
-    match_mode.run(jobs, **_match_options())
+    match_mode.run(jobs, **match_mode.options(FLAGS))
   elif FLAGS.mode == 'train':
     _train(save_dir)
   elif FLAGS.mode == 'profile':

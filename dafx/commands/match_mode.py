@@ -5,8 +5,9 @@ What is here loads no TensorFlow before a search begins.
 
 import os
 import pathlib
+from typing import Any
 
-from absl import logging
+from absl import flags, logging
 
 from dafx import _folders
 from dafx.audio import files as audio_files
@@ -62,19 +63,40 @@ def plan(
   return planned
 
 
-def run(jobs: list[Job], **options):
+def options(values: flags.FlagValues) -> dict[str, Any]:
+  """Returns the options of `run` that flags give.
+
+  Args:
+    values: Those of dafx_run.
+  """
+  found = {'seed': values.seed, 'max_renders': values.max_renders}
+  if values.time_limit is not None:
+    found['time_limit_s'] = values.time_limit
+  elif values.max_renders is not None:
+    found['time_limit_s'] = None
+  if values.amount is not None:
+    found['amount'] = values.amount
+  found['session'] = values.session is not False
+  return found
+
+
+def run(jobs: list[Job], session: bool = True, **options):
   """Matches files, prints tables and verdicts, then the path of each output.
 
   Args:
     jobs: What `plan` returned.
+    session: Whether a session is written beside each, and told of at the end.
     **options: Arguments of `matching.match`.
   """
   from dafx.training import matching
 
-  for path, found in matching.match_files(jobs, **options):
+  told: list[str] = []
+  tell_session = told.append if session else None
+  for path, found in matching.match_files(jobs, tell_session, **options):
     running.announce(f'{path}\n{matching.table(found.figures)}')
     running.announce(found.verdict())
     print(path, flush=True)
+  running.announce_all(told)
 
 
 def apply(settings: str, input_path: str, output_path: str):

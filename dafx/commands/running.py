@@ -211,6 +211,14 @@ def announce(text: str):
     tqdm.tqdm.write(text, file=sys.stderr)
 
 
+def announce_all(texts: Sequence[str]):
+  """Prints the first of several texts that are alike, and how many more."""
+  for text in texts[:1]:
+    announce(text)
+  if len(texts) > 1:
+    announce(f'and {len(texts) - 1} more like it, beside the other outputs.')
+
+
 def is_verbose() -> bool:
   """Returns whether --verbosity=1 was given, or more."""
   return logging.get_verbosity() >= logging.DEBUG

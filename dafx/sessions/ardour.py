@@ -91,8 +91,9 @@ class _Document:
     track = self._add_track(
       sessions.INPUT, session.audio, n_channels, session.gain_db
     )
-    for plugin in session.plugins:
-      self._add_plugin(track, plugin)
+    for place, plugin in enumerate(session.plugins):
+      behind = session.plugins[place:]
+      self._add_plugin(track, plugin, sum(map(session.latency, behind)))
     self._add_fader(track, session.fader_db)
     if session.target is not None:
       n_channels = session.target.n_channels
@@ -199,27 +200,37 @@ class _Document:
           self._add(port, 'Connection', other=other)
     return route
 
-  def _add_plugin(self, track: ET.Element, plugin: sessions.Plugin):
-    """Adds a plugin with its values and the automation of those that move."""
+  def _add_plugin(
+    self, track: ET.Element, plugin: sessions.Plugin, n_late: int
+  ):
+    """Adds a plugin with its values and the automation of those that move.
+
+    It and those behind it are `n_late` samples late.
+    """
     found = lv2.get_plugin(plugin.uri).at_rate(self._session.sample_rate)
     processor = self._add(
       track, 'Processor', type='lv2', unique_id=plugin.uri, name=found.name,
       id=next(self._ids), active=1, count=self._session.n_copies(plugin),
     )  # fmt: skip
-    if latency := self._session.unreported_latency(plugin):
+    latency = self._session.latency(plugin)
+    if found.latency_port is None and latency:
       processor.set('user-latency', str(latency))
       processor.set('use-user-latency', '1')
     moving = {s: a for s, a in plugin.automation.items() if a.moves}
     if moving:
       lines = self._add(processor, 'Automation')
       for symbol, automation in moving.items():
-        self._add_automation(lines, found.control(symbol), automation)
+        self._add_automation(lines, found.control(symbol), automation, n_late)
     state = self._add(processor, 'lv2')
     for symbol, value in self._session.port_values(plugin).items():
       self._add(state, 'Port', symbol=symbol, value=f'{value:.9g}')
 
   def _add_automation(
-    self, parent: ET.Element, port: lv2.Port, automation: sessions.Automation
+    self,
+    parent: ET.Element,
+    port: lv2.Port,
+    automation: sessions.Automation,
+    n_late: int,
   ):
     """Adds a control that moves.
 
@@ -231,8 +242,9 @@ class _Document:
     if port.is_discrete:
       style = 'Discrete'
     samples, values = on_the_grid(
-      automation, self._session.sample_rate, self._session.audio.n_samples
-    )
+      automation, self._session.sample_rate, self._session.audio.n_samples,
+      n_late,
+    )  # fmt: skip
     kept = _bends(samples, np.log(values) if is_log else values)
     samples, values = samples[kept], values[kept]
     element = self._add(
@@ -271,7 +283,10 @@ class _Document:
 
 
 def on_the_grid(
-  automation: sessions.Automation, sample_rate: int, n_samples: int
+  automation: sessions.Automation,
+  sample_rate: int,
+  n_samples: int,
+  n_late: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns what an export reads of a control.
 
@@ -279,12 +294,15 @@ def on_the_grid(
     automation: How it moves.
     sample_rate: In Hz.
     n_samples: Of the session.
+    n_late: Samples by which the plugin and those behind it are late. The first
+      of them are run before the cycles.
 
   Returns:
     (Samples at which cycles start, [n_cycles]; values in port units, float64,
     [n_cycles]).
   """
-  samples = np.append(0, np.arange(_FIRST_CYCLE, max(n_samples, 1), _CYCLE))
+  samples = np.arange(n_late + _FIRST_CYCLE, max(n_samples, 1), _CYCLE)
+  samples = np.unique([0, n_late, *samples])
   return samples, automation.at(samples / sample_rate)
 
 

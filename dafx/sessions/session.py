@@ -101,8 +101,8 @@ class Plugin:
     uri: Its URI.
     values: In port units, by symbol. All else stays at the plugin's defaults.
     automation: Of the controls that move, by symbol.
-    latency: Samples by which it is late, where it does not report that itself;
-      None to have it measured at these values.
+    latency: Samples by which it is late, whether it reports that or not; None
+      to have it measured at these values.
 
   Examples:
     >>> from dafx import sessions
@@ -203,10 +203,12 @@ class Session:
     n_inputs = len(lv2.get_plugin(plugin.uri).audio_inputs)
     return self.n_channels // n_inputs
 
-  def unreported_latency(self, plugin: Plugin) -> int:
-    """Returns the samples by which a plugin is late without saying so."""
-    if lv2.get_plugin(plugin.uri).latency_port is not None:
-      return 0
+  def latency(self, plugin: Plugin) -> int:
+    """Returns the samples by which a plugin is late, whether it says so or not.
+
+    Args:
+      plugin: Of those of the session.
+    """
     if plugin.latency is not None:
       return plugin.latency
     values = self.port_values(plugin)

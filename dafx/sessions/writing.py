@@ -152,6 +152,17 @@ def describe(session: sessions.Session, folder: pathlib.Path) -> str:
 
   Returns:
     Text for people.
+
+  Examples:
+    >>> import pathlib
+    >>> import numpy as np
+    >>> from dafx import sessions
+    >>> from dafx.audio import sources
+    >>> audio = sources.from_array(np.zeros([44100, 2]), 44100)
+    >>> session = sessions.Session('song', [], audio)
+    >>> text = sessions.describe(session, pathlib.Path('song_session'))
+    >>> text.splitlines()[1]
+    '  Ardour 7 or later: ardour song_session/song.ardour'
   """
   name = session.file_name
   path = shlex.quote(str(folder))

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import gin
 import matplotlib.image
@@ -16,6 +16,7 @@ from dafx.audio import band_powers, disk, sources
 from dafx.audio import files as audio_files
 from dafx.training import checkpoints, gin_files, models, plotting
 from dafx.training import progress as progress_bar
+from dafx.training.inference import sessions
 from dafx.training.models import outputs
 
 
@@ -162,7 +163,11 @@ def process_audio(
 
 
 def process(
-  model: models.Model, input_path: str, output_path: str, **options
+  model: models.Model,
+  input_path: str,
+  output_path: str,
+  tell_session: Callable[[str], None] | None = None,
+  **options,
 ) -> list[pathlib.Path]:
   """Runs a model over a file or a folder and writes what it makes.
 
@@ -181,6 +186,8 @@ def process(
     model: The model.
     input_path: An audio file, or a folder of them.
     output_path: The file, or the folder that gets files of the same names.
+    tell_session: If given, a session for Ardour and Reaper is written beside
+      each output, in <output>_session/, and this is told what is in it.
     **options: Those of the model; `Model.render`.
 
   Returns:
@@ -189,7 +196,7 @@ def process(
   Raises:
     FileNotFoundError: No such file, or no audio in the folder.
     ValueError: A file that is no audio, or one that would replace an input; or
-      options that the model does not take.
+      options that the model does not take, or a graph that no session holds.
     OSError: No room on the disk.
   """
   model.check_options(options)
@@ -209,10 +216,18 @@ def process(
       is_left = options.get('amount') == 0.0
       heard = source if is_left else model.prepare(source)
       rendering = model.render(heard, **options)
-      meters = _write(
+      session = (
+        None
+        if tell_session is None
+        else sessions.of_rendering(rendering, base.name)
+      )
+      meters, excess_db = _write(
         rendering, source, output, progress, model.max_true_peak_dbtp
       )
     rendering.write_beside(base)
+    if session is not None and tell_session is not None:
+      session = dataclasses.replace(session, fader_db=-excess_db)
+      tell_session(sessions.write(session, base))
     progress.say(f'drawing what was made of {path}')
     figures = [
       plotting.draw_band_powers(meters, source.n_samples / source.sample_rate),
@@ -285,7 +300,10 @@ class _PeaksTooHighError(Exception):
 
 
 def _write(rendering, source, output, progress, max_dbtp):
-  """Writes a file chunk by chunk; returns the powers before and after."""
+  """Writes a file chunk by chunk.
+
+  Returns the powers before and after, and by how much it was turned down.
+  """
   rate = source.sample_rate
   powers = {
     name: band_powers.BandPowers(rate, source.n_samples)
@@ -293,6 +311,7 @@ def _write(rendering, source, output, progress, max_dbtp):
   }
   progress.say(f'rendering {output}')
   levels = None if max_dbtp is None else _Levels(rate)
+  excess_db = 0.0
   try:
     with audio_files.Writer(output, rate, source.n_samples) as writer:
       for block in rendering.blocks():
@@ -303,7 +322,8 @@ def _write(rendering, source, output, progress, max_dbtp):
         progress.update(str(output), len(block) / rate)
       if levels is not None:
         before = _levels(source.blocks(), rate)
-        if excess_db := _excess_db(before, levels, max_dbtp):
+        excess_db = _excess_db(before, levels, max_dbtp)
+        if excess_db:
           raise _PeaksTooHighError(excess_db)
   except _PeaksTooHighError as error:
     _tell(output, error.excess_db, max_dbtp)
@@ -313,4 +333,4 @@ def _write(rendering, source, output, progress, max_dbtp):
         writer.write(_turned_down(block, error.excess_db))
   for block in source.blocks():
     powers['before'].add(block)
-  return powers
+  return powers, excess_db

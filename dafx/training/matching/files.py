@@ -11,6 +11,7 @@ from dafx import _folders
 from dafx.audio import files as audio_files
 from dafx.audio import sources
 from dafx.training import progress as progress_bar
+from dafx.training.inference import sessions
 from dafx.training.matching import matcher, problem, result, settings
 from dafx.training.models import outputs
 
@@ -43,7 +44,9 @@ def read(path: pathlib.Path, sample_rate: int | None = None):
 
 
 def match_files(
-  jobs: Sequence[tuple[pathlib.Path, pathlib.Path, pathlib.Path]], **options
+  jobs: Sequence[tuple[pathlib.Path, pathlib.Path, pathlib.Path]],
+  tell_session: Callable[[str], None] | None = None,
+  **options,
 ) -> list[tuple[pathlib.Path, result.Match]]:
   """Matches files, and writes what was found.
 
@@ -53,6 +56,9 @@ def match_files(
   Args:
     jobs: (input, target, output) of each. A target at another rate is
       resampled.
+    tell_session: If given, a session for Ardour and Reaper is written beside
+      each output, in <output>_session/, and this is told what is in it. A graph
+      that no session holds is warned of.
     **options: Arguments of `match`, such as `time_limit_s`, for each file.
 
   Returns:
@@ -80,6 +86,8 @@ def match_files(
         report=make_report(options.get('time_limit_s')), **options,
       )  # fmt: skip
     write(each, output, base)
+    if tell_session is not None:
+      write_session(each, audio, wanted, base, tell_session)
     found.append((output, each))
   return found
 
@@ -129,6 +137,36 @@ def write(match: result.Match, output: pathlib.Path, base: pathlib.Path):
   nodes = [match.nodes[name] for name in points]
   automation = outputs.Automation(nodes, points, points, np.zeros(1))
   outputs.write_presets(automation, outputs.preset_folder(base), base.name)
+
+
+def write_session(
+  match: result.Match,
+  audio: np.ndarray,
+  target: np.ndarray,
+  base: pathlib.Path,
+  tell_session: Callable[[str], None],
+):
+  """Writes a match as a session, or warns that no session holds its graph.
+
+  Args:
+    match: What was found.
+    audio: The input, [n_samples, n_channels].
+    target: The target, [n_samples, n_channels], at the same rate.
+    base: Path of the output, without its suffix.
+    tell_session: Is told what is in the session.
+  """
+  heard, wanted = (
+    sources.from_array(each, match.sample_rate) for each in (audio, target)
+  )
+  try:
+    session = sessions.make(
+      match.graph, base.name, heard, match.controls, target=wanted,
+      gain_db=match.gain_db,
+    )  # fmt: skip
+  except ValueError as error:
+    logging.warning('No session is written beside %s: %s', base, error)
+    return
+  tell_session(sessions.write(session, base))
 
 
 def settings_path(base: pathlib.Path) -> pathlib.Path:

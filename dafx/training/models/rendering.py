@@ -120,7 +120,9 @@ class Rendering:
     automation: What a network set, to be written and drawn.
 
   Attributes:
+    group: As above.
     automation: As above.
+    heard: The audio at the rate of the graph.
     frame_times_s: When each frame of the controls begins, [n_frames].
   """
 
@@ -134,19 +136,19 @@ class Rendering:
     driven: Mapping[str, processors.Node] | None = None,
     automation: outputs.Automation | None = None,
   ):
-    self._group = group
+    self.group = group
     self._rate = sample_rate
     self._source = source
     self._points = points
     self._point_times_s = point_times_s
     self._driven = dict(driven or {})
     self.automation = automation or outputs.Automation()
-    self._heard = sources.resampled(source, self._rate)
+    self.heard = sources.resampled(source, self._rate)
 
   @property
   def frame_times_s(self) -> np.ndarray:
     """When each frame of the controls begins, [n_frames]."""
-    n_frames = -(-self._heard.n_samples // CONTROL_STEP)
+    n_frames = -(-self.heard.n_samples // CONTROL_STEP)
     return np.arange(n_frames) * CONTROL_STEP / self._rate
 
   def _frames(self, start, stop):
@@ -167,7 +169,7 @@ class Rendering:
       In port units, {name of the node: [n_frames, n_controls]}; one frame if
       they do not move.
     """
-    frames = self._frames(0, -(-self._heard.n_samples // CONTROL_STEP))
+    frames = self._frames(0, -(-self.heard.n_samples // CONTROL_STEP))
     return outputs.in_port_units(self._driven, frames)
 
   def figures(self) -> list:
@@ -184,7 +186,7 @@ class Rendering:
 
   def blocks(self) -> Iterator[np.ndarray]:
     """Yields what comes out, [n, n_channels], as many samples as went in."""
-    with at_rate(self._group, self._rate):
+    with at_rate(self.group, self._rate):
       yield from self._at_rate_of_source()
 
   def _at_rate_of_source(self):
@@ -199,7 +201,7 @@ class Rendering:
       yield from rendered
 
     out = sources.Source(
-      self._rate, self._heard.n_samples, first.shape[1], again
+      self._rate, self.heard.n_samples, first.shape[1], again
     )
     yield from sources.resample_blocks(
       out, self._source.sample_rate, self._source.n_samples
@@ -208,16 +210,16 @@ class Rendering:
   def _rendered(self):
     """Yields blocks at the rate of the graph, without what was filled up."""
     moves = self._point_times_s is not None
-    nodes = processors.nodes(self._group).values()
+    nodes = processors.nodes(self.group).values()
     folds = not all(node.takes_channels for node in nodes)
-    n_items = self._heard.n_channels if folds else 1
+    n_items = self.heard.n_channels if folds else 1
     streamer, unit = _make_streamer(
-      self._group, CONTROL_STEP if moves else None, n_items
+      self.group, CONTROL_STEP if moves else None, n_items
     )
 
     def parts():
       frame, size = 0, max(_CHUNK // unit, 1) * unit
-      for block, _ in sources.windows(self._heard.blocks(), size):
+      for block, _ in sources.windows(self.heard.blocks(), size):
         audio = np.pad(block, ((0, -len(block) % CONTROL_STEP), (0, 0)))
         end = frame + len(audio) // CONTROL_STEP
         # [n_items, n_samples(, n_channels)]
@@ -235,7 +237,7 @@ class Rendering:
         )
       yield streamer.finish()
 
-    left = self._heard.n_samples
+    left = self.heard.n_samples
     for part in parts():
       if not part.shape[1]:
         continue
