@@ -87,11 +87,7 @@ CHAINS = {
         'makeup': line((0.1, 1.0), (0.4, 4.0), (0.9, 2.0)),
       },
     ),
-    sessions.Plugin(
-      LIMITER,
-      {'auto_level': 0, 'asc': 0},
-      {'limit': line((0, 0.8), (0.8, 0.1), is_log=True)},
-    ),
+    sessions.Plugin(LIMITER, {'limit': 0.2, 'auto_level': 0, 'asc': 0}),
   ],
 }  # fmt: skip
 

@@ -44,6 +44,10 @@ FLAGS = flags.FLAGS
 # Modes that take all they need from a saved run, and the flags they need.
 _SAVED_MODES = {'process': ('input', 'output'), 'export': ('output',)}
 _MATCH_FLAGS = ('input', 'target', 'output')
+# Flags that have no use beside --settings.
+_OF_TRAINED_MODELS = (
+  'model', 'amount', 'knobs', 'n_plugins', 'restore_dir', 'session',
+)  # fmt: skip
 # Flags that other modes would pass over.
 _MODES_OF_FLAGS = {
   'input': ('process', 'match'),
@@ -133,8 +137,7 @@ flags.DEFINE_bool(
   'session',
   None,
   'process, match: write a session for Ardour (and Reaper, untested) beside '
-  'the output, with the plugins as they were set; match does so unless '
-  '--nosession.',
+  'the output; match does so unless --nosession.',
 )
 flags.DEFINE_string(
   'model',
@@ -212,14 +215,7 @@ def _profile(save_dir):
 
 def _check_settings_flags():
   """Raises UsageError for flags that have no use beside --settings."""
-  for flag in (
-    'model',
-    'amount',
-    'knobs',
-    'n_plugins',
-    'restore_dir',
-    'session',
-  ):
+  for flag in _OF_TRAINED_MODELS:
     if FLAGS[flag].value not in (None, '', []):
       raise app.UsageError(
         f'--{flag} is for a trained model; --settings takes the place of one.'
