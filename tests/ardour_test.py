@@ -23,15 +23,15 @@ FIRST, CYCLE = 256, 1024
 WARM_UP = 1024
 
 
-def on_the_grid(automation, n_samples, n_late):
-  """Returns what a control holds at each sample, [n_samples].
+def on_the_grid(automation, n_samples, n_late, n_behind):
+  """Returns what a control holds at each sample of the input, [n_samples].
 
-  With latency from this plugin on, the samples before it are a cycle, too.
+  The samples of all latency, this plugin's and that behind it, are a cycle too.
+  A plugin's own shifts what is read, and the session's points undo that.
   """
-  starts = np.arange(n_samples)
-  later = starts - n_late
+  later = np.arange(n_samples) - n_late - n_behind
   read = np.where(later < FIRST, 0, FIRST + (later - FIRST) // CYCLE * CYCLE)
-  read = np.where(later < 0, 0, read + n_late)
+  read = np.where(later < 0, 0, read + n_behind) + n_late
   samples = automation.times_s * RATE
   values = automation.values.astype(np.float64)
   if automation.is_log:
@@ -44,14 +44,14 @@ def render(session, samples):
   signal = samples * 10.0 ** (session.gain_db / 20.0)
   latencies = [session.latency(plugin) for plugin in session.plugins]
   for place, plugin in enumerate(session.plugins):
-    n_late = sum(latencies[place:])
+    n_late, n_behind = latencies[place], sum(latencies[place + 1 :])
     moving = list(plugin.automation)
     fixed = {s: v for s, v in plugin.values.items() if s not in moving}
     renderer = lv2.Renderer(
       plugin.uri, RATE, moving, fixed, block_size=FIRST, warm_up=WARM_UP
     )
     frames = [
-      on_the_grid(automation, len(samples), n_late)
+      on_the_grid(automation, len(samples), n_late, n_behind)
       for automation in plugin.automation.values()
     ]
     frames = np.stack(frames, -1)[np.newaxis] if frames else None
@@ -87,7 +87,11 @@ CHAINS = {
         'makeup': line((0.1, 1.0), (0.4, 4.0), (0.9, 2.0)),
       },
     ),
-    sessions.Plugin(LIMITER, {'limit': 0.2, 'auto_level': 0, 'asc': 0}),
+    sessions.Plugin(
+      LIMITER,
+      {'auto_level': 0, 'asc': 0},
+      {'limit': line((0, 0.8), (0.8, 0.1), is_log=True)},
+    ),
   ],
 }  # fmt: skip
 

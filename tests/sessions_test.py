@@ -160,6 +160,14 @@ def test_what_does_not_move_has_no_automation():
   assert ports(processor) == {'amount': 3.0}
 
 
+def test_a_plugin_that_is_late_is_set_for_what_goes_in():
+  line = sessions.Automation([0.0, 1.0], [0.5, 1.0])
+  _, points, _ = moving(TEST + 'delay', 'amount', line)
+  assert points[0, 0] == 0
+  expected = 0.5 + 0.5 * (points[:, 0] + 37) / RATE
+  np.testing.assert_allclose(points[:, 1], expected, rtol=1e-7)
+
+
 def test_points_lie_where_ardour_reads_before_a_plugin_that_is_late():
   line = sessions.Automation([0.0, 1.0], [0.5, 1.5], is_log=True)
   plugins = [
@@ -299,6 +307,26 @@ def test_a_file_in_the_place_stays(tmp_path):
   (tmp_path / 'out').write_text('mine')
   assert sessions.write(make([]), tmp_path / 'out').name == 'out_2'
   assert (tmp_path / 'out').read_text() == 'mine'
+
+
+# ---------------------- What depends on the host ------------------------------
+def test_what_depends_on_the_host_is_named():
+  plugins = [sessions.Plugin(TEST + name) for name in ('gain', 'block', 'late')]
+  (note,) = sessions.find_host_dependence(make(plugins))
+  assert note.startswith('Test block depends on the size of blocks')
+  x42 = 'http://gareus.org/oss/lv2/dpl#stereo'
+  (note,) = sessions.find_host_dependence(
+    make([sessions.Plugin(x42, {'gain': 10.0})], 2)
+  )
+  assert 'depends on how long it ran before' in note
+
+
+def test_silence_and_audio_shorter_than_a_block_are_tried_too():
+  quiet = sources.from_array(np.zeros([10, 1]), RATE)
+  gain = sessions.Plugin(TEST + 'gain')
+  assert sessions.find_host_dependence(
+    sessions.Session('song', [gain], quiet)
+  ) == []  # fmt: skip
 
 
 # ---------------------- What is refused ---------------------------------------

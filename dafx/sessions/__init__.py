@@ -8,6 +8,7 @@ NumPy only; nothing here knows of TensorFlow or gin.
     sessions.write(session, 'song_session')
 """
 
+from dafx.sessions.notes import find_host_dependence
 from dafx.sessions.session import Automation, Plugin, Session
 from dafx.sessions.writing import describe, write
 
@@ -16,5 +17,6 @@ __all__ = [
   'Plugin',
   'Session',
   'describe',
+  'find_host_dependence',
   'write',
 ]

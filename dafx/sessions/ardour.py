@@ -92,7 +92,7 @@ class _Document:
       sessions.INPUT, session.audio, n_channels, session.gain_db
     )
     for place, plugin in enumerate(session.plugins):
-      behind = session.plugins[place:]
+      behind = session.plugins[place + 1 :]
       self._add_plugin(track, plugin, sum(map(session.latency, behind)))
     self._add_fader(track, session.fader_db)
     if session.target is not None:
@@ -201,11 +201,11 @@ class _Document:
     return route
 
   def _add_plugin(
-    self, track: ET.Element, plugin: sessions.Plugin, n_late: int
+    self, track: ET.Element, plugin: sessions.Plugin, n_behind: int
   ):
     """Adds a plugin with its values and the automation of those that move.
 
-    It and those behind it are `n_late` samples late.
+    Those behind it are `n_behind` samples late.
     """
     found = lv2.get_plugin(plugin.uri).at_rate(self._session.sample_rate)
     processor = self._add(
@@ -220,7 +220,9 @@ class _Document:
     if moving:
       lines = self._add(processor, 'Automation')
       for symbol, automation in moving.items():
-        self._add_automation(lines, found.control(symbol), automation, n_late)
+        self._add_automation(
+          lines, found.control(symbol), automation, latency, n_behind
+        )
     state = self._add(processor, 'lv2')
     for symbol, value in self._session.port_values(plugin).items():
       self._add(state, 'Port', symbol=symbol, value=f'{value:.9g}')
@@ -231,6 +233,7 @@ class _Document:
     port: lv2.Port,
     automation: sessions.Automation,
     n_late: int,
+    n_behind: int,
   ):
     """Adds a control that moves.
 
@@ -243,7 +246,7 @@ class _Document:
       style = 'Discrete'
     samples, values = on_the_grid(
       automation, self._session.sample_rate, self._session.audio.n_samples,
-      n_late,
+      n_late, n_behind,
     )  # fmt: skip
     kept = _bends(samples, np.log(values) if is_log else values)
     samples, values = samples[kept], values[kept]
@@ -287,6 +290,7 @@ def on_the_grid(
   sample_rate: int,
   n_samples: int,
   n_late: int = 0,
+  n_behind: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns what an export reads of a control.
 
@@ -294,16 +298,18 @@ def on_the_grid(
     automation: How it moves.
     sample_rate: In Hz.
     n_samples: Of the session.
-    n_late: Samples by which the plugin and those behind it are late. The first
-      of them are run before the cycles.
+    n_late: Samples by which the plugin is late. Ardour reads for what comes
+      out of it; automation is for what goes in.
+    n_behind: Samples by which those behind it are late; so many are run before
+      the first cycle.
 
   Returns:
-    (Samples at which cycles start, [n_cycles]; values in port units, float64,
+    (Samples at which it reads, [n_cycles]; values in port units, float64,
     [n_cycles]).
   """
-  samples = np.arange(n_late + _FIRST_CYCLE, max(n_samples, 1), _CYCLE)
-  samples = np.unique([0, n_late, *samples])
-  return samples, automation.at(samples / sample_rate)
+  samples = np.arange(n_behind + _FIRST_CYCLE, max(n_samples, 1), _CYCLE)
+  samples = np.unique([0, n_behind, *samples])
+  return samples, automation.at((samples + n_late) / sample_rate)
 
 
 def _bends(places: np.ndarray, values: np.ndarray) -> np.ndarray:

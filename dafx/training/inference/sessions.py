@@ -140,5 +140,6 @@ def write(session: sessions.Session, base: pathlib.Path) -> str:
   Returns:
     What is in it and how to open it, for people.
   """
-  folder = sessions.write(session, folder_of(base))
-  return sessions.describe(session, folder)
+  notes = sessions.find_host_dependence(session)
+  folder = sessions.write(session, folder_of(base), notes)
+  return '\n  '.join([sessions.describe(session, folder), *notes])
