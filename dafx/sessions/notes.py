@@ -38,7 +38,7 @@ def find_host_dependence(session: sessions.Session) -> list[str]:
   for plugin in session.plugins:
     name = lv2.get_plugin(plugin.uri).name
     out = _render(session, plugin, signal)
-    changes = {}
+    changes: dict[str, float] = {}
     for size in _OTHER_BLOCK_SIZES:
       try:
         other = _render(session, plugin, signal, block_size=size)
