@@ -5,6 +5,7 @@ import pytest
 import soundfile
 import soxr
 
+from dafx.audio import files as audio_files
 from dafx.training import reading
 from dafx.training.data import pairs as effect_pairs
 
@@ -219,11 +220,11 @@ def test_a_part_of_a_file_is_checked_as_the_whole_is(tmp_path):
   audio = noise(8000)
   audio[5000] = np.inf
   path = write(tmp_path / 'a.wav', audio)
-  part, rate = reading.read_side(path, 1000, 4000)
+  part, rate = audio_files.read(path, 1000, 4000)
   np.testing.assert_array_equal(part[:, 0], np.float32(audio[1000:5000]))
   assert rate == RATE
   with pytest.raises(ValueError, match=r'a\.wav has 1 samples that are NaN'):
-    reading.read_side(path, 1001, 4000)
+    audio_files.read(path, 1001, 4000)
 
 
 def test_splits_are_side_by_side():

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import pathlib
-import struct
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -11,23 +10,11 @@ import soundfile
 from absl import logging
 
 from dafx import _folders
-from dafx.audio import disk
+from dafx.audio import disk, formats, headers
 
-AUDIO_SUFFIXES = ('.wav', '.flac', '.ogg', '.mp3', '.aif', '.aiff')
-# WAV and AIFF keep floats: what exceeds full scale is not lost.
-_SUBTYPES = {
-  '.wav': 'FLOAT',
-  '.flac': 'PCM_24',
-  '.aif': 'FLOAT',
-  '.aiff': 'FLOAT',
-}
+AUDIO_SUFFIXES = formats.AUDIO_SUFFIXES
 # The most samples, in bytes, that the headers of WAV and AIFF can count.
 _MOST_BYTES = 2**32 - 2**16
-# Sizes that a program writes where it does not know how much will come.
-_UNKNOWN_SIZES = (0, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
-_SLACK_BYTES = 128  # some programs count the header too
-_OGG_PAGE_BYTES = 65307  # of the longest page
-_OGG_LAST = 4  # the flag of a stream's last page
 _COUNTED = 2**16  # samples at a time
 _FLOAT_BYTES = 4
 
@@ -35,6 +22,21 @@ _FLOAT_BYTES = 4
 # ---------------------- Reading -----------------------------------------------
 class FileError(ValueError):
   """Something is wrong with a file; the message begins with its name."""
+
+
+def _checked(path):
+  """Returns the path of a file that is there; a pipe is not waited for."""
+  path = pathlib.Path(path)
+  if not path.exists():
+    raise FileNotFoundError(f'{path}: there is no such file.')
+  if path.is_dir():
+    raise FileError(f'{path} is a folder, not an audio file.')
+  if not path.is_file():
+    raise FileError(
+      f'{path} is a pipe or a device, not a file: audio is read more than '
+      'once. Write it to a file first.'
+    )
+  return path
 
 
 @contextlib.contextmanager
@@ -74,91 +76,27 @@ def read_info(path: str | os.PathLike):
     FileError: The file is no audio, is empty, or is cut short.
     FileNotFoundError: There is no such file.
   """
-  path = pathlib.Path(path)
-  if not path.exists():
-    raise FileNotFoundError(f'{path}: there is no such file.')
-  if path.is_dir():
-    raise FileError(f'{path} is a folder, not an audio file.')
+  path = _checked(path)
   if not path.stat().st_size:
     raise FileError(f'{path} is an empty file; remove or replace it.')
   if path.suffix.lower() == '.raw':  # soundfile would ask for its rate
     raise FileError(f'{path} has no header that tells its rate; convert it.')
   with named(path):
     info = soundfile.info(path)
-    if _is_estimate(path, info):
+    if headers.is_estimate(path, info):
       info.frames = sum(map(len, read_blocks(path, _COUNTED)))
       info.duration = info.frames / info.samplerate
-    if not info.frames and not _is_cut(path, info):
+    if not info.frames and not headers.is_cut(path, info):
       raise FileError(f'{path} holds no samples; remove or replace it.')
     with soundfile.SoundFile(path) as file:
       file.seek(max(info.frames - 1, 0))  # FLAC and MP3 fail here
       n_last = len(file.read(1))
-    if not n_last or _is_cut(path, info):
+    if not n_last or headers.is_cut(path, info):
       raise FileError(
         f'{path} is cut short: it ends before its header says; remove or '
         'replace it.'
       )
   return info
-
-
-def _is_estimate(path: str | os.PathLike, info) -> bool:
-  """Returns whether this is MP3 whose first frame does not tell its length."""
-  if info.format != 'MP3':
-    return False
-  with open(path, 'rb') as file:
-    head = file.read(10)
-    start = 0
-    if head[:3] == b'ID3':  # a tag, whose size has seven bits in each byte
-      start = 10 + sum(byte << (21 - 7 * i) for i, byte in enumerate(head[6:]))
-    file.seek(start)
-    first = file.read(256)
-  return not any(word in first for word in (b'Xing', b'Info', b'VBRI'))
-
-
-def _is_cut(path: pathlib.Path, info) -> bool:
-  """Returns whether a file ends early; libsndfile takes it for a shorter one.
-
-  WAV (RIFF and RF64) and AIFF say how long their samples are. The last page of
-  Ogg has a flag, and says how many samples come to its end.
-  """
-  n_bytes = path.stat().st_size
-  with open(path, 'rb') as file:
-    kind, _, form = struct.unpack('4sI4s', file.read(12).ljust(12, b'\0'))
-    if kind in (b'RIFF', b'RIFX', b'RF64', b'FORM'):
-      if form not in (b'WAVE', b'AIFF', b'AIFC'):
-        return False
-      number = '>I' if kind in (b'RIFX', b'FORM') else '<I'
-      size_of_64 = 0
-      while len(header := file.read(8)) == 8:
-        name, size = header[:4], struct.unpack(number, header[4:])[0]
-        if name in (b'data', b'SSND'):
-          size = size_of_64 if kind == b'RF64' else size
-          missing = file.tell() + size - n_bytes
-          return size not in _UNKNOWN_SIZES and missing > _SLACK_BYTES
-        start = file.tell()
-        if name == b'ds64':
-          size_of_64 = struct.unpack('<QQ', file.read(16).ljust(16, b'\0'))[1]
-        file.seek(start + size + size % 2)
-      return True
-    if kind == b'OggS':
-      first = file.read(64)
-      file.seek(max(0, n_bytes - 2 * _OGG_PAGE_BYTES))
-      end = file.read()
-  return kind == b'OggS' and _is_ogg_cut(end, b'vorbis' in first, info.frames)
-
-
-def _is_ogg_cut(end: bytes, is_vorbis: bool, n_samples: int) -> bool:
-  """Returns whether the last bytes of an Ogg file are not those of a whole."""
-  start = end.rfind(b'OggS')
-  header = end[start : start + 27].ljust(27, b'\0')
-  flags, n_before, n_segments = header[5], header[6:14], header[26]
-  segments = end[start + 27 : start + 27 + n_segments]
-  if len(segments) < n_segments or not flags & _OGG_LAST:
-    return True
-  if len(end) < start + 27 + n_segments + sum(segments):
-    return True
-  # Where pages between are damaged, fewer samples come out.
-  return is_vorbis and struct.unpack('<q', n_before)[0] > n_samples
 
 
 def read(
@@ -179,15 +117,17 @@ def read(
     Audio [n_samples, n_channels], and its rate in Hz.
 
   Raises:
-    FileError: The file is damaged, or ends before that.
+    FileError: The file is damaged, or ends before that, or has samples that
+      are not finite.
   """
-  with named(path), soundfile.SoundFile(path) as file:
+  with named(path), soundfile.SoundFile(_checked(path)) as file:
     if n_samples is None:
       n_samples = file.frames - start
     file.seek(start)
     audio = file.read(n_samples, dtype, always_2d=True)
-    if len(audio) != n_samples and not _is_estimate(path, file):
+    if len(audio) != n_samples and not headers.is_estimate(path, file):
       raise _too_short(path, len(audio), n_samples)
+    check_finite(audio, file.samplerate, start, path)
     return audio, file.samplerate
 
 
@@ -201,19 +141,41 @@ def read_blocks(
     block_size: Samples of a block; the last one may be shorter.
 
   Raises:
-    FileError: The file is damaged.
+    FileError: The file is damaged, or has samples that are not finite.
   """
-  with named(path), soundfile.SoundFile(path) as file:
+  with named(path), soundfile.SoundFile(_checked(path)) as file:
     n_read = 0
     while n_read < file.frames:
       n_wanted = min(block_size, file.frames - n_read)
       block = file.read(n_wanted, 'float32', always_2d=True)
       n_read += len(block)
-      if len(block) < n_wanted and not _is_estimate(path, file):
+      if len(block) < n_wanted and not headers.is_estimate(path, file):
         raise _too_short(path, n_read, file.frames)
       if not len(block):
         return
+      check_finite(block, file.samplerate, n_read - len(block), path)
       yield block
+
+
+def check_finite(
+  audio: np.ndarray, sample_rate: float, start: int, name: str | os.PathLike
+):
+  """Raises FileError for samples that are not finite, and says where.
+
+  Args:
+    audio: Shape [n_samples, n_channels].
+    sample_rate: In Hz.
+    start: Where in the file it begins, in samples.
+    name: The path of the file, or what else it is called.
+  """
+  is_bad = ~np.isfinite(audio)
+  if is_bad.any():
+    sample, channel = np.argwhere(is_bad)[0]
+    raise FileError(
+      f'{name} has {np.count_nonzero(is_bad)} samples that are NaN or '
+      f'infinite, the first at {(start + sample) / sample_rate:.3f} s in '
+      f'channel {channel + 1} of {audio.shape[1]}; export it again.'
+    )
 
 
 def _too_short(path, n_read, n_wanted):
@@ -227,6 +189,7 @@ def find_audio(folder: str | os.PathLike) -> list[pathlib.Path]:
   """Returns the audio files below a folder, sorted.
 
   Names that begin with a dot are passed over: what an interrupted write leaves.
+  So are formats that have to be converted first, of which the log tells.
 
   Args:
     folder: Where to look, subfolders included.
@@ -237,17 +200,25 @@ def find_audio(folder: str | os.PathLike) -> list[pathlib.Path]:
   folder = pathlib.Path(folder)
   if not folder.is_dir():
     raise FileNotFoundError(f'{folder}: there is no such folder.')
-  paths = sorted(
-    p
-    for p in folder.rglob('*')
-    if p.suffix.lower() in AUDIO_SUFFIXES
-    and not p.name.startswith('.')
-    and p.is_file()
+  found = sorted(
+    p for p in folder.rglob('*') if not p.name.startswith('.') and p.is_file()
   )
+  paths = [p for p in found if p.suffix.lower() in AUDIO_SUFFIXES]
+  unread = [p for p in found if p.suffix.lower() in formats.UNREAD_SUFFIXES]
+  passed_over = ''
+  if unread:
+    more = f' and {len(unread) - 3} more' if len(unread) > 3 else ''
+    passed_over = (
+      f'{", ".join(map(str, unread[:3]))}{more} cannot be read; convert first: '
+      f'ffmpeg -i {unread[0].name} {unread[0].stem}.wav'
+    )
   if not paths:
     raise FileNotFoundError(
       f'{folder} holds no audio files ({", ".join(AUDIO_SUFFIXES)}).'
+      + (f' {passed_over}.' if unread else '')
     )
+  if unread:
+    logging.warning('Passed over: %s.', passed_over)
   return paths
 
 
@@ -293,10 +264,12 @@ class Writer:
     self._path = pathlib.Path(path)
     self._n_samples = n_samples
     self._suffix = self._path.suffix.lower()
-    if self._suffix not in AUDIO_SUFFIXES:
+    if self._suffix not in formats.WRITTEN_SUFFIXES:
       raise ValueError(
-        f'{path}: audio is written as one of {", ".join(AUDIO_SUFFIXES)}.'
+        f'{path}: audio is written as one of '
+        f'{", ".join(formats.WRITTEN_SUFFIXES)}.'
       )
+    self._format, self._subtype = formats.written_as(self._suffix)
     self._sample_rate = sample_rate
     self._temporary = self._path.with_name(
       f'.{self._path.stem}.partial{self._path.suffix}'
@@ -317,7 +290,10 @@ class Writer:
       self._file.write(block)
 
   def _open(self, n_channels):
-    if _SUBTYPES.get(self._suffix) == 'FLOAT':  # others take less, or little
+    reason = formats.refusal(self._suffix, self._sample_rate, n_channels)
+    if reason:
+      raise ValueError(f'{self._path} cannot be written: {reason}')
+    if self._subtype == 'FLOAT':  # others take less, or little
       n_bytes = _FLOAT_BYTES * self._n_samples * n_channels
       disk.check_room(self._path.parent, n_bytes, self._path.name)
     self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -327,23 +303,21 @@ class Writer:
         'w',
         self._sample_rate,
         n_channels,
-        _SUBTYPES.get(self._suffix),
-        format=self._format(n_channels),
+        self._subtype,
+        format=self._container(n_channels),
       )
 
-  def _format(self, n_channels):
-    """Returns what soundfile is to write; None for what the suffix says."""
+  def _container(self, n_channels):
+    """Returns the format, which depends on how much will come."""
     n_bytes = _FLOAT_BYTES * self._n_samples * n_channels
-    if self._suffix == '.wav' and n_bytes > _MOST_BYTES:
+    if self._format == 'WAV' and n_bytes > _MOST_BYTES:
       return 'RF64'
-    if self._suffix in ('.aif', '.aiff'):
-      if n_bytes > _MOST_BYTES:
-        raise ValueError(
-          f'{self._path} would have {n_bytes / 1e9:.1f} GB, and AIFF ends at '
-          '4.3. Write WAV or FLAC.'
-        )
-      return 'AIFF'  # .aif is not known by it
-    return None
+    if self._format == 'AIFF' and n_bytes > _MOST_BYTES:
+      raise ValueError(
+        f'{self._path} would have {n_bytes / 1e9:.1f} GB, and AIFF ends at '
+        '4.3. Write WAV or FLAC.'
+      )
+    return self._format
 
   def __exit__(self, kind, error, traceback):
     """Puts the file in its place, or takes away what there is of it."""
@@ -361,7 +335,7 @@ class Writer:
       self._temporary.unlink()
       return
     os.replace(self._temporary, self._path)
-    if self._peak > 1.0 and _SUBTYPES.get(self._suffix) != 'FLOAT':
+    if self._peak > 1.0 and self._subtype != 'FLOAT':
       logging.warning(
         '%s: peaks of %.1f dB full scale are clipped; WAV would keep them.',
         self._path,
@@ -391,7 +365,8 @@ def plan_outputs(
 
   Args:
     input_path: An audio file, or a folder of them.
-    output_path: The file, or the folder that gets files of the same names. If
+    output_path: The file, or the folder that gets files of the same names, but
+      for formats that are read and not written, which become WAV. If
       it is below the input's, what lies in it is no input.
 
   Returns:
@@ -410,11 +385,11 @@ def plan_outputs(
       inputs = [p for p in inputs if not p.resolve().is_relative_to(out)]
       if not inputs:
         raise FileNotFoundError(f'{source} holds no audio outside of {target}.')
-    outputs = [target / path.relative_to(source) for path in inputs]
+    outputs = [target / _as_written(p.relative_to(source)) for p in inputs]
   else:
     inputs, outputs = [source], [target]
     if target.is_dir():
-      outputs = [target / source.name]
+      outputs = [target / _as_written(pathlib.Path(source.name))]
   # Each is looked at before the first is worked on.
   places = {path.resolve() for path in inputs}
   for path, output in zip(inputs, outputs, strict=True):
@@ -423,12 +398,23 @@ def plan_outputs(
       output.exists() and output.samefile(path)
     ):
       raise ValueError(f'{output} would replace an input; choose another.')
-    if output.suffix.lower() not in AUDIO_SUFFIXES:
+    if outputs.count(output) > 1:
+      raise ValueError(
+        f'Two inputs would become {output}. Give them names of their own.'
+      )
+    if output.suffix.lower() not in formats.WRITTEN_SUFFIXES:
       raise ValueError(
         f'--output={output} must end in one of '
-        f'{", ".join(AUDIO_SUFFIXES)} (or be a folder, if --input is).'
+        f'{", ".join(formats.WRITTEN_SUFFIXES)} (or be a folder, if --input '
+        'is).'
       )
   return list(zip(inputs, outputs, strict=True))
+
+
+def _as_written(path):
+  """Returns a name with a suffix that is written: .wav for others."""
+  is_written = path.suffix.lower() in formats.WRITTEN_SUFFIXES
+  return path if is_written else path.with_suffix('.wav')
 
 
 def without_suffixes(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:

@@ -36,10 +36,11 @@ class Source:
   blocks: Callable[[], Iterator[np.ndarray]]
 
 
-def _checked(blocks):
+def _checked(blocks, sample_rate):
+  n_before = 0
   for block in blocks:
-    if not np.isfinite(block).all():
-      raise ValueError('audio holds values that are NaN or infinite.')
+    audio_files.check_finite(block, sample_rate, n_before, 'audio')
+    n_before += len(block)
     yield block
 
 
@@ -64,7 +65,7 @@ def from_array(audio: np.ndarray, sample_rate: int) -> Source:
   def blocks():
     starts = range(0, len(audio), _BLOCK)
     parts = (np.float32(audio[start : start + _BLOCK]) for start in starts)
-    return _checked(parts)
+    return _checked(parts, sample_rate)
 
   n_samples, n_channels = audio.shape
   return Source(sample_rate, n_samples, n_channels, blocks)
@@ -84,8 +85,7 @@ def from_file(path: str | os.PathLike) -> Source:
   info = audio_files.read_info(path)
 
   def blocks():
-    with audio_files.named(path):
-      yield from _checked(audio_files.read_blocks(path, _BLOCK))
+    return audio_files.read_blocks(path, _BLOCK)
 
   return Source(info.samplerate, info.frames, info.channels, blocks)
 

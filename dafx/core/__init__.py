@@ -23,7 +23,11 @@ from dafx.core.filters import (
   sosfilt,
 )
 from dafx.core.portable import is_compiled, portable
-from dafx.core.python_calls import call_python, refuse_saved_model
+from dafx.core.python_calls import (
+  call_python,
+  raising_faults,
+  refuse_saved_model,
+)
 from dafx.core.recorded import Recorded, describe
 from dafx.core.units import range_to_unit, unit_to_range, unit_to_range_slope
 from dafx.core.waveshaping import (
@@ -62,6 +66,7 @@ __all__ = [
   'parse_range',
   'polynomial',
   'portable',
+  'raising_faults',
   'range_to_unit',
   'rational',
   'reduction_db',

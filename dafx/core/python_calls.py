@@ -1,9 +1,11 @@
 """The one place where graphs of TensorFlow call Python."""
 
 import atexit
+import collections
+import contextlib
 import functools
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import tensorflow as tf
@@ -87,7 +89,45 @@ def call_python(
   if is_in_saved_model():
     refuse_saved_model(name)
   _close_iterators_at_exit()
-  return tf.numpy_function(function, inputs, types, stateful=stateful)
+
+  def noted(*arrays):
+    try:
+      return function(*arrays)
+    except Exception as error:
+      _faults.append(error)
+      raise
+
+  return tf.numpy_function(noted, inputs, types, stateful=stateful)
+
+
+# What Python raised in graphs of late; data is read ahead of its step.
+_faults: collections.deque[Exception] = collections.deque(maxlen=64)
+
+
+@contextlib.contextmanager
+def raising_faults() -> Iterator[None]:
+  """Has what Python raises in a graph come out as it was raised.
+
+  TensorFlow gives an error of its own, whose text tells of the graph first.
+
+  Examples:
+    >>> import tensorflow as tf
+    >>> from dafx import core
+    >>> @tf.function
+    ... def fails():
+    ...   return core.call_python(lambda: 1 / 0, [], tf.float32, 'a division')
+    >>> with core.raising_faults():
+    ...   _ = fails()
+    Traceback (most recent call last):
+    ZeroDivisionError: division by zero
+  """
+  try:
+    yield
+  except tf.errors.OpError as error:
+    for fault in reversed(_faults):
+      if f'{type(fault).__name__}: {fault}' in error.message:
+        raise fault from error
+    raise
 
 
 @functools.cache

@@ -82,31 +82,6 @@ def version(*paths: os.PathLike) -> str:
   return repr([(stat.st_size, stat.st_mtime_ns) for stat in stats])
 
 
-def read_side(
-  path: str | os.PathLike, start: int = 0, n_samples: int | None = None
-) -> tuple[np.ndarray, int]:
-  """Reads one file of a pair, or a part of it.
-
-  Args:
-    path: The file.
-    start: First sample.
-    n_samples: How many; by default all to the end.
-
-  Returns:
-    Audio, float32, [n_samples, n_channels], and its rate in Hz.
-
-  Raises:
-    ValueError: A file that is damaged, or samples that are not finite.
-  """
-  audio, sample_rate = audio_files.read(path, start, n_samples)
-  n_bad = np.count_nonzero(~np.isfinite(audio))
-  if n_bad:
-    raise audio_files.FileError(
-      f'{path} has {n_bad} samples that are NaN or infinite; export it again.'
-    )
-  return audio, sample_rate
-
-
 def read_pair(
   input_path: str | os.PathLike,
   target_path: str | os.PathLike,
@@ -153,7 +128,7 @@ def read_pair(
   sides = []
   for path, info in zip(paths, infos, strict=True):
     _check_form(path, info, rate, channels, mend)
-    audio, _ = read_side(path)
+    audio, _ = audio_files.read(path)
     if len(audio) < min_seconds * info.samplerate:
       raise ValueError(
         f'{path} is {len(audio) / info.samplerate:.2f} s long; a pair has at '

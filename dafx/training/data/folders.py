@@ -19,7 +19,7 @@ import numpy as np
 
 from dafx import _folders
 from dafx.audio import files as audio_files
-from dafx.audio import sources
+from dafx.audio import scans, sources
 from dafx.training import labels, reading
 from dafx.training.data import provider
 
@@ -134,6 +134,10 @@ class PairProvider(provider.CropProvider):
   def _place(self, pair) -> str:
     """Returns where a pair is, for messages."""
 
+  @abc.abstractmethod
+  def _jobs(self) -> list[scans.Job]:
+    """Returns what is to be looked at before the pairs are used."""
+
   @property
   def n_items(self) -> int:
     """Number of pairs."""
@@ -161,6 +165,7 @@ class PairProvider(provider.CropProvider):
         'set the macro sample_rate, which the model shares, or '
         f'{type(self).__name__}.n_channels.'
       )
+    scans.check(self._jobs())
 
 
 @gin.register(module='dafx.training.data')
@@ -222,10 +227,18 @@ class FolderProvider(PairProvider):
   def _read(self, index, start, n_samples):
     pair = self.pairs[index]
     paths = pair.input_path, pair.target_path
-    return np.stack([reading.read_side(p, start, n_samples)[0] for p in paths])
+    return np.stack([audio_files.read(p, start, n_samples)[0] for p in paths])
+
+  def _jobs(self):
+    return [
+      scans.of_file(path, pair.sample_rate)
+      for pair in self.pairs
+      for path in (pair.input_path, pair.target_path)
+    ]
 
   def items(self) -> list[provider.Item]:
     """Returns the files, at their own rates and with all their channels."""
+    scans.check(self._jobs())
     return [
       provider.Item(
         name=pair.name,

@@ -65,7 +65,11 @@ class Recordings(provider.CropProvider):
     self.recordings = list(recordings)
     self._knob_names = tuple(knob_names)
     self._segments = []  # (recording, first sample)
-    for index, (name, dry, *_) in enumerate(self.recordings):
+    for index, (name, dry, wet, *_) in enumerate(self.recordings):
+      for side, audio in (('input', dry), ('target', wet)):
+        audio_files.check_finite(
+          audio[:, np.newaxis], sample_rate, 0, f'{name} ({side})'
+        )
       if len(dry) < n_samples:
         raise ValueError(
           f'{name} has {len(dry)} samples in this split, less than the crop of '

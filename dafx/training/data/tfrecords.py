@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from dafx.audio import sources
+from dafx.audio import files as audio_files
+from dafx.audio import scans, sources
 from dafx.training import labels, reading
 from dafx.training.data import folders, provider
 
@@ -21,6 +22,7 @@ _HEADER_BYTES = struct.calcsize('<QI')
 _FOOTER_BYTES = struct.calcsize('<I')
 _MAX_BYTES = 2**31 - 2**20  # a message of protobuf is below 2 GiB
 _BLOCK = 2**16  # samples that are read at a time
+_SIDES = ('input', 'target')
 
 
 def _records(file: pathlib.Path):
@@ -48,10 +50,15 @@ class _Record:
   def parse(cls, record: bytes, place: int):
     feature = tf.train.Example.FromString(record).features.feature
     n_channels = feature['n_channels'].int64_list.value[0]
+    sample_rate = feature['sample_rate'].int64_list.value[0]
+    if n_channels < 1 or sample_rate < 1:
+      raise ValueError(f'{n_channels} channels at {sample_rate} Hz')
     sides = [feature[s].bytes_list.value[0] for s in ('audio', 'target')]
     n_bytes = {len(side) for side in sides}
     if len(n_bytes) != 1 or len(sides[0]) % (4 * n_channels):
       raise ValueError('input and target differ in length')
+    if not sides[0]:
+      raise ValueError('a pair without samples')
     events = zip(
       feature['event_kind'].bytes_list.value,
       feature['event_start'].int64_list.value,
@@ -60,7 +67,7 @@ class _Record:
     )
     return cls(
       feature['name'].bytes_list.value[0].decode(),
-      feature['sample_rate'].int64_list.value[0],
+      sample_rate,
       n_channels,
       len(sides[0]) // (4 * n_channels),
       (place + record.index(sides[0]), place + record.index(sides[1])),
@@ -121,13 +128,28 @@ class ShardProvider(folders.PairProvider):
     sample_bytes = 4 * record.n_channels
     place = record.offsets[side] + sample_bytes * start
     content = os.pread(self._file.fileno(), sample_bytes * n_samples, place)
-    return np.frombuffer(content, '<f4').reshape(n_samples, record.n_channels)
+    audio = np.frombuffer(content, '<f4').reshape(n_samples, record.n_channels)
+    name = f'The {_SIDES[side]} of {self._place(record)}'
+    audio_files.check_finite(audio, record.sample_rate, start, name)
+    return audio
 
   def _read(self, index, start, n_samples):
     record = self.pairs[index]
     return np.stack(
       [self._read_side(record, side, start, n_samples) for side in (0, 1)]
     )
+
+  def _jobs(self):
+    return [
+      scans.Job(
+        self._path,
+        self._source(record, side).blocks,
+        record.sample_rate,
+        f'{record.name} ({_SIDES[side]})',
+      )
+      for record in self.pairs
+      for side in (0, 1)
+    ]
 
   def _source(self, record, side):
     """Returns one side of a record as a source."""
@@ -142,6 +164,7 @@ class ShardProvider(folders.PairProvider):
 
   def items(self) -> list[provider.Item]:
     """Returns the records, at their own rates and with all their channels."""
+    scans.check(self._jobs())
     return [
       provider.Item(
         name=record.name,

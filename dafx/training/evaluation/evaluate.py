@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 
 import dafx
-from dafx import metrics
+from dafx import core, metrics
 from dafx.audio import files as audio_files
 from dafx.audio import sources
 from dafx.metrics import pairs as checks
@@ -220,7 +220,7 @@ def evaluate(
         tried = {**model.baselines([seed, position]), **tried}
       if RANDOM_SETTING in tried:  # comes last
         tried[RANDOM_SETTING] = tried.pop(RANDOM_SETTING)
-      with audio_files.named(item.name):
+      with audio_files.named(item.name), core.raising_faults():
         noted = _evaluate_item(
           model, item, tried, the_rule, base, with_metrics, with_pesq
         )

@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from dafx import _folders, metrics
-from dafx.audio import band_powers, disk, sources
+from dafx import _folders, core, metrics
+from dafx.audio import band_powers, disk, scans, sources
 from dafx.audio import files as audio_files
 from dafx.training import checkpoints, gin_files, models, plotting
 from dafx.training import progress as progress_bar
@@ -106,6 +106,7 @@ def load_setting(
   return setting, model.meanings()
 
 
+@core.raising_faults()
 def process_audio(
   model: models.Model, audio: np.ndarray, sample_rate: int, **options
 ) -> Result:
@@ -162,6 +163,7 @@ def process_audio(
   )
 
 
+@core.raising_faults()
 def process(
   model: models.Model,
   input_path: str,
@@ -202,6 +204,12 @@ def process(
   model.check_options(options)
   jobs = audio_files.plan_outputs(input_path, output_path)
   inputs = [sources.from_file(path) for path, _ in jobs]
+  scans.check(
+    [
+      scans.of_file(path, source.sample_rate)
+      for (path, _), source in zip(jobs, inputs, strict=True)
+    ]
+  )
   written = [output for _, output in jobs]
   progress = progress_bar.Progress(
     sum(source.n_samples / source.sample_rate for source in inputs),

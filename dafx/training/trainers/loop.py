@@ -9,7 +9,7 @@ import gin
 import tensorflow as tf
 from absl import logging
 
-from dafx import _folders, processors
+from dafx import _folders, core, processors
 from dafx.audio import disk
 from dafx.training import checkpoints, data, gin_files, signals
 from dafx.training import progress as progress_bar
@@ -168,6 +168,7 @@ def train(
   folder = _folders.expand_user(save_dir) if save_dir else None
   stop_value = early_stop_loss_value
   with contextlib.ExitStack() as stack:
+    stack.enter_context(core.raising_faults())
     if folder is not None:
       stack.enter_context(disk.locked(folder, 'training'))
     batches = data_provider.get_batch(batch_size, seed=seed, margin=margin)
