@@ -32,6 +32,8 @@ Where settings contradict, the later file of --gin_file wins, and --gin_param
 wins over all files. gin/README.md lists the files.
 """
 
+import importlib
+
 from absl import app, flags
 
 from dafx import _environment, _folders
@@ -62,6 +64,7 @@ _MODES_OF_FLAGS = {
   'amount': ('process', 'match'),
   'n_plugins': ('eval', 'sample', 'process'),
   'single_dir': ('eval',),
+  'trust': ('process', 'export', 'eval'),
 }
 
 flags.DEFINE_enum(
@@ -98,6 +101,12 @@ flags.DEFINE_multi_string(
   'gin_param',
   [],
   'A gin binding, such as --gin_param="batch_size = 4".',
+)
+flags.DEFINE_multi_string(
+  'gin_module', [], 'Your own module that a run imports; --gin_module=my_fx.'
+)
+flags.DEFINE_bool(
+  'trust', False, 'process, export, eval: let a run import and call anything.'
 )
 flags.DEFINE_string(
   'input', None, 'process, match: an audio file, or a folder; --input=mix.wav.'
@@ -226,7 +235,9 @@ def _check_flags():
   """Raises UsageError for flags that do not fit together."""
   mode = FLAGS.mode
   for flag, modes in _MODES_OF_FLAGS.items():
-    if FLAGS[flag].value not in (None, '', []) and mode not in modes:
+    value = FLAGS[flag].value
+    is_given = value not in (None, '', []) and value is not False
+    if is_given and mode not in modes:
       raise app.UsageError(
         f'--{flag} is for --mode={" and ".join(modes)}; --mode={mode} does not '
         'take it.'
@@ -266,7 +277,7 @@ def _check_files():
     audio_files.plan_outputs(FLAGS.input, FLAGS.output)
     return
   if mode in _SAVED_MODES or FLAGS.model is not None:
-    _check_plugins(gin_files.newest_operative_config(folder).resolve())
+    _check_plugins(folder)
   if mode not in _SAVED_MODES:
     _folders.check_output_folder(FLAGS.save_dir, '--save_dir')
   if mode not in ('train', 'profile'):
@@ -274,7 +285,7 @@ def _check_files():
   elif FLAGS.restore_dir and not gin_files.has_checkpoint(FLAGS.save_dir):
     gin_files.check_checkpoints(FLAGS.restore_dir)
   if FLAGS.single_dir:
-    gin_files.newest_operative_config(FLAGS.single_dir)
+    gin_files.check_operative_config(FLAGS.single_dir, *_allowed())
     gin_files.check_checkpoints(FLAGS.single_dir)
   if mode in ('train', 'eval', 'sample'):
     gin_files.check_data(bound, is_training=mode == 'train')
@@ -282,9 +293,15 @@ def _check_files():
     audio_files.plan_outputs(FLAGS.input, FLAGS.output)
 
 
-def _check_plugins(config):
+def _allowed() -> tuple[list[str], bool]:
+  """Returns what the configuration of a run may import and call."""
+  return FLAGS.gin_module, FLAGS.trust
+
+
+def _check_plugins(folder):
   """Raises for a saved model whose plugins are not installed."""
-  bound = gin_files.check_gin([str(config)], FLAGS.gin_param)
+  bound = gin_files.check_operative_config(folder, *_allowed())
+  bound |= gin_files.check_gin((), FLAGS.gin_param)
   needed_plugins.check_installed(bound, _describe_model())
   if FLAGS.model is not None:
     needed_plugins.warn_of_untested(bound)
@@ -339,7 +356,7 @@ def _use_saved(folder):
   """Processes files by a trained model, or exports it."""
   from dafx.training import inference
 
-  model = inference.load_model(folder, FLAGS.gin_param)
+  model = inference.load_model(folder, FLAGS.gin_param, *_allowed())
   model.check_mode(FLAGS.mode)
   options = _options(model)
   if FLAGS.mode == 'export':
@@ -357,23 +374,8 @@ def _use_saved(folder):
   running.announce_all(told)
 
 
-def _checked_setting(model, setting, meanings):
-  """Returns the best single setting, if it was found for such a model."""
-  from dafx.training import descriptions
-
-  try:
-    descriptions.check(meanings, model.meanings())
-  except ValueError as error:
-    raise ValueError(
-      f'--single_dir={FLAGS.single_dir} was trained for controls that mean '
-      f'something else ({error}). Train it anew, with single_setting.gin after '
-      'the same gin files.'
-    ) from error
-  return setting
-
-
 def _use(save_dir, single):
-  from dafx.training import checkpoints, models
+  from dafx.training import checkpoints, descriptions, models
   from dafx.training.evaluation import evaluate, tables
 
   folder = _folders.expand_user(_run_folder())
@@ -386,8 +388,8 @@ def _use(save_dir, single):
   checkpoints.restore_model(model, folder)
   settings = {}
   if single is not None:
-    setting = _checked_setting(model, *single)
-    settings[evaluate.BEST_SINGLE_SETTING] = {'setting': setting}
+    descriptions.check_setting(FLAGS.single_dir, single[1], model.meanings())
+    settings[evaluate.BEST_SINGLE_SETTING] = {'setting': single[0]}
   if 'n_plugins' in options:
     model.n_plugins = options['n_plugins']
   name = 'evaluation' if FLAGS.mode == 'eval' else 'samples'
@@ -418,7 +420,7 @@ def main(argv):
 
     from dafx.training import inference
 
-    single = inference.load_setting(FLAGS.single_dir)
+    single = inference.load_setting(FLAGS.single_dir, *_allowed())
     gin.clear_config()
   if FLAGS.mode not in _SAVED_MODES:
     # They hold names that the files bind.
@@ -427,6 +429,8 @@ def main(argv):
     import dafx.training.models
     import dafx.training.trainers  # noqa: F401
 
+    for module in FLAGS.gin_module:
+      importlib.import_module(module)
     gin_files.parse_gin(FLAGS.gin_file, FLAGS.gin_param)
   if FLAGS.settings is not None:
     match_mode.apply(FLAGS.settings, FLAGS.input, FLAGS.output)

@@ -119,6 +119,26 @@ def check(saved: Mapping[str, str], ours: Mapping[str, str]):
     raise ValueError('. '.join(found[:3]) + more)
 
 
+def check_setting(
+  folder: str, saved: Mapping[str, str], ours: Mapping[str, str]
+):
+  """Raises ValueError for a single setting of other controls.
+
+  Args:
+    folder: The run that found it.
+    saved: What its controls mean.
+    ours: What those of the model mean that is to take it.
+  """
+  try:
+    check(saved, ours)
+  except ValueError as error:
+    raise ValueError(
+      f'--single_dir={folder} was trained for controls that mean something '
+      f'else ({error}). Train it anew, with single_setting.gin after the same '
+      'gin files.'
+    ) from error
+
+
 def take_up(model, saved: Description):
   """Has plugins sound as they did: sets ports whose defaults have changed.
 

@@ -1,10 +1,12 @@
 """What train, eval and process share: gin files, folders of runs."""
 
 import difflib
+import importlib
 import os
 import pathlib
 import re
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import gin
@@ -33,6 +35,8 @@ _DATA_PATHS = {
   'RecordingProvider': ('input_path', 'target_path'),
   'RenderedProvider': ('dry_path',),
 }
+# A config that is larger is none.
+_MOST_BYTES = 2**24
 # How an operative config begins, from 0.2.0 on.
 _VERSION = '# Written by dafx '
 
@@ -198,21 +202,60 @@ def parse_gin(files=(), params=()):
   _check_macros(files, bound)
 
 
-def parse_operative_config(folder: str | os.PathLike):
+def check_operative_config(
+  folder: str | os.PathLike, modules: Sequence[str] = (), trust: bool = False
+) -> Bindings:
+  """Reads the config of a run, and imports and calls nothing.
+
+  Args:
+    folder: Where the run was saved.
+    modules: Modules that it may import, besides those of dafx, DDSP and
+      TensorFlow.
+    trust: Whether it may import and call anything.
+
+  Returns:
+    What is bound.
+
+  Raises:
+    FileNotFoundError: There is no training run.
+    ValueError: Text that gin cannot parse, or that is not allowed.
+  """
+  path = newest_operative_config(folder)
+  if path.stat().st_size > _MOST_BYTES:
+    raise ValueError(
+      f'{path} has {path.stat().st_size} bytes; a config has {_MOST_BYTES} at '
+      'most.'
+    )
+  found = gin_text.statements(path.read_bytes(), str(path))
+  if not trust:
+    gin_text.check_harmless(found, str(path), modules)
+  bound: Bindings = {}
+  for statement in found:
+    _note(statement, bound)
+  return bound
+
+
+def parse_operative_config(
+  folder: str | os.PathLike, modules: Sequence[str] = (), trust: bool = False
+):
   """Parses the newest operative config of a training run.
 
   Args:
     folder: Where the run was saved.
+    modules: As of `check_operative_config`; they are imported first.
+    trust: As of `check_operative_config`.
 
   Raises:
     FileNotFoundError: There is no training run.
-    ValueError: The config cannot be parsed, or is of an older version of dafx
+    ValueError: The config cannot be parsed, names what is not allowed
+      (`gin_text.check_harmless`), or is of an older version of dafx
       and has to be brought up to date first, or names what this version does
       not have.
   """
-  path = newest_operative_config(folder)
-  gin_text.statements(path.read_bytes(), str(path))
-  _parse_file(os.fspath(path))
+  check_operative_config(folder, modules, trust)
+  for module in modules:
+    importlib.import_module(module)
+  _parse_file(os.fspath(newest_operative_config(folder)))
 
 
 def _parse_file(file):
@@ -310,7 +353,7 @@ def newest_operative_config(folder) -> pathlib.Path:
   found = {}
   for path in folder.glob('operative_config-*.gin'):
     match = re.fullmatch(r'operative_config-(\d+)', path.stem)
-    if match:
+    if match and path.is_file():
       found[int(match[1])] = path
   if not found:
     raise FileNotFoundError(

@@ -1,12 +1,23 @@
 """Gin text as statements, read without importing or calling what it names."""
 
 import tokenize
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from gin import config_parser
+
+# Packages whose modules the config of a stranger may import.
+_KNOWN_PACKAGES = ('dafx', 'ddsp', 'tensorflow', 'gin.tf')
+# What is registered there and does more than to make something.
+_ACTS = ('train', 'evaluate')
 
 
 class Macro(str):
   """The name of a macro, where its value will stand."""
+
+
+class Reference(str):
+  """The name of a function or class, or of what it returns."""
 
 
 class _LooksNothingUp(config_parser.ParserDelegate):
@@ -14,7 +25,7 @@ class _LooksNothingUp(config_parser.ParserDelegate):
 
   def configurable_reference(self, name, evaluate):
     del evaluate
-    return name
+    return Reference(name)
 
   def macro(self, name):
     return Macro(name)
@@ -62,3 +73,51 @@ def statements(text: str | bytes, place: str) -> list:
     return found
   fault = fault.strip().splitlines()[0].rstrip('.')
   raise ValueError(f'{place}, line {line}: {fault}.')
+
+
+def check_harmless(found: Sequence, place: str, modules: Sequence[str] = ()):
+  """Refuses statements that could run what nobody asked for.
+
+  gin imports modules, and calls what a config names. Allowed is what dafx, DDSP
+  and TensorFlow register, but for what writes files.
+
+  Args:
+    found: Statements, as of `statements`.
+    place: What the text is called in messages.
+    modules: Modules that the user names besides; what lies below them too.
+
+  Raises:
+    ValueError: A statement that is not allowed; the message says in which line.
+  """
+  for statement in found:
+    fault = ''
+    if isinstance(statement, config_parser.ImportStatement):
+      name, known = statement.module, (*_KNOWN_PACKAGES, *modules)
+      if not any(name == m or name.startswith(f'{m}.') for m in known):
+        fault = f'imports {name}'
+    elif isinstance(statement, config_parser.IncludeStatement):
+      fault = f'includes {statement.filename}'
+    elif isinstance(statement, config_parser.BindingStatement):
+      names = _references(statement.value)
+      acts = [n for n in names if n.split('/')[-1].split('.')[-1] in _ACTS]
+      if acts:
+        fault = f'calls {acts[0]}'
+    if fault:
+      raise ValueError(
+        f'{place}, line {statement.location.line_num}: the config {fault}, '
+        'which is not what dafx, DDSP and TensorFlow make models of. Such a '
+        'line can run any program. Only if you know where the file comes from, '
+        'allow the module by --gin_module=MODULE, or all by --trust.'
+      )
+
+
+def _references(value: Any) -> Iterator[str]:
+  """Yields the names of functions and classes in a value."""
+  if isinstance(value, Reference):
+    yield value
+  elif isinstance(value, dict):
+    for item in value.items():
+      yield from _references(item)
+  elif isinstance(value, (list, tuple)):
+    for part in value:
+      yield from _references(part)

@@ -42,14 +42,22 @@ class Result:
 
 
 def load_model(
-  save_dir: str | os.PathLike, gin_params: Sequence[str] = ()
+  save_dir: str | os.PathLike,
+  gin_params: Sequence[str] = (),
+  gin_modules: Sequence[str] = (),
+  trust: bool = False,
 ) -> models.Model:
   """Builds the model of a training run, with its best weights.
+
+  The run may be someone else's: only what dafx, DDSP and TensorFlow register is
+  made, unless more is allowed.
 
   Args:
     save_dir: Where the run was saved. Its gin configuration takes the place of
       what gin had before.
     gin_params: Bindings that come after it.
+    gin_modules: Modules of your own that its configuration may import.
+    trust: Whether it may import and call anything.
 
   Returns:
     The model: the best validated, or else the last one.
@@ -62,7 +70,7 @@ def load_model(
   folder = _folders.expand_user(save_dir)
   gin.clear_config()
   with gin.unlock_config():
-    gin_files.parse_operative_config(folder)
+    gin_files.parse_operative_config(folder, gin_modules, trust)
     gin_files.parse_gin(params=gin_params)
   model = models.make_model()
   checkpoints.restore_model(model, folder)
@@ -71,12 +79,16 @@ def load_model(
 
 def load_setting(
   save_dir: str | os.PathLike,
+  gin_modules: Sequence[str] = (),
+  trust: bool = False,
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
   """Returns the setting that a training run with `encoders.Constant` found.
 
   Args:
     save_dir: Where the run was saved. Its gin configuration takes the place of
       what gin had before.
+    gin_modules: As of `load_model`.
+    trust: As of `load_model`.
 
   Returns:
     (Controls in [0, 1], {input of the DAG: [1, n_controls]}, an option of
@@ -93,7 +105,7 @@ def load_setting(
     Traceback (most recent call last):
     FileNotFoundError: no_such_run holds no trained model ...
   """
-  model = load_model(save_dir)
+  model = load_model(save_dir, (), gin_modules, trust)
   model.check_options(['setting'])
   if not isinstance(model.encoder, models.Constant):
     raise ValueError(
