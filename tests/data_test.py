@@ -314,10 +314,9 @@ def test_a_crop_that_is_not_finite_is_named_in_training(tmp_path):
   audio[200] = np.nan
   for side in ('input', 'target'):
     write(tmp_path / 'train' / side / 'song.wav', audio)
-  with pytest.raises(tf.errors.OpError) as error:
+  said = r'song\.wav has 1 samples that are NaN or infinite'
+  with pytest.raises(ValueError, match=said):
     batches(provider(tmp_path, 400), 1)
-  message = error.value.message.splitlines()[0]
-  assert 'song.wav has 1 samples that are NaN or infinite' in message
 
 
 def test_a_provider_says_what_it_has_to_have():

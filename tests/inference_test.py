@@ -1157,9 +1157,9 @@ def test_a_file_that_cannot_be_evaluated_is_named(model, pairs, tmp_path):
   shutil.copytree(pairs, own)
   write(own / 'test/input/1.wav', np.full([22050, 2], np.nan), 22050)
   out = tmp_path / 'out'
-  with pytest.raises(ValueError, match=r'input/1\.wav: audio holds values'):
+  with pytest.raises(ValueError, match=r'input/1\.wav has 44100 samples .*NaN'):
     evaluators.evaluate(model, of_test(own), output_dir=str(out))
-  assert len((out / 'metrics.partial.jsonl').read_text().splitlines()) == 1
+  assert not (out / 'metrics.partial.jsonl').exists()  # before the first
 
 
 def test_loss_of_a_long_file_is_the_mean_over_pieces(model, monkeypatch):

@@ -41,7 +41,11 @@ def run_of(tmp_path, text):
 WRONG = [
   ('import os\nos.system.command = "true"', 1, 'imports os'),
   ('\nimport os.path as dafx', 2, 'imports os.path'),
-  ('from __gin__ import dynamic_registration', 1, 'dynamic_registration'),
+  (
+    'from __gin__ import dynamic_registration',
+    1,
+    'imports __gin__.dynamic_registration',
+  ),
   ('from subprocess import run', 1, 'imports subprocess.run'),
   ('import dafxtra', 1, 'imports dafxtra'),
   ('import gin.config', 1, 'imports gin.config'),
