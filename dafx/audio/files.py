@@ -76,22 +76,22 @@ def read_info(path: str | os.PathLike):
     FileError: The file is no audio, is empty, or is cut short.
     FileNotFoundError: There is no such file.
   """
-  path = _checked(path)
-  if not path.stat().st_size:
+  file_path = _checked(path)
+  if not file_path.stat().st_size:
     raise FileError(f'{path} is an empty file; remove or replace it.')
-  if path.suffix.lower() == '.raw':  # soundfile would ask for its rate
+  if file_path.suffix.lower() == '.raw':  # soundfile would ask for its rate
     raise FileError(f'{path} has no header that tells its rate; convert it.')
   with named(path):
     info = soundfile.info(path)
     if headers.is_estimate(path, info):
       info.frames = sum(map(len, read_blocks(path, _COUNTED)))
       info.duration = info.frames / info.samplerate
-    if not info.frames and not headers.is_cut(path, info):
+    if not info.frames and not headers.is_cut(file_path, info):
       raise FileError(f'{path} holds no samples; remove or replace it.')
     with soundfile.SoundFile(path) as file:
       file.seek(max(info.frames - 1, 0))  # FLAC and MP3 fail here
       n_last = len(file.read(1))
-    if not n_last or headers.is_cut(path, info):
+    if not n_last or headers.is_cut(file_path, info):
       raise FileError(
         f'{path} is cut short: it ends before its header says; remove or '
         'replace it.'
