@@ -3,7 +3,7 @@
 import contextlib
 import pathlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -166,7 +166,7 @@ class Run:
       self._saved[subfolder] = step
 
   @contextlib.contextmanager
-  def saved_at_faults(self):
+  def saved_at_faults(self) -> Iterator[None]:
     """Saves the run before a fault ends it.
 
     A step that fails has changed no weights, so the newest checkpoint is that
