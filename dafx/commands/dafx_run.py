@@ -46,10 +46,6 @@ FLAGS = flags.FLAGS
 # Modes that take all they need from a saved run, and the flags they need.
 _SAVED_MODES = {'process': ('input', 'output'), 'export': ('output',)}
 _MATCH_FLAGS = ('input', 'target', 'output')
-# Flags that have no use beside --settings.
-_OF_TRAINED_MODELS = (
-  'model', 'amount', 'knobs', 'n_plugins', 'restore_dir', 'session',
-)  # fmt: skip
 # Flags that other modes would pass over.
 _MODES_OF_FLAGS = {
   'input': ('process', 'match'),
@@ -222,15 +218,6 @@ def _profile(save_dir):
   print(profiling.write(measured, save_dir))
 
 
-def _check_settings_flags():
-  """Raises UsageError for flags that have no use beside --settings."""
-  for flag in _OF_TRAINED_MODELS:
-    if FLAGS[flag].value not in (None, '', []):
-      raise app.UsageError(
-        f'--{flag} is for a trained model; --settings takes the place of one.'
-      )
-
-
 def _check_flags():
   """Raises UsageError for flags that do not fit together."""
   mode = FLAGS.mode
@@ -250,7 +237,7 @@ def _check_flags():
       f'--model={FLAGS.model} and --{flag} both name a model: give one of them.'
     )
   if FLAGS.settings is not None:
-    _check_settings_flags()
+    match_mode.check_settings_flags(FLAGS)
   if mode == 'process' and FLAGS.session and FLAGS.amount == 0.0:
     raise app.UsageError('At --amount=0 nothing is set: leave out --session.')
   for flag in _MATCH_FLAGS if mode == 'match' else _SAVED_MODES.get(mode, ()):

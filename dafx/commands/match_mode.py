@@ -7,13 +7,17 @@ import os
 import pathlib
 from typing import Any
 
-from absl import flags, logging
+from absl import app, flags, logging
 
 from dafx import _folders
 from dafx.audio import files as audio_files
 from dafx.commands import running
 from dafx.training.data_preparation import matching as pairs_by_name
 
+# Flags that have no use beside --settings.
+_OF_TRAINED_MODELS = (
+  'model', 'amount', 'knobs', 'n_plugins', 'restore_dir', 'session',
+)  # fmt: skip
 # Input, target, output.
 Job = tuple[pathlib.Path, pathlib.Path, pathlib.Path]
 
@@ -97,6 +101,15 @@ def run(jobs: list[Job], session: bool = True, **options):
     running.announce(found.verdict())
     print(path, flush=True)
   running.announce_all(told)
+
+
+def check_settings_flags(values: flags.FlagValues):
+  """Raises UsageError for flags that have no use beside --settings."""
+  for flag in _OF_TRAINED_MODELS:
+    if values[flag].value not in (None, '', []):
+      raise app.UsageError(
+        f'--{flag} is for a trained model; --settings takes the place of one.'
+      )
 
 
 def apply(settings: str, input_path: str, output_path: str):
