@@ -34,7 +34,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string('filter', '', 'Only plugins whose URI contains this.')
 flags.DEFINE_string('json', None, 'File for all that was measured.')
 flags.DEFINE_integer('n_processes', 2, 'Renders side by side.')
-flags.DEFINE_float('time_limit', 60.0, 'For one render, in seconds.')
+flags.DEFINE_float('render_limit', 60.0, 'For one render, in seconds.')
 
 SAMPLE_RATE = 48000
 N_SAMPLES = 48 * 1024
@@ -423,7 +423,7 @@ def main(argv):
   plugins = [lv2.get_plugin(u) for u in lv2.list_uris() if FLAGS.filter in u]
   uris = [p.uri for p in plugins if p.audio_inputs and p.audio_outputs]
   with concurrent.futures.ThreadPoolExecutor(FLAGS.n_processes) as pool:
-    results = pool.map(lambda uri: compare(uri, FLAGS.time_limit), uris)
+    results = pool.map(lambda uri: compare(uri, FLAGS.render_limit), uris)
     rows = list(tqdm.tqdm(results, total=len(uris), unit='plugin'))
   print_rows(rows)
   counts = summarise(rows)

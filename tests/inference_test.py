@@ -673,7 +673,7 @@ def test_what_is_too_long_for_a_wav_is_an_rf64(model, tmp_path, monkeypatch):
 
 def test_an_output_of_a_rate_that_its_format_does_not_take(model, tmp_path):
   write(tmp_path / 'in.wav', noise(800), 96000)
-  with pytest.raises(OSError, match=r'out\.mp3 cannot be written'):
+  with pytest.raises(ValueError, match=r'out\.mp3 cannot be written'):
     inference.process(
       model, str(tmp_path / 'in.wav'), str(tmp_path / 'out.mp3')
     )

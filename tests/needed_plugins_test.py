@@ -101,10 +101,11 @@ def test_one_warning_for_all_plugins_of_a_package(bound, monkeypatch, caplog):
 def test_version_of_a_package(tmp_path, monkeypatch):
   """From the name of a library, else from dpkg."""
   monkeypatch.setenv('PATH', str(tmp_path))
+  installed_version = packages.installed_version.__wrapped__  # not cached
   bundle = tmp_path / 'a.lv2'
   bundle.mkdir()
   (bundle / 'a.so').touch()
-  assert packages.installed_version('a', bundle) is None
+  assert installed_version('a', bundle) is None
   dpkg = tmp_path / 'dpkg-query'
   dpkg.write_text(
     '#!/bin/sh\n'
@@ -113,8 +114,8 @@ def test_version_of_a_package(tmp_path, monkeypatch):
     'exit 1\n'
   )
   dpkg.chmod(0o755)
-  assert packages.installed_version('a', bundle) == '2.3.4'
-  assert packages.installed_version('b', bundle) is None
-  assert packages.installed_version('a', tmp_path / 'b.lv2') is None
+  assert installed_version('a', bundle) == '2.3.4'
+  assert installed_version('b', bundle) is None
+  assert installed_version('a', tmp_path / 'b.lv2') is None
   (bundle / 'a-ui-1.2.21.so').touch()
-  assert packages.installed_version('a', bundle) == '1.2.21'
+  assert installed_version('a', bundle) == '1.2.21'

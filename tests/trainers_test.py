@@ -883,13 +883,15 @@ def test_a_checkpoint_says_what_the_controls_are():
     )
     descriptions.append(make_trainer(model=model).description.numpy())
   assert descriptions[0] == descriptions[1]
-  assert json.loads(descriptions[0]) == {
+  found = json.loads(descriptions[0])['depends']
+  wanted = {
     'calf': uri,
     'calf/freq0': 'from 10 to 400, logarithmic',
     'calf/knee0': 'from 1 to 8',
     'calf/attack0': 'fixed at 0.01',
     'calf/release0': 'fixed at 5',
   }
+  assert {key: found[key] for key in wanted} == wanted
 
 
 def test_a_checkpoint_says_what_the_controls_of_a_gray_box_are():
@@ -901,12 +903,14 @@ def test_a_checkpoint_says_what_the_controls_of_a_gray_box_are():
     ]
   )
   model = effect.EffectModel(group, [losses.TimeDomainLoss()], RATE)
-  assert json.loads(make_trainer(model=model).description.numpy()) == {
+  found = json.loads(make_trainer(model=model).description.numpy())['depends']
+  wanted = {
     'drive': 'Gain',
     'drive/gain_db': 'from -6 to 12',
     'drive/offset': 'fixed at 0',
     'drive/polarity': 'fixed at 1',
   }
+  assert {key: found[key] for key in wanted} == wanted
 
 
 def test_restore_dir_starts_from_a_trained_model(tmp_path, folder, caplog):
