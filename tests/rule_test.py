@@ -5,6 +5,7 @@ import pytest
 
 from dafx import core, effects, losses, metrics, processors
 from dafx.audio import files as audio_files
+from dafx.audio import loudness
 from dafx.training import data, models
 from dafx.training.evaluation import evaluate, rule
 
@@ -137,3 +138,23 @@ def test_what_cannot_be_the_rule(model, tmp_path):
     return data.FolderProvider(str(tmp_path / 'nowhere'), 'train')
 
   assert rule.make_rule(model, 'limiter', None, missing) is None
+
+
+@pytest.mark.parametrize('lufs', [-30.0, -14.0, -9.9])
+def test_a_gain_into_a_soft_limit_reaches_a_loudness(lufs):
+  """The curve is -10 - ln(1 + e^-x), whose inverse is known."""
+  tried = []
+
+  def render(gain_db):
+    tried.append(gain_db)
+    return -10.0 - np.log1p(np.exp(-gain_db - 5.0)), f'at {gain_db}'
+
+  gain_db, output = loudness.find_gain(render, lufs, n_renders=8)
+  assert output == f'at {gain_db}' and gain_db in tried and len(tried) <= 8
+  if lufs < -10.0:
+    wanted = -np.log(np.expm1(-10.0 - lufs)) - 5.0
+    assert render(gain_db)[0] == pytest.approx(lufs, abs=0.05)
+    assert gain_db == pytest.approx(wanted, abs=0.05 / (1 - np.exp(10 + lufs)))
+  else:  # out of reach: the loudest of what was tried
+    loudest = max(render(each)[0] for each in tuple(tried))
+    assert render(gain_db)[0] == loudest

@@ -2,7 +2,8 @@
 
 Samples that are not finite and files that cannot be read to their end are
 refused, those that are silent or clipped are reported. What was found is kept
-by path, size and time of change, in the user's cache.
+by path, size and time of change: faults in this process alone, since another
+program (FFmpeg) may read the file tomorrow, the rest in the user's cache.
 """
 
 import concurrent.futures
@@ -152,8 +153,9 @@ def _kept() -> pathlib.Path | None:
 
 
 def _keep(found):
-  """Adds what was found to the user's cache, if there is one."""
+  """Adds what was found, and what has no fault to the user's cache."""
   _known().update(found)
+  found = {key: result for key, result in found.items() if not result.fault}
   path = _kept()
   if path is None or not found:
     return
@@ -206,13 +208,8 @@ def check(jobs: Sequence[Job]):
   faults = list(dict.fromkeys(each.fault for each in found if each.fault))
   if faults:
     more = f'\n  and {len(faults) - _NAMED} more' if faults[_NAMED:] else ''
-    raise audio_files.FileError(
-      '\n  '.join(faults[:_NAMED]) + more
-      if len(faults) == 1
-      else f'{len(faults)} files cannot be used:\n  '
-      + '\n  '.join(faults[:_NAMED])
-      + more
-    )
+    count = f'{len(faults)} files cannot be used:\n  ' if faults[1:] else ''
+    raise audio_files.FileError(count + '\n  '.join(faults[:_NAMED]) + more)
   is_silent = [each.peak < _SILENCE_PEAK for each in found]
   _report(
     'silent', tuple(j.place for j, x in zip(jobs, is_silent, strict=True) if x)

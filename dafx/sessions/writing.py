@@ -162,7 +162,7 @@ def describe(session: sessions.Session, folder: pathlib.Path) -> str:
     >>> session = sessions.Session('song', [], audio)
     >>> text = sessions.describe(session, pathlib.Path('song_session'))
     >>> text.splitlines()[1]
-    '  Ardour 7 or later: ardour song_session/song.ardour'
+    '  Ardour 7: ardour song_session/song.ardour'
   """
   name = session.file_name
   path = shlex.quote(str(folder))
@@ -178,7 +178,7 @@ def describe(session: sessions.Session, folder: pathlib.Path) -> str:
     + (f', {moving} controls of which move' * bool(moving))
     + (f"; '{sessions.TARGET}' beside it is muted" * bool(session.target))
     + '.',
-    f'  Ardour 7 or later: ardour {shlex.quote(str(folder / name))}.ardour',
+    f'  Ardour 7: ardour {shlex.quote(str(folder / name))}.ardour',
     f'  without a window: ardour7-export -b float -o exported.wav {path} '
     f'{shlex.quote(name)}',
     f'  Reaper: {name}.rpp in that folder (untested)',

@@ -151,23 +151,23 @@ def take_up(model, saved: Description):
   Raises:
     ValueError: A plugin that does not take a value of before.
   """
-  for name, node in members_of(model).items():
+  members = members_of(model)
+  others = [
+    f'{name} is of version {node.version}; the model was trained with '
+    f'{saved.versions[name]}'
+    for name, node in members.items()
+    if saved.versions.get(name, node.version) != node.version
+  ]
+  if others:
+    logging.warning('%s. Listen to whether it sounds alike.', '. '.join(others))
+  for name, node in members.items():
     now, before = node.port_values, saved.ports.get(name, {})
     changed = {
       symbol: value
       for symbol, value in before.items()
       if symbol in now and abs(now[symbol] - value) > _TOLERANCE * abs(value)
     }
-    version = saved.versions.get(name, node.version)
-    if version != node.version:
-      logging.warning(
-        '%s is of version %s; the model was trained with %s. Listen whether it '
-        'sounds as before.',
-        name,
-        node.version,
-        version,
-      )
-    if gone := sorted(set(before) - set(now)) if before else []:
+    if gone := sorted(set(before) - set(now)):
       logging.warning(
         '%s had controls which it has no more: %s.', name, ', '.join(gone)
       )

@@ -12,18 +12,9 @@ import numpy as np
 from absl import logging
 
 from dafx import metrics, processors
-from dafx.audio import sources
+from dafx.audio import loudness, sources
 from dafx.training import data, models
 from dafx.training.models import outputs, rendering
-
-# Where the search ends: how near in LU, and after how many renders.
-_TOLERANCE_LU = 0.05
-_MAX_RENDERS = 6
-# Gains that are tried, and the largest step, in dB.
-_MAX_GAIN_DB = 60.0
-_MAX_STEP_DB = 24.0
-# A limiter that limits all lets through this share of a gain at least.
-_LEAST_SLOPE = 0.1
 
 
 def mean_target_lufs(
@@ -87,29 +78,18 @@ class Rule:
       Of that shape: of what was tried, the output that is nearest to the
       loudness. Silence stays as it is.
     """
-    loudness = metrics.loudness_lufs(audio, sample_rate)
-    if loudness <= metrics.SILENCE_LUFS:
+    lufs = metrics.loudness_lufs(audio, sample_rate)
+    if lufs <= metrics.SILENCE_LUFS:
       return audio
     group = ddsp.processors.ProcessorGroup(
       dag=[(self.node, ['audio', 'controls'])]
     )
-    gain_db, slope = self.lufs - loudness, 1.0
-    tried: list[tuple[float, float]] = []  # (gain in dB, error in LU)
-    best, best_error = audio, np.inf
-    for _ in range(_MAX_RENDERS):
-      gain_db = float(np.clip(gain_db, -_MAX_GAIN_DB, _MAX_GAIN_DB))
+
+    def render(gain_db):
       out = self._render(group, audio * 10.0 ** (gain_db / 20.0), sample_rate)
-      error = metrics.loudness_lufs(out, sample_rate) - self.lufs
-      if abs(error) < best_error:
-        best, best_error = out, abs(error)
-      if abs(error) < _TOLERANCE_LU:
-        break
-      if tried and tried[-1][0] != gain_db:
-        rise = (error - tried[-1][1]) / (gain_db - tried[-1][0])
-        slope = float(np.clip(rise, _LEAST_SLOPE, 1.0))
-      tried.append((gain_db, error))
-      gain_db -= float(np.clip(error / slope, -_MAX_STEP_DB, _MAX_STEP_DB))
-    return best
+      return metrics.loudness_lufs(out, sample_rate), out
+
+    return loudness.find_gain(render, self.lufs, self.lufs - lufs)[1]
 
   def _render(self, group, audio, sample_rate):
     """Returns what the limiter makes of audio, at its defaults."""

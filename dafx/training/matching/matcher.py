@@ -9,7 +9,7 @@ import threadpoolctl
 from absl import logging
 
 from dafx import metrics, processors
-from dafx.audio import sources
+from dafx.audio import loudness, sources
 from dafx.training.matching import chain as chain_lib
 from dafx.training.matching import pairing, result
 from dafx.training.matching import problem as problem_lib
@@ -18,10 +18,6 @@ from dafx.training.models import rendering
 
 # Of parts by which the starts are compared.
 _COARSE_CROP_S, _COARSE_LEAD_S = 1.5, 0.3
-# Where the search for a gain ends, its largest step, and the share of a gain
-# that a limiter lets through at least.
-_GAIN_TOLERANCE_LU, _MAX_GAINS = 0.05, 8
-_MAX_STEP_DB, _LEAST_SLOPE = 24.0, 0.1
 
 
 @gin.configurable(module='dafx.training.matching')
@@ -174,25 +170,16 @@ def _match_pair(
 def _find_gain_db(chain, problem, point):
   """Returns the gain before the graph that gives the target's loudness.
 
-  By the secant method, on the crops.
+  It is searched on the crops.
   """
 
-  def loudness(items):
+  def measured(items):
     heard = items[:, problem.lead :].reshape(-1, items.shape[-1])
     return metrics.loudness_lufs(heard, problem.sample_rate)
 
-  wanted = loudness(problem.target)
-  gain_db, slope = 0.0, 1.0
-  tried: list[tuple[float, float]] = []  # (gain in dB, error in LU)
-  for _ in range(_MAX_GAINS):
+  def render(gain_db):
     audio = problem.audio * np.float32(10.0 ** (gain_db / 20.0))
-    signals = chain.signals(audio, point)
-    error = loudness(chain.output(signals)) - wanted
-    if abs(error) < _GAIN_TOLERANCE_LU:
-      break
-    if tried and tried[-1][0] != gain_db:
-      rise = (error - tried[-1][1]) / (gain_db - tried[-1][0])
-      slope = float(np.clip(rise, _LEAST_SLOPE, 1.0))
-    tried.append((gain_db, error))
-    gain_db -= float(np.clip(error / slope, -_MAX_STEP_DB, _MAX_STEP_DB))
-  return gain_db
+    return measured(chain.output(chain.signals(audio, point))), None
+
+  wanted = measured(problem.target)
+  return loudness.find_gain(render, wanted, n_renders=8)[0]
