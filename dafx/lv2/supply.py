@@ -64,7 +64,7 @@ class _Maker:
         return
       if supply.n_missing() and supply not in self._waiting:
         self._waiting.append(supply)
-      # A thread that a fork left behind is not alive.
+      # One that an error has ended is not alive.
       if self._may_make() and not (self._thread and self._thread.is_alive()):
         self._thread = threading.Thread(target=self._run, name='dafx_instances')
         self._thread.start()
