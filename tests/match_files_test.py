@@ -231,3 +231,22 @@ def test_tasks_start_neutral(monkeypatch):
     )  # fmt: skip
     np.testing.assert_allclose(found.audio, audio, atol=2e-4, err_msg=task)
   gin.clear_config()
+
+
+@pytest.mark.parametrize(
+  'layer',
+  [
+    {'module': 'keras.layers', 'class_name': 'Lambda', 'config': {}},
+    {'module': 'os', 'class_name': 'system', 'config': {}},
+    {
+      'class_name': 'dafx>Gain',
+      'config': {'ranges': {'module': 'os', 'class_name': 'x', 'config': {}}},
+    },
+  ],
+)
+def test_settings_of_a_stranger_make_nothing_but_effects(layer):
+  """A kind of fault: what is read as data runs what it names."""
+  entry = {'name': 'x', 'inputs': ['audio'], 'controls': {}, 'layer': layer}
+  found = {'sample_rate': RATE, 'gain_db': 0.0, 'nodes': [entry]}
+  with pytest.raises(ValueError, match='neither of dafx nor of DDSP'):
+    settings.make_graph(found)

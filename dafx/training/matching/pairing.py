@@ -101,8 +101,7 @@ def make_pair(
   except align.AlignmentError as error:
     raise ValueError(
       f'Input and target are not the same performance: {error}. A target is '
-      'the same music after other effects; for the character of another '
-      'recording give it as a reference.'
+      'the same music after other effects; give one that is.'
     ) from error
   cut, moved = align.apply(audio, target, found)
   lag_s = found.lag_samples / sample_rate

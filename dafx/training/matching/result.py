@@ -40,7 +40,7 @@ _ENDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-  """Settings of a graph that bring audio near to a target or a reference.
+  """Settings of a graph that bring audio near to a target.
 
   Attributes:
     graph: The graph; `processors.nodes` gives its plugins.
@@ -52,7 +52,7 @@ class Match:
     sample_rate: Of the audio, in Hz.
     audio: The result, [n_samples, n_channels], as long as the input.
     figures: Distances to the target, {row: {figure: value}}: rows and figures
-      are `ROWS` and `COLUMNS`. With a reference, they are to it.
+      are `ROWS` and `COLUMNS`.
     history: What the search had reached when.
     doubts: What a user should know, in sentences.
     end: How the search ended: 'converged', 'time', 'renders', 'interrupted'.

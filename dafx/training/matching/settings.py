@@ -16,6 +16,8 @@ from dafx.audio import files as audio_files
 from dafx.training.matching import result
 
 _KEYS = ('sample_rate', 'gain_db', 'nodes')
+# Packages whose classes a file may have made.
+_PACKAGES = ('dafx', 'ddsp')
 
 
 def to_json(match: result.Match) -> dict[str, Any]:
@@ -123,7 +125,8 @@ def make_graph(
     The graph, and what its inputs take, {input: [1, n_controls]}.
 
   Raises:
-    ValueError: An unknown plugin, or a value that its port does not take.
+    ValueError: An unknown plugin, a value that its port does not take, or a
+      layer that is neither dafx's nor DDSP's.
     KeyError: An unknown symbol.
   """
   rate = int(settings['sample_rate'])
@@ -141,6 +144,7 @@ def make_graph(
         channels=entry['channels'], name=name,
       )  # fmt: skip
     else:
+      _check_harmless(entry['layer'])
       node = tf.keras.layers.deserialize(entry['layer'])
       known = processors.as_node(node).control_map
       if controls and known is not None:
@@ -151,3 +155,23 @@ def make_graph(
     dag.append((node, keys))
     names.append(name)
   return processors.ProcessorGroup(dag), setting
+
+
+def _check_harmless(value):
+  """Raises ValueError where Keras would make what is not dafx's or DDSP's."""
+  if isinstance(value, list):
+    for part in value:
+      _check_harmless(part)
+  if not isinstance(value, dict):
+    return
+  if 'class_name' in value:
+    name, module = str(value['class_name']), str(value.get('module') or '')
+    package = name.split('>')[0] if '>' in name else module.split('.')[0]
+    if package not in _PACKAGES:
+      raise ValueError(
+        f'The settings have Keras make {name!r}, which is neither of dafx nor '
+        'of DDSP, and could run any program. Give settings that `dafx_run '
+        '--mode=match` wrote.'
+      )
+  for part in value.values():
+    _check_harmless(part)
