@@ -50,6 +50,7 @@ EDGE_S = 0.08  # of a note, at both ends, is not counted
 
 
 def midi_to_hz(notes):
+  """Returns frequencies of notes of MIDI."""
   return 440.0 * 2.0 ** ((np.asarray(notes) - 69.0) / 12.0)
 
 
