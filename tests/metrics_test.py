@@ -118,8 +118,9 @@ def test_mr_stft_equals_auraloss(n_channels):
     'halved': metrics.mr_stft(target, 0.5 * target),
     'silence': metrics.mr_stft(target, 0 * target),
   }
+  # dafx's spectra are in single precision, these values in double.
   for name, expected in AURALOSS[n_channels].items():
-    np.testing.assert_allclose(values[name], expected, rtol=1e-10)
+    np.testing.assert_allclose(values[name], expected, rtol=1e-6)
 
 
 def test_mr_stft_in_parts_is_that_of_the_whole(monkeypatch):
@@ -128,7 +129,7 @@ def test_mr_stft_in_parts_is_that_of_the_whole(monkeypatch):
   for n_frames in (1, 7):
     monkeypatch.setattr(distances, '_FRAMES_AT_ONCE', n_frames)
     np.testing.assert_allclose(
-      metrics.mr_stft(target, audio), whole, rtol=1e-12
+      metrics.mr_stft(target, audio), whole, rtol=1e-6
     )
 
 

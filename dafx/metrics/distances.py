@@ -194,25 +194,31 @@ def mr_stft(target: npt.ArrayLike, audio: npt.ArrayLike) -> float:
   for n_fft, hop_length, win_length in _RESOLUTIONS:
     squares, log_differences, n_values = np.zeros(2), 0.0, 0
     for a, b in zip(
-      _magnitudes(target, n_fft, hop_length, win_length),
-      _magnitudes(audio, n_fft, hop_length, win_length),
+      _powers(target, n_fft, hop_length, win_length),
+      _powers(audio, n_fft, hop_length, win_length),
       strict=True,
     ):
-      squares += np.sum((a - b) ** 2), np.sum(a**2)
-      log_differences += np.sum(np.abs(np.log(a) - np.log(b)))
+      squares += (
+        np.sum((np.sqrt(a) - np.sqrt(b)) ** 2, dtype=np.float64),
+        np.sum(a, dtype=np.float64),
+      )
+      # Half of the powers' difference is that of the magnitudes.
+      log_differences += 0.5 * np.sum(np.abs(np.log(a / b)), dtype=np.float64)
       n_values += a.size
     convergence = np.sqrt(squares[0] / squares[1])
     distances.append(convergence + log_differences / n_values)
   return float(np.mean(distances))
 
 
-def _magnitudes(signal, n_fft, hop_length, win_length):
-  """Yields parts of a spectrogram, [n_channels, n_fft // 2 + 1, n_frames].
+def _powers(signal, n_fft, hop_length, win_length):
+  """Yields parts of a power spectrogram, [n_channels, n_fft // 2 + 1, n_frames].
 
-  That of a song as a whole would take gigabytes.
+  That of a song as a whole would take gigabytes. Single precision, as
+  auraloss's, takes half of the time of double.
   """
   padding = ((0, 0), (n_fft // 2, n_fft // 2))
-  signal = np.pad(pairs.channels_first(signal), padding, mode='reflect')
+  signal = pairs.channels_first(signal).astype(np.float32)
+  signal = np.pad(signal, padding, mode='reflect')
   n_frames = 1 + (signal.shape[-1] - n_fft) // hop_length
   for first in range(0, n_frames, _FRAMES_AT_ONCE):
     last = min(first + _FRAMES_AT_ONCE, n_frames) - 1
@@ -224,7 +230,7 @@ def _magnitudes(signal, n_fft, hop_length, win_length):
       window='hann',
       center=False,
     )
-    yield np.sqrt(np.maximum(stft.real**2 + stft.imag**2, 1e-8))
+    yield np.maximum(stft.real**2 + stft.imag**2, np.float32(1e-8))
 
 
 def mfcc_cosine(

@@ -261,6 +261,7 @@ def run(
   single_params = [
     'import dafx.training.models',
     'ControlModel.encoder = @encoders.Constant()',
+    'dafx.training.train.single_fraction = 0.0',  # all of it is
   ]
   single = _train(gin_file, [*params, *single_params], output_dir / 'single')
   watch.note('the best single setting')
