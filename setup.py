@@ -111,6 +111,7 @@ setuptools.setup(
     'dafx.lv2': ['_host.pyi'],
     'dafx.colab': ['tutorials/*.ipynb'],
     'dafx.training': ['trained/**'],
+    'dafx.training.matching': ['*.json'],
     'dafx.training.data_preparation': ['demo_audio/**'],
   },
   cffi_modules=['dafx/lv2/build_host.py:ffibuilder'],

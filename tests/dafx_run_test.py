@@ -128,6 +128,16 @@ def flags_for(home, save_dir, *more):
     (['--mode=process', '--output=b.wav'], 'needs --input'),
     (['--mode=process', '--input=a.wav'], 'needs --output'),
     (['--mode=export'], '--mode=export needs --output'),
+    (['--mode=match', '--gin_file=a.gin'], '--target .*or --reference'),
+    (
+      ['--mode=match', '--target=a.wav', '--reference=b.wav'],
+      '--target .*or --reference',
+    ),
+    (['--mode=match', '--reference=b.wav'], '--mode=match needs --input'),
+    (
+      ['--gin_file=a.gin', '--reference=b.wav'],
+      'reference is for --mode=match',
+    ),
     (['--gin_file=mastering.gin', 'more'], 'Not a flag: more'),
     (
       ['--gin_file=mastering.gin', '--n_plugins=1'],

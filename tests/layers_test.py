@@ -57,9 +57,10 @@ EVALUATION = (
 )
 MATCHING = (
   ('distances', 'chain', 'pairing'),
-  ('descent', 'problem'),
+  ('newton', 'problem'),
+  ('character', 'descent'),
   ('search',),
-  ('result',),
+  ('references', 'result'),
   ('matcher', 'settings'),
   ('files',),
 )

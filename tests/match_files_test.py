@@ -135,6 +135,26 @@ def test_a_target_at_another_rate_is_resampled(tmp_path):
   assert found.controls['gain']['gain_db'] == pytest.approx(-6.0, abs=0.7)
 
 
+def test_references_are_read_and_what_is_found_is_written(tmp_path):
+  mix = write(tmp_path / 'mix.wav', music())
+  others = [
+    write(tmp_path / f'{seed}.wav', 0.5 * music(seed=seed)) for seed in (1, 2)
+  ]
+  jobs = match_mode.plan(mix, tmp_path / 'out.wav', references=others)
+  told = []
+  ((output, found),) = matching.match_files(
+    jobs, others, told.append, graph=gain_and_filter(), amount=0.0
+  )
+  assert found.figures['result']['loudness_error_lu'] < 0.3
+  assert output.exists() and (tmp_path / 'out.settings.json').exists()
+  assert len(told) == 1 and 'target' not in told[0]
+  missing = [tmp_path / 'none.wav']
+  with pytest.raises(FileNotFoundError, match='none.wav'):
+    match_mode.plan(mix, tmp_path / 'out.wav', references=missing)
+  with pytest.raises(ValueError, match='1.wav would be replaced'):
+    match_mode.plan(mix, others[0], references=others)
+
+
 # ---------------------- Bad input ---------------------------------------------
 def test_bad_files_are_named_before_anything_is_written(tmp_path):
   mix = write(tmp_path / 'mix.wav', music())

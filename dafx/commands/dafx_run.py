@@ -17,8 +17,9 @@ Modes
       dafx_run --mode=process --save_dir=~/dafx/mastering --input=mix.wav \
         --output=master.wav --amount=0.5
   match    Set plugins so that a file comes near to a target, without training:
-           the same music after other effects. The settings that it writes do
-           for other files too.
+           the same music after other effects (--target), or to the character
+           of other music (--reference). The settings that it writes do for
+           other files too.
       dafx_run --mode=match --gin_file=match_master.gin --input=mix.wav \
         --target=master.wav --output=out.wav
       dafx_run --mode=process --settings=out.settings.json --input=other.wav \
@@ -45,12 +46,13 @@ FLAGS = flags.FLAGS
 
 # Modes that take all they need from a saved run, and the flags they need.
 _SAVED_MODES = {'process': ('input', 'output'), 'export': ('output',)}
-_MATCH_FLAGS = ('input', 'target', 'output')
+_MATCH_FLAGS = ('input', 'output')
 # Flags that other modes would pass over.
 _MODES_OF_FLAGS = {
   'input': ('process', 'match'),
   'output': ('process', 'match', 'export'),
   'target': ('match',),
+  'reference': ('match',),
   'time_limit': ('match',),
   'max_renders': ('match',),
   'settings': ('process',),
@@ -118,6 +120,12 @@ flags.DEFINE_string(
   'match: the same music after other effects, or a folder of files of the '
   "inputs' names; --target=master.wav.",
 )
+flags.DEFINE_multi_string(
+  'reference',
+  [],
+  'match: in place of --target, other music whose character is wanted; give it '
+  'once for each file; --reference=other.wav.',
+)
 flags.DEFINE_float(
   'time_limit',
   None,
@@ -155,7 +163,7 @@ flags.DEFINE_float(
   None,
   'process: how much of what the model sets is done, from 0 (the input as it '
   'is) to 1. match: how much of what is found, from 0 (loudness alone) to 1; '
-  '--amount=0.5.',
+  'by default 1 with --target, 0.5 with --reference; --amount=0.5.',
   lower_bound=0.0,
   upper_bound=1.0,
 )
@@ -240,6 +248,8 @@ def _check_flags():
     match_mode.check_settings_flags(FLAGS)
   if mode == 'process' and FLAGS.session and FLAGS.amount == 0.0:
     raise app.UsageError('At --amount=0 nothing is set: leave out --session.')
+  if mode == 'match':
+    match_mode.check_flags(FLAGS)
   for flag in _MATCH_FLAGS if mode == 'match' else _SAVED_MODES.get(mode, ()):
     if not FLAGS[flag].value:
       raise app.UsageError(f'--mode={mode} needs --{flag}.')
@@ -256,7 +266,7 @@ def _check_files():
   mode, folder = FLAGS.mode, _run_folder()
   if mode == 'match':
     needed_plugins.check_installed(bound, ' and '.join(FLAGS.gin_file))
-    match_mode.plan(FLAGS.input, FLAGS.output, FLAGS.target)
+    match_mode.plan(FLAGS.input, FLAGS.output, FLAGS.target, FLAGS.reference)
     return
   if FLAGS.settings is not None:
     if not _folders.expand_user(FLAGS.settings).is_file():
@@ -303,13 +313,14 @@ def _describe_model() -> str:
 def _describe_task() -> str:
   """Says what the flags ask for."""
   files = ' and '.join(FLAGS.gin_file)
+  aims = FLAGS.target or ' and '.join(FLAGS.reference)
   model = _describe_model()
   return {
     'train': f'training {files} in {FLAGS.save_dir}',
     'eval': f'comparing {model} with the targets of the test split',
     'sample': f'writing samples of {model}',
     'process': f'processing {FLAGS.input} by {FLAGS.settings or model}',
-    'match': f'matching {FLAGS.input} to {FLAGS.target}',
+    'match': f'matching {FLAGS.input} to {aims}',
     'export': f'exporting {model} to {FLAGS.output}',
     'profile': f'measuring what {files} costs',
   }[FLAGS.mode]
@@ -321,13 +332,9 @@ def _options(model) -> dict:
   Raises:
     ValueError: A flag that the kind of model has no use for.
   """
-  options = {}
-  if FLAGS.n_plugins:
-    options['n_plugins'] = FLAGS.n_plugins
-  if FLAGS.amount is not None:
-    options['amount'] = FLAGS.amount
-  if FLAGS.knobs:
-    options['knobs'] = [float(knob) for knob in FLAGS.knobs]
+  knobs = [float(knob) for knob in FLAGS.knobs or ()] or None
+  given = {'n_plugins': FLAGS.n_plugins, 'amount': FLAGS.amount, 'knobs': knobs}
+  options = {name: value for name, value in given.items() if value is not None}
   flags_of = {f'--{name}': name for name in options}
   if FLAGS.single_dir:
     flags_of['--single_dir'] = 'setting'
@@ -422,7 +429,9 @@ def main(argv):
   if FLAGS.settings is not None:
     match_mode.apply(FLAGS.settings, FLAGS.input, FLAGS.output)
   elif FLAGS.mode == 'match':
-    jobs = match_mode.plan(FLAGS.input, FLAGS.output, FLAGS.target)
+    jobs = match_mode.plan(
+      FLAGS.input, FLAGS.output, FLAGS.target, FLAGS.reference
+    )
     match_mode.run(jobs, **match_mode.options(FLAGS))
   elif FLAGS.mode == 'train':
     _train(save_dir)

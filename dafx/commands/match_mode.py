@@ -5,6 +5,7 @@ What is here loads no TensorFlow before a search begins.
 
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from absl import app, flags, logging
@@ -18,31 +19,56 @@ from dafx.training.data_preparation import matching as pairs_by_name
 _OF_TRAINED_MODELS = (
   'model', 'amount', 'knobs', 'n_plugins', 'restore_dir', 'session',
 )  # fmt: skip
-# Input, target, output.
-Job = tuple[pathlib.Path, pathlib.Path, pathlib.Path]
+# Input, target (None with references), output.
+Job = tuple[pathlib.Path, pathlib.Path | None, pathlib.Path]
+
+
+def check_flags(values: flags.FlagValues):
+  """Raises UsageError unless there is a target, or there are references.
+
+  Args:
+    values: Those of dafx_run.
+  """
+  if (values.target is None) == (not values.reference):
+    raise app.UsageError(
+      '--mode=match needs either --target (the same music, such as its master) '
+      'or --reference (other music, whose character is wanted).'
+    )
 
 
 def plan(
   input_path: str | os.PathLike,
   output_path: str | os.PathLike,
-  target_path: str | os.PathLike,
+  target_path: str | os.PathLike | None = None,
+  references: Sequence[str | os.PathLike] = (),
 ) -> list[Job]:
   """Says which files are matched to which, and looks at all of them first.
 
   Args:
     input_path: An audio file, or a folder of them.
     output_path: The file, or the folder, that is written.
-    target_path: The target, or a folder of targets of the inputs' names.
+    target_path: The same music after other effects: a file, or a folder of
+      files of the inputs' names; None where there are references.
+    references: Files of other music, whose character all inputs are to have.
 
   Returns:
-    (input, target, output) of each.
+    (input, target, output) of each; with references the target is None.
 
   Raises:
     FileNotFoundError: No such file, or no audio in a folder.
-    ValueError: A file that is no audio, one that would replace an input or
-      target, or a folder beside a file.
+    ValueError: A file that is no audio, one that would replace an input, a
+      target or a reference, or a folder beside a file.
   """
   jobs = audio_files.plan_outputs(input_path, output_path)
+  if target_path is None:
+    outputs = {output.resolve() for _, output in jobs}
+    for reference in map(_folders.expand_user, references):
+      audio_files.read_info(reference)
+      if reference.resolve() in outputs:
+        raise ValueError(
+          f'{reference} would be replaced; choose another output.'
+        )
+    return [(path, None, output) for path, output in jobs]
   source, target = (_folders.expand_user(p) for p in (input_path, target_path))
   if source.is_dir() != target.is_dir() and target.exists():
     raise ValueError(
@@ -56,7 +82,7 @@ def plan(
     targets = {each.input_path: each.target_path for each in candidates}
     for name, why in left_out.items():
       logging.warning('%s is left out: it %s.', name, why)
-  planned = []
+  planned: list[Job] = []
   for path, output in jobs:
     if path not in targets:
       continue
@@ -80,6 +106,7 @@ def options(values: flags.FlagValues) -> dict[str, Any]:
     found['time_limit_s'] = None
   if values.amount is not None:
     found['amount'] = values.amount
+  found['references'] = [_folders.expand_user(r) for r in values.reference]
   found['session'] = values.session is not False
   return found
 
@@ -90,13 +117,13 @@ def run(jobs: list[Job], session: bool = True, **options):
   Args:
     jobs: What `plan` returned.
     session: Whether a session is written beside each, and told of at the end.
-    **options: Arguments of `matching.match`.
+    **options: Arguments of `matching.match_files` and `matching.match`.
   """
   from dafx.training import matching
 
   told: list[str] = []
-  tell_session = told.append if session else None
-  for path, found in matching.match_files(jobs, tell_session, **options):
+  options['tell_session'] = told.append if session else None
+  for path, found in matching.match_files(jobs, **options):
     running.announce(f'{path}\n{matching.table(found.figures)}')
     running.announce(found.verdict())
     print(path, flush=True)

@@ -1,104 +1,192 @@
-"""Steps of a Levenberg-Marquardt descent in [0, 1], and where to start."""
+"""Descent by renders: side by side, until nothing is gained."""
+
+import abc
+import concurrent.futures
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
-from dafx.training.matching import distances
+from dafx import lv2
+from dafx.training.matching import chain as chain_lib
+from dafx.training.matching import newton
+from dafx.training.matching import problem as problem_lib
 
-# Dampings that are tried at once, relative to the last one that won.
-FACTORS = (0.1, 1.0, 10.0, 100.0)
-_DAMPINGS = (1e-5, 1e3)
-_LARGEST_STEP = 0.3
-# A control whose curvature is this small, relative to the mean, does nothing.
-_IDLE = 1e-9
-# How often controls at a bound are taken out of a step.
-_MAX_SOLUTIONS = 6
-# Of the trace, added to the normal matrix of an equaliser.
-_RIDGE = 2e-3
+_FIRST_DAMPING = 0.01
+# A round that gains less, relative to the distance, counts as stuck; so many
+# of them in a row end a step size.
+_LEAST_GAIN = 2e-3
+_MAX_STUCK = 2
 
 
-def bounded_step(
-  controls: np.ndarray, model: distances.Model, damping: float
-) -> np.ndarray:
-  """Returns where a damped Newton step leads, within [0, 1].
-
-  Controls at a bound that the step would pass stay there, and the others are
-  solved for anew.
-
-  >>> import numpy as np
-  >>> from dafx.training.matching import descent, distances
-  >>> model = distances.Model(1.0, np.array([1.0, -1.0]), np.eye(2))
-  >>> descent.bounded_step(np.array([0.0, 0.5]), model, 1e-9).round(3).tolist()
-  [0.0, 0.8]
+class Descent(abc.ABC):
+  """Renders of a chain side by side, and descent by differences of them.
 
   Args:
-    controls: Where to start, in [0, 1], [n_controls].
-    model: The distance there.
-    damping: Relative to the curvature of each control.
+    chain: The chain.
+    budget: Time and renders.
+    seed: Of the starts.
+    report: Is told each step.
+
+  Attributes:
+    best: The best setting so far.
+    history: What was reached when.
   """
-  scale = np.diag(model.hessian)
-  mean = scale.mean()
-  damped = model.hessian + damping * np.diag(scale + 0.05 * mean)
-  free = scale > _IDLE * mean
-  step = np.zeros(len(controls))
-  for _ in range(_MAX_SOLUTIONS):
-    i = np.flatnonzero(free)
-    step = np.zeros(len(controls))
-    if not len(i):
-      break
-    step[i] = np.linalg.lstsq(
-      damped[np.ix_(i, i)], -model.gradient[i], rcond=None
-    )[0]
-    leaves = ((controls <= 1e-6) & (step < 0.0)) | (
-      (controls >= 1.0 - 1e-6) & (step > 0.0)
+
+  def __init__(
+    self,
+    chain: chain_lib.Chain,
+    budget: problem_lib.Budget,
+    seed: int = 0,
+    report: Callable[[problem_lib.Step], None] = lambda step: None,
+  ):
+    self.chain, self.budget = chain, budget
+    self.best = chain.start()
+    self.history: list[problem_lib.Step] = []
+    self._best_of = '', np.inf
+    self._seed, self._report = seed, report
+    self._cpu_0 = time.process_time()
+    self._pool = concurrent.futures.ThreadPoolExecutor(lv2.default_n_threads())
+    self._is_stopped = threading.Event()
+
+  @abc.abstractmethod
+  def _search(self):
+    """Goes from starts to the end; raises where the budget is used up."""
+
+  def run(self) -> str:
+    """Searches until nothing is gained, or the budget is used up.
+
+    Returns:
+      How it ended: 'converged', 'time', 'renders' or 'interrupted'. `best` is
+      then the best setting that was found.
+    """
+    try:
+      self._search()
+    except problem_lib.OutOfBudgetError as error:
+      return str(error)
+    except KeyboardInterrupt:
+      return 'interrupted'
+    finally:
+      self._pool.shutdown()
+    return 'converged'
+
+  def _map(self, task: Callable, items: Iterable) -> list[Any]:
+    """Returns task(item) of all items, on all threads.
+
+    Where one raises, or the user interrupts, the others are not begun.
+    """
+
+    def guarded(item):
+      if self._is_stopped.is_set():
+        raise problem_lib.OutOfBudgetError('interrupted')
+      return task(item)
+
+    futures = [self._pool.submit(guarded, item) for item in items]
+    try:
+      return [future.result() for future in futures]
+    except BaseException:
+      self._is_stopped.set()
+      for future in futures:
+        future.cancel()
+      concurrent.futures.wait(futures)
+      self._is_stopped.clear()
+      raise
+
+  def _heard(self, problem, point):
+    """Returns the signals of a setting, and what is heard of them."""
+    self.budget.spend(self.chain.cost())
+    signals = self.chain.signals(problem.audio, point)
+    return signals, problem.rows(self.chain.output(signals))
+
+  def _moved(self, point, control, size):
+    """Returns a setting with one control moved, and by how much."""
+    controls = point.controls.copy()
+    before = controls[control]
+    controls[control] += size if before + size <= 1.0 else -size
+    moved = dataclasses.replace(point, controls=controls)
+    return moved, controls[control] - before
+
+  def _responses_to(self, problem, point, signals, controls, size, hear):
+    """Returns differences of what is heard by each control.
+
+    Args:
+      problem: Audio and target.
+      point: Where.
+      signals: Of that setting.
+      controls: Numbers of the controls.
+      size: How far they move.
+      hear: Returns arrays of rows; their differences are returned.
+    """
+
+    def of(control):
+      moved, change = self._moved(point, control, size)
+      first = self.chain.stage_of(control)
+      self.budget.spend(self.chain.cost(first))
+      found = self.chain.signals(problem.audio, moved, signals, first)
+      return hear(problem.rows(self.chain.output(found)), change)
+
+    return self._map(of, controls)
+
+  def _descend(self, point, phase, size, model_of, values_of, max_rounds=1000):
+    """Goes down until it is stuck; returns (distance, setting)."""
+    if not self.chain.n_controls:  # single values alone
+      return values_of([point])[0], point
+    damping, n_stuck, model = _FIRST_DAMPING, 0, None
+    value = np.inf
+    for _ in range(max_rounds):
+      if model is None:
+        model = model_of(point, size)
+      trials = [
+        dataclasses.replace(
+          point, controls=newton.bounded_step(point.controls, model, d)
+        )
+        for d in damping * np.array(newton.FACTORS)
+      ]
+      values = values_of(trials)
+      winner = int(np.argmin(values))
+      gain = 1.0 - values[winner] / max(model.value, 1e-12)
+      value = min(model.value, values[winner])
+      damping = newton.next_damping(damping, winner if gain > 0.0 else None)
+      if gain > 0.0:
+        point, model = trials[winner], None
+        self._keep(phase, value, point)
+      self._tell(phase, value)
+      n_stuck = 0 if gain > _LEAST_GAIN else n_stuck + 1
+      if n_stuck == _MAX_STUCK or value < 1e-6:
+        break
+    return value, point
+
+  def _keep(self, phase, value, point):
+    """Keeps the best setting of a phase; a later phase begins anew."""
+    if phase != self._best_of[0] or value < self._best_of[1]:
+      self._best_of = phase, value
+      self.best = point
+
+  def _tell(self, phase, value):
+    step = problem_lib.Step(
+      phase,
+      float(value),
+      self.budget.n_renders,
+      self.budget.seconds(),
+      time.process_time() - self._cpu_0,
     )
-    if not leaves.any():
-      break
-    free &= ~leaves
-  step = np.clip(step, -_LARGEST_STEP, _LARGEST_STEP)
-  return np.clip(controls + step, 0.0, 1.0)
+    self.history.append(step)
+    self._report(step)
 
-
-def next_damping(damping: float, winner: int | None) -> float:
-  """Returns the damping of the next round.
-
-  Args:
-    damping: Of this one.
-    winner: Which of `FACTORS` gave the best point; None where none did better.
-  """
-  factor = FACTORS[-1] if winner is None else FACTORS[winner]
-  return float(np.clip(damping * factor, *_DAMPINGS))
-
-
-def equaliser_move(
-  slopes: np.ndarray, lack: np.ndarray, weights: np.ndarray
-) -> np.ndarray:
-  """Returns how an equaliser's controls move to make up for what lacks.
-
-  A ridge regression on the slopes of its response: one Gauss-Newton step.
-
-  Args:
-    slopes: Of the log response by the controls, [n_controls, n_bands].
-    lack: Log response that is missing, [n_bands].
-    weights: Of the bands, [n_bands].
-  """
-  normal = (slopes * weights) @ slopes.T
-  ridge = _RIDGE * np.trace(normal) / len(normal) + 1e-12
-  return np.linalg.solve(
-    normal + ridge * np.eye(len(normal)), slopes @ (weights * lack)
-  )
-
-
-def latin_hypercube(n_points: int, n_controls: int, seed: int) -> np.ndarray:
-  """Draws points of which each control has one in each of n_points parts.
-
-  Args:
-    n_points: Number of points.
-    n_controls: Their dimensions.
-    seed: Of what is drawn.
-
-  Returns:
-    In [0, 1], [n_points, n_controls].
-  """
-  rng = np.random.default_rng(seed)
-  ranks = rng.permuted(np.tile(np.arange(n_points), (n_controls, 1)), axis=1)
-  return (ranks.T + rng.uniform(size=(n_points, n_controls))) / n_points
+  def _bent_starts(self, n_starts):
+    """Returns the defaults, and others where a stage is not linear."""
+    first = self.chain.start()
+    bent = np.concatenate(
+      [np.full(s.n_controls, not s.is_linear) for s in self.chain.stages]
+    )
+    starts = [first]
+    if bent.any():
+      n_bent = int(bent.sum())
+      for draw in newton.latin_hypercube(n_starts, n_bent, self._seed):
+        controls = first.controls.copy()
+        controls[bent] = np.clip(controls[bent] + draw - 0.5, 0.02, 0.98)
+        starts.append(dataclasses.replace(first, controls=controls))
+    return starts

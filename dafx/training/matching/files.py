@@ -44,7 +44,8 @@ def read(path: pathlib.Path, sample_rate: int | None = None):
 
 
 def match_files(
-  jobs: Sequence[tuple[pathlib.Path, pathlib.Path, pathlib.Path]],
+  jobs: Sequence[tuple[pathlib.Path, pathlib.Path | None, pathlib.Path]],
+  references: Sequence[pathlib.Path] = (),
   tell_session: Callable[[str], None] | None = None,
   **options,
 ) -> list[tuple[pathlib.Path, result.Match]]:
@@ -54,8 +55,9 @@ def match_files(
   and in <output>.presets/ an LV2 preset of each plugin.
 
   Args:
-    jobs: (input, target, output) of each. A target at another rate is
-      resampled.
+    jobs: (input, target, output) of each; None for a target where there are
+      references. What is at another rate than the input is resampled.
+    references: Other music, whose character all inputs are to have.
     tell_session: If given, a session for Ardour and Reaper is written beside
       each output, in <output>_session/, and this is told what is in it. A graph
       that no session holds is warned of.
@@ -76,18 +78,22 @@ def match_files(
   bases = audio_files.without_suffixes([output for _, _, output in jobs])
   found = []
   for (path, target, output), base in zip(jobs, bases, strict=True):
-    logging.info('Matching %s to %s', path, target)
+    to = [target] if target is not None else list(references)
+    names = ' and '.join(str(each) for each in to)
+    logging.info('Matching %s to %s', path, names)
     with audio_files.named(path):
       audio, rate = read(path)
-    wanted, _ = read(target, rate)
-    with audio_files.named(f'{path} and {target}'):
+    heard = [read(each, rate)[0] for each in to]
+    aim = {'reference': heard} if target is None else {'target': heard[0]}
+    with audio_files.named(f'{path} and {names}'):
       each = matcher.match(
-        audio=audio, sample_rate=rate, target=wanted,
+        audio=audio, sample_rate=rate, **aim,
         report=make_report(options.get('time_limit_s')), **options,
       )  # fmt: skip
     write(each, output, base)
     if tell_session is not None:
-      write_session(each, audio, wanted, base, tell_session)
+      beside = None if target is None else heard[0]
+      write_session(each, audio, beside, base, tell_session)
     found.append((output, each))
   return found
 
@@ -98,7 +104,11 @@ def make_report(limit_s: float | None) -> Callable[[problem.Step], None]:
   Args:
     limit_s: Seconds that it may take; None for any.
   """
-  names = {'coarse': 'levels in bands', 'fine': 'spectral distance'}
+  names = {
+    'coarse': 'levels in bands',
+    'fine': 'spectral distance',
+    'character': 'distance of character',
+  }
   of = (
     '' if limit_s is None else f' of {progress_bar.describe_duration(limit_s)}'
   )
@@ -142,7 +152,7 @@ def write(match: result.Match, output: pathlib.Path, base: pathlib.Path):
 def write_session(
   match: result.Match,
   audio: np.ndarray,
-  target: np.ndarray,
+  target: np.ndarray | None,
   base: pathlib.Path,
   tell_session: Callable[[str], None],
 ):
@@ -151,12 +161,14 @@ def write_session(
   Args:
     match: What was found.
     audio: The input, [n_samples, n_channels].
-    target: The target, [n_samples, n_channels], at the same rate.
+    target: The target, [n_samples, n_channels], at the same rate; None for
+      none, as of a match to references.
     base: Path of the output, without its suffix.
     tell_session: Is told what is in the session.
   """
   heard, wanted = (
-    sources.from_array(each, match.sample_rate) for each in (audio, target)
+    None if each is None else sources.from_array(each, match.sample_rate)
+    for each in (audio, target)
   )
   try:
     session = sessions.make(

@@ -13,11 +13,17 @@ from dafx.audio import loudness, sources
 from dafx.training.matching import chain as chain_lib
 from dafx.training.matching import pairing, result
 from dafx.training.matching import problem as problem_lib
+from dafx.training.matching import references as references_lib
 from dafx.training.matching import search as search_lib
 from dafx.training.models import rendering
 
 # Of parts by which the starts are compared.
 _COARSE_CROP_S, _COARSE_LEAD_S = 1.5, 0.3
+# Parts that are searched for the character of a reference, whose amount by
+# default, and renders of the whole to reach its loudness.
+_CHARACTER_CROP_S = 2.5
+_AMOUNT_OF_REFERENCE = 0.5
+_MAX_RENDERS_OF_WHOLE = 4
 
 
 @gin.configurable(module='dafx.training.matching')
@@ -27,19 +33,24 @@ def match(
   audio: np.ndarray | None = None,
   sample_rate: int = 44100,
   target: np.ndarray | None = None,
-  amount: float = 1.0,
+  reference: np.ndarray | Sequence[np.ndarray] | None = None,
+  amount: float | None = None,
   time_limit_s: float | None = 60.0,
   max_renders: int | None = None,
   seed: int = 0,
   report: Callable[[problem_lib.Step], None] = lambda step: None,
 ) -> result.Match:
-  """Finds settings of plugins that bring audio near to a target.
+  """Finds settings of plugins that bring audio near to a target or reference.
 
-  The target is the same music after other effects. Lag, polarity and what both
+  A target is the same music after other effects. Lag, polarity and what both
   share come first. Then the equaliser is solved for in closed form, from the
   responses of the plugin, in each of several starts of the dynamics; a descent
   on levels in bands follows, and one on the spectral distance itself
   (Levenberg-Marquardt, by differences of renders).
+
+  A reference is other music, whose character is wanted. Its loudness and crest
+  factor are matched; dynamics, width and tone only as far as the difference is
+  larger than songs differ among themselves (`character.wanted`).
 
   Long files are searched by a loud and a quiet part; audio and figures are
   those of the whole.
@@ -51,9 +62,13 @@ def match(
     sample_rate: Of audio and target, in Hz.
     target: What it is to become, [n_samples] or [n_samples, 2]; its length need
       not be the input's.
-    amount: How much of what is found is done: at 0 the graph stays at its
-      defaults, and only the loudness becomes the target's, by a gain before it;
-      in between, controls are on the way, each on its scale.
+    reference: In place of a target, other music, [n_samples] or [n_samples, 2],
+      or several such.
+    amount: How much is done; 1 by default with a target, 0.5 with a reference.
+      At 0 the graph stays at its defaults, and only the loudness becomes the
+      target's, by a gain before it. In between, with a target, controls are on
+      the way, each on its scale; with a reference, less is asked for: dynamics
+      as a whole from 0.5 on, tone evenly.
     time_limit_s: Seconds after which the search ends with the best so far; None
       for none. Preparing and rendering the result are not counted.
     max_renders: Renders of one plugin after which it ends; None for any.
@@ -89,12 +104,24 @@ def match(
     >>> 'MR-STFT at equal level' in matching.table(found.figures)
     True
   """
-  if audio is None or target is None:
-    raise ValueError('match needs `audio` and `target`.')
+  if audio is None or (target is None) == (reference is None):
+    raise ValueError(
+      'match needs `audio`, and either a `target` (the same music) or a '
+      '`reference` (other music).'
+    )
+  if amount is None:
+    amount = _AMOUNT_OF_REFERENCE if target is None else 1.0
   if not 0.0 <= amount <= 1.0:
     raise ValueError(f'amount={amount} must be from 0 to 1.')
   audio = pairing.check_audio('input', audio, sample_rate)
-  target = pairing.check_audio('target', target, sample_rate)
+  if target is not None:
+    target = pairing.check_audio('target', target, sample_rate)
+  else:
+    several = [reference] if isinstance(reference, np.ndarray) else reference
+    references = [
+      pairing.check_audio('reference', each, sample_rate)
+      for each in several or ()
+    ]
   group = chain_lib.make_group(graph)
   chain = chain_lib.Chain(group)
   if not rendering.can_run_at(group, sample_rate):
@@ -106,10 +133,14 @@ def match(
     threadpoolctl.threadpool_limits(1),
     rendering.at_rate(group, sample_rate),
   ):
-    return _match_pair(
-      chain, group, audio, target, sample_rate, amount,
-      (time_limit_s, max_renders), seed, report,
-    )  # fmt: skip
+    limits = time_limit_s, max_renders
+    if target is not None:
+      return _match_pair(
+        chain, group, audio, target, sample_rate, amount, limits, seed, report
+      )
+    return _match_references(
+      chain, group, audio, references, sample_rate, amount, limits, seed, report
+    )
 
 
 def _match_pair(
@@ -140,27 +171,84 @@ def _match_pair(
   gain_db = 0.0
   if amount < 1.0:
     gain_db = _find_gain_db(chain, problem, point)
+  rendered = _render(chain, group, point, audio, sample_rate, gain_db)
+  heard = rendered[pair.first_sample : pair.first_sample + len(pair.audio)]
+  doubts = [*pair.doubts, *_doubts_of_bounds(chain, point)]
+  figures = result.compare(pair.target, pair.audio, heard, sample_rate)
+  return _make_match(
+    chain, group, point, gain_db, sample_rate, rendered, figures, history,
+    doubts, end,
+  )  # fmt: skip
+
+
+def _match_references(
+  chain, group, audio, references, sample_rate, amount, limits, seed, report
+):
+  """Matches the character of references that were checked."""
+  logging.info('Matching: measuring input and references')
+  alone = pairing.Pair(audio, audio, 0, 0.0, False, np.inf, ())
+  items, _, lead = pairing.crops(alone, sample_rate, _CHARACTER_CROP_S)
+  problem = references_lib.make_problem(
+    audio, (items, lead), references, amount, sample_rate
+  )
+  point, history, end = chain.start(), [], 'converged'
+  if amount > 0.0:
+    chain.find_linear(audio.shape[1], seed)
+    budget = problem_lib.Budget(*limits)
+    search = references_lib.CharacterSearch(
+      chain, problem, budget, seed=seed, report=report
+    )
+    end = search.run()
+    point, history = search.best, search.history
+  wanted = np.mean([metrics.loudness_lufs(r, sample_rate) for r in references])
+
+  def render(gain_db):
+    rendered = _render(chain, group, point, audio, sample_rate, gain_db)
+    return metrics.loudness_lufs(rendered, sample_rate), rendered
+
+  gain_db, rendered = loudness.find_gain(
+    render, float(wanted), n_renders=_MAX_RENDERS_OF_WHOLE
+  )
+  doubts = [
+    *pairing.doubts_about_input(audio), *_doubts_of_bounds(chain, point)
+  ]  # fmt: skip
+  figures = result.compare_characters(references, audio, rendered, sample_rate)
+  return _make_match(
+    chain, group, point, gain_db, sample_rate, rendered, figures, history,
+    doubts, end,
+  )  # fmt: skip
+
+
+def _render(chain, group, point, audio, sample_rate, gain_db):
+  """Renders the whole through the plugins themselves."""
   logging.info('Matching: rendering and measuring the whole')
-  setting = chain.setting(point)
   source = sources.from_array(audio, sample_rate)
-  rendered = np.concatenate(
+  setting = chain.setting(point)
+  return np.concatenate(
     list(result.render(group, setting, source, gain_db).blocks())
   )
-  heard = rendered[pair.first_sample : pair.first_sample + len(pair.audio)]
-  doubts = list(pair.doubts)
+
+
+def _doubts_of_bounds(chain, point):
   if bound := chain.at_bounds(point):
-    doubts.append(
+    yield (
       f'At an end of their range are {", ".join(bound)}: a wider range, or '
       'another plugin, may bring more.'
     )
+
+
+def _make_match(
+  chain, group, point, gain_db, sample_rate, rendered, figures, history, doubts,
+  end,
+):  # fmt: skip
   return result.Match(
     graph=group,
-    setting=setting,
+    setting=chain.setting(point),
     controls=chain.in_port_units(point),
     gain_db=gain_db,
     sample_rate=sample_rate,
     audio=rendered,
-    figures=result.compare(pair.target, pair.audio, heard, sample_rate),
+    figures=figures,
     history=tuple(history),
     doubts=tuple(doubts),
     end=end,

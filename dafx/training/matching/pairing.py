@@ -1,6 +1,7 @@
 """What comes before a search: the pair, its crops, and doubts about it."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import scipy.signal
@@ -94,14 +95,15 @@ def make_pair(
   Raises:
     ValueError: They are not the same music, or no pair for another reason.
   """
-  doubts = list(_doubts_about_input(audio))
+  doubts = list(doubts_about_input(audio))
   rate = int(sample_rate)
   try:
     found = align.align(audio, target, rate)
   except align.AlignmentError as error:
     raise ValueError(
       f'Input and target are not the same performance: {error}. A target is '
-      'the same music after other effects; give one that is.'
+      'the same music after other effects. For the character of other music '
+      'give it as a reference (--reference).'
     ) from error
   cut, moved = align.apply(audio, target, found)
   lag_s = found.lag_samples / sample_rate
@@ -155,7 +157,8 @@ def make_pair(
   )
 
 
-def _doubts_about_input(audio):
+def doubts_about_input(audio: np.ndarray) -> Iterator[str]:
+  """Yields what is wrong with an input, [n_samples, n_channels]."""
   peak = np.abs(audio).max()
   at_peak = np.abs(audio) >= 0.9999 * peak
   # How many samples in a row are at the peak.

@@ -87,7 +87,25 @@ class Step:
   cpu_s: float
 
 
-class Problem:
+class Heard:
+  """A piece of audio, and what is heard of what becomes of it.
+
+  Args:
+    audio: Shape [n_items, n_samples, n_channels].
+    sample_rate: In Hz.
+    lead: Samples at the start of an item that are rendered, not heard.
+  """
+
+  def __init__(self, audio: np.ndarray, sample_rate: float, lead: int):
+    self.audio = np.asarray(audio, np.float32)
+    self.sample_rate, self.lead = sample_rate, lead
+
+  def rows(self, audio: np.ndarray) -> np.ndarray:
+    """Returns what is heard, [n_items, n_samples, n_channels]."""
+    return audio[:, self.lead :]
+
+
+class Problem(Heard):
   """A piece of audio, what it is to become, and what is heard of it.
 
   Args:
@@ -108,9 +126,8 @@ class Problem:
     side_weight: float = 0.0,
     highest_hz: float = np.inf,
   ):
-    self.audio, self.lead = np.asarray(audio, np.float32), lead
+    super().__init__(audio, sample_rate, lead)
     self.target = np.asarray(target, np.float32)
-    self.sample_rate = sample_rate
     self._has_side = side_weight > 0.0
     rows = self.rows(target)
     n_items = len(audio)

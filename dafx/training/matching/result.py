@@ -160,6 +160,51 @@ def compare(
   }
 
 
+def compare_characters(
+  references: Sequence[np.ndarray],
+  audio: np.ndarray,
+  heard: np.ndarray,
+  sample_rate: int,
+) -> dict[str, dict[str, float]]:
+  """Measures how far the character of audio is from that of references.
+
+  Args:
+    references: Each [n_samples, n_channels].
+    audio: The input, [n_samples, n_channels].
+    heard: The result, [n_samples, n_channels].
+    sample_rate: In Hz.
+
+  Returns:
+    {row: {figure: value}}; see `ROWS`. There is no distance of fine structure.
+  """
+
+  def of(signal):
+    middle = signal.mean(-1)
+    return np.concatenate(
+      [
+        [metrics.loudness_lufs(signal, sample_rate)],
+        [metrics.crest_factor_db(middle)],
+        metrics.average_spectrum_db(middle, sample_rate),
+      ]
+    )
+
+  wanted = np.mean([of(each) for each in references], axis=0)
+  lufs = metrics.loudness_lufs(audio, sample_rate)
+  louder = audio * np.float32(10.0 ** ((wanted[0] - lufs) / 20.0))
+  figures = {}
+  rows = {'input': audio, 'loudness': louder, 'result': heard}
+  for row, signal in rows.items():
+    error = of(signal) - wanted
+    gap_db = error[2:][np.isfinite(error[2:])]
+    figures[row] = {
+      'loudness_error_lu': abs(float(error[0])),
+      'crest_error_db': abs(float(error[1])),
+      'average_spectrum_db': float(np.abs(gap_db - gap_db.mean()).mean()),
+      'true_peak_dbtp': metrics.true_peak_dbtp(signal, sample_rate),
+    }
+  return figures
+
+
 def table(figures: Mapping[str, Mapping[str, float]]) -> str:
   """Returns figures as a table, a row for each figure."""
   rows = [name for name in ROWS if name in figures]
@@ -177,7 +222,7 @@ def verdict(match: Match) -> str:
   """Returns what a match reached, what is left and why, in words."""
   before, after = match.figures['input'], match.figures['result']
   parts = [_ENDS[match.end]]
-  near, far = after['matched_mr_stft'], before['matched_mr_stft']
+  near, far = (row.get('matched_mr_stft', np.nan) for row in (after, before))
   if np.isfinite([near, far]).all() and far > 0:
     change = 1.0 - near / far
     if change > _HARDLY:
