@@ -143,7 +143,7 @@ def test_references_are_read_and_what_is_found_is_written(tmp_path):
   jobs = match_mode.plan(mix, tmp_path / 'out.wav', references=others)
   told = []
   ((output, found),) = matching.match_files(
-    jobs, others, told.append, graph=gain_and_filter(), amount=0.0
+    jobs, told.append, others, graph=gain_and_filter(), amount=0.0
   )
   assert found.figures['result']['loudness_error_lu'] < 0.3
   assert output.exists() and (tmp_path / 'out.settings.json').exists()

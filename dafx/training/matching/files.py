@@ -45,8 +45,8 @@ def read(path: pathlib.Path, sample_rate: int | None = None):
 
 def match_files(
   jobs: Sequence[tuple[pathlib.Path, pathlib.Path | None, pathlib.Path]],
-  references: Sequence[pathlib.Path] = (),
   tell_session: Callable[[str], None] | None = None,
+  references: Sequence[pathlib.Path] = (),
   **options,
 ) -> list[tuple[pathlib.Path, result.Match]]:
   """Matches files, and writes what was found.
@@ -57,10 +57,10 @@ def match_files(
   Args:
     jobs: (input, target, output) of each; None for a target where there are
       references. What is at another rate than the input is resampled.
-    references: Other music, whose character all inputs are to have.
     tell_session: If given, a session for Ardour and Reaper is written beside
       each output, in <output>_session/, and this is told what is in it. A graph
       that no session holds is warned of.
+    references: Other music, whose character all inputs are to have.
     **options: Arguments of `match`, such as `time_limit_s`, for each file.
 
   Returns:
