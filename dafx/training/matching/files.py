@@ -166,10 +166,9 @@ def write_session(
     base: Path of the output, without its suffix.
     tell_session: Is told what is in the session.
   """
-  heard, wanted = (
-    None if each is None else sources.from_array(each, match.sample_rate)
-    for each in (audio, target)
-  )
+  rate = match.sample_rate
+  heard = sources.from_array(audio, rate)
+  wanted = None if target is None else sources.from_array(target, rate)
   try:
     session = sessions.make(
       match.graph, base.name, heard, match.controls, target=wanted,
