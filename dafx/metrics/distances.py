@@ -211,7 +211,7 @@ def mr_stft(target: npt.ArrayLike, audio: npt.ArrayLike) -> float:
 
 
 def _powers(signal, n_fft, hop_length, win_length):
-  """Yields parts of a power spectrogram, [n_channels, n_fft // 2 + 1, n_frames].
+  """Yields parts of a power spectrogram, [n_channels, n_bins, n_frames].
 
   That of a song as a whole would take gigabytes. Single precision, as
   auraloss's, takes half of the time of double.
