@@ -128,9 +128,7 @@ def test_mr_stft_in_parts_is_that_of_the_whole(monkeypatch):
   whole = metrics.mr_stft(target, audio)
   for n_frames in (1, 7):
     monkeypatch.setattr(distances, '_FRAMES_AT_ONCE', n_frames)
-    np.testing.assert_allclose(
-      metrics.mr_stft(target, audio), whole, rtol=1e-6
-    )
+    np.testing.assert_allclose(metrics.mr_stft(target, audio), whole, rtol=1e-6)
 
 
 def test_mr_stft_of_a_gain_is_known():

@@ -4,7 +4,7 @@ import abc
 import functools
 import logging
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
     input_factor: Variable of the factor of what it has chosen.
   """
 
+  control_map: core.ControlMap
   receptive_field = None
   is_black_box = True
   takes_channels = True
@@ -62,10 +63,10 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
     super().__init__(name=name)
     self.gradient_step = self._add_counter('gradient_step', 0)
     # Keras tracks variables only under names that no class has.
-    self.input_choice: tf.Variable | None = None
-    self.input_factor: tf.Variable | None = None
-    self._memories = {}  # measured, by hop size, frames and channels
-    self._figures = None  # returns those of the last estimate
+    self.input_choice: Any = None
+    self.input_factor: Any = None
+    self._memories: dict = {}  # measured, by hop size, frames and channels
+    self._figures: Callable | None = None  # returns those of the last estimate
 
   def _add_counter(self, key, value, dtype=tf.int64):
     """Returns a variable that is saved but not trained."""

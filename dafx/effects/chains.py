@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import gin
 import numpy as np
@@ -91,7 +92,7 @@ class LV2Chain(black_box.BlackBoxProcessor):
     if control_gradient is None:
       control_gradient = strategies.default_control_gradient()
     self.control_gradient = control_gradient
-    self._audio_gradient = None
+    self._audio_gradient: Any = None
     if audio_gradient is not None:
       self.audio_gradient = audio_gradient
 
@@ -252,7 +253,7 @@ class LV2Chain(black_box.BlackBoxProcessor):
       ValueError: Another number of keys than the chain takes.
     """
     audio, *controls = keys
-    parts = [None] * len(self.plugins)
+    parts: list[slice | None] = [None] * len(self.plugins)
     if len(controls) == 1 < len(self.plugins):
       ends = np.cumsum([plugin.n_controls for plugin in self.plugins])
       parts = [slice(e - p.n_controls, e) for p, e in zip(self.plugins, ends)]

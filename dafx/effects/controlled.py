@@ -68,7 +68,8 @@ class Controlled(processors.Processor):
     True
   """
 
-  receptive_field = None
+  control_map: core.ControlMap
+  receptive_field: int | None = None
 
   def __init__(
     self,
@@ -113,9 +114,9 @@ class Controlled(processors.Processor):
       for bound in bounds:
         _check(known[symbol], bound, name)
     chosen = [known[s] for s in trainable]
-    bounds = [ranges.get(c.symbol, (c.low, c.high)) for c in chosen]
-    low = np.array([b[0] for b in bounds], np.float32)
-    high = np.array([b[1] for b in bounds], np.float32)
+    pairs = [ranges.get(c.symbol, (c.low, c.high)) for c in chosen]
+    low = np.array([low for low, _ in pairs], np.float32)
+    high = np.array([high for _, high in pairs], np.float32)
     is_log = np.array([c.is_log for c in chosen], bool)
     defaults = np.array([c.default for c in chosen])
     # A control whose default is out of its range starts in the middle.

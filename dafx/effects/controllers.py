@@ -34,11 +34,14 @@ class Controller(processors.Node, processors.Rebuildable):
   def __init_subclass__(cls, **kwargs):
     """Names the inputs for Keras."""
     super().__init_subclass__(**kwargs)
-    cls.call = processors.name_inputs(Controller.call, cls.stream, 2)
+    call = processors.name_inputs(Controller.call, cls.stream, 2)
+    cls.call = call  # type: ignore[method-assign]
 
   def __init__(self, name: str):
     super().__init__(name=name, autocast=False)
-    self.n_controls = self.defaults = None
+    # Known when a node is driven, if not at once.
+    self.n_controls: Any = None
+    self.defaults: Any = None
 
   def _start(self, n_controls, defaults=None):
     """Makes the weights, unless the number of controls is to come."""
@@ -80,6 +83,10 @@ class Controller(processors.Node, processors.Rebuildable):
         the first one.
     """
     taken = node.control_map
+    if taken is None:
+      raise ValueError(
+        f'{node.name!r} has no controls that {self.name!r} sets.'
+      )
     if self.n_controls is None:
       self._start(taken.n_controls, taken.defaults)
     elif self.n_controls != taken.n_controls:

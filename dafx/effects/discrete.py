@@ -109,6 +109,7 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
     TensorShape([1, 1000])
   """
 
+  control_map: core.ChoiceMap
   changeable = ('sample_rate', 'channels', 'estimator', 'n_samples')
   free_arguments = (
     *lv2_plugins.LV2Plugin.free_arguments,
@@ -348,10 +349,10 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
 
     if self.estimator == 'straight_through':
       all_items = np.arange(n_items)
-      of_values = [
-        losses(all_items, np.full(n_items, v)) for v in range(n_values)
-      ]
-      of_values = np.stack(of_values, axis=-1)
+      of_values = np.stack(
+        [losses(all_items, np.full(n_items, v)) for v in range(n_values)],
+        axis=-1,
+      )
       mean = (probabilities * of_values).sum(-1, keepdims=True)
       return probabilities * (of_values - mean)
     drawn = np.stack(

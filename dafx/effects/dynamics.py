@@ -79,7 +79,7 @@ class Dynamics(Controlled):
       raise ValueError(f'lookahead_ms={lookahead_ms} must be 0 or more.')
     super().__init__(_CONTROLS[kind], trainable, fixed, ranges, name)
     self.kind = kind
-    self.sample_rate = sample_rate
+    self.sample_rate: int = sample_rate
     self.latency = round(lookahead_ms * sample_rate / 1000)
 
   def get_controls(
@@ -103,7 +103,7 @@ class Dynamics(Controlled):
     return {**controls, 'sidechain': audio if sidechain is None else sidechain}
 
   def get_signal(
-    self, audio: tf.Tensor, controls: tf.Tensor, sidechain: tf.Tensor | None
+    self, audio: tf.Tensor, controls: tf.Tensor, sidechain: tf.Tensor
   ) -> tf.Tensor:
     """Processes audio from the initial state on; see `Controlled`.
 
@@ -138,16 +138,16 @@ class Dynamics(Controlled):
     state: Any,
     audio: tf.Tensor,
     controls: tf.Tensor,
-    sidechain: tf.Tensor | None,
+    sidechain: tf.Tensor,
   ) -> tuple[Any, Any]:
     """Processes the next chunk; see `Controlled`."""
     n_samples = audio.shape[1]
     settings = self.settings(controls)
-    coefficients = []
+    coefficients = {}
     for symbol in ('attack_ms', 'release_ms'):
       value = core.smoothing_coefficient(settings.pop(symbol), self.sample_rate)
       shape = [core.batch_size(audio), controls.shape[1]]
-      coefficients.append(tf.broadcast_to(value, shape))
+      coefficients[symbol] = tf.broadcast_to(value, shape)
     curve = {s: hold(v, n_samples) for s, v in settings.items()}
     makeup_db = curve.pop('makeup_db')
     level_db = core.amplitude_to_db(sidechain)
@@ -155,7 +155,10 @@ class Dynamics(Controlled):
     # Attack is a rise of what is smoothed.
     sign = 1.0 if self.kind in ('compressor', 'limiter') else -1.0
     change_db, last = core.ballistics(
-      sign * reduction_db, *coefficients, state['change_db']
+      sign * reduction_db,
+      coefficients['attack_ms'],
+      coefficients['release_ms'],
+      state['change_db'],
     )
     line = tf.concat([state['audio'], audio], axis=1)
     gain = ddsp.core.db_to_amplitude(makeup_db - sign * change_db)

@@ -93,7 +93,7 @@ class Biquads(Controlled):
     }
     super().__init__(controls, trainable, fixed, ranges, name)
     self.types = tuple(types)
-    self.sample_rate = sample_rate
+    self.sample_rate: int = sample_rate
 
   @property
   def macs_per_sample(self) -> float:
@@ -108,7 +108,7 @@ class Biquads(Controlled):
     """Returns sections [batch, n_frames, n_sections, 6] for units."""
     settings = self.settings(controls)
     n_frames = controls.shape[1]
-    stacked = []
+    stacked = {}
     for part in ('f0_hz', 'q', 'gain_db'):
       values = []
       for i, type_ in enumerate(self.types):
@@ -116,8 +116,10 @@ class Biquads(Controlled):
         values.append(
           tf.broadcast_to(value, [core.batch_size(controls), n_frames])
         )
-      stacked.append(tf.stack(values, axis=-1))
-    return core.design_biquads(self.types, *stacked, self.sample_rate)
+      stacked[part] = tf.stack(values, axis=-1)
+    return core.design_biquads(
+      self.types, **stacked, sample_rate=self.sample_rate
+    )
 
   def stream(
     self, state: Any, audio: tf.Tensor, controls: tf.Tensor
@@ -171,19 +173,19 @@ class Fir(processors.Processor):
     if kind not in ('taps', 'siren'):
       raise ValueError(f"kind={kind!r} must be 'taps' or 'siren'.")
     if ir is not None:
-      ir = np.asarray(ir, np.float32)
-      if kind != 'taps' or ir.ndim != 1 or not ir.size or np.isnan(ir).any():
+      taps = np.asarray(ir, np.float32)
+      if kind != 'taps' or taps.ndim != 1 or not np.isfinite(taps).all():
         raise ValueError(
-          f'ir of shape {ir.shape} for kind={kind!r} must be [n_taps], finite, '
-          "for kind='taps'."
+          f'ir of shape {taps.shape} for kind={kind!r} must be [n_taps], '
+          "finite, for kind='taps'."
         )
-      n_taps = len(ir)
+      n_taps = len(taps)
     if n_taps < 1:
       raise ValueError(f'n_taps={n_taps} must be at least 1.')
     self.n_taps = n_taps
     self.kind = kind
     if kind == 'taps':
-      start = np.eye(1, n_taps, dtype=np.float32)[0] if ir is None else ir
+      start = np.eye(1, n_taps, dtype=np.float32)[0] if ir is None else taps
       self.taps = self.add_weight(
         'taps', [n_taps], initializer=tf.constant_initializer(start)
       )

@@ -67,8 +67,9 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     lv2.PluginError: The plugin cannot be run here.
   """
 
+  uri: str
   has_free_rate = True
-  changeable = ('sample_rate', 'channels')
+  changeable: tuple[str, ...] = ('sample_rate', 'channels')
 
   def __init__(
     self,

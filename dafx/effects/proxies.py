@@ -53,6 +53,7 @@ class ProxyLV2Plugin(processors.Processor):
     TensorShape([1, 1000])
   """
 
+  control_map: core.ControlMap
   receptive_field = None
   changeable = ('mode', 'proxy_weight', 'spread')
   free_arguments = (

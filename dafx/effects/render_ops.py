@@ -165,7 +165,8 @@ def read_controls(
   controls = tf.cast(controls, tf.float32)
   if controls.shape.rank == 2:
     controls = controls[:, tf.newaxis, :]
-  n_controls = node.control_map.n_controls
+  control_map = node.control_map
+  n_controls = 0 if control_map is None else control_map.n_controls
   if controls.shape.rank != 3 or controls.shape[-1] != n_controls:
     raise ValueError(
       f'controls has shape {controls.shape}; {node.name!r} takes [batch, '

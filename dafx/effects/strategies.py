@@ -151,7 +151,7 @@ def refuse_moved(cls: type, arguments: Mapping[str, Any]):
   Raises:
     TypeError: One of them has moved; the message says where to.
   """
-  known = inspect.signature(cls.__init__).parameters
+  known = inspect.signature(cls).parameters
   for name in arguments:
     if name in _MOVED and name not in known:
       raise TypeError(

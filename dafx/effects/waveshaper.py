@@ -1,5 +1,6 @@
 """`Waveshaper`: memoryless nonlinearities as a processor."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import gin
@@ -68,7 +69,7 @@ class Waveshaper(processors.Processor):
     self.oversample = oversample
     self.latency = core.oversampling_latency(oversample)
     self.receptive_field = 1 + core.oversampling_history(oversample)
-    starts = {}
+    starts: dict[str, Sequence[float] | np.ndarray] = {}
     if kind == 'rational':
       starts['numerator'] = core.TANH_NUMERATOR
       starts['denominator'] = core.TANH_DENOMINATOR

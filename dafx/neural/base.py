@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+from typing import Any
 
 import tensorflow as tf
 
@@ -161,7 +162,7 @@ class Dense(processors.Layer):
     self.kernel = self.add_weight(
       'kernel', [n_in, n_out], initializer=uniform(-bound, bound, next(seeds))
     )
-    self.bias = None
+    self.bias: Any = None
     if use_bias:
       self.bias = self.add_weight(
         'bias', [n_out], initializer=uniform(-bound, bound, next(seeds))
@@ -258,7 +259,7 @@ class CausalConv(processors.Layer):
       [kernel_size, n_in, n_out],
       initializer=uniform(-bound, bound, next(seeds)),
     )
-    self.bias = None
+    self.bias: Any = None
     if use_bias:
       self.bias = self.add_weight(
         'bias', [n_out], initializer=uniform(-bound, bound, next(seeds))

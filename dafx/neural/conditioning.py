@@ -23,6 +23,8 @@ invert. FiLM has no batch normalisation, which makes an output depend on the
 other items and training differ from use; it has no parameters there either.
 """
 
+from typing import Any
+
 import tensorflow as tf
 
 from dafx import processors
@@ -85,6 +87,7 @@ class PooledRecurrent(processors.Layer):
   ):
     super().__init__(name=name, autocast=False)
     self.n_features = n_features
+    self.bottleneck: Any
     self.bottleneck, n_in = bottleneck or (None, n_features)
     self.cell = cells.Recurrent('lstm', n_in + n_knobs, n_units, seeds)
 

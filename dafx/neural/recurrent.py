@@ -102,7 +102,7 @@ class Rnn(base.Network):
     if direct_path:
       one = tf.keras.initializers.Ones()
       self.direct_gain = self.add_weight('direct_gain', [], initializer=one)
-    self.start = None
+    self.start: Any = None
     if initial_state == 'trained':
       n_states = len(self.layers[0].initial_state(1))
       self.start = self.add_weight(

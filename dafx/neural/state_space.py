@@ -282,10 +282,10 @@ def state_space(poles, weights, direct, state, x):
   Returns:
     Output of the shape of x, and the new state.
   """
-  parts = (*_split(poles), *_split(weights))
+  inputs = (*_split(poles), *_split(weights), direct, state, x)
   if core.is_compiled(x):
-    return _compiled_state_space(*parts, direct, state, x)
-  return _state_space(*parts, direct, state, x)
+    return _compiled_state_space(*inputs)
+  return _state_space(*inputs)
 
 
 def _split(x):
@@ -396,4 +396,5 @@ class StateSpace(processors.Layer):
   def call(self, state, x):
     """Maps [batch, n_samples, n_channels] to the same; returns the state."""
     direct = tf.convert_to_tensor(self.direct)
-    return state_space(*self.discretized(), direct, state, x)
+    poles, weights = self.discretized()
+    return state_space(poles, weights, direct, state, x)

@@ -232,6 +232,7 @@ class WaveNet(base.Network):
       if knobs.shape[1] == 1:
         knobs = tf.repeat(knobs, x.shape[1], axis=1)
       condition = tf.concat([x, knobs], -1)
+    head: Any
     head, states = None, []
     for array, array_state in zip(self.arrays, state):
       x, head, array_state = array(array_state, x, head, condition)

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import ddsp
 import numpy as np
@@ -243,9 +243,8 @@ def name_inputs(call: Callable, method: Callable, n_left_out: int) -> Callable:
 
   itself, *_ = parameters = inspect.signature(method).parameters.values()
   rest = inspect.Parameter('kwargs', inspect.Parameter.VAR_KEYWORD)
-  named.__signature__ = inspect.Signature(
-    [itself, *list(parameters)[n_left_out:], rest]
-  )
+  signature = inspect.Signature([itself, *list(parameters)[n_left_out:], rest])
+  named.__signature__ = signature  # type: ignore[attr-defined]
   return named
 
 
@@ -269,7 +268,7 @@ class Processor(node.Node, Rebuildable, ddsp.processors.Processor):
 
   # What a node is and what its controls mean is compared as such; how it is
   # rendered and how gradients are estimated may change.
-  free_arguments = (
+  free_arguments: ClassVar[tuple[str, ...]] = (
     *('uri', 'plugins', 'control_map'),
     *('choices', 'fixed', 'ranges', 'trainable'),
     *('n_plugins', 'host', 'audio_gradient', 'control_gradient'),

@@ -113,7 +113,9 @@ class Node:
   @property
   def inputs(self) -> list[str]:
     """Names of the inputs of a node, in order."""
-    parameters = inspect.signature(self.call).parameters.values()
+    # `call` and `get_controls` are those of the Keras layer that a node is.
+    call = self.call  # type: ignore[attr-defined]
+    parameters = inspect.signature(call).parameters.values()
     return [p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD]
 
   @property
@@ -194,7 +196,7 @@ class Node:
     Returns:
       ({'signal', 'controls'}, state), as a group names them.
     """
-    controls = self.get_controls(*inputs)
+    controls = self.get_controls(*inputs)  # type: ignore[attr-defined]
     signal, state = self.stream(state, **controls)
     return {'signal': signal, 'controls': controls}, state
 
