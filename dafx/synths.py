@@ -54,6 +54,11 @@ class SeededFilteredNoise(
       0, trainable=False, dtype=tf.int64, name=f'{name}/draw'
     )
 
+  @property
+  def length(self) -> int:
+    """Samples of an item."""
+    return self.n_samples
+
   def set_length(self, n_samples: int):
     """Makes items of so many samples from now on."""
     self.n_samples = n_samples

@@ -47,6 +47,7 @@ class Node:
       without memory, None for one that has a state without bounds.
     n_knobs: Number of knobs that it takes.
     macs_per_sample: Multiply-accumulates per sample of audio; None if unknown.
+    has_variables: Whether all its variables are there before its first call.
 
   Examples:
     >>> from dafx import effects, processors
@@ -73,6 +74,7 @@ class Node:
   receptive_field: int | None = 1
   n_knobs = 0
   macs_per_sample: float | None = None
+  has_variables = True
 
   @property
   def identity(self) -> str:
@@ -157,6 +159,11 @@ class Node:
       {name of the member: its controls}.
     """
     return {self.name: controls}
+
+  @property
+  def length(self) -> int | None:
+    """Samples that a synthesiser makes; None for what takes audio."""
+    return None
 
   def set_length(self, n_samples: int):
     """Prepares for audio of a length; only a synthesiser has to know it.
@@ -255,13 +262,23 @@ class ForeignNode(Node):
     return type(self.module).__name__
 
   @property
+  def has_variables(self) -> bool:
+    """Whether it was called: Keras makes the variables of a layer then."""
+    return self.module.built or isinstance(self.module, MEMORYLESS)
+
+  @property
   def streams(self) -> bool:
     """Whether it keeps nothing from one sample to the next."""
     return isinstance(self.module, MEMORYLESS)
 
+  @property
+  def length(self) -> int | None:
+    """The length that DDSP's synthesisers make."""
+    return getattr(self.module, 'n_samples', None)
+
   def set_length(self, n_samples: int):
     """Sets the length that DDSP's synthesisers make."""
-    if hasattr(self.module, 'n_samples'):
+    if self.length is not None:
       self.module.n_samples = n_samples
 
   def stream_outputs(self, state, *inputs):

@@ -43,7 +43,9 @@ class ControlModel(base.Model):
 
   Args:
     encoder: From features to an embedding [batch, n_frames, width].
-    processor_group: DAG from {'audio', controls} to audio. It is checked here.
+    processor_group: DAG from {'audio', controls, features of the data} to
+      audio. It is checked here; that the data have such features, when a
+      training starts.
     losses: Losses of (target audio, audio); their sum is trained.
     sample_rate: Rate of the audio that the encoder hears, in Hz.
     output_splits: (name, size) of further inputs of the DAG, such as a DDSP
@@ -66,8 +68,7 @@ class ControlModel(base.Model):
 
   Raises:
     TypeError: An encoder that is no `Encoder`.
-    ValueError: A DAG that cannot run, an input that nothing gives, or an
-      encoder of another rate.
+    ValueError: A DAG that cannot run, or an encoder of another rate.
   """
 
   options = ('n_plugins', 'setting', 'amount')
@@ -125,9 +126,9 @@ class ControlModel(base.Model):
     self.change_losses = list(change_losses)
     self._is_single = False
     sizes = dict(output_splits)
-    processors.check_dag(
-      self.processor_group.dag, {'audio', 'target', *self.driven, *sizes}
-    )
+    # What no head gives comes from the data; `trainers` compares the names.
+    dag = self.processor_group.dag
+    processors.check_dag(dag, {*processors.input_names(dag), *sizes})
     self.heads = {
       key: heads.sigmoid_head(known.n_controls, known.defaults, f'{key}_head')
       for key, known in self._control_maps().items()
@@ -218,11 +219,25 @@ class ControlModel(base.Model):
 
   def make_variables(self):
     """Makes all variables, so that a checkpoint can be restored into them."""
-    hop_size = self.encoder.hop_size or 1
+    hop_size = self.encoder.hop_size or self.sample_rate // 100
     n_samples = -(-self.sample_rate // hop_size) * hop_size
-    keys = [key for key in self.encoder.features_used if key != 'audio']
-    others = {key: tf.zeros([1, n_samples // hop_size, 1]) for key in keys}
-    self.predict_controls(tf.zeros([1, n_samples]), **others)
+    audio = tf.zeros([1, n_samples])
+    frames = {
+      key: tf.zeros([1, n_samples // hop_size, 1])
+      for key in self.encoder.features_used
+      if key != 'audio'
+    }
+    controls = self.predict_controls(audio, **frames)
+    nodes = processors.nodes(self.processor_group).values()
+    if all(node.has_variables for node in nodes):
+      return
+    # Some of DDSP's and Keras's nodes make them when they are called first.
+    frames = {
+      key: tf.zeros([1, n_samples // hop_size, 1]) for key in self.inputs_used
+    }
+    inputs = {**frames, **controls, 'audio': audio, 'target': audio}
+    with rendering.at_length(self.processor_group, n_samples):
+      self.processor_group(inputs)
 
   def predict_controls(
     self, audio: tf.Tensor, has_margins: bool = False, **features: tf.Tensor
@@ -376,10 +391,17 @@ class ControlModel(base.Model):
         stays as it is.
 
     Raises:
-      ValueError: More plugins than there are, or an amount outside of [0, 1].
+      ValueError: More plugins than there are, an amount outside of [0, 1], or a
+        graph that takes more from the data than a file has.
     """
     if not 0.0 <= amount <= 1.0:
       raise ValueError(f'amount={amount} must be from 0 to 1.')
+    missing = [key for key in self.inputs_used if key != 'audio']
+    if missing:
+      raise ValueError(
+        f'{type(self).__name__} takes {", ".join(missing)} from the data, '
+        'which an audio file does not have.'
+      )
     if amount == 0.0:
       return rendering.Untouched(source)
     if n_plugins is not None:

@@ -35,8 +35,9 @@ class EffectModel(base.Model):
   TensorShape([1, 480])
 
   Args:
-    processor_group: DAG from 'audio', and 'knobs' if it has some, to audio. It
-      is checked, and controllers are told what they drive.
+    processor_group: DAG from 'audio', 'knobs' if it has some, and other
+      features of the data, to audio. It is checked, and controllers are told
+      what they drive.
     losses: Losses of (target audio, audio); their sum is trained.
     sample_rate: Rate of the audio, in Hz.
     burn_in: Samples at the start of a crop that losses leave out, in which the
@@ -53,8 +54,7 @@ class EffectModel(base.Model):
   all. The graph runs at the model's rate.
 
   Raises:
-    ValueError: A DAG that cannot run, an input that no data give, or a start
-      that there is not.
+    ValueError: A DAG that cannot run, or a start that there is not.
   """
 
   modes = (*base.Model.modes, 'export', 'profile')
@@ -80,7 +80,9 @@ class EffectModel(base.Model):
     self.sample_rate = sample_rate
     self.burn_in = burn_in
     self.judged_by = judging.check_judge(judged_by, self.judges)
-    processors.check_dag(processor_group.dag, {'audio', 'target', 'knobs'})
+    # What no node gives comes from the data; `trainers` compares the names.
+    dag = processor_group.dag
+    processors.check_dag(dag, processors.input_names(dag))
     processors.connect_controllers(processor_group)
     starts_lib.check_starts(processor_group, starts or {})
     self._starts = dict(starts or {})
@@ -153,8 +155,7 @@ class EffectModel(base.Model):
     if missing:
       raise ValueError(
         f'The model takes {", ".join(self.inputs_used)}; the data give '
-        f'{", ".join(features)}. A model with knobs needs data with knobs, '
-        'and the other way round.'
+        f'{", ".join(features)}. A model with knobs needs data with knobs.'
       )
     return {key: features[key] for key in self.inputs_used}
 
@@ -245,8 +246,15 @@ class EffectModel(base.Model):
       knobs: In [0, 1], shape [n_knobs]; the middle of all if there are some.
 
     Raises:
-      ValueError: Knobs that the model does not have, or out of their range.
+      ValueError: Knobs that the model does not have, or out of their range; or
+        a graph that takes more from the data than a file has.
     """
+    missing = [key for key in self.inputs_used if key not in ('audio', 'knobs')]
+    if missing:
+      raise ValueError(
+        f'{type(self).__name__} takes {", ".join(missing)} from the data, '
+        'which an audio file does not have.'
+      )
     inputs = self._knob_frames(knobs)
     return rendering.Rendering(
       self.processor_group, source, self.sample_rate, inputs

@@ -20,6 +20,21 @@ CONTROL_STEP = 64
 _CHUNK = 2**16
 
 
+@contextlib.contextmanager
+def at_length(group, n_samples: int):
+  """Has the synthesisers of a DAG make so many samples, and then as before."""
+  nodes = list(processors.nodes(group).values())
+  former = [node.length for node in nodes]
+  try:
+    for node in nodes:
+      node.set_length(n_samples)
+    yield
+  finally:
+    for node, length in zip(nodes, former):
+      if length is not None:
+        node.set_length(length)
+
+
 class _AtOnce:
   """Stands for a `Streamer` where a group cannot be streamed: keeps it all."""
 
@@ -37,9 +52,8 @@ class _AtOnce:
       values = [part[key] for part in self._parts]
       is_static = key != 'audio' and values[0].shape[1] == 1
       inputs[key] = values[0] if is_static else np.concatenate(values, axis=1)
-    for node in processors.nodes(self._group).values():
-      node.set_length(inputs['audio'].shape[1])
-    return self._group.get_signal(self._group.get_controls(inputs))
+    with at_length(self._group, inputs['audio'].shape[1]):
+      return self._group.get_signal(self._group.get_controls(inputs))
 
 
 def _make_streamer(group, control_step, n_items):

@@ -61,6 +61,12 @@ def _check_features(model, provider):
         ' A model with knobs needs data at several settings: recordings with '
         'the settings in their names, or the macro plugin_knobs.'
       )
+    elif 'target' not in missing:
+      advice = (
+        ' An input of the graph is a feature of the data, what a head gives '
+        '(output_splits), or what an earlier node does: correct the name, or '
+        'take data that have it.'
+      )
     raise ValueError(
       f'{type(model).__name__} takes {", ".join(model.inputs_used)}, and '
       f'{type(provider).__name__} gives {", ".join(given)}: '

@@ -18,6 +18,19 @@ def _node(model, name):
   return processors.nodes(model.processor_group)[name]
 
 
+def _window(value, window, size, n_samples):
+  """Returns a window of a feature; what has no frames is the same in all."""
+  if value.shape.rank == 2 and value.shape[1] != n_samples:
+    return value  # knobs
+  n_frames = value.shape[1] * size // n_samples
+  if not n_frames or value.shape[1] * size % n_samples:
+    raise ValueError(
+      f'A feature of {value.shape[1]} frames in {n_samples} samples cannot be '
+      f'cut into windows of tbptt_samples={size}: take windows of whole frames.'
+    )
+  return value[:, window * n_frames : (window + 1) * n_frames]
+
+
 def _check_multipliers(multipliers, model):
   if not multipliers:
     return
@@ -226,9 +239,7 @@ class Trainer:
     rows = []
     for window in range(n_samples // size):
       part = {
-        key: value[:, window * size : (window + 1) * size]
-        if key in ('audio', 'target')
-        else value
+        key: _window(value, window, size, n_samples)
         for key, value in batch.items()
       }
       if window < n_silent:
