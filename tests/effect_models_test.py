@@ -116,8 +116,8 @@ def test_inputs_that_data_do_not_give_are_named():
     rtol=1e-4,
     atol=1e-5,
   )
-  with pytest.raises(ValueError, match='pitch'):
-    model_of(Leaky(), inputs=('audio', 'pitch'))
+  with pytest.raises(ValueError, match='takes audio, pitch; the data give'):
+    model_of(Leaky(), inputs=('audio', 'pitch'))(batch)
 
 
 # ---------------------- Windows -----------------------------------------------
