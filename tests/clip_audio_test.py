@@ -98,3 +98,12 @@ def test_shorter_versions_end_in_silence():
 def test_bad_input(audio, rate, message):
   with pytest.raises(ValueError, match=message):
     clip_audio.even(audio, rate, 'clip')
+
+
+@pytest.mark.parametrize(
+  'rate, expected',
+  [(44100, 44100), (8000, 8000), (96000, 48000), (40000, 44100), (7000, 8000)],
+)
+def test_nearest_rate_is_one_that_is_encoded(rate, expected):
+  assert clip_audio.nearest_rate(rate) == expected
+  clip_audio.encode_mp3(np.zeros([expected // 4, 1]), expected)

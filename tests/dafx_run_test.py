@@ -128,9 +128,15 @@ def flags_for(home, save_dir, *more):
     (['--mode=process', '--output=b.wav'], 'needs --input'),
     (['--mode=process', '--input=a.wav'], 'needs --output'),
     (['--mode=export'], '--mode=export needs --output'),
-    (['--mode=match', '--gin_file=a.gin'], '--target .*or --reference'),
+    (['--mode=match', '--input=a', '--output=b'], '--target .*or --reference'),
     (
-      ['--mode=match', '--target=a.wav', '--reference=b.wav'],
+      [
+        '--mode=match',
+        '--input=a',
+        '--output=b',
+        '--target=c',
+        '--reference=d',
+      ],
       '--target .*or --reference',
     ),
     (['--mode=match', '--reference=b.wav'], '--mode=match needs --input'),

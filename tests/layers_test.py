@@ -61,7 +61,7 @@ MATCHING = (
   ('character', 'descent'),
   ('search',),
   ('references', 'result'),
-  ('matcher', 'settings'),
+  ('matcher', 'page', 'settings'),
   ('files',),
 )
 # Files, host, estimators and sessions know nothing of TensorFlow and gin.

@@ -235,6 +235,23 @@ def test_loudness_of_the_reference_sine():
   )
 
 
+def test_loudness_over_time_is_that_of_each_window():
+  """Of a sine, whose level steps by 10 dB after 4 s."""
+  times_s = np.arange(8 * 48000) / 48000
+  sine = np.sin(2 * np.pi * 997 * times_s) * np.where(times_s < 4, 0.1, 0.316)
+  middles_s, lufs = metrics.loudness_over_time(sine, 48000)
+  np.testing.assert_allclose(np.diff(middles_s), 0.1)
+  assert middles_s[0] == 1.5 and len(lufs) == 51
+  np.testing.assert_allclose(lufs[1:10], -23.01, atol=0.05)
+  np.testing.assert_allclose(lufs[41:], -13.01, atol=0.05)
+  half = 10 * np.log10(0.5 * (10**-2.301 + 10**-1.301))
+  np.testing.assert_allclose(lufs[middles_s == 4.0], half, atol=0.05)
+  _, short = metrics.loudness_over_time(sine[:4800], 48000)
+  assert len(short) == 1
+  _, silent = metrics.loudness_over_time(np.zeros(48000), 48000, 0.4)
+  assert set(silent) == {metrics.SILENCE_LUFS}
+
+
 @pytest.mark.parametrize('rate', [8000, 16000, 44100])
 @pytest.mark.parametrize('n_channels', [1, 2, 5])
 @pytest.mark.parametrize('seconds', [0.4, 0.55, 3.37])

@@ -5,6 +5,7 @@ which rises over time: its frequency tells which version is heard, and where.
 """
 
 import base64
+import dataclasses
 
 import browser
 import numpy as np
@@ -15,8 +16,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from dafx.training import plotting
+from dafx import effects
+from dafx.training import matching, plotting
 from dafx.training.evaluation import clip_audio, measures, report
+from dafx.training.matching import page as match_page
 
 SAMPLE_RATE = 8000
 SECONDS = 4.0
@@ -338,6 +341,38 @@ def test_without_javascript(page):
     assert not any(button.is_displayed() for button in page.all('button'))
   finally:
     page.driver.execute_cdp_cmd(set_disabled, {'value': False})
+
+
+def test_the_page_of_a_match_plays_input_result_and_target(driver, tmp_path):
+  """Each is a tone of its own; all are equally loud, at the same sample."""
+  tones = {
+    name: rising_tone(*VERSIONS[of])[:, np.newaxis].astype(np.float32)
+    for name, of in (
+      ('input', 'before'), ('result', 'after'), ('target', 'target'),
+    )
+  }  # fmt: skip
+  audio = tones['input']
+  found = matching.match(
+    [effects.Gain()], audio, SAMPLE_RATE, target=audio, max_renders=0,
+    time_limit_s=None,
+  )  # fmt: skip
+  found = dataclasses.replace(
+    found, audio=tones['result'], others={'target': tones['target']}
+  )
+  match_page.write(tmp_path / 'out.html', found, audio)
+  driver.get((tmp_path / 'out.html').as_uri())
+  page = Page(driver)
+  levels = []
+  for key, of in ((Keys.SPACE, 'before'), ('2', 'after'), ('3', 'target')):
+    page.press(key)
+    page.wait_for(of)
+    levels.append(20 * np.log10(page.heard()[1]))
+  assert page.shown() == ['target']
+  # K-weighting tells 400 Hz from 1,600 Hz by some dB.
+  assert np.ptp(levels) < 5.0
+  page.press(Keys.SPACE)
+  page.wait_for_silence()
+  assert driver.get_log('browser') == []
 
 
 @pytest.mark.parametrize('sample_rate', [8000, 22050, 44100, 48000])

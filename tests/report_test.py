@@ -356,3 +356,12 @@ def test_bad_input(tmp_path, changes, message):
   with pytest.raises(ValueError, match=message):
     _write(tmp_path / 'page.html', **changes)
   assert not list(tmp_path.iterdir())
+
+
+def test_settings_are_tables(tmp_path):
+  values = {'Calf <EQ>': {'p1 (Level)': '2 dB'}, 'Limiter': {'limit': '0.5'}}
+  page = _page(tmp_path, settings=values)
+  assert 'Settings' in page.text('h2')
+  assert page.text('summary')[-2:] == ['Calf <EQ>', 'Limiter']
+  assert page.text('td')[-2:] == ['2 dB', '0.5']
+  assert 'p1 (Level)' in page.text('th')

@@ -46,7 +46,6 @@ FLAGS = flags.FLAGS
 
 # Modes that take all they need from a saved run, and the flags they need.
 _SAVED_MODES = {'process': ('input', 'output'), 'export': ('output',)}
-_MATCH_FLAGS = ('input', 'output')
 # Flags that other modes would pass over.
 _MODES_OF_FLAGS = {
   'input': ('process', 'match'),
@@ -57,6 +56,7 @@ _MODES_OF_FLAGS = {
   'max_renders': ('match',),
   'settings': ('process',),
   'session': ('process', 'match'),
+  'page': ('match',),
   'knobs': ('process',),
   'model': ('eval', 'sample', 'process'),
   'amount': ('process', 'match'),
@@ -151,6 +151,11 @@ flags.DEFINE_bool(
   None,
   'process, match: write a session for Ardour (and Reaper, untested) beside '
   'the output; match does so unless --nosession.',
+)
+flags.DEFINE_bool(
+  'page',
+  None,
+  'match: write a page to listen to beside the output, or --nopage.',
 )
 flags.DEFINE_string(
   'model',
@@ -250,7 +255,7 @@ def _check_flags():
     raise app.UsageError('At --amount=0 nothing is set: leave out --session.')
   if mode == 'match':
     match_mode.check_flags(FLAGS)
-  for flag in _MATCH_FLAGS if mode == 'match' else _SAVED_MODES.get(mode, ()):
+  for flag in _SAVED_MODES.get(mode, ()):
     if not FLAGS[flag].value:
       raise app.UsageError(f'--mode={mode} needs --{flag}.')
   if mode not in _SAVED_MODES and not FLAGS.gin_file:
@@ -266,7 +271,7 @@ def _check_files():
   mode, folder = FLAGS.mode, _run_folder()
   if mode == 'match':
     needed_plugins.check_installed(bound, ' and '.join(FLAGS.gin_file))
-    match_mode.plan(FLAGS.input, FLAGS.output, FLAGS.target, FLAGS.reference)
+    match_mode.plan_of(FLAGS)
     return
   if FLAGS.settings is not None:
     if not _folders.expand_user(FLAGS.settings).is_file():
@@ -313,14 +318,13 @@ def _describe_model() -> str:
 def _describe_task() -> str:
   """Says what the flags ask for."""
   files = ' and '.join(FLAGS.gin_file)
-  aims = FLAGS.target or ' and '.join(FLAGS.reference)
   model = _describe_model()
   return {
     'train': f'training {files} in {FLAGS.save_dir}',
     'eval': f'comparing {model} with the targets of the test split',
     'sample': f'writing samples of {model}',
     'process': f'processing {FLAGS.input} by {FLAGS.settings or model}',
-    'match': f'matching {FLAGS.input} to {aims}',
+    'match': f'matching {FLAGS.input} to {match_mode.aim(FLAGS)}',
     'export': f'exporting {model} to {FLAGS.output}',
     'profile': f'measuring what {files} costs',
   }[FLAGS.mode]
@@ -429,10 +433,7 @@ def main(argv):
   if FLAGS.settings is not None:
     match_mode.apply(FLAGS.settings, FLAGS.input, FLAGS.output)
   elif FLAGS.mode == 'match':
-    jobs = match_mode.plan(
-      FLAGS.input, FLAGS.output, FLAGS.target, FLAGS.reference
-    )
-    match_mode.run(jobs, **match_mode.options(FLAGS))
+    match_mode.run(match_mode.plan_of(FLAGS), **match_mode.options(FLAGS))
   elif FLAGS.mode == 'train':
     _train(save_dir)
   elif FLAGS.mode == 'profile':

@@ -24,11 +24,14 @@ Job = tuple[pathlib.Path, pathlib.Path | None, pathlib.Path]
 
 
 def check_flags(values: flags.FlagValues):
-  """Raises UsageError unless there is a target, or there are references.
+  """Raises UsageError unless it is said what to match to what.
 
   Args:
     values: Those of dafx_run.
   """
+  for flag in ('input', 'output'):
+    if not values[flag].value:
+      raise app.UsageError(f'--mode=match needs --{flag}.')
   if (values.target is None) == (not values.reference):
     raise app.UsageError(
       '--mode=match needs either --target (the same music, such as its master) '
@@ -93,6 +96,24 @@ def plan(
   return planned
 
 
+def plan_of(values: flags.FlagValues) -> list[Job]:
+  """Returns what `plan` makes of flags.
+
+  Args:
+    values: Those of dafx_run.
+  """
+  return plan(values.input, values.output, values.target, values.reference)
+
+
+def aim(values: flags.FlagValues) -> str:
+  """Returns what the flags ask to come near to.
+
+  Args:
+    values: Those of dafx_run.
+  """
+  return values.target or ' and '.join(values.reference)
+
+
 def options(values: flags.FlagValues) -> dict[str, Any]:
   """Returns the options of `run` that flags give.
 
@@ -108,6 +129,7 @@ def options(values: flags.FlagValues) -> dict[str, Any]:
     found['amount'] = values.amount
   found['references'] = [_folders.expand_user(r) for r in values.reference]
   found['session'] = values.session is not False
+  found['with_page'] = values.page is not False
   return found
 
 

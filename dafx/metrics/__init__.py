@@ -28,6 +28,7 @@ from dafx.metrics.levels import (
   crest_factor_db,
   loudness_difference,
   loudness_lufs,
+  loudness_over_time,
   rms_db,
   true_peak_dbtp,
 )
@@ -43,6 +44,7 @@ from dafx.metrics.sets import (
   log_mel_embedding,
 )
 from dafx.metrics.spectra import (
+  THIRD_OCTAVES_HZ,
   average_spectrum_db,
   average_spectrum_error_db,
   multi_scale_spectral,
@@ -61,6 +63,7 @@ from dafx.metrics.stereo import (
 __all__ = [
   'MAX_LOUDNESS_CHANNELS',
   'SILENCE_LUFS',
+  'THIRD_OCTAVES_HZ',
   'LoudnessMeter',
   'TruePeakMeter',
   'align',
@@ -77,6 +80,7 @@ __all__ = [
   'log_mel_embedding',
   'loudness_difference',
   'loudness_lufs',
+  'loudness_over_time',
   'mae',
   'match',
   'match_level',

@@ -238,11 +238,14 @@ class LoudnessMeter:
     bounds = (_BLOCK_S * place, _BLOCK_S * (place + 1.0))
     return [(bound * self._sample_rate).astype(int) for bound in bounds]
 
-  def add(self, audio: np.ndarray) -> None:
-    """Takes the next chunk in.
+  def weigh(self, audio: np.ndarray) -> np.ndarray:
+    """Returns the K-weighted energy of the samples of the next chunk.
 
     Args:
       audio: Shape [n_samples, n_channels].
+
+    Returns:
+      The sum over the channels, by the standard's weights, [n_samples].
     """
     weighted = np.asarray(audio, np.float64)
     for i, design in enumerate(self._filters):
@@ -250,7 +253,15 @@ class LoudnessMeter:
         design.b, design.a, weighted, axis=0, zi=self._states[i]
       )
       weighted = weighted * design.passband_gain
-    energies = np.cumsum(weighted**2 @ self._gains)
+    return weighted**2 @ self._gains
+
+  def add(self, audio: np.ndarray) -> None:
+    """Takes the next chunk in.
+
+    Args:
+      audio: Shape [n_samples, n_channels].
+    """
+    energies = np.cumsum(self.weigh(audio))
     energies = self._energy + np.concatenate([[0.0], energies])
     first, self._n_samples = self._n_samples, self._n_samples + len(audio)
     self._energy = energies[-1]
@@ -294,6 +305,53 @@ class LoudnessMeter:
       return SILENCE_LUFS
     lufs = loudness.OFFSET_LUFS + 10.0 * np.log10(heard.mean())
     return float(max(lufs, SILENCE_LUFS))
+
+
+def loudness_over_time(
+  audio: npt.ArrayLike,
+  sample_rate: float,
+  window_s: float = 3.0,
+  hop_s: float = 0.1,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Loudness in windows, without gates, by EBU Tech 3341.
+
+  Windows of 3 s give short-term loudness, of 0.4 s momentary loudness. Audio
+  shorter than a window is one window.
+
+  Args:
+    audio: Audio. Shape [n_samples] or [n_samples, n_channels], as for
+      `loudness_lufs`.
+    sample_rate: Sample rate in Hz, > 0.
+    window_s: Length of a window, in s.
+    hop_s: From one window to the next, in s.
+
+  Returns:
+    (middles of the windows in s, loudness in LUFS, at least -70), [n_windows].
+
+  Raises:
+    ValueError: As `loudness_lufs`.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> sine = np.sin(2.0 * np.pi * 997 * np.arange(96000) / 48000)
+    >>> times_s, lufs = metrics.loudness_over_time(sine, 48000, 0.4, 0.4)
+    >>> lufs.round(1).tolist()
+    [-3.1, -3.0, -3.0, -3.0, -3.0]
+  """
+  audio = pairs.channels_first(pairs.check_signal('audio', audio)).T
+  meter = LoudnessMeter(sample_rate, audio.shape[1])
+  pieces = pairs.pieces(len(audio), _SAMPLES_AT_ONCE)
+  energies = [meter.weigh(audio[start:stop]) for start, stop in pieces]
+  sums = np.concatenate([[0.0], *energies])
+  np.cumsum(sums, out=sums)
+  size = min(max(int(window_s * sample_rate), 1), len(audio))
+  hop = max(int(hop_s * sample_rate), 1)
+  starts = np.arange(0, len(audio) - size + 1, hop)
+  powers = (sums[starts + size] - sums[starts]) / size
+  lufs = loudness.OFFSET_LUFS + 10.0 * np.log10(np.maximum(powers, 1e-12))
+  times_s = (starts + 0.5 * size) / sample_rate
+  return times_s, np.maximum(lufs, SILENCE_LUFS)
 
 
 def loudness_lufs(audio: npt.ArrayLike, sample_rate: float) -> float:

@@ -9,10 +9,10 @@ from dafx.metrics import pairs as checks
 # Frames in samples, and what is added to a magnitude before its logarithm.
 _FRAME_SIZES = (2048, 1024, 512, 256, 128, 64)
 _MAGNITUDE_FLOOR = 1e-5
-# The average spectrum: frames in samples, third octaves by number around
-# 1 kHz (50 Hz to 12.7 kHz), and what is added to a density in 1/Hz.
+# The average spectrum: frames in samples, the middles of its third octaves
+# (50 Hz to 12.7 kHz), and what is added to a density in 1/Hz.
 _WELCH_SIZE = 8192
-_THIRD_OCTAVES = np.arange(-13, 12)
+THIRD_OCTAVES_HZ = 1000.0 * 2.0 ** (np.arange(-13, 12) / 3)
 _DENSITY_FLOOR = 1e-15
 # Samples that are transformed at once, which bounds the memory.
 _SAMPLES_AT_ONCE = 2**16
@@ -117,9 +117,9 @@ def average_spectrum_db(audio: npt.ArrayLike, sample_rate: float) -> np.ndarray:
     )
     total += n_here * density.mean(axis=0)
   density = total / n_frames
-  levels = np.full(len(_THIRD_OCTAVES), np.nan)
-  for i, k in enumerate(_THIRD_OCTAVES):
-    low_hz, high_hz = (1000 * 2.0 ** ((k + side) / 3) for side in (-0.5, 0.5))
+  levels = np.full(len(THIRD_OCTAVES_HZ), np.nan)
+  for i, middle_hz in enumerate(THIRD_OCTAVES_HZ):
+    low_hz, high_hz = (middle_hz * 2.0 ** (side / 6) for side in (-1, 1))
     is_in = (frequencies_hz >= low_hz) & (frequencies_hz < high_hz)
     if is_in.any():
       levels[i] = 10.0 * np.log10(density[is_in].mean() + _DENSITY_FLOOR)

@@ -18,6 +18,15 @@ _LAME_SCALE, _FULL_BIT_RATE_HZ = 0.95, 32000
 _PEAK_DBTP = -1.0
 
 
+def nearest_rate(sample_rate: int) -> int:
+  """Returns the rate itself if MP3 has it, else the next one above, or 48 kHz.
+
+  Args:
+    sample_rate: In Hz.
+  """
+  return min((r for r in _MP3_RATES if r >= sample_rate), default=48000)
+
+
 def even(
   audio: Mapping[str, np.ndarray], sample_rate: int, name: str
 ) -> dict[str, np.ndarray]:

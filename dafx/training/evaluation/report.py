@@ -72,7 +72,16 @@ class Clip(TypedDict):
 
 
 def write_report(
-  path, *, title, intro_html, table, clips, figures, footer, full_table=None
+  path,
+  *,
+  title,
+  intro_html,
+  table,
+  clips,
+  figures,
+  footer,
+  full_table=None,
+  settings=None,
 ):
   """Writes the page; an old one stays whole until the new one is complete.
 
@@ -87,6 +96,7 @@ def write_report(
     footer: Plain text, e.g. versions, data and their licence, command line.
     full_table: `Table` of all that was measured, folded away below the other;
       what each measure follows is said below it.
+    settings: dict of plugin to {control: value as text}, shown as tables.
 
   Raises:
     ValueError: If title, table, clips or a clip's audio is empty, a row has not
@@ -110,7 +120,7 @@ def write_report(
     intro=intro_html,
     table=tables,
     clips=''.join(_clip_html(i, clip) for i, clip in enumerate(clips, start=1)),
-    figures=_figures_html(figures),
+    figures=_settings_html(settings or {}) + _figures_html(figures),
     footer=html.escape(footer),
   )
   path = pathlib.Path(path)
@@ -328,6 +338,28 @@ def _levels_html(audio, lufs, gains_db):
 
 
 # ---------------------------------------------------------------- Figures ----
+def _settings_html(settings):
+  """Writes dict of plugin to {control: value}, folded but for the first."""
+  if not settings:
+    return ''
+  tables = ''
+  for plugin, values in settings.items():
+    rows = ''.join(
+      f'<tr><th scope="row">{html.escape(control)}</th>'
+      f'<td>{html.escape(value)}</td></tr>\n'
+      for control, value in values.items()
+    )
+    tables += (
+      f'<details{"" if tables else " open"}><summary>{html.escape(plugin)}'
+      f'</summary>\n<table class="settings"><tbody>\n{rows}</tbody></table>'
+      '</details>\n'
+    )
+  return (
+    f'<section>\n<h2>Settings</h2>\n<div class="card">\n{tables}</div>\n'
+    '</section>\n'
+  )
+
+
 def _figures_html(figures):
   """Writes dict of caption to PNG as a section, or nothing if it is empty."""
   if not figures:

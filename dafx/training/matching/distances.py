@@ -12,6 +12,8 @@ import scipy.fft
 import scipy.signal
 from numpy.lib.stride_tricks import sliding_window_view
 
+from dafx import metrics
+
 # As `metrics.multi_scale_spectral` has them.
 FRAME_SIZES = (2048, 1024, 512, 256, 128, 64)
 _FLOOR = np.float32(1e-5)
@@ -32,7 +34,6 @@ _PEAK_WEIGHT = 4.0  # of the peak of a frame, relative to a band
 
 # The average spectrum, as `metrics.average_spectrum_db` has it.
 _WELCH = 8192
-_THIRD_OCTAVES_HZ = 1000.0 * 2.0 ** (np.arange(-13, 12) / 3)
 
 
 @functools.cache
@@ -241,7 +242,7 @@ class Distance:
     density = density.mean((0, 1)) / (0.375 * _WELCH * self._rate)
     hz = np.arange(len(density)) * self._rate / _WELCH
     levels = []
-    for centre in _THIRD_OCTAVES_HZ:
+    for centre in metrics.THIRD_OCTAVES_HZ:
       is_in = (hz >= centre * 2 ** (-1 / 6)) & (hz < centre * 2 ** (1 / 6))
       if is_in.any() and centre < self._highest_hz:
         levels.append(10.0 * np.log10(2.0 * density[is_in].mean() + 1e-15))

@@ -12,7 +12,7 @@ from dafx.audio import files as audio_files
 from dafx.audio import sources
 from dafx.training import progress as progress_bar
 from dafx.training.inference import sessions
-from dafx.training.matching import matcher, problem, result, settings
+from dafx.training.matching import matcher, page, problem, result, settings
 from dafx.training.models import outputs
 
 # Longer files are refused: they are held in memory as a whole.
@@ -47,6 +47,7 @@ def match_files(
   jobs: Sequence[tuple[pathlib.Path, pathlib.Path | None, pathlib.Path]],
   tell_session: Callable[[str], None] | None = None,
   references: Sequence[pathlib.Path] = (),
+  with_page: bool = True,
   **options,
 ) -> list[tuple[pathlib.Path, result.Match]]:
   """Matches files, and writes what was found.
@@ -61,6 +62,7 @@ def match_files(
       each output, in <output>_session/, and this is told what is in it. A graph
       that no session holds is warned of.
     references: Other music, whose character all inputs are to have.
+    with_page: Whether to write a page beside each, <output>.html.
     **options: Arguments of `match`, such as `time_limit_s`, for each file.
 
   Returns:
@@ -91,6 +93,8 @@ def match_files(
         report=make_report(options.get('time_limit_s')), **options,
       )  # fmt: skip
     write(each, output, base)
+    if with_page:
+      page.write(page_path(base), each, audio)
     if tell_session is not None:
       beside = None if target is None else heard[0]
       write_session(each, audio, beside, base, tell_session)
@@ -178,6 +182,11 @@ def write_session(
     logging.warning('No session is written beside %s: %s', base, error)
     return
   tell_session(sessions.write(session, base))
+
+
+def page_path(base: pathlib.Path) -> pathlib.Path:
+  """Returns where the page of an output lies; `base` has no suffix."""
+  return base.with_name(f'{base.name}.html')
 
 
 def settings_path(base: pathlib.Path) -> pathlib.Path:

@@ -175,9 +175,11 @@ def _match_pair(
   heard = rendered[pair.first_sample : pair.first_sample + len(pair.audio)]
   doubts = [*pair.doubts, *_doubts_of_bounds(chain, point)]
   figures = result.compare(pair.target, pair.audio, heard, sample_rate)
+  placed = np.zeros([len(audio), pair.target.shape[1]], np.float32)
+  placed[pair.first_sample :][: len(pair.target)] = pair.target
   return _make_match(
     chain, group, point, gain_db, sample_rate, rendered, figures, history,
-    doubts, end,
+    doubts, end, {'target': placed},
   )  # fmt: skip
 
 
@@ -213,9 +215,13 @@ def _match_references(
     *pairing.doubts_about_input(audio), *_doubts_of_bounds(chain, point)
   ]  # fmt: skip
   figures = result.compare_characters(references, audio, rendered, sample_rate)
+  others = {
+    f'reference {i}' if i > 1 else 'reference': each
+    for i, each in enumerate(references, start=1)
+  }
   return _make_match(
     chain, group, point, gain_db, sample_rate, rendered, figures, history,
-    doubts, end,
+    doubts, end, others,
   )  # fmt: skip
 
 
@@ -239,7 +245,7 @@ def _doubts_of_bounds(chain, point):
 
 def _make_match(
   chain, group, point, gain_db, sample_rate, rendered, figures, history, doubts,
-  end,
+  end, others,
 ):  # fmt: skip
   return result.Match(
     graph=group,
@@ -252,6 +258,7 @@ def _make_match(
     history=tuple(history),
     doubts=tuple(doubts),
     end=end,
+    others=others,
   )
 
 

@@ -27,9 +27,12 @@ COLUMNS = {
   'mr_stft': ('MR-STFT', '.3f'),
   'true_peak_dbtp': ('true peak, dBTP', '.1f'),
 }
-# Improvement of the distance at equal level, below which it is hardly one.
-_HARDLY = 0.05
+# Improvement of the distance at equal level, below which it is hardly one, and
+# a distance at which nobody hears a difference.
+_HARDLY, _ALIKE = 0.05, 0.01
 _TRUE_PEAK_DBTP = 0.0
+# The least that has an average spectrum.
+_SPECTRUM_SAMPLES = 8192
 _ENDS = {
   'converged': 'The search ended because it gained nothing more.',
   'time': 'The time limit ended the search; more time may bring more.',
@@ -56,6 +59,9 @@ class Match:
     history: What the search had reached when.
     doubts: What a user should know, in sentences.
     end: How the search ended: 'converged', 'time', 'renders', 'interrupted'.
+    others: What the result was to become, each [n_samples, n_channels], by what
+      people call it: 'target', moved to the time of the input and filled up to
+      its length, or 'reference', 'reference 2' and so on.
   """
 
   graph: ddsp.processors.ProcessorGroup
@@ -68,6 +74,7 @@ class Match:
   history: Sequence[problem_lib.Step]
   doubts: Sequence[str]
   end: str
+  others: Mapping[str, np.ndarray]
 
   @property
   def nodes(self) -> dict[str, processors.Node]:
@@ -179,12 +186,11 @@ def compare_characters(
   """
 
   def of(signal):
-    middle = signal.mean(-1)
     return np.concatenate(
       [
         [metrics.loudness_lufs(signal, sample_rate)],
-        [metrics.crest_factor_db(middle)],
-        metrics.average_spectrum_db(middle, sample_rate),
+        [metrics.crest_factor_db(signal.mean(-1))],
+        tone_db(signal, sample_rate),
       ]
     )
 
@@ -195,14 +201,31 @@ def compare_characters(
   rows = {'input': audio, 'loudness': louder, 'result': heard}
   for row, signal in rows.items():
     error = of(signal) - wanted
-    gap_db = error[2:][np.isfinite(error[2:])]
     figures[row] = {
       'loudness_error_lu': abs(float(error[0])),
       'crest_error_db': abs(float(error[1])),
-      'average_spectrum_db': float(np.abs(gap_db - gap_db.mean()).mean()),
+      'average_spectrum_db': float(np.nanmean(np.abs(error[2:]))),
       'true_peak_dbtp': metrics.true_peak_dbtp(signal, sample_rate),
     }
   return figures
+
+
+def tone_db(audio: np.ndarray, sample_rate: int) -> np.ndarray:
+  """Returns the average spectrum of the middle, relative to its mean.
+
+  Args:
+    audio: Shape [n_samples, n_channels]; what is too short for a spectrum is
+      filled up with silence.
+    sample_rate: In Hz.
+
+  Returns:
+    In dB, [25], at `metrics.THIRD_OCTAVES_HZ`; NaN above half the rate.
+  """
+  lack = max(_SPECTRUM_SAMPLES - len(audio), 0)
+  levels_db = metrics.average_spectrum_db(
+    np.pad(audio.mean(-1), (0, lack)), sample_rate
+  )
+  return levels_db - np.nanmean(levels_db)
 
 
 def table(figures: Mapping[str, Mapping[str, float]]) -> str:
@@ -220,10 +243,24 @@ def table(figures: Mapping[str, Mapping[str, float]]) -> str:
 
 def verdict(match: Match) -> str:
   """Returns what a match reached, what is left and why, in words."""
+  return ' '.join(paragraphs(match))
+
+
+def paragraphs(match: Match) -> list[str]:
+  """Returns the verdict: what was reached, then a doubt each.
+
+  Args:
+    match: What was found.
+  """
   before, after = match.figures['input'], match.figures['result']
   parts = [_ENDS[match.end]]
   near, far = (row.get('matched_mr_stft', np.nan) for row in (after, before))
-  if np.isfinite([near, far]).all() and far > 0:
+  if far < _ALIKE:
+    parts.append(
+      'The target is the input at another level: a gain in loudness is all '
+      'there was to it.'
+    )
+  elif np.isfinite([near, far]).all():
     change = 1.0 - near / far
     if change > _HARDLY:
       parts.append(
@@ -255,7 +292,7 @@ def verdict(match: Match) -> str:
       f'True peaks reach {after["true_peak_dbtp"]:.1f} dBTP: players may clip. '
       'Turn the result down, or set the ceiling of a limiter lower.'
     )
-  return ' '.join([*parts, *match.doubts])
+  return [' '.join(parts), *match.doubts]
 
 
 def describe_controls(match: Match) -> str:
