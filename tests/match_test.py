@@ -155,6 +155,35 @@ def test_where_a_coded_file_ends_is_found():
   assert 11000 < pairing.find_end_hz(coded, rate) < 15000
 
 
+def test_what_is_doubtful_of_a_pair_is_told():
+  audio = music(10 * RATE, seed=1)
+
+  def doubts(target, audio=audio):
+    return ' '.join(pairing.make_pair(audio, np.float32(target), RATE).doubts)
+
+  assert doubts(0.5 * audio) == ''
+  assert '10.0 s, the target 13.0 s' in doubts(
+    np.pad(audio, ((0, 3 * RATE), (0, 0)))
+  )
+  clipped = np.clip(audio, -0.2, 0.2)
+  assert 'clipped at -14.0 dB' in doubts(audio, clipped)
+  low = scipy.signal.ellip(10, 0.1, 80, 8500, output='sos', fs=RATE)
+  coded = scipy.signal.sosfiltfilt(low, audio, axis=0)
+  assert 'kHz the target has no content' in doubts(coded)
+  # A clock that is 20 parts in a million off: 0.4 samples a second of 22,050.
+  places = np.arange(len(audio)) * (1 + 2e-5)
+  drifting = np.interp(places, np.arange(len(audio)), audio[:, 0])
+  assert 'drifts by' in doubts(drifting[:, np.newaxis])
+
+
+def test_another_tempo_is_refused():
+  audio = music(10 * RATE, seed=1)
+  places = np.arange(len(audio)) * 1.01
+  faster = np.interp(places, np.arange(len(audio)), audio[:, 0])
+  with pytest.raises(ValueError, match='at the same tempo.*--reference'):
+    pairing.make_pair(audio, np.float32(faster[:, np.newaxis]), RATE)
+
+
 # ---------------------- Matches -----------------------------------------------
 def test_hidden_settings_are_found():
   audio = music(n_channels=2)
@@ -210,6 +239,24 @@ def test_an_interruption_keeps_the_best_so_far():
   )
   assert found.end == 'interrupted'
   assert found.figures['result']['loudness_error_lu'] < 3.0
+
+
+def test_controls_at_their_ends_are_told():
+  audio = music()
+  gain = [plugin('gain', {'amount': (0.5, 4.0, 'log')})]
+  found = matching.match(gain, audio, RATE, target=0.1 * audio, max_renders=60,
+                         time_limit_s=None)  # fmt: skip
+  assert 'At an end of their range are gain/amount' in found.verdict()
+
+
+def test_where_a_gain_is_all_that_is_said():
+  audio = music()
+  found = matching.match(
+    gain_and_filter(), audio, RATE, target=0.3 * audio, max_renders=200,
+    time_limit_s=None,
+  )  # fmt: skip
+  assert 'a gain in loudness is all there was to it' in found.verdict()
+  assert 'further' not in found.verdict()
 
 
 def test_single_values_are_searched():

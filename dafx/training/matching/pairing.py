@@ -22,6 +22,8 @@ _BAND_HZ, _LOWEST_END_HZ, _FALL_DB = 500.0, 8000.0, 20.0
 # Samples in a row at the peak that count as clipped, and how many such runs.
 _CLIPPED_SAMPLES, _CLIPPED_RUNS = 3, 3
 _LENGTHS_DIFFER_S = 1.0
+# Parts at both ends whose lags are compared, and the difference that is told.
+_DRIFT_PART_S, _DRIFT_SAMPLES = 4.0, 1.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +104,8 @@ def make_pair(
   except align.AlignmentError as error:
     raise ValueError(
       f'Input and target are not the same performance: {error}. A target is '
-      'the same music after other effects. For the character of other music '
-      'give it as a reference (--reference).'
+      'the same music after other effects, at the same tempo. For the '
+      'character of other music give it as a reference (--reference).'
     ) from error
   cut, moved = align.apply(audio, target, found)
   lag_s = found.lag_samples / sample_rate
@@ -131,6 +133,13 @@ def make_pair(
       f'The input has {lengths_s[0]:.1f} s, the target {lengths_s[1]:.1f} s; '
       'what both share was used.'
     )
+  drift = _drift(cut, moved, rate)
+  if abs(drift) >= _DRIFT_SAMPLES:
+    doubts.append(
+      f'The lag drifts by {abs(drift):.1f} samples from the first to the last '
+      'seconds: the clocks of both differ, and high frequencies cannot be '
+      'matched.'
+    )
   if audio.shape[1] != target.shape[1]:
     names = {1: 'mono', 2: 'stereo'}
     doubts.append(
@@ -155,6 +164,20 @@ def make_pair(
     ends_hz,
     tuple(doubts),
   )
+
+
+def _drift(audio, target, rate):
+  """Returns how much later the target is at the end, in samples."""
+  size = round(_DRIFT_PART_S * rate)
+  if len(audio) < 2 * size:
+    return 0.0
+  lags = []
+  for part in (slice(size), slice(-size, None)):
+    try:
+      lags.append(align.align(audio[part], target[part], rate).lag_samples)
+    except align.AlignmentError:  # silence, or a tone
+      return 0.0
+  return lags[1] - lags[0]
 
 
 def doubts_about_input(audio: np.ndarray) -> Iterator[str]:
