@@ -120,10 +120,10 @@ def _clip(match, versions):
   for name, node in match.nodes.items():
     known = node.control_map
     if isinstance(known, core.ControlMap) and known.symbols:
-      values = [match.controls[name][symbol] for symbol in known.symbols]
+      values = np.array([[match.controls[name][s] for s in known.symbols]])
       controls[f'{node.title} ({name})'] = [
         plotting.figure_to_png(figure)
-        for figure in plotting.plugin_figures(node, [values], [0.0])
+        for figure in plotting.plugin_figures(node, values, np.zeros(1))
       ]
   n_samples = max(map(len, versions.values()))
   name = 'All of it'
