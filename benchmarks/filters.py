@@ -1,7 +1,7 @@
 """Exact filters and dynamics against the usual ways, in time and in error.
 
     python benchmarks/filters.py
-    python benchmarks/filters.py --seconds=1 --json=filters.json
+    python benchmarks/filters.py --seconds=1 --write_results
 
 Filters: an equaliser of five sections on a batch of noise, forwards and
 backwards, by `core.sosfilt` and by one-FFT frequency sampling (the responses of
@@ -16,11 +16,11 @@ timed on a part and its time is proportional to the length.
 All times are of the processor, and medians of runs that take turns.
 """
 
-import json
 import time
 
 import dafx  # isort: skip  What makes TensorFlow's Keras the one of DDSP.
 import numpy as np
+import results
 import scipy.signal
 import tensorflow as tf
 from absl import app, flags
@@ -31,7 +31,6 @@ FLAGS = flags.FLAGS
 flags.DEFINE_integer('batch_size', 8, 'Items.')
 flags.DEFINE_float('seconds', 3.0, 'Length of an item.')
 flags.DEFINE_integer('n_runs', 5, 'Runs of each.')
-flags.DEFINE_string('json', None, 'File for all that was measured.')
 
 SAMPLE_RATE = 48000
 TYPES = ['low_shelf', 'peak', 'peak', 'peak', 'high_shelf']
@@ -230,16 +229,18 @@ def main(argv):
     f'{FLAGS.batch_size} items of {FLAGS.seconds:g} s at {SAMPLE_RATE} Hz, '
     f'dafx {dafx.__version__}, TensorFlow {tf.__version__}'
   )
+  rows = []
   for name, value in figures.items():
-    target = ''
+    target, wanted = '', None
     if name in TARGETS:
       bound, which = TARGETS[name]
       met = value >= bound if which == 'at least' else value <= bound
-      target = f'{which} {bound:g}: {"reached" if met else "NOT reached"}'
+      wanted = f'{which} {bound:g}'
+      target = f'{wanted}: {"reached" if met else "NOT reached"}'
     print(f'{name:62s} {value:10.3g}  {target}')
-  if FLAGS.json:
-    with open(FLAGS.json, 'w') as file:
-      json.dump(figures, file, indent=2)
+    rows.append([name, f'{value:.3g}', wanted])
+  results.write('filters', ['What', 'Measured', 'Wanted'], rows)
+  results.keep(figures)
 
 
 if __name__ == '__main__':

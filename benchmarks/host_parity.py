@@ -1,7 +1,7 @@
 """Whether plugins sound here as they do in ffmpeg, the other LV2 host at hand.
 
     python benchmarks/host_parity.py
-    python benchmarks/host_parity.py --filter=calf --json=parity.json
+    python benchmarks/host_parity.py --filter=calf --write_results
 
 Renders the same second of bursts and sines through every installed plugin with
 audio in and out, at default settings, in both hosts, each in a process of its
@@ -15,9 +15,7 @@ one of the hosts.
 
 import concurrent.futures
 import dataclasses
-import json
 import os
-import pathlib
 import re
 import subprocess
 import sys
@@ -25,6 +23,7 @@ import tempfile
 import time
 
 import numpy as np
+import results
 import tqdm
 from absl import app, flags
 
@@ -32,7 +31,6 @@ from dafx import lv2
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('filter', '', 'Only plugins whose URI contains this.')
-flags.DEFINE_string('json', None, 'File for all that was measured.')
 flags.DEFINE_integer('n_processes', 2, 'Renders side by side.')
 flags.DEFINE_float('render_limit', 60.0, 'For one render, in seconds.')
 
@@ -423,16 +421,17 @@ def main(argv):
   plugins = [lv2.get_plugin(u) for u in lv2.list_uris() if FLAGS.filter in u]
   uris = [p.uri for p in plugins if p.audio_inputs and p.audio_outputs]
   with concurrent.futures.ThreadPoolExecutor(FLAGS.n_processes) as pool:
-    results = pool.map(lambda uri: compare(uri, FLAGS.render_limit), uris)
-    rows = list(tqdm.tqdm(results, total=len(uris), unit='plugin'))
+    compared = pool.map(lambda uri: compare(uri, FLAGS.render_limit), uris)
+    rows = list(tqdm.tqdm(compared, total=len(uris), unit='plugin'))
   print_rows(rows)
   counts = summarise(rows)
-  if FLAGS.json:
-    for row in rows:  # JSON has no infinity
-      evidence = row.get('evidence', {})
-      evidence |= {k: None for k, v in evidence.items() if np.isinf(v)}
-    text = json.dumps({'summary': counts, 'plugins': rows}, indent=2)
-    pathlib.Path(FLAGS.json).write_text(text + '\n', encoding='utf-8')
+  results.keep({'summary': counts, 'plugins': rows})
+  results.write(
+    'host_parity',
+    ['Plugins', 'How many'],
+    [[name.replace('_', ' '), n] for name, n in counts.items()],
+    uris,
+  )
   print(
     f'\nOf {counts["installed"]} plugins with audio in and out, '
     f'{counts["compared"]} run in both hosts. '

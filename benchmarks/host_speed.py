@@ -1,7 +1,7 @@
 """What the host adds to a plugin's own time: against lv2bench, and by threads.
 
     python benchmarks/host_speed.py
-    python benchmarks/host_speed.py --all --json=speed.json
+    python benchmarks/host_speed.py --all --write_results
 
 lv2bench (Debian: lilv-utils) runs a plugin on silence at 48 kHz, block after
 block into the same buffers, and times nothing else: the plugin's own time. Here
@@ -19,14 +19,13 @@ Run it on a machine that does nothing else: another process on one of two
 processors shows in the second thread first.
 """
 
-import json
 import os
-import pathlib
 import statistics
 import subprocess
 import time
 
 import numpy as np
+import results
 import tqdm
 from absl import app, flags
 
@@ -38,7 +37,6 @@ flags.DEFINE_string('filter', '', 'Only plugins whose URI contains this.')
 flags.DEFINE_integer('n_plugins', 40, 'Sample size: evenly from the list.')
 flags.DEFINE_integer('n_rounds', 7, 'Rounds; their medians count.')
 flags.DEFINE_float('seconds', 0.1, 'Aim for one measurement of one host.')
-flags.DEFINE_string('json', None, 'File for all that was measured.')
 
 SAMPLE_RATE = 48000
 N_SAMPLES = 40960
@@ -213,17 +211,20 @@ def choose_plugins() -> list[str]:
   return [uris[i] for i in at]
 
 
-def print_verdict(name: str, values: dict[str, float], limit: float):
+def judge(name: str, values: dict[str, float], limit: float) -> list[list]:
   """Prints the median of values by plugin beside a limit, and who misses it.
 
   Args:
     name: What the values are.
     values: Values by URI.
     limit: The limit: from below for a speed-up, else from above.
+
+  Returns:
+    Rows of the table: one, or none without values.
   """
   if not values:
     print(f'{name}: no such plugin measured')
-    return
+    return []
   sign = -1 if limit == MIN_SPEED_UP else 1
   median = statistics.median(values.values())
   misses = {u: v for u, v in values.items() if sign * v > sign * limit}
@@ -234,6 +235,8 @@ def print_verdict(name: str, values: dict[str, float], limit: float):
     f'{len(values) - len(misses)} of {len(values)} plugins within'
     + ''.join(f'; {misses[uri]:.2f} {uri}' for uri in worst)
   )
+  n_within = len(values) - len(misses)
+  return [[name, len(values), median, limit, n_within]]
 
 
 def main(argv):
@@ -260,26 +263,27 @@ def main(argv):
       f'{uri[-40:]:40}{cells} '
       + ' '.join(f'{x:7.2f}' if x else '      -' for x in (threads, isolation))
     )
-  if FLAGS.json:
-    text = json.dumps(rows, indent=2)
-    pathlib.Path(FLAGS.json).write_text(text + '\n', encoding='utf-8')
-
+  results.keep(rows)
   print(
     f'\n{len(rows)} plugins, {FLAGS.n_rounds} rounds, load average '
     f'{os.getloadavg()[0]:.1f} on {os.cpu_count()} processors'
   )
+  table = []
   for size in BLOCK_SIZES:
     for way in ('loop', 'render'):
       ratios = {uri: row['blocks'][size] for uri, row in rows.items()}
       heavy = {u: x[way] for u, x in ratios.items() if x['own'] > HEAVY_S}
       light = {u: x[way] for u, x in ratios.items() if x['own'] <= HEAVY_S}
       name = f'block {size}, {way}, over 1 ms'
-      print_verdict(name, heavy, MAX_RATIO[size])
-      print_verdict(f'block {size}, {way}, lighter', light, MAX_RATIO_LIGHT)
+      table += judge(name, heavy, MAX_RATIO[size])
+      name = f'block {size}, {way}, lighter'
+      table += judge(name, light, MAX_RATIO_LIGHT)
   speed_ups = {u: row['threads'] for u, row in rows.items() if row['threads']}
-  print_verdict('two threads, over 1 ms', speed_ups, MIN_SPEED_UP)
+  table += judge('two threads over one, over 1 ms', speed_ups, MIN_SPEED_UP)
   isolated = {u: r['isolation'] for u, r in rows.items() if r['isolation']}
-  print_verdict('process over thread, over 5 ms', isolated, MAX_ISOLATION)
+  table += judge('process over thread, over 5 ms', isolated, MAX_ISOLATION)
+  columns = ['What', 'Plugins', 'Median ratio', 'Target', 'Plugins within it']
+  results.write('host_speed', columns, table, rows)
 
 
 if __name__ == '__main__':

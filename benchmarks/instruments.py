@@ -20,6 +20,7 @@ import time
 
 import mido
 import numpy as np
+import results
 import soundfile
 from absl import app, flags
 
@@ -138,6 +139,7 @@ def main(argv):
   print(
     f'{"tracker":12s}{"line":18s}{"median":>8s}{"within 50":>11s}{"s/min":>8s}'
   )
+  rows = []
   for tracker in FLAGS.trackers:
     # Loads what the tracker needs.
     pitch.estimate(np.zeros(SAMPLE_RATE), SAMPLE_RATE, FRAME_RATE, tracker)
@@ -155,12 +157,27 @@ def main(argv):
       cents[voiced] = np.abs(
         1200.0 * np.log2(f0[voiced] / true_hz[samples][voiced])
       )
+      median_cents = np.median(cents[counts & voiced])
+      within = 100.0 * np.mean(cents[counts] < 50.0)
+      cost = 60.0 * seconds * SAMPLE_RATE / len(audio)
       print(
-        f'{tracker:12s}{name:18s}{np.median(cents[counts & voiced]):8.1f}'
-        f'{np.mean(cents[counts] < 50.0):11.1%}'
-        f'{60.0 * seconds * SAMPLE_RATE / len(audio):8.1f}',
+        f'{tracker:12s}{name:18s}{median_cents:8.1f}{within:10.1f}%{cost:8.1f}',
         flush=True,
       )
+      rows.append([tracker, name, median_cents, within, cost])
+  results.write(
+    'instruments',
+    [
+      'Tracker',
+      'Line',
+      'Median error in cents',
+      'Frames within 50 cents, %',
+      'Seconds per minute of audio',
+    ],
+    rows,
+    decimals=1,
+  )
+  results.keep(rows)
 
 
 if __name__ == '__main__':

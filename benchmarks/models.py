@@ -1,6 +1,6 @@
 """Whether models of effects learn: clones of installed plugins, their errors.
 
-    python benchmarks/models.py --output_dir=~/dafx/models
+    python benchmarks/models.py
     python benchmarks/models.py --effects=tube --models=black,gray --minutes=15
 
 Each run trains through the gin files that users have (`blackbox_demo.gin`,
@@ -11,12 +11,11 @@ the best gain alone: what there is to learn.
 
 A run is held to --minutes: it takes as many of its steps as fit, by the time
 that the first ones take, and its learning rate falls over those. --steps takes
-so many instead. The output is a table (models.md, models.json) and audio:
-input, target and output of each run.
+so many instead. It prints a table; audio goes to --output_dir: input, target
+and output of each run.
 """
 
 import dataclasses
-import json
 import pathlib
 import time
 
@@ -25,6 +24,7 @@ import dafx  # noqa: F401  # isort: skip
 
 import gin
 import numpy as np
+import results
 import soundfile
 from absl import app, flags, logging
 
@@ -62,6 +62,13 @@ EFFECTS = {
     "'level_in': 15.85, 'level_out': 2.0, 'hp_pre_freq': 80.0, "
     "'lp_post_freq': 6000.0, 'pre': 1.0, 'post': 1.0}",
   ],
+}
+
+
+MODELS = {
+  'gray': 'gray box',
+  'black': 'black box',
+  'knob': 'black box with a knob',
 }
 
 
@@ -226,7 +233,7 @@ def measure(run, output_dir):
     error = max(rows.values())  # at each value, so at the worst one
   return {
     'effect': run.effect,
-    'model': run.model,
+    'model': MODELS[run.model],
     'parameters': sum(int(np.prod(v.shape)) for v in model.trainable_variables),
     'steps': num_steps,
     'minutes': minutes,
@@ -239,22 +246,36 @@ def measure(run, output_dir):
   }
 
 
-def table(rows):
-  """Returns rows as Markdown."""
-  lines = [
-    '| effect | model | parameters | steps | minutes | CPU minutes | linear '
-    '| ESR | target | |',
-    '|---|---|---:|---:|---:|---:|---:|---:|---:|---|',
-  ]
-  for row in rows:
-    verdict = 'reached' if row['reached'] else 'MISSED'
-    lines.append(
-      f'| {row["effect"]} | {row["model"]} | {row["parameters"]:,} '
-      f'| {row["steps"]:,} | {row["minutes"]:.1f} | {row["cpu_minutes"]:.1f} '
-      f'| {row["linear"]:.3f} | {row["esr"]:.4f} | {row["target"]} '
-      f'| {verdict} |'
-    )
-  return '\n'.join(lines) + '\n'
+def describe(row):
+  """Returns a row as a line."""
+  verdict = 'reached' if row['reached'] else 'MISSED'
+  return (
+    f'{row["effect"]}, {row["model"]}: {row["parameters"]:,} parameters, '
+    f'{row["steps"]:,} steps, {row["minutes"]:.1f} minutes, '
+    f'{row["cpu_minutes"]:.1f} CPU minutes; ESR {row["esr"]:.4f}, of the best '
+    f'gain alone {row["linear"]:.3f}, target {row["target"]}: {verdict}'
+  )
+
+
+def write_results(rows):
+  """Writes the table."""
+  columns = {
+    'Effect': 'effect',
+    'Model': 'model',
+    'Parameters': 'parameters',
+    'Steps': 'steps',
+    'CPU minutes': 'cpu_minutes',
+    'ESR of the best gain alone': 'linear',
+    'ESR': 'esr',
+    'Target': 'target',
+  }
+  results.write(
+    'models',
+    list(columns),
+    [[row[key] for key in columns.values()] for row in rows],
+    [TUBE, COMPRESSOR, SATURATOR],
+    decimals=4,
+  )
 
 
 def main(argv):
@@ -273,10 +294,9 @@ def main(argv):
     if FLAGS.models and run.model not in FLAGS.models:
       continue
     rows.append(measure(run, output_dir))
-    print(table(rows[-1:]).splitlines()[-1], flush=True)
-    (output_dir / 'models.json').write_text(json.dumps(rows, indent=2) + '\n')
-    (output_dir / 'models.md').write_text(table(rows))
-  print(table(rows))
+    print(describe(rows[-1]), flush=True)
+    results.keep(rows)  # what is done stays if a later one fails
+  write_results(rows)
 
 
 if __name__ == '__main__':

@@ -17,6 +17,7 @@ import os
 import time
 
 import numpy as np
+import results
 import tensorflow as tf
 from absl import app, flags
 
@@ -150,6 +151,7 @@ def main(argv):
     f'{"network":17}{"parameters":>11}{"MACs/sample":>12}'
     + ''.join(f'{h:>11}' for h in heads)
   )
+  rows = []
   for name, build in NETWORKS.items():
     if FLAGS.only and name not in FLAGS.only:
       continue
@@ -170,6 +172,21 @@ def main(argv):
       + ''.join(f'{factor:11.1f}' for factor in factors),
       flush=True,
     )
+    macs = round(net.macs_per_sample)
+    rows.append([name, net.n_parameters, macs, spent, spent / floor, *factors])
+  results.write(
+    'networks',
+    [
+      'Network',
+      'Parameters',
+      'MACs per sample',
+      'Seconds of a step',
+      'Step over its arithmetic',
+      *(f'Times real time in blocks of {b}' for b in blocks),
+    ],
+    rows,
+  )
+  results.keep(rows)
 
 
 if __name__ == '__main__':

@@ -2,45 +2,30 @@
 
     python benchmarks/tasks.py --output_dir=build/tasks
     python benchmarks/tasks.py --tasks=mastering,simplest --seeds=0,1,2,3,4
-    python benchmarks/tasks.py --output_dir=build/tasks --steps=240
 
 For each task: makes the data, trains by its demo overlay, finds the best single
 setting of the same plugins by the same training, and measures all on the test
 split. `simplest` is the job of `simplest_job`, by the plugins and the settings
-of mastering. Prints and writes one table of each task's main metrics
-(tasks.json, tasks.csv) with what the trainings took, and whether the targets
-are reached: of several seeds the worst counts. What is there of an earlier call
-is not trained or measured again. Each metric says whether it is raw, which
-follows the level of the file, or at equal level.
-
-With --steps, one task is also trained with the settings of the published method
-(DeepAFx): one probe whose outcome is credited to whole items, directions of
-independent signs, plugins whose state is never reset and whose latency stays,
-linear scales of all controls, losses aligned within 100 samples. Network, rate
-and how it falls, data and number of steps are ours. Both are validated alike:
-fresh state, no latency, no alignment. Draws validation loss against time and
-plugin renders (comparison.png) and says after how many renders ours is where
-the other ends, and where it is at its best.
+of mastering. Prints each task's main metrics with what the trainings took, and
+whether the targets are reached: of several seeds the worst counts. What is
+there of an earlier call is not trained or measured again. Each metric says
+whether it is raw, which follows the level of the file, or at equal level.
 """
 
 import csv
-import dataclasses
 import importlib
 import json
 import pathlib
 import time
 
 import gin
-import matplotlib.image
-import matplotlib.pyplot as plt
-import numpy as np
+import results
 import simplest_job
 import tensorflow as tf
 from absl import app, flags, logging
 
-from dafx import losses, lv2
 from dafx.commands import running
-from dafx.training import checkpoints, gin_files, models, plotting, trainers
+from dafx.training import checkpoints, gin_files, models, trainers
 from dafx.training.evaluation import evaluate, measures, tables
 
 FLAGS = flags.FLAGS
@@ -48,8 +33,7 @@ TASKS = ('distortion', 'nonspeech', 'mastering', 'simplest')
 flags.DEFINE_list('tasks', list(TASKS[:3]), f'Of {", ".join(TASKS)}.')
 flags.DEFINE_list('seeds', ['0'], 'Of weights and of what trainings draw.')
 flags.DEFINE_string('output_dir', 'build/tasks', 'Gets data, runs and tables.')
-flags.DEFINE_integer('steps', 0, 'Steps of the comparison; 0 for none.')
-flags.DEFINE_string('compare', 'distortion', 'Task of the comparison.')
+flags.DEFINE_integer('steps', None, 'Of each training, if not as usual.')
 flags.DEFINE_multi_string('gin_param', [], 'Bindings that come last.')
 
 SINGLE, OURS = evaluate.BEST_SINGLE_SETTING, evaluate.DAFX
@@ -61,6 +45,15 @@ BASELINES = (
   evaluate.DEFAULT_AT_LOUDNESS,
   SINGLE,
   evaluate.BEST_SINGLE_AT_LOUDNESS,
+)
+# Systems of the table of docs/measurements.md.
+COLUMNS = (
+  evaluate.UNTREATED,
+  evaluate.UNTREATED_AT_LOUDNESS,
+  evaluate.RULE,
+  evaluate.DEFAULT_SETTING,
+  SINGLE,
+  OURS,
 )
 # Main metrics, as `measures` names them: what an engineer hears a master by.
 SOUND = (
@@ -103,7 +96,8 @@ def configure(task, folder, files=(), params=(), seed=0):
   """Parses a task's demo overlay anew."""
   gin.clear_config()
   overlay = 'mastering' if task == 'simplest' else task
-  steps = [f'num_steps = {SIMPLEST_STEPS}'] if task == 'simplest' else []
+  n_steps = FLAGS.steps or (SIMPLEST_STEPS if task == 'simplest' else None)
+  steps = [f'num_steps = {n_steps}'] if n_steps else []
   with gin.unlock_config():
     gin_files.parse_gin(
       [f'{overlay}_demo.gin', *files],
@@ -143,8 +137,13 @@ def train(task, folder, name, seed, files=()):
   return model, cost
 
 
+def plugins_of(model):
+  """Returns the URIs of the plugins that a model drives."""
+  return [plugin.uri for plugin in model.driven.values()]
+
+
 def measure_task(task, folder, seed):
-  """Returns the rows of the table of one task and seed."""
+  """Returns the rows of one task and seed, and the URIs of its plugins."""
   prepare(task, folder)
   suffix = f'_{seed}' if seed else ''
   costs = {}
@@ -165,11 +164,12 @@ def measure_task(task, folder, seed):
     if row.get('rest_change_db') is not None:
       row['rest_change_abs_db'] = abs(row['rest_change_db'])
   none = dict.fromkeys(costs[OURS])
-  return [
+  found = [
     {'task': task, 'seed': seed, **entry, **costs.get(entry['system'], none)}
     for entry in tables.summarize(rows)
     if entry['metric'] in METRICS[task]
   ]
+  return found, plugins_of(model)
 
 
 def last_over_best(task, folder, seed):
@@ -275,150 +275,24 @@ def print_table(table):
     print(f'{task}, seed {seed}\n{tables.describe(own)}\n')
 
 
-class Counter:
-  """Counts the items that all renderers render."""
-
-  def __init__(self):
-    self.n_renders = 0
-    self.is_on = True
-    render = lv2.Renderer.render
-    counter = self
-
-    def counted(self, audio, *args, **kwargs):
-      if counter.is_on:
-        counter.n_renders += len(audio)
-      return render(self, audio, *args, **kwargs)
-
-    lv2.Renderer.render = counted
-
-
-class NeverReset:
-  """A renderer whose plugins go on from what they rendered last.
-
-  As in DeepAFx, what renders the output, each plus and each minus of the probes
-  has a history of its own, and none is ever reset.
-  """
-
-  def __init__(self, plugin):
-    self.plain = plugin.renderer
-    self.is_leaking = True
-    options = {**plugin._renderer_options, 'compensate_latency': False}
-    self._new = lambda: lv2.Renderer(
-      sample_rate=plugin.sample_rate, stateful=True, **options
-    )
-    self._streams = {}  # by number of items: outputs, or pluses and minuses
-
-  def render(self, audio, controls=None, hop_size=None):
-    """Renders as `lv2.Renderer` does, or from where it left off."""
-    if not self.is_leaking:
-      return self.plain.render(audio, controls, hop_size)
-    if len(audio) not in self._streams:
-      self._streams[len(audio)] = self._new()
-    return self._streams[len(audio)].render(audio, controls, hop_size)
-
-  def __getattr__(self, name):
-    """Gives what the renderer has that it stands for."""
-    return getattr(self.plain, name)
-
-
-def trace(task, folder, steps, counter, is_published):
-  """Trains; returns [(seconds, renders, validation loss)]."""
-  params = [f'num_steps = {steps}']
-  files = []
-  if is_published:
-    files = ['gradients/spsa_whole_item.gin']
-    params += ['effects.Host.warm_up = 0']
-  configure(task, folder, files, params)
-  model = models.make_model()
-  plain_losses = list(model.loss_objs)
-  leaks = []
-  if is_published:
-    for plugin in model.driven.values():
-      plugin.control_map = dataclasses.replace(
-        plugin.control_map, is_log=np.zeros_like(plugin.control_map.is_log)
-      )
-      plugin.renderer = NeverReset(plugin)
-      leaks.append(plugin.renderer)
-    # Heads start at the defaults on the linear scale.
-    model = models.ControlModel(
-      model.encoder, model.processor_group, plain_losses, model.sample_rate
-    )
-    aligned_losses = [losses.AlignedLoss(plain_losses, 100, True)]
-  trainer = trainers.Trainer(model)
-  points, seconds = [], 0.0
-  validate, train_step = trainer.validate, trainer.train_step
-
-  def timed_step(batch):
-    nonlocal seconds
-    if is_published:
-      model.loss_objs = aligned_losses
-    start = time.monotonic()
-    values = train_step(batch)
-    float(values['total_loss'])
-    seconds += time.monotonic() - start
-    return values
-
-  def alike(batches):
-    counter.is_on = False
-    model.loss_objs = plain_losses
-    for leak in leaks:
-      leak.is_leaking = False
-    values = validate(batches)
-    for leak in leaks:
-      leak.is_leaking = True
-    counter.is_on = True
-    points.append((seconds, counter.n_renders, values['total_loss']))
-    return values
-
-  trainer.train_step, trainer.validate = timed_step, alike
-  counter.n_renders = 0
-  with gin.unlock_config():
-    gin.parse_config(
-      f'dafx.training.train.steps_per_validation = {max(1, steps // 24)}'
-    )
-  trainers.train(trainer=trainer)
-  return points
-
-
-def compare(task, folder, steps):
-  """Trains both ways, draws and prints what came out."""
-  prepare(task, folder)
-  counter = Counter()
-  traces = {
-    name: trace(task, folder, steps, counter, is_published)
-    for name, is_published in (('dafx', False), ('published method', True))
-  }
-  figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), sharey=True)
-  for name, points in traces.items():
-    seconds, renders, values = np.array(points).T
-    for axis, x in zip(axes, (seconds, renders)):
-      axis.plot(x, values, label=name)
-  axes[0].set(xlabel='Seconds of training', ylabel='Validation loss')
-  axes[1].set(xlabel='Plugin renders')
-  axes[1].legend()
-  figure.tight_layout()
-  matplotlib.image.imsave(
-    folder / 'comparison.png', plotting.figure_to_array(figure)
-  )
-  text = json.dumps({'task': task, 'steps': steps, **traces}, indent=2)
-  (folder / 'comparison.json').write_text(text + '\n')
-  ours, theirs = traces['dafx'], traces['published method']
-  n_theirs = theirs[-1][1]
-  print(
-    f'{task}, {steps} steps: dafx ends at {ours[-1][2]:.4f} after '
-    f'{ours[-1][1]} renders, {min(p[2] for p in ours):.4f} at its best.'
-  )
-  goals = {'ends': theirs[-1][2], 'is at its best': min(p[2] for p in theirs)}
-  for what, goal in goals.items():
-    reached = [renders for _, renders, loss in ours if loss <= goal]
-    there = 'dafx did not get there.'
-    if reached:
-      share = reached[0] / n_theirs
-      there = f'dafx is there after {reached[0]}, {share:.2f} of them.'
-    print(
-      f'The published method {what} at {goal:.4f}, of {n_theirs} renders; '
-      + there
-    )
+def write_results(table, plugins):
+  """Writes the means of all tasks and their first seeds."""
+  rows = []
+  first = [row for row in table if row['seed'] == int(FLAGS.seeds[0])]
+  for task, metric in dict.fromkeys((r['task'], r['metric']) for r in first):
+    own = {
+      row['system']: row
+      for row in first
+      if (row['task'], row['metric']) == (task, metric)
+    }
+    row = [f'{task}, {measures.MEASURES[metric].title}']
+    row += [own[s]['mean'] if s in own else None for s in COLUMNS]
+    # The costs of a task stand once, in its first row.
+    is_first = not any(above[0].startswith(f'{task}, ') for above in rows)
+    cost = own[OURS] if is_first else {}
+    rows.append([*row, cost.get('minutes'), cost.get('cpu_minutes')])
+  heads = ['Task and measure', *COLUMNS, 'minutes', 'CPU minutes']
+  results.write('tasks', heads, rows, plugins, decimals=3)
 
 
 def main(argv):
@@ -428,19 +302,20 @@ def main(argv):
   running.prepare_tensorflow(seed=0)
   gin_files.add_gin_search_paths()
   folder = pathlib.Path(FLAGS.output_dir).expanduser().absolute()
-  table = []
+  table, plugins = [], []
   for task in FLAGS.tasks:
     if task not in TASKS:
       raise app.UsageError(f'--tasks={task} is none of {", ".join(TASKS)}.')
     is_seeded = task in ('mastering', 'simplest')
     for seed in map(int, FLAGS.seeds if is_seeded else FLAGS.seeds[:1]):
-      table += measure_task(task, folder, seed)
+      rows, uris = measure_task(task, folder, seed)
+      table += rows
+      plugins += uris
   if table:
-    tables.write_table(table, folder, 'tasks')
     print_table(table)
     print('\n'.join(verdicts(table, folder)))
-  if FLAGS.steps:
-    compare(FLAGS.compare, folder, FLAGS.steps)
+    write_results(table, plugins)
+  results.keep(table)
 
 
 if __name__ == '__main__':

@@ -13,15 +13,14 @@ Three sets are measured, each at the target's level, lag and polarity:
 
 Beside the model stand the input at the target's loudness, and a rule that hears
 loudness alone: gain into the model's own limiter until the mean loudness of the
-training targets. Prints a table and which targets are reached; writes both to
---json.
+training targets. Prints a table and which targets are reached.
 """
 
 import functools
-import json
 import pathlib
 
 import numpy as np
+import results
 from absl import app, flags
 
 from dafx import metrics
@@ -36,7 +35,6 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string('data_dir', '~/dafx/debian', 'Pairs of --source=debian.')
 flags.DEFINE_string('run_dir', '~/dafx/clean', 'The run.')
 flags.DEFINE_integer('n_files', 0, 'Files of each set; 0 for all.')
-flags.DEFINE_string('json', '', 'Gets the means.')
 
 RATE = 44100
 UNTREATED, RULE, MODEL = 'untreated at loudness', 'a rule', 'dafx'
@@ -109,11 +107,11 @@ def change_of_masters(model, pairs):
   return float(np.mean(changes))
 
 
-def verdicts(results):
+def verdicts(found):
   """Returns {target: whether it is reached}."""
-  ours, plain, _ = (results['debian'][n] for n in (MODEL, UNTREATED, RULE))
+  ours, plain, _ = (found['debian'][n] for n in (MODEL, UNTREATED, RULE))
   other, other_plain, other_rule = (
-    results['other'][n] for n in (MODEL, UNTREATED, RULE)
+    found['other'][n] for n in (MODEL, UNTREATED, RULE)
   )
   spectrum = 'average_spectrum_db'
   return {
@@ -124,7 +122,7 @@ def verdicts(results):
       f'debian: {FIGURES[key]} not above untreated': ours[key] <= plain[key]
       for key in ('matched_mr_stft', spectrum, 'width_error_db')
     },
-    'masters: changed by less than 0.05': results['masters'] < 0.05,
+    'masters: changed by less than 0.05': found['masters'] < 0.05,
     'other: MR-STFT not above untreated': other['matched_mr_stft']
     <= other_plain['matched_mr_stft'],
     'other: spectrum at most 10 % above untreated': other[spectrum]
@@ -135,6 +133,26 @@ def verdicts(results):
       for key in ('loudness_lu', 'crest_error_db')
     },
   }
+
+
+def write_results(found, model):
+  """Writes the table of the model's card."""
+  sets = {'debian': 'Debian', 'other': 'songs of dafx'}
+  rows = [
+    [f'{title}, {system}', *(found[name][system][key] for key in FIGURES)]
+    for name, title in sets.items()
+    for system in found[name]
+  ]
+  masters = [
+    found['masters'] if k == 'matched_mr_stft' else None for k in FIGURES
+  ]
+  rows.append(['masters of Debian: how far they are changed', *masters])
+  results.write(
+    'trained_mastering',
+    ['System', *FIGURES.values()],
+    rows,
+    [plugin.uri for plugin in model.driven.values()],
+  )
 
 
 def main(argv):
@@ -149,22 +167,21 @@ def main(argv):
   )
   loudness_rule = rule.make_rule(model, 'limiter', None, targets)
   print(f'The rule goes for {loudness_rule.lufs:.1f} LUFS.')
-  results = {
+  found = {
     'debian': measure_set(model, debian_pairs(folder), loudness_rule),
     'other': measure_set(model, other_pairs(), loudness_rule),
     'masters': change_of_masters(model, debian_pairs(folder)),
   }
   for name in ('debian', 'other'):
     print(f'\n{name:22}' + ' '.join(f'{h:>16}' for h in FIGURES.values()))
-    for system, values in results[name].items():
+    for system, values in found[name].items():
       cells = ' '.join(f'{values[key]:16.3f}' for key in FIGURES)
       print(f'{system:22}{cells}')
-  print(f'\nMasters are changed by {results["masters"]:.3f} of MR-STFT.')
-  for target, is_reached in verdicts(results).items():
+  print(f'\nMasters are changed by {found["masters"]:.3f} of MR-STFT.')
+  for target, is_reached in verdicts(found).items():
     print(f'{"yes" if is_reached else "NO ":4}{target}')
-  if FLAGS.json:
-    text = json.dumps(results, indent=2)
-    pathlib.Path(FLAGS.json).write_text(text + '\n', encoding='utf-8')
+  results.keep(found)
+  write_results(found, model)
 
 
 if __name__ == '__main__':

@@ -15,6 +15,7 @@ The ratio that counts is (step - encoder and loss) / plugins.
 import statistics
 import time
 
+import results
 import tensorflow as tf
 from absl import app, flags
 
@@ -157,6 +158,16 @@ def main(argv):
     f'{statistics.median(ratios):.3f} (rounds: '
     f'{min(ratios):.3f} to {max(ratios):.3f}; at most 1.25 is wanted)'
   )
+  rows = [[name, 1e3 * value, None] for name, value in medians.items()]
+  ratio = statistics.median(ratios)
+  rows.append(['(step - encoder and loss) / plugins', None, ratio])
+  results.write(
+    'training_step',
+    ['What', 'Milliseconds', 'Ratio'],
+    rows,
+    [plugin.uri for plugin in model.driven.values()],
+  )
+  results.keep(rounds)
 
 
 if __name__ == '__main__':
