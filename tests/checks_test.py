@@ -30,6 +30,7 @@ def test_card_of_a_gain():
   assert card.verdict == cards.Verdict('yes', [])
   assert card.repeatable and card.threads_error == 0.0
   assert card.block_difference_db == -200.0
+  assert card.start_difference_db == -200.0
   assert card.stream_error == 0.0 and not card.refused_block_sizes
   assert card.latency_reported is None
   assert (card.latency, card.latency_measured) == (0, 0)
@@ -66,9 +67,16 @@ def test_block_size_matters():
   # Up to 0.5 is added: 66 dB less.
   assert card.verdict.train == 'no'
   card.controls[0].effect_db = 0.0
-  assert cards.judge(card) == cards.Verdict(
-    'yes', ['Train with the block size that you will use.']
-  )
+  verdict = cards.judge(card)
+  assert verdict.train == 'yes' and len(verdict.advice) == 1
+  assert 'it depends on the block size' in verdict.advice[0]
+
+
+def test_a_glide_to_its_values_is_found_at_random_settings():
+  card = checks.check('http://gareus.org/oss/lv2/dpl#mono')
+  assert card.start_difference_db > -60.0
+  assert 'depends on how long it ran before' in advice(card)
+  assert 'a second more of silence' in text.format_card(card)
 
 
 def test_samples_that_are_not_finite_are_named():

@@ -112,8 +112,11 @@ class Card:
     peak: Its largest sample.
     real_time_factor: Seconds of audio per second of rendering, one thread.
     instance_ms: Cost of a new instance, in milliseconds.
-    block_difference_db: Level of what small blocks change; -200 for nothing.
+    block_difference_db: Level of what small blocks change, at the defaults and
+      at random settings, relative to the output; -200 for nothing.
     refused_block_sizes: Block sizes that it does not take.
+    start_difference_db: The same of what a longer time of silence before the
+      audio changes: it glides to its values, or has a clock of its own.
     stream_error: Largest difference of a stream to one render.
     threads_error: Largest difference of renders side by side.
     repeatable: Whether the same render gives the same samples.
@@ -155,6 +158,7 @@ class Card:
   instance_ms: float | None = None
   block_difference_db: float | None = None
   refused_block_sizes: list[int] = dataclasses.field(default_factory=list)
+  start_difference_db: float | None = None
   stream_error: float | None = None
   threads_error: float | None = None
   repeatable: bool | None = None
@@ -306,7 +310,16 @@ def _remarks(card: Card) -> list[str]:
     remarks.append(f'Not to be trained, as the latency moves with it: {names}.')
   change_db = card.block_difference_db
   if change_db is not None and change_db > AUDIBLE_DB:
-    remarks.append('Train with the block size that you will use.')
+    remarks.append(
+      'Another host may sound otherwise: it depends on the block size. Train '
+      'with the one that you will use.'
+    )
+  change_db = card.start_difference_db
+  if change_db is not None and change_db > AUDIBLE_DB:
+    remarks.append(
+      'Another host may sound otherwise: it depends on how long it ran before, '
+      'as what glides to its values does, or has a clock.'
+    )
   speed = card.real_time_factor
   if speed is not None and speed < 20.0:
     milliseconds = 1e3 / speed

@@ -164,7 +164,7 @@ class _Examination:
       self.keep(dict(status='failed', reason=fault.text, kind=fault.kind))
       return self.card
     with self.stage('blocks'):
-      self.keep(self.call('block_dependence'))
+      self.keep(self.call('host_dependence'))
     with self.stage('threads'):
       self.keep(self.call('thread_safety'))
     with self.stage('repeatability'):
@@ -222,6 +222,7 @@ class _Examination:
     card.repeatable = not card.why_not_repeatable
     if not card.repeatable:  # of no meaning then
       card.threads_error = card.block_difference_db = card.stream_error = None
+      card.start_difference_db = None
 
   def measure_controls(self):
     """Finds out what each control does, also where traps are avoided."""

@@ -21,6 +21,8 @@ from dafx.lv2 import renderer as renderer_lib
 _SILENCE_DB = -200.0
 # Other block sizes that are tried.
 _BLOCK_SIZES = (64, 100)
+# Silence before a render, in which what glides to its values arrives.
+_LONGER_S = 1.0
 # An output that correlates with the input less than this is no late copy of it.
 _COPY = 0.7
 # Values that are tried of a control that takes single ones.
@@ -155,7 +157,7 @@ class _Repeated:
     plugin = world.get_plugin(uri).at_rate(sample_rate)
     symbols = stimuli.continuous_symbols(plugin)
     self.new_host = functools.partial(
-      _host, uri, sample_rate, block_size, controls=symbols
+      _host, uri, sample_rate, block_size=block_size, controls=symbols
     )
     self.host = self.new_host()
     settings = [self.host.default_controls()]
@@ -251,45 +253,66 @@ def thread_safety(uri: str, sample_rate: float, block_size: int) -> dict:
   return dict(threads_error=error)
 
 
-def block_dependence(uri: str, sample_rate: float, block_size: int) -> dict:
-  """Renders in blocks of other sizes, and in chunks of whole blocks.
+def _change_db(other: np.ndarray, out: np.ndarray) -> float:
+  """Returns the highest level of a difference of items, in dB of the output."""
+  found = [_SILENCE_DB]
+  for one, usual in zip(other, out, strict=True):
+    if np.isfinite(one).all() and np.isfinite(usual).all():
+      change_db = level_db(one - usual)
+      if change_db > _SILENCE_DB:
+        found.append(change_db - level_db(usual))
+  return max(found)
+
+
+def host_dependence(
+  uri: str, sample_rate: float, block_size: int, seeds: Sequence[int] = (0, 1)
+) -> dict:
+  """Renders in blocks of other sizes, and after a longer time of silence.
+
+  What sounds otherwise then, sounds otherwise in another host.
 
   Args:
     uri: URI of the plugin.
     sample_rate: In Hz.
     block_size: Largest number of samples per run.
+    seeds: As for `digest`.
 
   Returns:
     Dictionary of:
       block_difference_db: Level of what block sizes of 64 or 100 change,
         relative to the output; -200 for nothing.
       refused_block_sizes: Those of them that the plugin does not take.
+      start_difference_db: The same of a second more of silence before.
       stream_error: Largest difference of a stream, one block at a time, to one
-        render.
+        render, at the defaults.
   """
-  host = _host(uri, sample_rate, block_size)
-  audio = _audio(host, 0.25)
-  out = host.render(audio).copy()
+  repeated = _Repeated(uri, sample_rate, block_size, seeds)
+  audio, settings = repeated.audio, repeated.settings
+
+  def render(**options):
+    host = repeated.new_host(**options)
+    return host.render(audio, settings).copy()
+
+  out = render()
   change_db, refused = _SILENCE_DB, []
   for n in _BLOCK_SIZES:
     try:
-      other = _host(uri, sample_rate, n).render(audio)
+      change_db = max(change_db, _change_db(render(block_size=n), out))
     except errors.PluginError:
       refused.append(n)
-    else:
-      change_db = max(change_db, level_db(other - out))
-  if change_db > _SILENCE_DB:
-    change_db = max(change_db - level_db(out), _SILENCE_DB)
+  early = render(warm_up=block_size)
+  late = render(warm_up=block_size + round(_LONGER_S * sample_rate))
   stream = _host(uri, sample_rate, block_size, stateful=True)
   n_whole = audio.shape[1] // block_size * block_size
   chunks = [
-    stream.render(audio[:, start : start + block_size]).copy()
+    stream.render(audio[:1, start : start + block_size]).copy()
     for start in range(0, n_whole, block_size)
   ]
   return dict(
     block_difference_db=change_db,
     refused_block_sizes=refused,
-    stream_error=_peak(np.concatenate(chunks, axis=1) - out[:, :n_whole]),
+    start_difference_db=_change_db(late, early),
+    stream_error=_peak(np.concatenate(chunks, axis=1) - out[:1, :n_whole]),
   )
 
 

@@ -291,6 +291,13 @@ def _rendering_lines(card: cards.Card) -> list[str]:
   if card.refused_block_sizes:
     refused = ', '.join(map(str, card.refused_block_sizes))
     lines += _entry('', f'refuses blocks of {refused} samples')
+  change_db = card.start_difference_db
+  if change_db is not None and change_db >= _NO_CHANGE_DB:
+    lines += _entry(
+      'start',
+      f'a second more of silence before changes the output by {change_db:.0f} '
+      'dB of it',
+    )
   error = card.stream_error
   if error is not None:
     text = f'NOT EXACT: chunks differ by {error:.1e} from one render'
@@ -406,14 +413,17 @@ def format_summary(found: Sequence[cards.Card]) -> str:
 def _counts(good: Sequence[cards.Card]) -> list[str]:
   """Returns of how many plugins that render something is true."""
 
-  def block_size_matters(card):
-    change_db = card.block_difference_db
+  def matters(change_db):
     return change_db is not None and change_db > _NO_CHANGE_DB
 
   facts = (
     (lambda c: c.repeatable, 'are repeatable'),
     (lambda c: c.threads_error, 'are not safe on threads'),
-    (block_size_matters, 'depend on the block size'),
+    (lambda c: matters(c.block_difference_db), 'depend on the block size'),
+    (
+      lambda c: matters(c.start_difference_db),
+      'depend on how long they ran before',
+    ),
     (lambda c: c.stream_error, 'do not stream exactly'),
     (lambda c: c.late_by, 'are off the latency that they report'),
     (
