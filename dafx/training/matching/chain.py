@@ -16,6 +16,8 @@ from dafx import core, effects, processors
 _IMPULSE_SAMPLES = 16384
 _IMPULSE_HEIGHT = 0.1
 _LINEAR_TOLERANCE = 0.02
+# Responses that are kept: of trials side by side, and of where they began.
+_N_RESPONSES = 16
 # Scores of the combination of choices that is taken, and of the others.
 _TAKEN, _LEFT = 0.9, 0.1
 
@@ -67,8 +69,10 @@ class Stage:
     self._known = known
     self._n_ranged = n_ranged
     self.part = slice(first_control, first_control + n_ranged)
-    # The audio that was convolved last, and its spectra.
+    # The audio that was convolved last, and its spectra; the last responses,
+    # by size, controls and choice.
     self._convolved: tuple[np.ndarray, np.ndarray] | None = None
+    self._responses: dict[tuple, np.ndarray] = {}
 
   @property
   def n_controls(self) -> int:
@@ -177,9 +181,24 @@ class Stage:
     if kept is None or kept[0] is not audio:
       kept = (audio, scipy.fft.rfft(audio, n_fft, axis=1))
       self._convolved = kept
-    response = scipy.fft.rfft(self.impulse_response(controls, choice), n_fft)
+    response = self._response(controls, choice, n_fft)
     spectra = kept[1] * response[:, np.newaxis]
     return scipy.fft.irfft(spectra, n_fft, axis=1)[:, :n_samples]
+
+  def _response(self, controls, choice, n_fft):
+    """Returns the spectrum of an impulse response, one of the last or anew.
+
+    While stages before this one are moved, it stays.
+    """
+    key = n_fft, choice, np.asarray(controls).tobytes()
+    known = self._responses
+    if (response := known.get(key)) is None:
+      impulse = self.impulse_response(controls, choice)
+      response = scipy.fft.rfft(impulse, n_fft)
+      # Replaced as a whole: other threads read it meanwhile.
+      latest = list(known.items())[1 - _N_RESPONSES :]
+      self._responses = dict([*latest, (key, response)])
+    return response
 
   def find_linear(self, n_channels: int, seed: int):
     """Finds out whether the impulse response stands for the node.

@@ -130,13 +130,19 @@ class Descent(abc.ABC):
 
     return self._map(of, controls)
 
-  def _descend(self, point, phase, size, model_of, values_of, max_rounds=1000):
-    """Goes down until it is stuck; returns (distance, setting)."""
-    if not self.chain.n_controls:  # single values alone
-      return values_of([point])[0], point
+  def _descend(
+    self, point, phase, size, model_of, values_of, max_rounds=1000, until=1.0
+  ):
+    """Goes down until it is stuck; returns (distance, setting).
+
+    It ends too where the share `until` of the budget is used.
+    """
     damping, n_stuck, model = _FIRST_DAMPING, 0, None
-    value = np.inf
-    for _ in range(max_rounds):
+    value = None
+    # Without controls there are single values alone.
+    for _ in range(max_rounds if self.chain.n_controls else 0):
+      if self.budget.part() >= until:
+        break
       if model is None:
         model = model_of(point, size)
       trials = [
@@ -157,7 +163,7 @@ class Descent(abc.ABC):
       n_stuck = 0 if gain > _LEAST_GAIN else n_stuck + 1
       if n_stuck == _MAX_STUCK or value < 1e-6:
         break
-    return value, point
+    return values_of([point])[0] if value is None else value, point
 
   def _keep(self, phase, value, point):
     """Keeps the best setting of a phase; a later phase begins anew."""

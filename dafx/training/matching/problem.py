@@ -46,9 +46,9 @@ class Budget:
     """Returns how much of the limit is used, from 0 to 1."""
     parts = [0.0]
     if self._limit_s is not None:
-      parts.append(self.seconds() / self._limit_s)
+      parts.append(self.seconds() / max(self._limit_s, 1e-9))
     if self._max_renders is not None:
-      parts.append(self.n_renders / self._max_renders)
+      parts.append(self.n_renders / max(self._max_renders, 1))
     return min(max(parts), 1.0)
 
   def spend(self, n_renders: int):

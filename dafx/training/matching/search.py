@@ -16,6 +16,8 @@ _STEPS = (0.03, 0.01)
 _N_STARTS = 12
 _ROUNDS_OF_STARTS = ((3, 2), (2, 2))
 _COARSE_ROUNDS = 8
+# Of the budget: the levels in bands may take so much, the distance the rest.
+_COARSE_SHARE = 0.4
 # Another combination of single values must gain so much.
 _CHOICE_GAIN = 0.02
 _CHOICE_ROUNDS = 2
@@ -193,6 +195,7 @@ class Search(descent.Descent):
       self._coarse_model,
       self._envelope_distances,
       n_rounds,
+      _COARSE_SHARE,
     )
 
   def _choose(self, point):
