@@ -5,6 +5,7 @@ import gin
 import numpy as np
 import pytest
 import tensorflow as tf
+from cases import some_quick
 
 from dafx import effects, processors
 
@@ -109,13 +110,18 @@ def streamed():
   return group, whole.numpy(), processors.Streamer(group, 2)
 
 
+# Of a chunk, and of the audio.
+N_SAMPLES_EACH = (
+  (1, 300), (7, 203), (64, 512), (128, 512), (1000, 1024),
+  (N_SAMPLES, N_SAMPLES),
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
-  'size, n_samples',
-  [(1, 300), (7, 203), (64, 512), (128, 512), (1000, 1024), (N_SAMPLES,) * 2],
+  'sizes', some_quick(N_SAMPLES_EACH, ((7, 203), (128, 512)))
 )
-def test_chunks_of_any_size_give_what_the_whole_gives(
-  streamed, size, n_samples
-):
+def test_chunks_of_any_size_give_what_the_whole_gives(streamed, sizes):
+  size, n_samples = sizes
   _, whole, streamer = streamed
   streamer.reset()
   out = [

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
+from cases import some_quick
 
 from dafx.training import gin_files, models, trainers
 
@@ -71,6 +72,13 @@ FAMILIES = {
     )
   },
 }
+# Every task, each conditioning and each shaper once.
+QUICK = (
+  'wavenet', 'lstm_tvcond', 'tcn_demo', 'tcn_level', 'gray_demo',
+  'gray_dynamics', 's4_film', 'tcn_tfilm', 'gcn_tiny_tfilm', 's4_tvfilm',
+  'tcn_45_s', 'gray_dist_siren', 'gray_fuzz_fir_rational', 'gray_comp_knobs',
+  'gray_dist_inverted', 'gray_dist_fir_knobs',
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -89,10 +97,9 @@ def parse(task, files, bindings):
   gin_files.parse_gin(names, [*SMALL, *bindings])
 
 
-@pytest.mark.parametrize(
-  'task, files, bindings', FAMILIES.values(), ids=FAMILIES
-)
-def test_family_runs_and_all_of_it_has_gradients(task, files, bindings):
+@pytest.mark.parametrize('family', some_quick(FAMILIES, QUICK))
+def test_family_runs_and_all_of_it_has_gradients(family):
+  task, files, bindings = FAMILIES[family]
   parse(task, files, bindings)
   model = models.make_model()
   rng = np.random.default_rng(0)
@@ -142,7 +149,7 @@ def recordings(tmp_path):
 @pytest.mark.parametrize(
   'task',
   [
-    'blackbox_tcn',
+    pytest.param('blackbox_tcn', marks=pytest.mark.slow),
     'blackbox_lstm',
     pytest.param('graybox_compressor', marks=pytest.mark.slow),
     pytest.param('graybox', marks=pytest.mark.slow),

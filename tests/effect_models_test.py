@@ -8,6 +8,7 @@ import ddsp
 import numpy as np
 import pytest
 import tensorflow as tf
+from cases import some_quick
 
 from dafx import losses, processors
 from dafx.training import trainers
@@ -200,7 +201,7 @@ def test_crops_without_a_window_are_refused():
 
 
 # ---------------------- Rates -------------------------------------------------
-@pytest.mark.parametrize('weight_decay', [None, 0.1])
+@pytest.mark.parametrize('weight_decay', some_quick([None, 0.1], [0.1]))
 def test_rate_multipliers_scale_the_update_of_a_node(weight_decay):
   moves = []
   for multipliers in (None, {'b': 0.01}):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from cases import some_quick
 
 from dafx import core, neural, processors
 
@@ -113,7 +114,7 @@ def named(table, kinds):
 
 
 @pytest.mark.parametrize('gated', [False, True])
-@pytest.mark.parametrize('size', SIZES)
+@pytest.mark.parametrize('size', some_quick(SIZES, ('45-S', '2500-L')))
 def test_convolutional_networks_have_the_sizes_of_nablafx(size, gated):
   n_blocks, kernel_size, growth, receptive_field = SIZES[size]
   table = {size: (GCN if gated else TCN)[size]}
@@ -193,6 +194,12 @@ NETWORKS['tcn rational'] = lambda: neural.DilatedConv(
 
 # A network of each kind.
 COMPILED = ('gru tvcond', 'wavenet', 'tcn film', 's4 tvfilm')
+# One of each kind of recurrence, and each conditioning once.
+QUICK = (
+  *COMPILED, 'lstm fixed, two layers', 'lstm, trained start',
+  'wavenet, gated, knobs', 'gcn tfilm', 's4 tiny_tfilm', 's4 smooth',
+  'tcn rational',
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -221,7 +228,7 @@ def sound(n_samples, batch_size=2, seed=0):
   )
 
 
-@pytest.mark.parametrize('key', NETWORKS)
+@pytest.mark.parametrize('key', some_quick(NETWORKS, QUICK))
 def test_chunks_give_what_the_whole_gives(key, eagerly):
   net = make(key)
   audio = sound(517)
@@ -242,7 +249,7 @@ def test_chunks_give_what_the_whole_gives(key, eagerly):
   np.testing.assert_allclose(np.concatenate(chunks, 1), whole, atol=1e-5)
 
 
-@pytest.mark.parametrize('key', NETWORKS)
+@pytest.mark.parametrize('key', some_quick(NETWORKS, QUICK))
 def test_portable_graphs_give_the_same_with_the_same_gradients(key):
   net = make(key)
   audio = sound(300)

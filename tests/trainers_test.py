@@ -260,7 +260,10 @@ SCHEDULES = {
 }
 
 
-@pytest.mark.parametrize('schedule, step', [('plateau', 6), ('cosine', 7)])
+@pytest.mark.parametrize(
+  'schedule, step',
+  [('plateau', 6), pytest.param('cosine', 7, marks=pytest.mark.slow)],
+)
 def test_a_run_goes_on_after_ctrl_c_as_if_there_had_been_none(
   tmp_path, folder, monkeypatch, schedule, step
 ):

@@ -27,16 +27,8 @@ def test_tutorial_is_stored_as_it_should_be(path):
   assert 'assert ' in cells[-1].source
 
 
-@pytest.mark.parametrize(
-  'path',
-  [
-    path
-    if path.stem == '2_plots'
-    else pytest.param(path, marks=pytest.mark.slow)
-    for path in _TUTORIALS
-  ],
-  ids=lambda path: path.stem,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('path', _TUTORIALS, ids=lambda path: path.stem)
 def test_tutorial_runs(path, tmp_path, monkeypatch):
   inherited = os.environ.get('PYTHONPATH')
   paths = [str(_ROOT), *([inherited] if inherited else [])]
