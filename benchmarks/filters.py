@@ -103,7 +103,7 @@ def relative_error(value, reference):
 
 def scipy_filter(audio, settings):
   """Filters in float64 by SciPy; [batch, n_samples]."""
-  sos = core.design_biquads(TYPES, *settings, SAMPLE_RATE).numpy()
+  sos = core.design_biquads(TYPES, *settings, sample_rate=SAMPLE_RATE).numpy()
   return np.stack([scipy.signal.sosfilt(s[0], x) for s, x in zip(sos, audio)])
 
 
@@ -139,11 +139,11 @@ def measure_filters():
   moving = [tf.constant(s) for s in random_settings(rng, n_frames)]
 
   def exact(audio, *settings):
-    sos = core.design_biquads(TYPES, *settings, SAMPLE_RATE)
+    sos = core.design_biquads(TYPES, *settings, sample_rate=SAMPLE_RATE)
     return core.sosfilt(audio, sos)[0]
 
   def sampled(audio, *settings):
-    sos = core.design_biquads(TYPES, *settings, SAMPLE_RATE)
+    sos = core.design_biquads(TYPES, *settings, sample_rate=SAMPLE_RATE)
     return frequency_sampling(audio, sos)
 
   inputs = [tf.constant(weights), tf.constant(audio)]

@@ -52,33 +52,37 @@ class Counter:
     lv2.Renderer.render = counted
 
 
-class NeverReset:
+class NeverReset(lv2.Renderer):
   """A renderer whose plugins go on from what they rendered last.
 
   As in DeepAFx, what renders the output, each plus and each minus of the probes
   has a history of its own, and none is ever reset.
+
+  Args:
+    plugin: Whose renderer it takes the place of.
   """
 
   def __init__(self, plugin):
-    self.plain = plugin.renderer
-    self.is_leaking = True
-    options = {**plugin._renderer_options, 'compensate_latency': False}
-    self._new = lambda: lv2.Renderer(
-      sample_rate=plugin.sample_rate, stateful=True, **options
+    options = dict(
+      uri=plugin.uri,
+      sample_rate=plugin.sample_rate,
+      controls=plugin.renderer.controls,
+      fixed=plugin.renderer.fixed,
+      **dataclasses.asdict(plugin.host),
     )
-    self._streams = {}  # by number of items: outputs, or pluses and minuses
+    super().__init__(**options)
+    self.is_leaking = True
+    options['compensate_latency'] = False
+    self._new = lambda: lv2.Renderer(stateful=True, **options)
+    self._going_on = {}  # by number of items: outputs, or pluses and minuses
 
   def render(self, audio, controls=None, hop_size=None):
     """Renders as `lv2.Renderer` does, or from where it left off."""
     if not self.is_leaking:
-      return self.plain.render(audio, controls, hop_size)
-    if len(audio) not in self._streams:
-      self._streams[len(audio)] = self._new()
-    return self._streams[len(audio)].render(audio, controls, hop_size)
-
-  def __getattr__(self, name):
-    """Gives what the renderer has that it stands for."""
-    return getattr(self.plain, name)
+      return super().render(audio, controls, hop_size)
+    if len(audio) not in self._going_on:
+      self._going_on[len(audio)] = self._new()
+    return self._going_on[len(audio)].render(audio, controls, hop_size)
 
 
 def trace(task, folder, steps, counter, is_published):

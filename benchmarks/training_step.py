@@ -12,6 +12,7 @@ Takes steps of a task on noise and compares, in one run:
 The ratio that counts is (step - encoder and loss) / plugins.
 """
 
+import concurrent.futures
 import statistics
 import time
 
@@ -20,7 +21,6 @@ import tensorflow as tf
 from absl import app, flags
 
 from dafx.lv2 import inputs
-from dafx.lv2 import renderer as lv2_renderer
 from dafx.training import gin_files, models, trainers
 
 FLAGS = flags.FLAGS
@@ -35,6 +35,8 @@ class Recorder:
 
   def __init__(self, renderers):
     self.calls = []
+    n_threads = max(renderer.n_threads for renderer in renderers)
+    self._pool = concurrent.futures.ThreadPoolExecutor(n_threads)
     # As many as there are threads, by renderer: some plugins take 100 MB each.
     self._instances = {
       renderer: [renderer.new_instance() for _ in range(renderer.n_threads)]
@@ -83,9 +85,8 @@ class Recorder:
         plane = plane.repeat(renderer.n_channels_in, axis=0)
       instance.renew()  # before the clock starts
       jobs.append((instance, plane, frames, hop_size, renderer.warm_up))
-    pool = lv2_renderer._executor(renderer.n_threads, -1)
     start = time.perf_counter()
-    list(pool.map(lambda job: renderer.run(*job), jobs))
+    list(self._pool.map(lambda job: renderer.run(*job), jobs))
     return time.perf_counter() - start
 
 
