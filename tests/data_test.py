@@ -428,13 +428,13 @@ def expect(error, folder, *parts, **settings):
 def test_an_empty_file(tmp_path):
   bad = make_pairs(tmp_path) / 'train/input/song_2.wav'
   bad.write_bytes(b'')
-  expect(ValueError, tmp_path, str(bad), 'empty', 'remove or replace')
+  expect(ValueError, tmp_path, str(bad), 'empty', 'out of its folder')
 
 
 def test_a_file_without_samples(tmp_path):
   bad = make_pairs(tmp_path) / 'train/target/song_2.wav'
   write(bad, np.zeros([0, 1]))
-  expect(ValueError, tmp_path, str(bad), 'no samples', 'remove or replace')
+  expect(ValueError, tmp_path, str(bad), 'no samples', 'out of its folder')
 
 
 def test_a_file_that_is_no_audio(tmp_path):
@@ -459,7 +459,7 @@ def test_partners_of_other_rate_channels_and_length_are_all_named(tmp_path):
     'song_1.wav has 1 channels',
     'song_2.wav has 400 samples',
     'song_2.wav 399',
-    'Remove or mend',
+    'Mend these files',
   )
   assert f'{tmp_path}/train/input/song_3.wav has no partner' in message
   assert f'{target}/song_4.wav has no partner' in message
@@ -491,7 +491,7 @@ def test_files_that_do_not_fit_the_settings_are_all_named(tmp_path):
 def test_two_files_of_one_name_are_not_taken_for_one(tmp_path):
   make_pairs(tmp_path)
   soundfile.write(tmp_path / 'train/input/song_0.flac', ramp(400), RATE)
-  expect(ValueError, tmp_path, 'song_0.flac', 'song_0.wav', 'Remove or mend')
+  expect(ValueError, tmp_path, 'song_0.flac', 'song_0.wav', 'Mend these files')
 
 
 def test_leftovers_of_an_interrupted_write_are_no_audio(tmp_path):

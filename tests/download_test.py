@@ -20,6 +20,7 @@ from dafx.audio import disk
 from dafx.commands import dafx_prepare
 from dafx.training import data
 from dafx.training.data_preparation import (
+  archives,
   cambridge,
   download,
   files,
@@ -140,7 +141,7 @@ def test_a_file_is_downloaded_once(server, tmp_path, with_checksum):
   assert path.read_bytes() == CONTENT
   assert download.Downloads(tmp_path).fetch(wanted) == path
   assert len(server.downloads()) == 1
-  known = files.read_json(tmp_path / 'downloads.json', None)['data.bin']
+  known = files.read_state(tmp_path / 'downloads.json')['data.bin']
   assert known['sha256'] == hashlib.sha256(CONTENT).hexdigest()
   assert sorted(p.name for p in tmp_path.iterdir()) == [
     'data.bin',
@@ -309,7 +310,7 @@ def test_what_is_wanted_is_unpacked_and_nothing_outside(pack, tmp_path):
   archive = tmp_path / 'archive'
   archive.write_bytes(pack(MEMBERS))
   out = tmp_path / 'deep' / 'out'
-  unpacked = download.unpack(archive, out, is_wav)
+  unpacked = archives.unpack(archive, out, is_wav)
   assert len(unpacked) == 2
   assert contents(out) == {
     name: MEMBERS[name] for name in ('top/a b/ü.wav', 'top/a b/two.wav')
@@ -318,12 +319,12 @@ def test_what_is_wanted_is_unpacked_and_nothing_outside(pack, tmp_path):
   # Again: only what is missing.
   stamps = {p: p.stat().st_mtime_ns for p in unpacked}
   unpacked[0].unlink()
-  assert download.unpack(archive, out, is_wav) == unpacked
+  assert archives.unpack(archive, out, is_wav) == unpacked
   assert unpacked[0].exists()
   assert unpacked[1].stat().st_mtime_ns == stamps[unpacked[1]]
   # Another archive: nothing of the old one is kept.
   archive.write_bytes(pack({'top/a b/ü.wav': NOISE[::-1], 'new.wav': b'new'}))
-  download.unpack(archive, out, is_wav)
+  archives.unpack(archive, out, is_wav)
   assert contents(out)['top/a b/ü.wav'] == NOISE[::-1]
 
 
@@ -341,11 +342,11 @@ def test_damaged_archives_are_named(pack, how, tmp_path):
   elif how == 'empty':
     content = b''
   archive.write_bytes(content)
-  with pytest.raises(ValueError, match='archive is damaged.*Delete it'):
-    download.unpack(archive, tmp_path / 'out', is_wav)
+  with pytest.raises(ValueError, match='archive is damaged.*Rename it'):
+    archives.unpack(archive, tmp_path / 'out', is_wav)
   # The whole one mends it.
   archive.write_bytes(pack(MEMBERS))
-  download.unpack(archive, tmp_path / 'out', is_wav)
+  archives.unpack(archive, tmp_path / 'out', is_wav)
   assert contents(tmp_path / 'out')['top/a b/two.wav'] == NOISE[::-1]
 
 
@@ -353,7 +354,7 @@ def test_an_archive_of_something_else(tmp_path):
   archive = tmp_path / 'archive.zip'
   archive.write_bytes(zipped({'readme.txt': b'no'}))
   with pytest.raises(ValueError, match='none of the files that are wanted'):
-    download.unpack(archive, tmp_path / 'out', is_wav)
+    archives.unpack(archive, tmp_path / 'out', is_wav)
 
 
 # ----------------------------------------------------------------- Index ----

@@ -106,7 +106,7 @@ def test_knobs_come_with_the_audio(tmp_path):
     ({'n_samples': 900}, 'n_samples=900'),
     ({'target_path': ''}, 'target_path'),
     ({'split': 'tests'}, 'tests'),
-    ({'sample_rate': 44100}, '44100'),
+    ({'sample_rate': 44100, 'strict': True}, '44100'),
   ],
 )
 def test_bad_recordings_are_named(one_pair, change, message):

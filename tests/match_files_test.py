@@ -189,7 +189,7 @@ def test_two_songs_leave_nothing_behind(tmp_path):
 
 @pytest.mark.parametrize(
   'text, message',
-  [('{', 'no file of settings'), ('{}', 'lacks'), ('3', 'no file of settings')],
+  [('{', 'no JSON'), ('{}', 'lacks'), ('3', 'must be an object')],
 )
 def test_what_is_no_file_of_settings_is_refused(tmp_path, text, message):
   path = tmp_path / 'settings.json'

@@ -191,17 +191,17 @@ def test_files_that_cannot_be_read_say_why(tmp_path):
   for entries, reason in (
     ({'version': '1.0.0'}, '0.5 to 0.7'),
     ({'architecture': 'ConvNet'}, 'ConvNet'),
-    ({'weights': content['weights'][:-1]}, 'asks for more'),
-    ({'weights': [*content['weights'], 0.0]}, 'asks for'),
-    ({'config': {**config, 'head': {}}}, 'a head'),
+    ({'weights': content['weights'][:-1]}, 'as the config asks for'),
+    ({'weights': [*content['weights'], 0.0]}, 'as the config asks for'),
+    ({'config': {**config, 'head': {}}}, 'dafx has no head'),
     ({'config': {**config, 'layers': relu}}, "'ReLU'"),
-    ({'config': {**config, 'layers': extra}}, "'film'"),
+    ({'config': {**config, 'layers': extra}}, r'layers\[0\]\.film is'),
     ({'config': {}}, 'layers'),
   ):
     with pytest.raises(ValueError, match=reason):
       nam.read(changed(**entries))
   path.write_text('RIFF')
-  with pytest.raises(ValueError, match='no .nam file'):
+  with pytest.raises(ValueError, match='is no JSON'):
     nam.read(path)
 
 

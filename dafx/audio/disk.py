@@ -1,4 +1,4 @@
-"""Files on a disk: room for them, one writer at a time, whole or not at all."""
+"""Files on a disk: room, place, one writer at a time, whole or not at all."""
 
 import contextlib
 import fcntl
@@ -9,6 +9,10 @@ import shutil
 from collections.abc import Iterator
 
 _log = logging.getLogger('dafx')
+
+# Bounds of a name that becomes a path: most file systems have these of the
+# parts, and no published set lies so deep.
+_MOST_PART_BYTES, _MOST_BYTES, _MOST_PARTS = 255, 1024, 32
 
 
 def check_room(folder: str | os.PathLike, n_bytes: int, purpose: str):
@@ -30,6 +34,51 @@ def check_room(folder: str | os.PathLike, n_bytes: int, purpose: str):
     )
 
 
+def is_safe_name(name: str) -> bool:
+  """Returns whether a name that a file gives may become a path below a folder.
+
+  Not where it is empty, leads up or to the root, or is longer or deeper than
+  file systems and people have it.
+
+  Args:
+    name: The name, with `/` between folders.
+  """
+  try:
+    content = os.fsencode(name)
+  except UnicodeEncodeError:
+    return False
+  parts = pathlib.PurePosixPath(name).parts
+  return (
+    0 < len(parts) <= _MOST_PARTS
+    and len(content) <= _MOST_BYTES
+    and b'\0' not in content
+    and not name.startswith(('/', '\\'))
+    and all(p != '..' for p in parts)
+    and all(len(os.fsencode(p)) <= _MOST_PART_BYTES for p in parts)
+  )
+
+
+def inside(folder: str | os.PathLike, name: str) -> pathlib.Path:
+  """Returns the path of a name that a file gives, inside of a folder.
+
+  Args:
+    folder: Which.
+    name: As of `is_safe_name`.
+
+  Raises:
+    ValueError: It would lie outside, by itself or by a link on the way.
+  """
+  path = pathlib.Path(folder) / name
+  if not is_safe_name(name):
+    raise ValueError(f'{name!r} is no name of a file inside of {folder}.')
+  if not path.parent.resolve().is_relative_to(pathlib.Path(folder).resolve()):
+    raise ValueError(
+      f'{path} lies outside of {folder}, by a link: {path.parent.resolve()}. '
+      'Nothing is written or deleted there.'
+    )
+  return path
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   """Has a file written whole or not at all.
@@ -43,6 +92,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   """
   path = pathlib.Path(path)
   temporary = path.with_name(f'.{path.stem}.partial{path.suffix}')
+  temporary.unlink(missing_ok=True)  # it may be a link to somewhere else
   try:
     yield temporary
     os.replace(temporary, path)

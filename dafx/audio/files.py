@@ -17,6 +17,8 @@ AUDIO_SUFFIXES = formats.AUDIO_SUFFIXES
 _MOST_BYTES = 2**32 - 2**16
 _COUNTED = 2**16  # samples at a time
 _FLOAT_BYTES = 4
+# What can be done about a file, without losing it.
+_REMEDY = 'give another file, or move this one out of its folder'
 
 
 # ---------------------- Reading -----------------------------------------------
@@ -59,7 +61,7 @@ def named(name: str | os.PathLike):
   except soundfile.SoundFileError as error:
     raise FileError(
       f'{name} is damaged or no audio file ({error}). Readable are '
-      f'{", ".join(AUDIO_SUFFIXES)}; remove, replace or convert it.'
+      f'{", ".join(AUDIO_SUFFIXES)}; convert it, or {_REMEDY}.'
     ) from error
 
 
@@ -78,7 +80,7 @@ def read_info(path: str | os.PathLike):
   """
   file_path = _checked(path)
   if not file_path.stat().st_size:
-    raise FileError(f'{path} is an empty file; remove or replace it.')
+    raise FileError(f'{path} is an empty file; {_REMEDY}.')
   if file_path.suffix.lower() == '.raw':  # soundfile would ask for its rate
     raise FileError(f'{path} has no header that tells its rate; convert it.')
   with named(path):
@@ -87,14 +89,13 @@ def read_info(path: str | os.PathLike):
       info.frames = sum(map(len, read_blocks(path, _COUNTED)))
       info.duration = info.frames / info.samplerate
     if not info.frames and not headers.is_cut(file_path, info):
-      raise FileError(f'{path} holds no samples; remove or replace it.')
+      raise FileError(f'{path} holds no samples; {_REMEDY}.')
     with soundfile.SoundFile(path) as file:
       file.seek(max(info.frames - 1, 0))  # FLAC and MP3 fail here
       n_last = len(file.read(1))
     if not n_last or headers.is_cut(file_path, info):
       raise FileError(
-        f'{path} is cut short: it ends before its header says; remove or '
-        'replace it.'
+        f'{path} is cut short: it ends before its header says; {_REMEDY}.'
       )
   return info
 

@@ -142,7 +142,7 @@ def _known() -> dict[str, Scan]:
       try:
         key, values = json.loads(line)
         known[str(key)] = Scan(*values)
-      except (ValueError, TypeError):
+      except (ValueError, TypeError, RecursionError):
         continue  # cut short, or of another version
   return known
 

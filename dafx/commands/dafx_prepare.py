@@ -206,7 +206,7 @@ def write_tfrecords(output_dir: pathlib.Path):
   from dafx.training.data_preparation import files
 
   state_path = output_dir / 'tfrecords.json'
-  state = files.read_json(state_path, {})
+  state = files.read_state(state_path)
   notes = files.Manifest(output_dir).pairs
   for split in ('train', 'valid'):
     path = output_dir / f'{split}.tfrecord'

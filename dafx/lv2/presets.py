@@ -415,7 +415,7 @@ def _write_bundle(bundle: pathlib.Path, files: dict[str, str]):
     ):
       raise FileExistsError(
         f'{bundle} exists and is no preset of this plugin and label that '
-        'dafx wrote. Remove it, or choose another folder or label.'
+        'dafx wrote. Choose another folder or label.'
       )
     for name in files:
       (new / name).replace(bundle / name)

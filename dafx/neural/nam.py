@@ -24,16 +24,22 @@ Examples:
 
 import datetime
 import json
+import math
 import pathlib
 
 import numpy as np
 
+from dafx.audio import json_files
 from dafx.neural.recurrent import Rnn
 from dafx.neural.wavenet import LayerArray, WaveNet
 
 # The oldest version that knows head_bias and levels: all players read it.
 _VERSION = '0.5.4'
 _FIRST_VERSION, _LAST_VERSION = (0, 5), (0, 7)
+# Bounds of what is read: the size of a file, layers, the past that they keep,
+# and any other number.
+_MOST_BYTES, _MOST_LAYERS, _MOST_PAST, _MOST = 2**24, 256, 2**24, 2**24
+_HIGHEST_RATE_HZ = 1e7
 
 
 def write(path, model, sample_rate, metadata=None):
@@ -95,56 +101,52 @@ def read(path):
     The network, and the sample rate in Hz (None where the file has none).
 
   Raises:
-    ValueError: No .nam file, or one with what dafx has no network for.
+    FileNotFoundError: There is no such file.
+    ValueError: No .nam file, one with what dafx has no network for, or one that
+      is larger than files of such networks are; the message says at which place
+      of the file.
   """
-  try:
-    content = json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
-    version = tuple(int(n) for n in content['version'].split('.')[:2])
-    architecture, config = content['architecture'], content['config']
-    weights = np.array(content['weights'], np.float32)
-  except (KeyError, TypeError, ValueError, AttributeError) as e:
-    raise ValueError(f'{path} is no .nam file: {e!r}.') from e
-  if not _FIRST_VERSION <= version <= _LAST_VERSION:
-    raise ValueError(
-      f'{path} is of version {content["version"]}; dafx reads 0.5 to 0.7.'
-    )
+  content = json_files.read(path, _MOST_BYTES)
+  version = content['version']
+  numbers = version.text().split('.')[:2]
+  if (
+    not all(n.isascii() and n.isdecimal() and len(n) < 9 for n in numbers)
+    or not _FIRST_VERSION <= tuple(map(int, numbers)) <= _LAST_VERSION
+  ):
+    raise version.error('0.5 to 0.7, which dafx reads')
   readers = {'WaveNet': _read_wavenet, 'LSTM': _read_lstm}
-  if architecture not in readers:
-    raise ValueError(
-      f'{path} holds a {architecture!r}; dafx has {tuple(readers)}.'
-    )
-  try:
-    model = readers[architecture](config, _Weights(weights))
-  except (KeyError, TypeError) as e:
-    raise ValueError(f'{path}: config lacks or mistakes {e}.') from e
-  except ValueError as e:
-    raise ValueError(f'{path}: {e}') from e
-  return model, content.get('sample_rate')
+  architecture = content['architecture']
+  if architecture.text() not in readers:
+    raise architecture.error(f'one of {tuple(readers)}, which dafx has')
+  rate = content.get('sample_rate')
+  sample_rate = None if rate is None else rate.number(1, _HIGHEST_RATE_HZ)
+  config = content['config']
+  config.fields()
+  weights = _Weights(content['weights'])
+  return readers[architecture.value](config, weights), sample_rate
 
 
 class _Weights:
   """Takes the flat list apart, from its start."""
 
-  def __init__(self, values):
-    self._values = values
+  def __init__(self, place):
+    self._place = place
+    self._values = place.numbers()
     self._position = 0
 
-  def take(self, *shape):
-    n = int(np.prod(shape))
-    values = self._values[self._position : self._position + n]
-    if len(values) < n:
-      raise ValueError(
-        f'It has {len(self._values)} weights, and the config asks for more.'
+  def check(self, n_weights):
+    """Raises FileError where the config asks for another number of them."""
+    if n_weights != len(self._values):
+      raise self._place.error(
+        f'a list of {n_weights} numbers, as the config asks for; there are '
+        f'{len(self._values)}'
       )
+
+  def take(self, *shape):
+    n = math.prod(shape)
+    values = self._values[self._position : self._position + n]
     self._position += n
     return values.reshape(shape)
-
-  def end(self):
-    if self._position != len(self._values):
-      raise ValueError(
-        f'It has {len(self._values)} weights, and the config asks for '
-        f'{self._position}.'
-      )
 
 
 def _wavenet_config(model):
@@ -184,41 +186,47 @@ def _wavenet_weights(model):
   return [*weights, [model.head_scale]]
 
 
-# What an entry of 'layers' may say, and must where it says it.
-_WAVENET_KEYS = {
-  'input_size': None,
-  'condition_size': 1,
-  'head_size': None,
-  'channels': None,
-  'kernel_size': None,
-  'dilations': None,
-  'activation': 'Tanh',
-  'gated': None,
-  'head_bias': None,
-}
+# What an entry of 'layers' may say.
+_WAVENET_KEYS = (
+  'input_size',
+  'condition_size',
+  'head_size',
+  'channels',
+  'kernel_size',
+  'dilations',
+  'activation',
+  'gated',
+  'head_bias',
+)
 
 
 def _read_wavenet(config, weights):
-  if config.get('head') is not None:
-    raise ValueError('It has a head, which dafx has not.')
-  shapes = []
-  for layer in config['layers']:
-    for key, value in layer.items():
-      if key not in _WAVENET_KEYS:
-        raise ValueError(f'A layer has {key!r}, which dafx has not.')
-      allowed = _WAVENET_KEYS[key]
-      if allowed is not None and value != allowed:
-        raise ValueError(f'{key} is {value!r}; dafx has {allowed!r} alone.')
-    shapes.append(
-      LayerArray(
-        channels=layer['channels'],
-        head_size=layer['head_size'],
-        dilations=tuple(layer['dilations']),
-        kernel_size=layer['kernel_size'],
-        gated=layer['gated'],
-        head_bias=layer['head_bias'],
+  if (head := config.get('head')) is not None:
+    raise head.error('null: dafx has no head')
+  if (scale := config.get('head_scale')) is not None:
+    scale.number()
+  arrays = config['layers'].entries(_MOST_LAYERS)
+  if not arrays:
+    raise config['layers'].error('a list of arrays of layers')
+  shapes: list[LayerArray] = []
+  n_in, n_layers, n_weights = 1, 0, 1
+  for place in arrays:
+    shape = _read_array(place, n_in)
+    if shapes and shapes[-1].head_size != shape.channels:
+      raise place['channels'].error(
+        f'{shapes[-1].head_size}, the head_size of the array before'
       )
-    )
+    shapes.append(shape)
+    n_layers += len(shape.dilations)
+    n_weights += _n_weights(shape, n_in)
+    n_in = shape.channels
+  last = arrays[-1]['head_size']
+  if last.value != 1:
+    raise last.error('1, in the last array')
+  if n_layers > _MOST_LAYERS:
+    raise config['layers'].error(f'a list of {_MOST_LAYERS} layers at most')
+  _check_past(config['layers'], shapes)
+  weights.check(n_weights)
   model = WaveNet(arrays=shapes)
   n_in = 1
   for shape, array in zip(shapes, model.arrays):
@@ -237,8 +245,53 @@ def _read_wavenet(config, weights):
       array.head.bias.assign(weights.take(shape.head_size))
     n_in = n
   model.head_scale = float(weights.take(1)[0])
-  weights.end()
   return model
+
+
+def _read_array(place, n_in):
+  """Returns the `LayerArray` that an entry of 'layers' describes."""
+  for key, entry in place.fields().items():
+    if key not in _WAVENET_KEYS:
+      raise entry.error('left out: dafx has no such thing in a layer')
+  for key, allowed in (('input_size', n_in), ('condition_size', 1)):
+    if (entry := place.get(key)) is not None and entry.value != allowed:
+      raise entry.error(f'{allowed}')
+  if (activation := place.get('activation')) is not None:
+    if activation.text() != 'Tanh':
+      raise activation.error("'Tanh', which dafx has alone")
+  dilations = place['dilations'].entries(_MOST_LAYERS)
+  if not dilations:
+    raise place['dilations'].error('a list of integers')
+  return LayerArray(
+    channels=place['channels'].integer(1, _MOST),
+    head_size=place['head_size'].integer(1, _MOST),
+    dilations=tuple(d.integer(1, _MOST) for d in dilations),
+    kernel_size=place['kernel_size'].integer(1, _MOST),
+    gated=place['gated'].flag(),
+    head_bias=place['head_bias'].flag(),
+  )
+
+
+def _n_weights(shape, n_in):
+  """Returns how many weights an array of layers has."""
+  n = shape.channels
+  n_inner = 2 * n if shape.gated else n
+  layer = n_inner * n * shape.kernel_size + 2 * n_inner + n * n + n
+  head = shape.head_size * (n + shape.head_bias)
+  return n * n_in + len(shape.dilations) * layer + head
+
+
+def _check_past(place, shapes):
+  """Raises FileError where layers keep more of the past than fits."""
+  n_samples = sum(
+    shape.channels * (shape.kernel_size - 1) * sum(shape.dilations)
+    for shape in shapes
+  )
+  if n_samples > _MOST_PAST:
+    raise place.error(
+      f'layers that keep {_MOST_PAST} numbers of the past at most (channels '
+      f'times dilations times taps); they keep {n_samples}'
+    )
 
 
 def _lstm_config(model):
@@ -273,13 +326,15 @@ def _lstm_weights(model):
 
 
 def _read_lstm(config, weights):
-  if config['input_size'] != 1:
-    raise ValueError(f'input_size is {config["input_size"]}; dafx has 1 alone.')
-  n = config['hidden_size']
+  n_in = config['input_size'].integer(1, 1)
+  n = config['hidden_size'].integer(1, _MOST)
+  n_layers = config['num_layers'].integer(1, _MOST_LAYERS)
+  first = 4 * n * (n_in + n + 1) + 2 * n
+  weights.check(first + (n_layers - 1) * (8 * n * n + 6 * n) + n + 1)
   model = Rnn(
     'lstm',
     n_units=n,
-    n_layers=config['num_layers'],
+    n_layers=n_layers,
     activation='linear',
     initial_state='trained',
   )
@@ -294,5 +349,4 @@ def _read_lstm(config, weights):
   model.start.assign(np.stack(starts))
   model.out.kernel.assign(weights.take(n, 1))
   model.out.bias.assign(weights.take(1))
-  weights.end()
   return model

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from absl import logging
 
 from dafx import core, processors
+from dafx.audio import json_files
 
 # Ports whose values differ by less, in parts, are the same.
 _TOLERANCE = 1e-6
@@ -44,9 +45,30 @@ class Description:
 
   @classmethod
   def from_json(cls, text: str | bytes) -> 'Description':
-    """Returns what `to_json` wrote; what 0.2.0 wrote is `depends` alone."""
-    content = json.loads(text)
-    return cls(**content) if 'depends' in content else cls(content)
+    """Returns what `to_json` wrote; what 0.2.0 wrote is `depends` alone.
+
+    Raises:
+      ValueError: It is something else.
+    """
+    content = json_files.parse(text, 'The description of a checkpoint')
+    if 'depends' not in content.fields():
+      return cls(_texts(content))
+    ports = content['ports'].fields().items()
+    losses, rate = content.get('losses'), content.get('learning_rate')
+    return cls(
+      _texts(content['depends']),
+      {
+        node: {k: float(v.number()) for k, v in values.fields().items()}
+        for node, values in ports
+      },
+      _texts(content['versions']),
+      None if losses is None else [loss.text() for loss in losses.entries()],
+      None if rate is None else float(rate.number()),
+    )
+
+
+def _texts(place):
+  return {key: value.text() for key, value in place.fields().items()}
 
 
 def describe(model, learning_rate: float | None = None) -> Description:

@@ -11,13 +11,15 @@ import os
 from collections.abc import Collection, Sequence
 
 import numpy as np
+from absl import logging
 
 from dafx import metrics
 from dafx.audio import files as audio_files
 from dafx.audio import sources
+from dafx.training import align
 
 # What `read_pair` can mend.
-MENDABLE = ('sample_rate', 'channels', 'length', 'latency')
+MENDABLE = ('sample_rate', 'channels', 'length', 'latency', 'lag')
 
 # A blip stands out of the quiet around it for no longer than this.
 _BLIP_S = 2e-3
@@ -33,6 +35,8 @@ _OVER_SILENCE = 1e-4
 # Pairs further apart than this are no pairs, or late.
 _MAX_LAG_S = 0.05
 _SURE_CORRELATION = 0.3
+# Filters have a delay of their own, which is no longer than this.
+_FILTER_S = 2e-3
 # Sound that is nowhere louder is silence.
 _SILENCE_PEAK = 1e-6
 
@@ -45,13 +49,16 @@ class PairAudio:
     audio: The input, float32, [n_samples, n_channels].
     target: The target, of that shape.
     sample_rate: Of both, in Hz.
-    latency: Samples by which the target was late, which were taken out.
+    latency: Samples by which the target was late, which were taken out;
+      negative where it was early.
+    notes: What was mended, or is doubtful: a sentence each.
   """
 
   audio: np.ndarray
   target: np.ndarray
   sample_rate: int
   latency: int = 0
+  notes: tuple[str, ...] = ()
 
 
 def differences(paths: Sequence[os.PathLike], infos: Sequence) -> list[str]:
@@ -102,12 +109,15 @@ def read_pair(
       share, or if it is mended the larger one.
     mend: Of `MENDABLE`, what is mended in place of refused. 'sample_rate':
       files are resampled. 'channels': they are mixed to one, or the one is
-      repeated. 'length': each side keeps its own, for an alignment that comes
-      later. 'latency': samples by which blips tell that the target is late are
-      taken out.
+      repeated. 'length': what one side has more is cut off; without
+      `find_latency` each side keeps its own, for an alignment that comes later.
+      'latency': samples by which blips tell that the target is late are taken
+      out. 'lag': without blips, those that `align` tells, and what does not
+      agree on that lag.
     find_latency: Whether this is a recording, whose target may be late: silence
       is refused, blips at the start of the input are looked for, and without
-      them a target that is clearly late or early is refused.
+      them a target that is clearly late or early is refused, if 'lag' is not
+      mended. A lag that may be the delay of a filter is noted.
     min_seconds: Length that each file must have.
 
   Returns:
@@ -125,7 +135,8 @@ def read_pair(
   infos = [audio_files.read_info(path) for path in paths]
   rate = sample_rate or max(info.samplerate for info in infos)
   channels = n_channels or max(info.channels for info in infos)
-  sides = []
+  sides: list[np.ndarray] = []
+  notes: list[str] = []
   for path, info in zip(paths, infos, strict=True):
     _check_form(path, info, rate, channels, mend)
     audio, _ = audio_files.read(path)
@@ -134,18 +145,42 @@ def read_pair(
         f'{path} is {len(audio) / info.samplerate:.2f} s long; a pair has at '
         f'least {min_seconds} s.'
       )
+    notes += _changes_of_form(path, audio, info.samplerate, rate, channels)
     sides.append(conform(audio, info.samplerate, rate, channels))
-  if len(sides[0]) != len(sides[1]) and 'length' not in mend:
-    raise ValueError(
-      f'{input_path} has {len(sides[0])} samples, {target_path} '
-      f'{len(sides[1])}: one of them is cut or was recorded at another rate. '
-      'Export both from the same region.'
-    )
-  latency = 0
-  if find_latency:
-    latency = _find_latency(paths, sides, rate, 'latency' in mend)
-  n_samples = len(sides[0]) - latency
-  return PairAudio(sides[0][:n_samples], sides[1][latency:], rate, latency)
+  if len(sides[0]) != len(sides[1]):
+    if 'length' not in mend:
+      raise ValueError(
+        f'{input_path} has {len(sides[0])} samples, {target_path} '
+        f'{len(sides[1])}: one of them is cut or was recorded at another rate. '
+        'Export both from the same region.'
+      )
+    if find_latency:
+      notes.append(
+        f'{input_path} has {len(sides[0])} samples, {target_path} '
+        f'{len(sides[1])}: what one has more is cut off'
+      )
+  if not find_latency:
+    return PairAudio(sides[0], sides[1], rate, notes=tuple(notes))
+  lag, first, last, found = _find_latency(paths, sides, rate, mend)
+  first = max(first, -lag)
+  last = min(last, len(sides[0]), len(sides[1]) - lag)
+  return PairAudio(
+    sides[0][first:last],
+    sides[1][first + lag : last + lag],
+    rate,
+    lag,
+    (*notes, *found),
+  )
+
+
+def _changes_of_form(path, audio, source_hz, sample_rate, n_channels):
+  """Says what `conform` changes of a file."""
+  if source_hz != sample_rate:
+    yield f'{path} is resampled from {source_hz} to {sample_rate} Hz'
+  if n_channels == 1 < audio.shape[1]:
+    is_same = np.array_equal(audio, np.tile(audio[:, :1], audio.shape[1]))
+    which = 'the same' if is_same else 'that are not the same'
+    yield f'{path} has {audio.shape[1]} channels, {which}, mixed to one'
 
 
 def _check_form(path, info, sample_rate, n_channels, mend):
@@ -193,47 +228,108 @@ def _to_channels(audio, n_channels):
 
 
 # ---------------------- Latency -----------------------------------------------
-def _find_latency(paths, sides, sample_rate, is_mended):
-  """Returns the samples by which blips say that a target is late."""
+def _find_latency(paths, sides, sample_rate, mend):
+  """Returns (lag, first sample, last sample of the input, notes).
+
+  The lag is what is to be taken out, in samples. What lies before the first
+  sample and behind the last one is no pair.
+  """
   for path, audio in zip(paths, sides, strict=True):
     if not np.any(np.abs(audio) > _SILENCE_PEAK):
       raise ValueError(
         f'{path} is silent: there is nothing to learn from it. Check the '
         'recording.'
       )
+  whole = 0, len(sides[0])
   dry, wet = (side.mean(axis=1) for side in sides)
   latency = blip_latency(dry, wet, sample_rate)
   if latency is None:
-    _check_lag(paths, dry, wet, sample_rate)
-    return 0
-  if latency and not is_mended:
+    lag, said = _compare(paths, dry, wet, sample_rate)
+    if lag and 'lag' not in mend:
+      raise ValueError(
+        f'{said}. Shift it by that; if the effect is meant to delay, this pair '
+        'cannot be told from a misaligned one: put blips before the dry audio.'
+      )
+    lag, first, last, notes = _find_lag(paths, sides, sample_rate, lag, said)
+    if 'lag' in mend:
+      return lag, first, last, [f'{note}: taken out' for note in notes]
+    return 0, *whole, [f'{note}: left as it is' for note in notes]
+  if latency and 'latency' not in mend:
     raise ValueError(
       f'{paths[1]} is {latency} samples late by its blips. Set align=True, or '
       'shift it.'
     )
-  return latency
+  note = f'{paths[1]} is {latency} samples late by its blips: taken out'
+  return latency, *whole, [note] if latency else []
 
 
-def _check_lag(paths, dry, wet, sample_rate):
-  """Raises ValueError for a target that is clearly late or early."""
-  n = min(len(dry), 10 * sample_rate)
+def _find_lag(paths, sides, sample_rate, plain_lag, said):
+  """Finds the lag of a pair without blips, and the part that agrees on it.
+
+  Args:
+    paths: Of input and target.
+    sides: Their audio, [n_samples, n_channels].
+    sample_rate: Of both, in Hz.
+    plain_lag: What `_compare` found, which counts where `align` finds nothing.
+    said: Words for that.
+
+  Returns:
+    (lag, first sample, last sample of the input, notes on what is amiss).
+  """
+  audio, target = sides
+  n_samples = len(audio)
+  try:
+    found = align.align(audio, target, sample_rate)
+  except align.AlignmentError as error:
+    if plain_lag:
+      return plain_lag, 0, n_samples, [said]
+    logging.warning('Whether %s is late cannot be told: %s.', paths[1], error)
+    return 0, 0, n_samples, []
+  lag = align.causal_lag(audio, target, sample_rate, found.lag_samples)
+  # Stretches end a little before the files do, by the first guess of the lag.
+  near = int(_FILTER_S * sample_rate)
+  n_shared = min(n_samples, len(target) - lag)
+  first, last = found.first_sample, found.last_sample
+  first = 0 if first <= max(-lag, 0) + near else first
+  last = n_samples if last >= n_shared - near else last
+  notes = []
+  if lag:
+    notes.append(f'{_say_lag(paths, lag)} (correlation {found.confidence:.2f})')
+  if first > 0 or last < n_samples:
+    notes.append(
+      f'all but {first / sample_rate:.2f} to {last / sample_rate:.2f} s of '
+      f'{paths[0]} agrees less on its lag'
+    )
+  return lag, first, last, notes
+
+
+def _say_lag(paths, lag):
+  side = 'late' if lag > 0 else 'early'
+  return f'{paths[1]} is {abs(lag)} samples {side} against {paths[0]}'
+
+
+def _compare(paths, dry, wet, sample_rate):
+  """Returns the lag that plain correlation tells for sure, and words for it.
+
+  The lag is 0 where it is not sure, or may be the delay of a filter.
+  """
+  n = min(len(dry), len(wet), 10 * sample_rate)
   max_lag = min(int(_MAX_LAG_S * sample_rate), n // 2)
   if n < 2:
-    return
-  lag = metrics.find_lag(dry[:n], wet[:n], max_lag, ignore_polarity=True)
-  if abs(lag) <= 2e-3 * sample_rate:
-    return  # Filters have a delay of their own.
-  both = metrics.align(dry[:n], wet[:n], lag)
-  correlation = metrics.polarity(*both)
-  as_they_are = metrics.polarity(dry[:n], wet[:n])
-  if abs(correlation) > max(_SURE_CORRELATION, 2 * abs(as_they_are)):
-    raise ValueError(
-      f'{paths[1]} is {lag} samples {"late" if lag > 0 else "early"} '
-      f'against {paths[0]} (correlation {correlation:.2f} there, '
-      f'{as_they_are:.2f} as they are). Shift it by that; if the effect is '
-      'meant to delay, this pair cannot be told from a misaligned one: put '
-      'blips before the dry audio.'
-    )
+    return 0, ''
+  dry, wet = dry[:n], wet[:n]
+  lag = metrics.find_lag(dry, wet, max_lag, ignore_polarity=True)
+  correlation = metrics.polarity(*metrics.align(dry, wet, lag))
+  as_they_are = metrics.polarity(dry, wet)
+  if abs(lag) <= _FILTER_S * sample_rate or abs(correlation) <= max(
+    _SURE_CORRELATION, 2 * abs(as_they_are)
+  ):
+    return 0, ''
+  said = (
+    f'{_say_lag(paths, lag)} (correlation {correlation:.2f} there, '
+    f'{as_they_are:.2f} as they are)'
+  )
+  return lag, said
 
 
 def find_blips(dry: np.ndarray, sample_rate: int) -> list[int]:

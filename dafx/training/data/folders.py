@@ -85,7 +85,8 @@ def find_pairs(folder: str | os.PathLike) -> list[Pair]:
     raise ValueError(
       f'{len(faults)} faults in the pairs of {folder}:\n  '
       + '\n  '.join(faults)
-      + '\nRemove or mend these files; dafx_prepare makes pairs that fit.'
+      + '\nMend these files, or move them elsewhere; dafx_prepare makes pairs '
+      'that fit.'
     )
   return pairs
 

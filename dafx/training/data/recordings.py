@@ -126,17 +126,26 @@ class Recordings(provider.CropProvider):
 class RecordingProvider(Recordings):
   """Recordings of an effect, in the layouts of `pairs`.
 
+  Captures are taken as they come: files of other rates are resampled, channels
+  are mixed to one, what one of two files has more is cut off, and the lag of
+  the target is taken out, by blips at the start of the input or else by
+  correlation. What was done is logged. The lag is that at which the effect
+  begins to answer, so that a causal network can learn it.
+
   Args:
     input_path: A dry file, or a folder of `*.input.wav`.
     target_path: The wet file, or a folder of `*.target.wav`; '' for the folder
       of the dry ones.
     split: 'train', 'valid' or 'test': parts of each file side by side; 'all'
       for a folder of a split of its own.
-    sample_rate: Rate that the files must have, in Hz.
+    sample_rate: Rate of the crops, in Hz.
     n_samples: Length of a crop.
     valid_fraction: Share of each file that is for validation.
     test_fraction: Share of each file that is for the test.
-    align: Whether to take out the latency that blips tell.
+    align: Whether to take out what the target is late; if not, one that is late
+      by blips, or by more than 2 ms, is refused.
+    strict: Whether to refuse files of another rate, length or number of
+      channels, and without blips a lag of more than 2 ms.
 
   Raises:
     FileNotFoundError: There is no such file or folder.
@@ -170,6 +179,7 @@ class RecordingProvider(Recordings):
     valid_fraction: float = 0.1,
     test_fraction: float = 0.1,
     align: bool = True,
+    strict: bool = False,
   ):
     source = _folders.expand_user(input_path)
     target = _folders.expand_user(target_path) if target_path else None
@@ -183,13 +193,15 @@ class RecordingProvider(Recordings):
     else:
       pairs = [effect_pairs.EffectPair(target.name, source, target)]
     columns = effect_pairs.knob_columns(pairs)
+    mend: list[str] = [] if strict else ['sample_rate', 'channels', 'length']
+    if align:
+      mend += ['latency'] if strict else ['latency', 'lag']
     recordings = []
     for pair in pairs:
       paths = pair.input_path, pair.target_path
-      mend = ('latency',) if align else ()
       sides = reading.read_pair(*paths, sample_rate, 1, mend, find_latency=True)
       dry, wet = sides.audio[:, 0], sides.target[:, 0]
-      _report(pair.name, dry, wet, sides.latency)
+      _report(pair.name, dry, wet, sides.notes)
       start, stop = effect_pairs.contiguous_part(
         len(dry), split, valid_fraction, test_fraction
       )
@@ -199,10 +211,10 @@ class RecordingProvider(Recordings):
     super().__init__(recordings, columns, sample_rate, n_samples)
 
 
-def _report(name, dry, wet, latency):
-  """Logs what was found of latency and polarity."""
-  if latency:
-    logging.info('%s: a latency of %d samples is taken out.', name, latency)
+def _report(name, dry, wet, notes):
+  """Logs what was mended, and what was found of polarity."""
+  if notes:
+    logging.warning('%s: %s.', name, '; '.join(notes))
   correlation = metrics.polarity(dry, wet)
   if correlation < _INVERTED:
     logging.warning(

@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from dafx.audio import disk, scans, sources
 from dafx.audio import files as audio_files
-from dafx.audio import scans, sources
 from dafx.training import labels, reading
 from dafx.training.data import folders, provider
 
@@ -59,6 +59,9 @@ class _Record:
       raise ValueError('input and target differ in length')
     if not sides[0]:
       raise ValueError('a pair without samples')
+    name = feature['name'].bytes_list.value[0].decode()
+    if not disk.is_safe_name(name):  # files of an evaluation are called so
+      raise ValueError(f'{name!r} is no name of a pair')
     events = zip(
       feature['event_kind'].bytes_list.value,
       feature['event_start'].int64_list.value,
@@ -66,7 +69,7 @@ class _Record:
       strict=True,
     )
     return cls(
-      feature['name'].bytes_list.value[0].decode(),
+      name,
       sample_rate,
       n_channels,
       len(sides[0]) // (4 * n_channels),

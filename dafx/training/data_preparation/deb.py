@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable
 
 from dafx.audio import disk
-from dafx.training.data_preparation import download
+from dafx.training.data_preparation import archives
 
 _MAGIC = b'!<arch>\n'
 _HEADER_BYTES = 60
@@ -26,7 +26,7 @@ def _find_data(package):
   size_of_package = package.stat().st_size
   with open(package, 'rb') as file:
     if file.read(len(_MAGIC)) != _MAGIC:
-      raise ValueError(f'{package} is no Debian package. Delete it.')
+      raise ValueError(f'{package} is no Debian package. Rename it.')
     while len(header := file.read(_HEADER_BYTES)) == _HEADER_BYTES:
       name = header[:16].decode('ascii', 'replace').strip().rstrip('/')
       digits = header[48:58].strip()
@@ -39,7 +39,7 @@ def _find_data(package):
         return name, file.tell(), size
       file.seek(size + size % 2, 1)
   raise ValueError(
-    f'{package} is damaged: there is no whole data.tar in it. Delete it, and '
+    f'{package} is damaged: there is no whole data.tar in it. Rename it, and '
     'the same command downloads it again.'
   )
 
@@ -77,7 +77,11 @@ def unpack(
       source.seek(offset)
       with open(temporary, 'wb') as target:
         shutil.copyfileobj(_Part(source, size), target)
-  return download.unpack(data, folder, wanted)
+  try:
+    return archives.unpack(data, folder, wanted, package)
+  except ValueError:
+    data.unlink()  # so that a whole package is not taken for this one
+    raise
 
 
 class _Part:

@@ -23,7 +23,7 @@ from dafx.audio import disk
 from dafx.audio import files as audio_files
 from dafx.training import progress as progress_bar
 from dafx.training import reading
-from dafx.training.data_preparation import deb, download, files, house_rule
+from dafx.training.data_preparation import archives, deb, files, house_rule
 
 _log = logging.getLogger('dafx')
 
@@ -107,7 +107,7 @@ def unpack(package: pathlib.Path, folder: pathlib.Path) -> list[Piece]:
       inside = target / 'pk3'
       tracks += [
         (track, track.relative_to(inside).as_posix())
-        for track in download.unpack(path, inside, _is_music)
+        for track in archives.unpack(path, inside, _is_music)
       ]
     elif _is_music(path.name):
       tracks.append((path, path.relative_to(target).as_posix()))
@@ -126,7 +126,9 @@ def unpack(package: pathlib.Path, folder: pathlib.Path) -> list[Piece]:
     name = f'{game}_{stem}'
     pieces.append(Piece(path, name, package.name, authors, licence, texts))
   if not pieces:
-    raise ValueError(f'{package} holds no music. Delete it.')
+    raise ValueError(
+      f'{package} holds no music: is it one of those that dafx knows?'
+    )
   return pieces
 
 
@@ -134,8 +136,9 @@ def _describe_rights(path, inner, licences):
   """Returns authors and licence: by the package, else by the file's tags."""
   with soundfile.SoundFile(path) as file:
     tags = file.copy_metadata()
-  album = files.read_json(path.parent / 'album.json', {})
-  artist = album.get('author') or tags.get('artist', '')
+  artist = files.read_state(path.parent / 'album.json').get('author')
+  if not artist or not isinstance(artist, str):
+    artist = tags.get('artist', '')
   artist = artist.replace('<Unknown>', '').strip()
   of_package = deb.find_licence(licences, inner)
   if of_package is None:

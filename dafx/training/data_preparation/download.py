@@ -1,4 +1,4 @@
-"""Files from the network, and what archives hold: checked, and resumed.
+"""Files from the network: bounded, checked, and resumed.
 
 pooch fetches files and compares their checksums. Its own downloader for DOIs
 does not go on where a download broke off, which archives of many gigabytes
@@ -7,29 +7,33 @@ need, and does not tell sizes, by which room on the disk is asked for: so
 """
 
 import dataclasses
-import gzip
 import logging
 import os
 import pathlib
-import shutil
-import tarfile
+import time
 import urllib.parse
-import zipfile
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pooch
 import requests
 import tqdm
+import urllib3
 
-from dafx.audio import disk
+from dafx.audio import disk, json_files
 from dafx.audio import files as audio_files
-from dafx.training.data_preparation import files
+from dafx.training.data_preparation import archives, files
 
 ZENODO_URL = 'https://zenodo.org'
 
 _CHUNK_BYTES = 2**18
 _TIMEOUT_S = 60
+# A server that gives less than this in a second, over a minute and more, will
+# not come to an end.
+_SLOWEST_BYTES_PER_S = 2**10
+# What is read of a page, and of a file of which nobody says how large it is.
+_MOST_PAGE_BYTES = 2**26
+_MOST_FILE_BYTES = 2**32
+_clock = time.monotonic
 # Room for the archive, what it holds, and the pairs made of it, in archives.
 _ROOM = 3
 
@@ -63,6 +67,49 @@ def get(url: str, method: str = 'get', **kwargs):
   return response
 
 
+def _chunks(response, url, most_bytes, have=0) -> Iterator[bytes]:
+  """Yields what a server gives, as it comes, behind what is here already.
+
+  Raises:
+    OSError: It breaks off, or is too slow.
+    ValueError: It gives more than `most_bytes`.
+  """
+  start, n_bytes = _clock(), have
+  total = have + _length(response) if _length(response) else 'unknown'
+  try:
+    while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
+      n_bytes += len(chunk)
+      if n_bytes > most_bytes:
+        raise ValueError(
+          f'{url} gives more than the {most_bytes} bytes that it may have.'
+        )
+      yield chunk
+      seconds = _clock() - start
+      rate = (n_bytes - have) / max(seconds, _TIMEOUT_S)
+      if seconds > _TIMEOUT_S and rate < _SLOWEST_BYTES_PER_S:
+        raise OSError(
+          f'{url} gave {rate:.0f} bytes per second, which is too slow. '
+          'The same command goes on from there.'
+        )
+  except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+    raise OSError(
+      f'{url} broke off after {n_bytes} of {total} bytes: {error}. The same '
+      'command goes on from there.'
+    ) from error
+  finally:
+    response.close()
+
+
+def read_page(url: str) -> bytes:
+  """Returns what an address gives, of 64 MiB at most.
+
+  Raises:
+    OSError: The server does not answer, or too slowly.
+    ValueError: It gives more.
+  """
+  return b''.join(_chunks(get(url, stream=True), url, _MOST_PAGE_BYTES))
+
+
 def find_zenodo_file(
   record: int, name: str, base_url: str = ZENODO_URL
 ) -> RemoteFile:
@@ -79,25 +126,33 @@ def find_zenodo_file(
   """
   url = f'{base_url}/api/records/{record}'
   try:
-    found = {entry['key']: entry for entry in get(url).json()['files']}
-    if name not in found:
-      raise ValueError(f'{url} holds {", ".join(found)}, but no {name}.')
-    entry = found[name]
-    return RemoteFile(
-      entry['links']['self'], name, int(entry['size']), entry['checksum']
-    )
-  except (KeyError, TypeError, requests.JSONDecodeError) as error:
+    entries = json_files.parse(read_page(url), url)['files'].entries()
+    found = {entry['key'].text(): entry for entry in entries}
+    if name in found:
+      entry = found[name]
+      return RemoteFile(
+        entry['links']['self'].text(),
+        name,
+        entry['size'].integer(0, 2**50),
+        entry['checksum'].text(),
+      )
+  except audio_files.FileError as error:
     raise ValueError(
-      f'{url} does not answer as a record of Zenodo does: '
-      f'{type(error).__name__} {error}.'
+      f'{url} does not answer as a record of Zenodo does: {error}'
     ) from error
+  raise ValueError(f'{url} holds {", ".join(found)}, but no {name}.')
 
 
 def find_size(url: str) -> int:
   """Returns the size of a file on a server, 0 if it does not say."""
   headers = {'Accept-Encoding': 'identity'}
-  response = get(url, 'head', allow_redirects=True, headers=headers)
-  return int(response.headers.get('Content-Length', 0))
+  return _length(get(url, 'head', allow_redirects=True, headers=headers))
+
+
+def _length(response) -> int:
+  """Returns how many bytes a server says that come, 0 if it does not."""
+  said = response.headers.get('Content-Length', '')
+  return int(said) if said.isascii() and said.isdecimal() else 0
 
 
 def _partial(path: pathlib.Path) -> pathlib.Path:
@@ -132,11 +187,11 @@ class _Resuming:
 
   def _download(self, url, have):
     headers = {'Accept-Encoding': 'identity'}
-    version = files.read_json(self.version_path, None)
+    version = files.read_state(self.version_path).get('version')
     # A change in between would go unnoticed without version and checksum.
     if have and (version or self.has_checksum):
       headers['Range'] = f'bytes={have}-'
-      if version:
+      if isinstance(version, str) and version.isascii():
         headers['If-Range'] = version
     try:
       response = get(url, headers=headers, stream=True)
@@ -155,8 +210,11 @@ class _Resuming:
     version = response.headers.get('ETag', 'W/')
     if version.startswith('W/'):  # a weak one does not stand for all bytes
       version = response.headers.get('Last-Modified')
-    files.write_json(self.version_path, version)
-    total = have + int(response.headers.get('Content-Length', 0))
+    files.write_json(self.version_path, {'version': version})
+    total = have + _length(response) if _length(response) else 0
+    expected = self.n_bytes or total
+    if total > expected:
+      raise ValueError(f'{url} has {total} bytes; {expected} were expected.')
     bar = tqdm.tqdm(
       total=total or None,
       initial=have,
@@ -164,18 +222,13 @@ class _Resuming:
       unit_scale=True,
       desc=self.partial.name[1 : -len('.partial')],
     )
-    try:
-      with bar, open(self.partial, 'ab' if goes_on else 'wb') as file:
-        for chunk in response.iter_content(_CHUNK_BYTES):
-          file.write(chunk)
-          bar.update(len(chunk))
-    except requests.RequestException as error:
-      raise OSError(
-        f'{url} broke off after {self.partial.stat().st_size} of {total} '
-        f'bytes: {error}. The same command goes on from there.'
-      ) from error
+    most = expected or _MOST_FILE_BYTES
+    with bar, open(self.partial, 'ab' if goes_on else 'wb') as file:
+      for chunk in _chunks(response, url, most, have):
+        file.write(chunk)
+        bar.update(len(chunk))
     size = self.partial.stat().st_size
-    if total and size < total:
+    if size < total:
       raise OSError(
         f'{url} broke off after {size} of {total} bytes. The same command goes '
         'on from there.'
@@ -194,13 +247,13 @@ class Downloads:
 
   def __init__(self, folder: pathlib.Path):
     self.folder = folder
-    self.state = files.read_json(folder / self.NAME, {})
+    self.state = files.read_state(folder / self.NAME)
 
   def has(self, remote: RemoteFile) -> bool:
     """Returns whether a file is here and as it was when it was checked."""
     path = self.folder / remote.name
-    known = self.state.get(remote.name, {})
-    if not path.exists():
+    known = self.state.get(remote.name)
+    if not path.exists() or not isinstance(known, dict):
       return False
     stat = path.stat()
     return (
@@ -230,25 +283,27 @@ class Downloads:
 
     Raises:
       OSError: The server does not answer, or breaks off.
-      ValueError: What came has another checksum than published.
+      ValueError: What came is longer or has another checksum than published.
     """
-    path = self.folder / remote.name
+    path = disk.inside(self.folder, remote.name)
     if self.has(remote):
       return path
     path.parent.mkdir(parents=True, exist_ok=True)
     if remote.checksum is None:
       path.unlink(missing_ok=True)  # nothing says that it is whole
     pooch.get_logger().setLevel(logging.WARNING)
+    resuming = _Resuming(path, remote)
     try:
       pooch.retrieve(
         remote.url,
         known_hash=remote.checksum,
         fname=path.name,
         path=path.parent,
-        downloader=_Resuming(path, remote),
+        downloader=resuming,
       )
     except ValueError as error:
-      _partial(path).unlink(missing_ok=True)
+      for file in (resuming.partial, resuming.version_path):
+        file.unlink(missing_ok=True)
       raise ValueError(
         f'{remote.url} is not what was published: {error} What came was '
         'deleted; the same command downloads it again.'
@@ -294,102 +349,8 @@ def fetch_archive(
       folder, missing + (_ROOM - 1) * remote.n_bytes, f'{remote.name}, unpacked'
     )
   archive = downloads.fetch(remote)
-  unpack(archive, folder / 'unpacked', wanted)
+  archives.unpack(archive, folder / 'unpacked', wanted)
   return folder / 'unpacked'
-
-
-def _is_safe(name: str) -> bool:
-  parts = pathlib.PurePosixPath(name).parts
-  return bool(parts) and '..' not in parts and not name.startswith(('/', '\\'))
-
-
-def _is_rubbish(name: str) -> bool:
-  parts = pathlib.PurePosixPath(name).parts
-  return '__MACOSX' in parts or parts[-1].startswith('.')
-
-
-def _members(archive):
-  """Yields (name, size, function that opens it) of all files of an archive."""
-  if zipfile.is_zipfile(archive):
-    with zipfile.ZipFile(archive) as file:
-      for info in file.infolist():
-        if not info.is_dir():
-          yield info.filename, info.file_size, lambda i=info: file.open(i)
-    return
-  with tarfile.open(archive, 'r:*') as tar:
-    for member in tar:
-      if member.isfile():
-        yield member.name, member.size, lambda m=member: tar.extractfile(m)
-    while tar.fileobj.read(_CHUNK_BYTES):
-      pass  # the checksum of a compressed file comes last
-
-
-def unpack(
-  archive: pathlib.Path, folder: pathlib.Path, wanted: Callable[[str], bool]
-) -> list[pathlib.Path]:
-  """Unpacks an archive; files that are there in their size are left.
-
-  Args:
-    archive: .zip, .tar or a compressed .tar.
-    folder: Where to.
-    wanted: Says of a member's name whether to unpack it.
-
-  Returns:
-    The files.
-
-  Raises:
-    ValueError: The archive is damaged, or holds nothing that is wanted.
-    OSError: No room.
-  """
-  state_path = folder / 'unpacked.json'
-  stat = archive.stat()
-  mark = [archive.name, stat.st_size, stat.st_mtime_ns]
-  state = files.read_json(state_path, {})
-  if state.get('archive') == mark and all(
-    (folder / name).exists() and (folder / name).stat().st_size == size
-    for name, size in state['members'].items()
-  ):
-    return [folder / name for name in state['members']]
-  # Files of an archive that this one took the place of are not trusted.
-  is_same = state.get('archive') == mark
-  files.write_json(state_path, {'archive': mark, 'members': {'': -1}})
-  members = {}
-  try:
-    for name, size, open_member in _members(archive):
-      if not _is_safe(name) or _is_rubbish(name) or not wanted(name):
-        continue
-      members[name] = size
-      path = folder / name
-      if is_same and path.exists() and path.stat().st_size == size:
-        continue
-      disk.check_room(folder, size, f'{name} of {archive.name}')
-      path.parent.mkdir(parents=True, exist_ok=True)
-      temporary = path.with_name(f'.{path.name}.partial')
-      with open_member() as source, open(temporary, 'wb') as target:
-        shutil.copyfileobj(source, target, _CHUNK_BYTES)
-      if temporary.stat().st_size != size:
-        raise EOFError(f'{name} ends too early')
-      temporary.replace(path)
-  except (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    EOFError,
-    gzip.BadGzipFile,
-    zlib.error,
-    NotImplementedError,  # zipfile's, for a compression it does not know.
-  ) as error:
-    what = (str(error).splitlines() or [''])[0]
-    raise ValueError(
-      f'{archive} is damaged or no archive ({type(error).__name__}: {what}). '
-      'Delete it, and the same command downloads it again.'
-    ) from error
-  if not members:
-    raise ValueError(
-      f'{archive} holds none of the files that are wanted; is it the published '
-      'one?'
-    )
-  files.write_json(state_path, {'archive': mark, 'members': members})
-  return [folder / name for name in members]
 
 
 def file_name_of(url: str) -> str:

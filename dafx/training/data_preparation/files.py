@@ -3,18 +3,23 @@
 import functools
 import hashlib
 import json
-import os
 import pathlib
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import soundfile
+from absl import logging
 
 from dafx import lv2
+from dafx.audio import disk, json_files
 from dafx.audio import files as audio_files
 from dafx.training import labels, reading
 
+SPLITS = ('train', 'valid', 'test')
 _CHUNK_BYTES = 2**20
+# Of a manifest of some 100,000 pairs.
+_MOST_BYTES = 2**28
 
 
 @functools.lru_cache(maxsize=8)
@@ -73,14 +78,8 @@ def write_audio(
   suffix, subtype = ('.wav', 'FLOAT') if is_loud else ('.flac', 'PCM_24')
   path = stem.with_name(stem.name + suffix)
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{path.name}.partial{suffix}')
-  try:
-    with audio_files.writing(path):
-      soundfile.write(temporary, audio, sample_rate, subtype)
-  except OSError:
-    temporary.unlink(missing_ok=True)
-    raise
-  temporary.replace(path)
+  with disk.replacing(path) as temporary, audio_files.writing(path):
+    soundfile.write(temporary, audio, sample_rate, subtype)
   other = '.flac' if is_loud else '.wav'
   stem.with_name(stem.name + other).unlink(missing_ok=True)
   return path
@@ -100,7 +99,7 @@ def is_there(stem: pathlib.Path, sample_rate: int, n_channels: int) -> bool:
     raise ValueError(
       f'{path} is there already, with {info.samplerate} Hz and '
       f'{info.channels} channels, not {sample_rate} Hz and {n_channels}. '
-      'Choose another output_dir, or delete this one.'
+      'Choose another output_dir.'
     )
   return True
 
@@ -108,27 +107,27 @@ def is_there(stem: pathlib.Path, sample_rate: int, n_channels: int) -> bool:
 def write_json(path: pathlib.Path, content):
   """Writes JSON whole, under a temporary name first."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{path.name}.partial')
   text = json.dumps(content, indent=1, ensure_ascii=False)
-  temporary.write_text(text + '\n', encoding='utf-8')
-  os.replace(temporary, path)
+  with disk.replacing(path) as temporary:
+    temporary.write_text(text + '\n', encoding='utf-8')
 
 
-def read_json(path: pathlib.Path, default):
-  """Reads JSON; `default` where there is no file.
+def read_state(path: pathlib.Path) -> dict:
+  """Reads a JSON object that says what was done; one that is damaged is empty.
 
-  Raises:
-    ValueError: It is damaged.
+  What it says can be found out anew. No value of it need be of any type.
   """
   if not path.exists():
-    return default
+    return {}
   try:
-    return json.loads(path.read_text(encoding='utf-8'))
-  except ValueError as error:
-    raise ValueError(
-      f'{path} is damaged ({error}); delete it, and the same command makes it '
-      'anew.'
-    ) from error
+    return {k: v.value for k, v in _read(path).fields().items()}
+  except audio_files.FileError as error:
+    logging.warning('%s What it says is found out anew.', error)
+    return {}
+
+
+def _read(path):
+  return json_files.read(path, _MOST_BYTES)
 
 
 def sha256(path: pathlib.Path) -> str:
@@ -138,6 +137,19 @@ def sha256(path: pathlib.Path) -> str:
     while chunk := file.read(_CHUNK_BYTES):
       digest.update(chunk)
   return digest.hexdigest()
+
+
+def _object(content, key):
+  """Returns an object of a manifest, {} where it has none."""
+  place = content.get(key)
+  return {k: v.value for k, v in place.fields().items()} if place else {}
+
+
+def _check_key(place):
+  """Raises FileError where a text is not '<split>/<name>'."""
+  split, _, name = place.text().partition('/')
+  if split not in SPLITS or not disk.is_safe_name(name):
+    raise place.error("'<split>/<name>', inside of the folder")
 
 
 class Manifest:
@@ -152,21 +164,51 @@ class Manifest:
 
   Args:
     folder: Folder with the splits.
+
+  Raises:
+    ValueError: The file is damaged, or names what lies outside of the folder.
   """
 
   NAME = 'manifest.json'
 
   def __init__(self, folder: pathlib.Path):
     self.folder = folder
-    content = read_json(folder / self.NAME, {})
-    self.pairs = content.get('pairs', {})
-    self.left_out = content.get('left_out', {})
-    self.settings = content.get('settings', {})
-    self.unfinished = content.get('unfinished')
+    self.pairs: dict[str, dict] = {}
+    self.left_out: dict[str, str] = {}
+    self.settings: dict[str, Any] = {}
+    self.unfinished: str | None = None
+    if (folder / self.NAME).exists():
+      try:
+        self._fill(_read(folder / self.NAME))
+      except audio_files.FileError as error:
+        raise ValueError(
+          f'{error} Nothing was changed. Choose another output_dir.'
+        ) from error
+
+  def _fill(self, content):
+    """Takes over what a manifest says; what becomes a path is looked at."""
+    self.settings = _object(content, 'settings')
+    self.left_out = _object(content, 'left_out')
+    if (unfinished := content.get('unfinished')) is not None:
+      _check_key(unfinished)
+      self.unfinished = unfinished.value
+    pairs = content.get('pairs')
+    for key, note in pairs.fields().items() if pairs else ():
+      _check_key(pairs.key(key))
+      if note['split'].text() != key.split('/', 1)[0]:
+        raise note['split'].error('as in its key')
+      for side in ('input', 'target'):
+        note[side]['sha256'].text()
+      source = note.get('source')
+      if source is not None and self.settings.get('source') == 'files':
+        for side in ('input', 'target'):
+          for path in source[side].entries()[:1]:
+            path.text()
+      self.pairs[key] = note.value
 
   def save(self):
     """Writes the file."""
-    content = {
+    content: dict[str, Any] = {
       'settings': self.settings,
       'pairs': dict(sorted(self.pairs.items())),
       'left_out': dict(sorted(self.left_out.items())),
@@ -201,7 +243,7 @@ class Manifest:
       ]
       raise ValueError(
         f'{self.folder} holds pairs that were made with {"; ".join(others)}. '
-        'Choose another output_dir, or delete this one.'
+        'Choose another output_dir.'
       )
     self.settings = settings
 
@@ -225,12 +267,17 @@ class Manifest:
     """
     for key in keys:
       split, name = key.split('/', 1)
-      folder = self.folder / split
+      stems = [
+        disk.inside(self.folder, f'{split}/{side}/{name}')
+        for side in ('input', 'target')
+      ]
+      events = labels.events_path(self.folder / split, name)
+      disk.inside(self.folder, events.relative_to(self.folder).as_posix())
       self._drop_record(split)
-      for side in ('input', 'target'):
-        while (path := find_written(folder / side / name)) is not None:
+      for stem in stems:
+        while (path := find_written(stem)) is not None:
           path.unlink()
-      labels.events_path(folder, name).unlink(missing_ok=True)
+      events.unlink(missing_ok=True)
       self.pairs.pop(key, None)
       if key == self.unfinished:
         self.unfinished = None
@@ -241,7 +288,9 @@ class Manifest:
 
   def keep(self, keys: Iterable[str]):
     """Takes out all pairs but these."""
-    known = {*self.pairs, self.unfinished} - {None}
+    known = set(self.pairs)
+    if self.unfinished is not None:
+      known.add(self.unfinished)
     self.drop(sorted(known - set(keys)))
 
   def describe(self, stem: pathlib.Path) -> dict:

@@ -201,7 +201,7 @@ def prepare_from_mixes(
       if info.duration < 0.5:
         raise ValueError(
           f'{path} is {info.duration:.2f} s long; loudness needs more than '
-          '0.4 s. Remove it.'
+          f'0.4 s. Move it out of {mixes_dir}.'
         )
       form = sample_rate, n_channels
       if split == 'test':
@@ -226,7 +226,9 @@ def prepare_from_mixes(
     if missing:
       mix, rate = audio_files.read(path)
       if metrics.loudness_lufs(mix, rate) <= metrics.SILENCE_LUFS:
-        raise ValueError(f'{path} is silent (below -70 LUFS). Remove it.')
+        raise ValueError(
+          f'{path} is silent (below -70 LUFS). Move it out of {mixes_dir}.'
+        )
       if any(side == 'target' for side, _, _ in missing):
         target = make_target(mix, rate, song_seed)
     for side, i, file in missing:

@@ -6,6 +6,8 @@ become a pair is listed in the manifest with the reason; nothing is guessed.
 """
 
 import dataclasses
+import math
+import os
 import pathlib
 import zlib
 from collections.abc import Callable
@@ -15,14 +17,13 @@ from absl import logging
 
 from dafx.audio import disk
 from dafx.audio import files as audio_files
+from dafx.training import align, reading
 from dafx.training import progress as progress_bar
-from dafx.training import reading
-from dafx.training.data_preparation import align, files, matching
+from dafx.training.data_preparation import files, matching
 
 # A pair shorter than this cannot be aligned.
 MIN_SECONDS = 0.25
 _SIDES = ('input', 'target')
-_SPLITS = ('train', 'valid', 'test')
 # So many samples in a row at full scale are clipped.
 _CLIPPED_RUN = 3
 _FULL_SCALE = 0.9999
@@ -80,12 +81,12 @@ def align_all(
     What was found, by name: the fields of an `align.Alignment`, or 'reason'.
   """
   path = output_dir / 'alignments.json'
-  state = files.read_json(path, {})
+  state = files.read_state(path)
   progress = progress_bar.Progress(len(candidates), label='Aligning')
   for candidate in candidates:
     source = candidate.source
-    known = state.get(candidate.name, {})
-    if known.get('source') != source or known.get('is_aligned') != is_aligned:
+    known = state.get(candidate.name)
+    if not _is_of(known, source, is_aligned):
       state[candidate.name] = {
         'source': source,
         'is_aligned': is_aligned,
@@ -95,6 +96,27 @@ def align_all(
     progress.update(candidate.name)
   progress.close()
   return {c.name: state[c.name] for c in candidates}
+
+
+def _is_of(known, source, is_aligned) -> bool:
+  """Whether what a file says of an alignment is whole, and of these files."""
+  if (
+    not isinstance(known, dict)
+    or known.get('source') != source
+    or known.get('is_aligned') != is_aligned
+  ):
+    return False
+  if isinstance(known.get('reason'), str):
+    return True
+  clipped = known.get('clipped_samples')
+  names = [field.name for field in dataclasses.fields(align.Alignment)]
+  numbers = [known.get(name) for name in ('sample_rate', *names)]
+  if isinstance(clipped, dict):
+    numbers += [clipped.get(side) for side in _SIDES]
+  return isinstance(clipped, dict) and all(
+    isinstance(number, int | float) and math.isfinite(number)
+    for number in numbers
+  )
 
 
 def _align(candidate, is_aligned):
@@ -132,7 +154,7 @@ def split_by_hash(
     Splits by name.
   """
   splits = {name: known[name] for name in names if name in known}
-  counts = {s: list(splits.values()).count(s) for s in _SPLITS}
+  counts = {s: list(splits.values()).count(s) for s in files.SPLITS}
   tenth = max(1, len(names) // 10)
   names = sorted(names, key=lambda n: zlib.crc32(f'{seed}/{n}'.encode()))
   for name in names:
@@ -229,15 +251,15 @@ def prepare_from_candidates(
 
 def _check_splits(splits, left_out):
   """Raises ValueError if a split has no pair."""
-  lacking = set(_SPLITS) - set(splits.values())
+  lacking = set(files.SPLITS) - set(splits.values())
   if not lacking:
     return
   reasons = [f'{name}: {reason}' for name, reason in left_out.items()]
   raise ValueError(
     f'{len(splits)} pairs are good, and none is left for '
-    f'{", ".join(sorted(lacking))}; each of {", ".join(_SPLITS)} needs one. '
-    'Give three pairs or more; a long one can be cut into several. Left out '
-    f'were {len(left_out)}' + ''.join('\n  ' + r for r in reasons[:20])
+    f'{", ".join(sorted(lacking))}; each of {", ".join(files.SPLITS)} needs '
+    'one. Give three pairs or more; a long one can be cut into several. Left '
+    f'out were {len(left_out)}' + ''.join('\n  ' + r for r in reasons[:20])
   )
 
 
@@ -247,7 +269,7 @@ def _report(manifest, n_good):
   logging.info(
     '%d pairs: %s; %d left out.',
     len(splits),
-    ', '.join(f'{splits.count(split)} in {split}' for split in _SPLITS),
+    ', '.join(f'{splits.count(split)} in {split}' for split in files.SPLITS),
     len(manifest.left_out),
   )
   if len(splits) > n_good:
@@ -281,11 +303,12 @@ def _stale(manifest, candidates, splits):
   }
   stale = [] if manifest.unfinished is None else [manifest.unfinished]
   for key, note in manifest.pairs.items():
-    sources = [pathlib.Path(note['source'][side][0]) for side in _SIDES]
+    sides = note.get('source', {}).values()
+    sources = [pathlib.Path(path) for path, *_ in sides]
     if key not in keys and (
       key.split('/', 1)[1] in names | manifest.left_out.keys()
       or not used.isdisjoint(sources)
-      or not all(path.exists() for path in sources)
+      or not all(map(os.path.exists, sources))
     ):
       stale.append(key)
   return stale

@@ -14,8 +14,8 @@ from absl import logging
 
 import dafx
 from dafx import core, metrics
+from dafx.audio import disk, sources
 from dafx.audio import files as audio_files
-from dafx.audio import sources
 from dafx.metrics import pairs as checks
 from dafx.training import (
   data,
@@ -212,7 +212,7 @@ def evaluate(
   for position, item in enumerate(items):
     base = None
     if output_dir and position < n_audio:
-      base = pathlib.Path(output_dir) / 'audio' / item.name
+      base = disk.inside(pathlib.Path(output_dir) / 'audio', item.name)
     noted = known and known.get(_note_name(position, item, base))
     if not noted:
       tried = dict(settings or {})

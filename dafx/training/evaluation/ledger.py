@@ -46,9 +46,10 @@ class Ledger:
     """Returns (name, result) of a line; None if it does not count."""
     try:
       key, name, result = json.loads(line)
-    except ValueError:
+    except (ValueError, TypeError, RecursionError):
       return None
-    return (name, result) if key == self._key else None
+    is_ours = key == self._key and isinstance(name, str)
+    return (name, result) if is_ours else None
 
   def _line(self, name, result):
     return json.dumps([self._key, name, result]) + '\n'

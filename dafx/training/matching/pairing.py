@@ -7,7 +7,7 @@ import numpy as np
 import scipy.signal
 
 from dafx import metrics
-from dafx.training.data_preparation import align
+from dafx.training import align
 
 # Shorter audio has no average spectrum, and dynamics hardly show.
 MIN_SECONDS = 0.5

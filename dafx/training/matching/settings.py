@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,11 +10,12 @@ import tensorflow as tf
 
 import dafx
 from dafx import effects, lv2, processors
-from dafx.audio import disk
+from dafx.audio import disk, json_files
 from dafx.audio import files as audio_files
 from dafx.training.matching import result
 
-_KEYS = ('sample_rate', 'gain_db', 'nodes')
+# Bounds of what is read.
+_HIGHEST_RATE_HZ, _MOST_GAIN_DB, _MOST_NODES, _MOST_DEPTH = 10**6, 200, 256, 64
 # Packages whose classes a file may have made.
 _PACKAGES = ('dafx', 'ddsp')
 
@@ -94,23 +94,31 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
     FileNotFoundError: There is no such file.
     FileError: It is no file of settings.
   """
-  path = pathlib.Path(path)
-  if not path.is_file():
-    raise FileNotFoundError(f'{path}: there is no such file.')
   try:
-    found = json.loads(path.read_text(encoding='utf-8'))
-    missing = [key for key in _KEYS if key not in found]
-  except (ValueError, TypeError) as error:
+    found = json_files.read(path)
+    _check(found)
+  except audio_files.FileError as error:
     raise audio_files.FileError(
-      f'{path} is no file of settings ({error}). Give a .settings.json that '
-      '`dafx_run --mode=match` wrote.'
+      f'{error} Give a .settings.json that `dafx_run --mode=match` wrote.'
     ) from error
-  if missing:
-    raise audio_files.FileError(
-      f'{path} lacks {", ".join(missing)}. Give a .settings.json that '
-      '`dafx_run --mode=match` wrote.'
-    )
-  return found
+  return found.value
+
+
+def _check(found):
+  """Raises FileError where something is not of the type that `write` wrote."""
+  found['sample_rate'].integer(1, _HIGHEST_RATE_HZ)
+  found['gain_db'].number(-_MOST_GAIN_DB, _MOST_GAIN_DB)
+  for node in found['nodes'].entries(_MOST_NODES):
+    node['name'].text()
+    for key in node['inputs'].entries(_MOST_NODES):
+      key.text()
+    for value in node['controls'].fields().values():
+      value.number()
+    if 'uri' in node.fields():
+      node['uri'].text()
+      node['channels'].text()
+    else:
+      node['layer'].fields()
 
 
 def make_graph(
@@ -125,8 +133,8 @@ def make_graph(
     The graph, and what its inputs take, {input: [1, n_controls]}.
 
   Raises:
-    ValueError: An unknown plugin, a value that its port does not take, or a
-      layer that is neither dafx's nor DDSP's.
+    ValueError: An unknown plugin, a value that its port does not take, a layer
+      that is neither dafx's nor DDSP's, or one that cannot be made.
     KeyError: An unknown symbol.
   """
   rate = int(settings['sample_rate'])
@@ -145,10 +153,12 @@ def make_graph(
       )  # fmt: skip
     else:
       _check_harmless(entry['layer'])
-      node = tf.keras.layers.deserialize(entry['layer'])
+      node = _make_layer(name, entry['layer'])
       known = processors.as_node(node).control_map
       if controls and known is not None:
         keys.append(f'{name}_controls')
+        if lacking := set(known.symbols) - set(controls):
+          raise ValueError(f'{name} lacks values of {", ".join(lacking)}.')
         values = np.array([controls[symbol] for symbol in known.symbols])
         unit = known.to_normalised(values)
         setting[f'{name}_controls'] = np.asarray([unit], np.float32)
@@ -157,11 +167,25 @@ def make_graph(
   return processors.ProcessorGroup(dag), setting
 
 
-def _check_harmless(value):
+def _make_layer(name, config):
+  """Returns the layer that Keras serialised."""
+  try:
+    return tf.keras.layers.deserialize(config)
+  except Exception as error:  # of any kind: Keras looks at nothing before
+    reason = (str(error).splitlines() or [''])[0]
+    raise ValueError(
+      f'The layer of {name!r} cannot be made ({type(error).__name__}: '
+      f'{reason}).'
+    ) from error
+
+
+def _check_harmless(value, depth=0):
   """Raises ValueError where Keras would make what is not dafx's or DDSP's."""
+  if depth > _MOST_DEPTH:
+    raise ValueError('The settings of a layer lie too deep in one another.')
   if isinstance(value, list):
     for part in value:
-      _check_harmless(part)
+      _check_harmless(part, depth + 1)
   if not isinstance(value, dict):
     return
   if 'class_name' in value:
@@ -174,4 +198,4 @@ def _check_harmless(value):
         '--mode=match` wrote.'
       )
   for part in value.values():
-    _check_harmless(part)
+    _check_harmless(part, depth + 1)
