@@ -97,6 +97,45 @@ def seconds(function):
   return time.perf_counter() - start
 
 
+def report(rounds, calls, plugins):
+  """Prints and writes medians, and the ratio that counts.
+
+  Args:
+    rounds: Seconds of each round by what was timed.
+    calls: What renderers were asked for in the last round.
+    plugins: URIs of the task's plugins.
+  """
+  medians = {name: statistics.median(row) for name, row in rounds.items()}
+  ratios = [
+    (step - own) / in_c
+    for step, in_c, own in zip(*rounds.values(), strict=True)
+  ]
+  ratio = statistics.median(ratios)
+  n_items = sum(len(audio) for _, audio, _, _ in calls)
+  print(
+    f'{FLAGS.gin_file}: batch of {FLAGS.batch_size} x {FLAGS.n_samples} '
+    f'samples, {n_items} renders per step, '
+    f'{calls[0][0].n_threads} threads, medians of {FLAGS.n_rounds} rounds'
+  )
+  for name, value in medians.items():
+    print(
+      f'{name:18} {1e3 * value:8.1f} ms  {value / medians["step"]:6.3f} of step'
+    )
+  print(
+    '(step - encoder and loss) / plugins: '
+    f'{ratio:.3f} (rounds: {min(ratios):.3f} to {max(ratios):.3f}; at most '
+    '1.25 is wanted)'
+  )
+  rows = [[name, 1e3 * value, None] for name, value in medians.items()]
+  rows.append(['(step - encoder and loss) / plugins', None, ratio])
+  results.write(
+    'training_step',
+    ['What', 'Milliseconds', 'Ratio'],
+    rows,
+    plugins,
+  )
+
+
 def main(argv):
   """Measures and prints."""
   del argv
@@ -139,35 +178,7 @@ def main(argv):
     calls = list(recorder.calls)
     rounds['plugins'].append(recorder.seconds_in_c(calls))
     rounds['encoder and loss'].append(seconds(encode_and_compare))
-  medians = {name: statistics.median(row) for name, row in rounds.items()}
-  ratios = [
-    (step - own) / plugins
-    for step, plugins, own in zip(*rounds.values(), strict=True)
-  ]
-  n_items = sum(len(audio) for _, audio, _, _ in calls)
-  print(
-    f'{FLAGS.gin_file}: batch of {FLAGS.batch_size} x {FLAGS.n_samples} '
-    f'samples, {n_items} renders per step, '
-    f'{calls[0][0].n_threads} threads, medians of {FLAGS.n_rounds} rounds'
-  )
-  for name, value in medians.items():
-    print(
-      f'{name:18} {1e3 * value:8.1f} ms  {value / medians["step"]:6.3f} of step'
-    )
-  print(
-    '(step - encoder and loss) / plugins: '
-    f'{statistics.median(ratios):.3f} (rounds: '
-    f'{min(ratios):.3f} to {max(ratios):.3f}; at most 1.25 is wanted)'
-  )
-  rows = [[name, 1e3 * value, None] for name, value in medians.items()]
-  ratio = statistics.median(ratios)
-  rows.append(['(step - encoder and loss) / plugins', None, ratio])
-  results.write(
-    'training_step',
-    ['What', 'Milliseconds', 'Ratio'],
-    rows,
-    [plugin.uri for plugin in model.driven.values()],
-  )
+  report(rounds, calls, [plugin.uri for plugin in model.driven.values()])
   results.keep(rounds)
 
 
