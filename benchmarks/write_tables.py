@@ -70,7 +70,8 @@ def source(content: dict) -> str:
   """Returns a sentence that says where results are from.
 
   Args:
-    content: Of a file of results. Of what it leaves out nothing is said.
+    content: Of a file of results. Of what it leaves out nothing is said. Older
+      ones have a 'note', which goes when they are measured anew.
   """
   versions = [f'dafx {content["dafx"]}']
   if 'tensorflow' in content:
@@ -85,7 +86,8 @@ def source(content: dict) -> str:
       f', on {content["date"]}, on {content["n_processors"]} processors '
       f'(load before: {content["load_before"]})'
     )
-  return text + '.'
+  note = f' {content["note"]}' if 'note' in content else ''
+  return f'{text}.{note}'
 
 
 def _cell(value) -> str:

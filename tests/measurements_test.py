@@ -121,13 +121,13 @@ def folder(tmp_path, monkeypatch):
 
 def test_tables_are_markdown(folder):
   (folder / 'a.json').write_text(
-    '{"command": "x", "dafx": "0.1.0", "columns": ["n", "m"], '
-    '"rows": [[1500, -0.5], ["a-b", null]]}'
+    '{"command": "x", "dafx": "0.1.0", "note": "Old.", '
+    '"columns": ["n", "m"], "rows": [[1500, -0.5], ["a-b", null]]}'
   )
   write_tables.main()
   assert (folder / 'page.md').read_text() == (
     'Text\n<!-- table: a -->\n\n| n | m |\n| --- | --- |\n| 1,500 | −0.5 |\n'
-    '| a-b |  |\n\nMeasured by `x` with dafx 0.1.0.\n\n<!-- end -->\n'
+    '| a-b |  |\n\nMeasured by `x` with dafx 0.1.0. Old.\n\n<!-- end -->\n'
   )
 
 
