@@ -238,7 +238,8 @@ def main(argv):
       wanted = f'{which} {bound:g}'
       target = f'{wanted}: {"reached" if met else "NOT reached"}'
     print(f'{name:62s} {value:10.3g}  {target}')
-    rows.append([name, f'{value:.3g}', wanted])
+    text = f'{value:,.0f}' if value >= 1000 else f'{value:.3g}'
+    rows.append([name, text, wanted])
   results.write('filters', ['What', 'Measured', 'Wanted'], rows)
   results.keep(figures)
 
