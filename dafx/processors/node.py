@@ -41,6 +41,8 @@ class Node:
     frame_size: Samples per frame, of a node that works in frames. Frames start
       at multiples of it. What a node gives for a frame may depend on the audio
       before that frame only, so that it is known when the frame begins.
+    control_step: Samples per frame of its controls, of a synthesiser that makes
+      so many samples of each; None for a node whose audio has a length.
     block_size: Samples that are rendered at a time; the result may depend on
       where such blocks start.
     receptive_field: Samples that one sample of output depends on: 1 for a node
@@ -70,6 +72,7 @@ class Node:
   run_seed = 0
   latency = 0
   frame_size = 1
+  control_step: int | None = None
   block_size = 1
   receptive_field: int | None = 1
   n_knobs = 0

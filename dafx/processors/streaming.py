@@ -135,6 +135,12 @@ class Streamer:
           f"DDSP's {', '.join(c.__name__ for c in node_lib.MEMORYLESS)}. "
           'Process the whole audio at once, or take the node out.'
         )
+      if node.control_step not in (None, control_step):
+        raise ValueError(
+          f'Node {name!r} makes {node.control_step} samples of each frame of '
+          f'its controls: stream with control_step={node.control_step}, not '
+          f'{control_step}.'
+        )
     self._frame_sizes = {node.frame_size for node in self._nodes.values()}
     self._plan_latency()
     self._run = splitting.SplitFunction(self._run_split)
