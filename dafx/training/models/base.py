@@ -136,6 +136,19 @@ class Model(tf.keras.Model, abc.ABC):
         f'options are {", ".join(self.options) or "none"}.'
       )
 
+  def check_file_has_all(self, *given: str):
+    """Raises ValueError if the graph takes more from the data than a file has.
+
+    Args:
+      *given: What a file has, or the options of `render` stand for.
+    """
+    missing = [key for key in self.inputs_used if key not in given]
+    if missing:
+      raise ValueError(
+        f'{type(self).__name__} takes {", ".join(missing)} from the data, '
+        'which an audio file does not have.'
+      )
+
   @property
   def n_plugins(self) -> int | None:
     """How many of its plugins run; None for a model that sets none."""

@@ -24,9 +24,8 @@ class ControlModel(base.Model):
 
   Each input of the DAG that is the controls of a processor with `n_controls`
   (such as `LV2Plugin`) gets a head of the network, which starts at the
-  processor's defaults. So a .gin file names plugins and wires, and no sizes.
-
-  An `LV2Chain` takes one input of controls for each of its plugins.
+  processor's defaults. So a .gin file names plugins and wires, and no sizes. An
+  `LV2Chain` takes one input of controls for each of its plugins.
 
   >>> import tensorflow as tf
   >>> from dafx import effects, losses, processors
@@ -44,8 +43,7 @@ class ControlModel(base.Model):
   Args:
     encoder: From features to an embedding [batch, n_frames, width].
     processor_group: DAG from {'audio', controls, features of the data} to
-      audio. It is checked here; that the data have such features, when a
-      training starts.
+      audio. It is checked here, and what the data have when a training starts.
     losses: Losses of (target audio, audio); their sum is trained.
     sample_rate: Rate of the audio that the encoder hears, in Hz.
     output_splits: (name, size) of further inputs of the DAG, such as a DDSP
@@ -71,9 +69,9 @@ class ControlModel(base.Model):
     ValueError: A DAG that cannot run, or an encoder of another rate.
   """
 
-  options = ('n_plugins', 'setting', 'amount')
-  judges = ('loss', 'equal_level', 'events')
-  measures = (
+  options: tuple[str, ...] = ('n_plugins', 'setting', 'amount')
+  judges: tuple[str, ...] = ('loss', 'equal_level', 'events')
+  measures: tuple[str, ...] = (
     'loudness_difference',
     'true_peak_dbtp',
     'matched_mr_stft',
@@ -126,8 +124,7 @@ class ControlModel(base.Model):
     self.change_losses = list(change_losses)
     self._is_single = False
     sizes = dict(output_splits)
-    # What no head gives comes from the data; `trainers` compares the names.
-    dag = self.processor_group.dag
+    dag = self.processor_group.dag  # what no head gives comes from the data
     processors.check_dag(dag, {*processors.input_names(dag), *sizes})
     self.heads = {
       key: heads.sigmoid_head(known.n_controls, known.defaults, f'{key}_head')
@@ -220,24 +217,15 @@ class ControlModel(base.Model):
   def make_variables(self):
     """Makes all variables, so that a checkpoint can be restored into them."""
     hop_size = self.encoder.hop_size or self.sample_rate // 100
-    n_samples = -(-self.sample_rate // hop_size) * hop_size
-    audio = tf.zeros([1, n_samples])
-    frames = {
-      key: tf.zeros([1, n_samples // hop_size, 1])
-      for key in self.encoder.features_used
-      if key != 'audio'
-    }
-    controls = self.predict_controls(audio, **frames)
-    nodes = processors.nodes(self.processor_group).values()
-    if all(node.has_variables for node in nodes):
-      return
-    # Some of DDSP's and Keras's nodes make them when they are called first.
-    frames = {
-      key: tf.zeros([1, n_samples // hop_size, 1]) for key in self.inputs_used
-    }
-    inputs = {**frames, **controls, 'audio': audio, 'target': audio}
-    with rendering.at_length(self.processor_group, n_samples):
-      self.processor_group(inputs)
+    n_frames = -(-self.sample_rate // hop_size)
+    audio, frame = (
+      tf.zeros([1, n_frames * hop_size]),
+      tf.zeros([1, n_frames, 1]),
+    )
+    given = {key: frame for key in self.inputs_used if key != 'audio'}
+    given |= self.predict_controls(audio, **given)
+    given |= {'audio': audio, 'target': audio}
+    heads.make_variables_of_nodes(self.processor_group, given)
 
   def predict_controls(
     self, audio: tf.Tensor, has_margins: bool = False, **features: tf.Tensor
@@ -357,16 +345,11 @@ class ControlModel(base.Model):
 
   def figures(self, outputs: Mapping[str, Any]) -> base.Figures:
     """Returns the controls of a batch, and those of its first item drawn."""
-    values, plots = {}, {}
-    port_values = self.port_values(outputs)
     seconds = outputs['audio_synth'].shape[1] / self.sample_rate
-    for node in self.running:
-      frames = port_values[node.name].numpy()
-      for i, symbol in enumerate(node.control_map.symbols):
-        values[f'controls/{node.name}/{symbol}'] = frames[..., i]
-      times_s = np.arange(frames.shape[1]) * seconds / frames.shape[1]
-      plots[f'controls/{node.name}'] = automation.draw(node, frames[0], times_s)
-    return base.Figures(values, plots)
+    port_values = self.port_values(outputs)
+    return base.Figures(
+      *automation.of_batch(self.running, port_values, seconds)
+    )
 
   def render(
     self,
@@ -391,17 +374,12 @@ class ControlModel(base.Model):
         stays as it is.
 
     Raises:
-      ValueError: More plugins than there are, an amount outside of [0, 1], or a
-        graph that takes more from the data than a file has.
+      ValueError: More plugins than there are, an amount outside of [0, 1], or
+        a graph that takes more than a file has.
     """
     if not 0.0 <= amount <= 1.0:
       raise ValueError(f'amount={amount} must be from 0 to 1.')
-    missing = [key for key in self.inputs_used if key != 'audio']
-    if missing:
-      raise ValueError(
-        f'{type(self).__name__} takes {", ".join(missing)} from the data, '
-        'which an audio file does not have.'
-      )
+    self.check_file_has_all('audio')
     if amount == 0.0:
       return rendering.Untouched(source)
     if n_plugins is not None:

@@ -249,12 +249,7 @@ class EffectModel(base.Model):
       ValueError: Knobs that the model does not have, or out of their range; or
         a graph that takes more from the data than a file has.
     """
-    missing = [key for key in self.inputs_used if key not in ('audio', 'knobs')]
-    if missing:
-      raise ValueError(
-        f'{type(self).__name__} takes {", ".join(missing)} from the data, '
-        'which an audio file does not have.'
-      )
+    self.check_file_has_all('audio', 'knobs')
     inputs = self._knob_frames(knobs)
     return rendering.Rendering(
       self.processor_group, source, self.sample_rate, inputs

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 
+import ddsp
 import numpy as np
 import tensorflow as tf
 
-from dafx.training.models import encoders
+from dafx import processors
+from dafx.training.models import encoders, rendering
 
 tfkl = tf.keras.layers
 
@@ -66,3 +68,20 @@ def check_length(encoder: encoders.Encoder, features: Mapping[str, tf.Tensor]):
       f'and the margin of {encoder.margin} at both ends, so '
       f'{n_samples + 2 * encoder.margin}.'
     )
+
+
+def make_variables_of_nodes(
+  group: ddsp.processors.ProcessorGroup, inputs: Mapping[str, tf.Tensor]
+):
+  """Runs a graph if some of its nodes make their variables when called.
+
+  Such are some of DDSP's and Keras's.
+
+  Args:
+    group: The graph.
+    inputs: Its inputs, among them 'audio', [1, n_samples].
+  """
+  nodes = processors.nodes(group).values()
+  if not all(node.has_variables for node in nodes):
+    with rendering.at_length(group, inputs['audio'].shape[1]):
+      group(dict(inputs))

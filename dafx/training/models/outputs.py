@@ -82,6 +82,47 @@ def draw(node: processors.Node, frames: np.ndarray, times_s: np.ndarray):
   ]
 
 
+def of_batch(
+  nodes: Sequence[processors.Node],
+  port_values: Mapping[str, Any],
+  seconds: float,
+) -> tuple[dict[str, np.ndarray], dict[str, list]]:
+  """Returns what is shown of a batch.
+
+  Args:
+    nodes: What was set.
+    port_values: Tensors in port units by node, [batch, n_frames, n_controls].
+    seconds: Length of an item.
+
+  Returns:
+    (Arrays by control, figures of the first item by node).
+  """
+  values, plots = {}, {}
+  for node in nodes:
+    frames = port_values[node.name].numpy()
+    for i, symbol in enumerate(control_map_of(node).symbols):
+      values[f'controls/{node.name}/{symbol}'] = frames[..., i]
+    times_s = np.arange(frames.shape[1]) * seconds / frames.shape[1]
+    plots[f'controls/{node.name}'] = draw(node, frames[0], times_s)
+  return values, plots
+
+
+@dataclasses.dataclass(frozen=True)
+class _Curve:
+  """How a curve is drawn."""
+
+  symbol: str
+  unit: str
+  span: tuple[float, float]
+  is_log: bool
+
+
+_CURVES = {
+  'f0_hz': _Curve('pitch', 'Hz', (30.0, 4000.0), True),
+  'loudness_db': _Curve('loudness', 'dB', (-80.0, 20.0), False),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Automation:
   """What a network set for one piece of audio; of an effect it is empty.
@@ -93,6 +134,8 @@ class Automation:
     raw_points: The same as the network gave them.
     point_times_s: When the points are, [n_points].
     moves: Whether the network gives controls that move in time.
+    curves: What the network heard, where that is not audio: 'f0_hz' and
+      'loudness_db', [n_points] each.
   """
 
   nodes: Sequence[processors.Node] = ()
@@ -102,6 +145,7 @@ class Automation:
     default_factory=lambda: np.zeros(0)
   )
   moves: bool = False
+  curves: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
   def figures(self, raw: bool = False) -> list:
     """Returns figures of the controls of all nodes.
@@ -111,6 +155,17 @@ class Automation:
     """
     points = self.raw_points if raw else self.points
     return [
+      plotting.control_trajectories(
+        values[:, np.newaxis],
+        symbols=[_CURVES[name].symbol],
+        units=[_CURVES[name].unit],
+        ranges=[_CURVES[name].span],
+        logarithmic=[_CURVES[name].is_log],
+        frame_times_s=self.point_times_s,
+        title=_CURVES[name].symbol,
+      )
+      for name, values in self.curves.items()
+    ] + [
       figure
       for node in self.nodes
       for figure in draw(node, points[node.name], self.point_times_s)
@@ -125,7 +180,7 @@ class Automation:
     Args:
       base: Path of the audio file, without its suffix.
     """
-    if not self.nodes:
+    if not self.nodes and not self.curves:
       return
     if self.moves:
       write_controls(self, base.with_name(f'{base.name}.controls.csv'))
@@ -148,6 +203,9 @@ def write_controls(
   """
   points = automation.raw_points if raw else automation.points
   header, columns = ['time_s'], [automation.point_times_s]
+  for name, values in automation.curves.items():
+    header.append(name)
+    columns.append(values)
   for node in automation.nodes:
     known = control_map_of(node)
     names = zip(known.symbols, known.units, strict=True)

@@ -60,7 +60,7 @@ def _make_streamer(group, control_step, n_items):
   nodes = processors.nodes(group).values()
   # Blocks and frames lie as in the whole audio.
   sizes = [math.lcm(node.block_size, node.frame_size) for node in nodes]
-  unit = math.lcm(CONTROL_STEP, *sizes)
+  unit = math.lcm(control_step or CONTROL_STEP, *sizes)
   streamer: processors.Streamer | _AtOnce
   try:
     streamer = processors.Streamer(
@@ -132,6 +132,7 @@ class Rendering:
     point_times_s: When the points are, [n_points]; None for frames that hold.
     driven: The nodes that inputs set, by the name of the input.
     automation: What a network set, to be written and drawn.
+    control_step: Samples between values of inputs that move.
 
   Attributes:
     group: As above.
@@ -149,6 +150,7 @@ class Rendering:
     point_times_s: np.ndarray | None = None,
     driven: Mapping[str, processors.Node] | None = None,
     automation: outputs.Automation | None = None,
+    control_step: int = CONTROL_STEP,
   ):
     self.group = group
     self._rate = sample_rate
@@ -157,20 +159,21 @@ class Rendering:
     self._point_times_s = point_times_s
     self._driven = dict(driven or {})
     self.automation = automation or outputs.Automation()
+    self._step = control_step
     self.heard = sources.resampled(source, self._rate)
 
   @property
   def frame_times_s(self) -> np.ndarray:
     """When each frame of the controls begins, [n_frames]."""
-    n_frames = -(-self.heard.n_samples // CONTROL_STEP)
-    return np.arange(n_frames) * CONTROL_STEP / self._rate
+    n_frames = -(-self.heard.n_samples // self._step)
+    return np.arange(n_frames) * self._step / self._rate
 
   def _frames(self, start, stop):
     """Returns frames of the inputs, {name: [n, n_values]}."""
     if self._point_times_s is None:
       return dict(self._points)
-    starts_s = np.arange(start, stop) * CONTROL_STEP / self._rate
-    middles_s = starts_s + 0.5 * CONTROL_STEP / self._rate
+    starts_s = np.arange(start, stop) * self._step / self._rate
+    middles_s = starts_s + 0.5 * self._step / self._rate
     return {
       key: interpolate(frames, self._point_times_s, middles_s)
       for key, frames in self._points.items()
@@ -183,7 +186,7 @@ class Rendering:
       In port units, {name of the node: [n_frames, n_controls]}; one frame if
       they do not move.
     """
-    frames = self._frames(0, -(-self.heard.n_samples // CONTROL_STEP))
+    frames = self._frames(0, -(-self.heard.n_samples // self._step))
     return outputs.in_port_units(self._driven, frames)
 
   def figures(self) -> list:
@@ -228,14 +231,14 @@ class Rendering:
     folds = not all(node.takes_channels for node in nodes)
     n_items = self.heard.n_channels if folds else 1
     streamer, unit = _make_streamer(
-      self.group, CONTROL_STEP if moves else None, n_items
+      self.group, self._step if moves else None, n_items
     )
 
     def parts():
       frame, size = 0, max(_CHUNK // unit, 1) * unit
       for block, _ in sources.windows(self.heard.blocks(), size):
-        audio = np.pad(block, ((0, -len(block) % CONTROL_STEP), (0, 0)))
-        end = frame + len(audio) // CONTROL_STEP
+        audio = np.pad(block, ((0, -len(block) % self._step), (0, 0)))
+        end = frame + len(audio) // self._step
         # [n_items, n_samples(, n_channels)]
         audio = audio.T if folds else audio[np.newaxis]
         if audio.shape[-1] == 1 and not folds:
