@@ -112,7 +112,7 @@ setuptools.setup(
     'dafx.colab': ['tutorials/*.ipynb'],
     'dafx.training': ['trained/**'],
     'dafx.training.matching': ['*.json'],
-    'dafx.training.data_preparation': ['demo_audio/**'],
+    'dafx.training.data_preparation': ['demo_audio/**', 'solo_lines.json'],
   },
   cffi_modules=['dafx/lv2/build_host.py:ffibuilder'],
   entry_points={

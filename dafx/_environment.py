@@ -31,6 +31,7 @@ _LIGHT = (
   'training.progress',
   'training.reading',
   'training.trained_models',
+  'training.transfer',
 )
 
 # Within these, what needs TensorFlow nonetheless.

@@ -658,6 +658,16 @@ def test_arguments_that_do_not_go_together(monkeypatch):
     ('folder', own | {'until': 'download'}, '--source=download'),
     ('mastering', {'source': 'demo', 'until': 'align'}, '--until=align'),
     ('mastering', {'source': None, 'until': 'download'}, '--until=download'),
+    ('mastering', {'f_min_hz': 50.0}, '--f_min_hz is for solo: dafx_prepare s'),
+    ('solo', own, '--target is not for solo: dafx_prepare solo --input=DIR'),
+    ('solo', {'source': None}, 'Give recordings or the demonstration'),
+    ('solo', {'source': 'demo', 'input': 'x'}, 'or the demonstration'),
+    ('solo', {'source': 'debian'}, '--source=debian is not for solo'),
+    (
+      'solo',
+      {'source': None, 'input': 'x', 'instrument': 'flute'},
+      '--instrument goes with --source=demo',
+    ),
   ):
     with pytest.raises(dafx_prepare.app.UsageError, match=message):
       command(monkeypatch, task, **changes)

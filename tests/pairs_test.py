@@ -12,7 +12,6 @@ import soundfile
 import soxr
 
 from dafx.audio import disk
-from dafx.commands import dafx_prepare
 from dafx.training import align, data
 from dafx.training.data_preparation import (
   files,
@@ -21,6 +20,7 @@ from dafx.training.data_preparation import (
   nonspeech,
   pairs,
   published,
+  shards,
 )
 
 RATE = 22050
@@ -663,10 +663,10 @@ def test_room_for_records_is_asked_for(tmp_path, monkeypatch):
     shutil, 'disk_usage', lambda _: usage._replace(free=free[0])
   )
   with pytest.raises(OSError, match='train.tfrecord needs'):
-    dafx_prepare.write_tfrecords(tmp_path)
+    shards.write_tfrecords(tmp_path)
   assert not list(tmp_path.glob('*tfrecord*'))
   free[0] = n_bytes
-  dafx_prepare.write_tfrecords(tmp_path)
+  shards.write_tfrecords(tmp_path)
   size = (tmp_path / 'train.tfrecord').stat().st_size
   assert n_bytes < size < 1.02 * n_bytes
 

@@ -1,4 +1,4 @@
-r"""dafx_prepare: makes pairs of audio files to train on.
+r"""dafx_prepare: makes pairs of audio files, or of an instrument, to train on.
 
     dafx_prepare folder --input=dry --target=wet --output_dir=~/dafx/data/mine
     dafx_prepare folder --input=takes --target=takes \
@@ -18,6 +18,8 @@ What to prepare
       free music from Debian's archive (about 500 MB; 3.5 GB of pairs), at 44.1
       kHz in stereo.
   all       The pairs of all three tasks.
+  solo      Recordings of one instrument, with their pitch and loudness: those
+      of a folder (--input), or a demonstration (--source=demo).
 
 All pairs have the same layout: folders train, valid and test, each with input
 and target. Train and valid are written at --sample_rate and with --n_channels.
@@ -35,11 +37,11 @@ from absl import app, flags, logging
 
 from dafx import _folders
 from dafx.audio import disk
-from dafx.commands import running
+from dafx.commands import prepare_solo, running
 
 FLAGS = flags.FLAGS
 _TASKS = ('distortion', 'nonspeech', 'mastering')
-TASKS = ('folder', *_TASKS, 'all')
+TASKS = ('folder', *_TASKS, 'all', 'solo')
 _OWN_PAIRS = 'dafx_prepare folder --input=DIR --target=DIR'
 
 
@@ -187,42 +189,15 @@ def _define_flags(values: flags.FlagValues = FLAGS):
     _define_flags_of_folder,
     _define_flags_of_tasks,
     _define_flags_of_both,
+    prepare_solo.define_flags,
   ):
     define(values)
 
 
-def write_tfrecords(output_dir: pathlib.Path):
-  """Writes train and valid as TFRecord, if their pairs have changed.
+def _write_tfrecords(output_dir):
+  from dafx.training.data_preparation import shards  # TensorFlow
 
-  Args:
-    output_dir: Where the pairs are; gets <split>.tfrecord and tfrecords.json.
-
-  Raises:
-    OSError: No room on the disk.
-  """
-  from dafx.audio import disk
-  from dafx.training import data
-  from dafx.training.data import tfrecords
-  from dafx.training.data_preparation import files
-
-  state_path = output_dir / 'tfrecords.json'
-  state = files.read_state(state_path)
-  notes = files.Manifest(output_dir).pairs
-  for split in ('train', 'valid'):
-    path = output_dir / f'{split}.tfrecord'
-    content = [
-      [key, note['input']['sha256'], note['target']['sha256']]
-      for key, note in sorted(notes.items())
-      if note['split'] == split
-    ]
-    size = path.stat().st_size if path.exists() else None
-    if size is None or state.get(split) != {'pairs': content, 'n_bytes': size}:
-      found = data.find_pairs(output_dir / split)
-      n_bytes = sum(8 * pair.n_samples * pair.n_channels for pair in found)
-      disk.check_room(output_dir, n_bytes, path.name)
-      tfrecords.write_tfrecord(found, path)
-      state[split] = {'pairs': content, 'n_bytes': path.stat().st_size}
-      files.write_json(state_path, state)
+  shards.write_tfrecords(output_dir)
 
 
 def prepare_folder(output_dir: pathlib.Path):
@@ -295,7 +270,7 @@ def _prepare_debian(output_dir, download_dir):
   pieces = [piece for d in debs for piece in debian_music.unpack(d, unpacked)]
   debian_music.prepare(pieces, output_dir, *_form(), seed=FLAGS.seed)
   if FLAGS.tfrecord:
-    write_tfrecords(output_dir)
+    _write_tfrecords(output_dir)
 
 
 def _prepare_demo(task, output_dir):
@@ -308,7 +283,7 @@ def _prepare_demo(task, output_dir):
   }[task]
   module.prepare_demo(output_dir, *_form(), FLAGS.n_variants, FLAGS.seed)
   if FLAGS.tfrecord:
-    write_tfrecords(output_dir)
+    _write_tfrecords(output_dir)
 
 
 def _prepare_download(task, output_dir, download_dir):
@@ -344,7 +319,7 @@ def _prepare_files(candidates, left_out, output_dir, split_of):
     FLAGS.seed,
   )
   if FLAGS.tfrecord:
-    write_tfrecords(output_dir)
+    _write_tfrecords(output_dir)
 
 
 def _check_flags(argv):
@@ -354,6 +329,12 @@ def _check_flags(argv):
       f'Give one of {", ".join(TASKS)}, not {" ".join(argv[1:]) or "none"}. '
       f'For your own pairs: {_OWN_PAIRS}'
     )
+  if argv[1] == 'solo':
+    _check_flags_of_solo()
+    return
+  for flag in _defined(prepare_solo.define_flags):
+    if FLAGS[flag].value != FLAGS[flag].default:
+      raise app.UsageError(f'--{flag} is for solo: {prepare_solo.USAGE}')
   is_folder = argv[1] == 'folder'
   if is_folder and not (FLAGS.input and FLAGS.target):
     raise app.UsageError(f'Give both folders: {_OWN_PAIRS}')
@@ -379,6 +360,16 @@ def _check_flags(argv):
     )
 
 
+def _check_flags_of_solo():
+  for flag in _defined(
+    _define_flags_of_folder, _define_flags_of_tasks, _define_flags_of_both
+  ):
+    is_given = FLAGS[flag].value != FLAGS[flag].default
+    if is_given and flag not in prepare_solo.SHARED:
+      raise app.UsageError(f'--{flag} is not for solo: {prepare_solo.USAGE}')
+  prepare_solo.check(FLAGS)
+
+
 def main(argv):
   """Does what the arguments say."""
   _check_flags(argv)
@@ -392,9 +383,12 @@ def main(argv):
     download_dir = output_dir / 'download'
     if FLAGS.download_dir:
       download_dir = _folders.expand_user(FLAGS.download_dir) / task
-    running.announce(f'dafx_prepare: making pairs ({task}) in {output_dir}')
+    made = 'records' if task == 'solo' else 'pairs'
+    running.announce(f'dafx_prepare: making {made} ({task}) in {output_dir}')
     try:
-      if task == 'folder':
+      if task == 'solo':
+        print(prepare_solo.prepare(FLAGS, output_dir))
+      elif task == 'folder':
         prepare_folder(output_dir)
       else:
         prepare(task, output_dir, download_dir)
@@ -439,6 +433,7 @@ def console_entry_point():
     'Flags of folder': _defined(_define_flags_of_folder),
     f'Flags of {", ".join(_TASKS)}, all': _defined(_define_flags_of_tasks),
     'Flags of all these': _defined(_define_flags_of_both),
+    'Flags of solo': _defined(prepare_solo.define_flags),
   }
   running.run('dafx_prepare', main, __doc__, sections)
 

@@ -59,8 +59,12 @@ def estimate(
     >>> phase = 2 * np.pi * 220 * np.arange(44100) / 44100
     >>> reed = sum(np.sin(k * phase) / k for k in (1, 2, 3, 4))
     >>> f0_hz, confidence = pitch.estimate(reed, 44100, frame_rate=250)
-    >>> f0_hz.shape, round(float(f0_hz[125])), bool(confidence[125] > 0.5)
-    ((250,), 220, True)
+    >>> f0_hz.shape, round(float(f0_hz[125]))
+    ((250,), 220)
+    >>> bool(confidence[125] > pitch.VOICED)
+    True
+    >>> list(pitch.TRACKERS)
+    ['swift_f0', 'crepe', 'crepe_tiny', 'pyin']
   """
   found = trackers.find(tracker)
   low_hz, high_hz = trackers.bounds_hz(tracker, f_min_hz, f_max_hz)
@@ -83,3 +87,44 @@ def estimate(
     return np.zeros(len(times_s), np.float32), confidence.astype(np.float32)
   logs = np.interp(times_s, times_s[is_voiced], np.log2(f0_hz[is_voiced]))
   return (2.0**logs).astype(np.float32), confidence.astype(np.float32)
+
+
+def harmonic_share(
+  audio: np.ndarray,
+  sample_rate: int,
+  frame_rate: float,
+  f0_hz: np.ndarray,
+  confidence: np.ndarray,
+) -> float:
+  """Measures how much of a sound its pitch explains.
+
+  It is near 1 for one voice alone, and less where others sound too, or noise.
+
+  Args:
+    audio: Shape [n_samples].
+    sample_rate: Its rate, in Hz.
+    frame_rate: Frames per second.
+    f0_hz: Pitch as of `estimate`, [n_frames].
+    confidence: Likewise, [n_frames].
+
+  Returns:
+    The median over voiced frames of the share of the power, up to 4 kHz, that
+    lies at partials of the pitch, from 0 to 1; NaN without voiced frames.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import pitch
+    >>> rate = pitch.SAMPLE_RATE  # what trackers hear
+    >>> sine = np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
+    >>> curves = pitch.estimate(sine, rate, frame_rate=250)
+    >>> round(pitch.harmonic_share(sine, rate, 250, *curves), 2)
+    1.0
+  """
+  audio = frames.check_audio(audio, sample_rate, frame_rate)
+  times_s = frames.times_s(len(audio), sample_rate, frame_rate)
+  heard = sources.resample(audio, sample_rate, frames.SAMPLE_RATE)
+  is_voiced = (confidence >= trackers.VOICED) & (f0_hz > 0)
+  if not is_voiced.any():
+    return float('nan')
+  shares = partials.shares_at(heard, f0_hz[is_voiced], times_s[is_voiced])
+  return float(np.median(shares))

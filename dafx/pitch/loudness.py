@@ -41,6 +41,9 @@ def loudness_db(
     >>> loudness = pitch.loudness_db(sine, sample_rate=48000, frame_rate=100)
     >>> loudness.shape, round(float(loudness[50]), 1)
     ((100,), 16.8)
+    >>> silence = np.zeros(1600)
+    >>> set(pitch.loudness_db(silence, 16000, 100)) == {pitch.FLOOR_DB}
+    True
   """
   audio = frames.check_audio(audio, sample_rate, frame_rate)
   times_s = frames.times_s(len(audio), sample_rate, frame_rate)

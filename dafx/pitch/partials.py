@@ -20,6 +20,8 @@ _MOST_BETWEEN = 0.35
 # Of the magnitudes of its partials, the share of the odd ones: below so much,
 # it is an octave too low. Measured: 0.26 at least, and 0.05 at most.
 _LEAST_ODD = 0.12
+# How far up it counts what lies beside partials.
+_SHARE_BELOW_HZ = 4000.0
 
 
 def _by_size(f0_hz) -> Iterator[tuple[np.ndarray, int]]:
@@ -145,3 +147,34 @@ def _near_partials(f0_hz, spectra, slopes, size):
   mean = (weights * np.where(is_near, said, 1.0)).sum(axis=1)
   factor = np.where(total > 1e-12, mean / np.maximum(total, 1e-12), 1.0)
   return f0_hz * factor
+
+
+def shares_at(
+  audio: np.ndarray, f0_hz: np.ndarray, times_s: np.ndarray
+) -> np.ndarray:
+  """Returns how much of the power of frames lies at partials of a pitch.
+
+  Args:
+    audio: Audio at 16 kHz, [n_samples].
+    f0_hz: Pitch of each frame, [n_frames].
+    times_s: The middles of the frames, [n_frames].
+
+  Returns:
+    Shares from 0 to 1, of what lies below 4 kHz, [n_frames].
+  """
+  size = _SIZES[-1][1]
+  bins_hz = np.arange(size // 2 + 1) * frames.SAMPLE_RATE / size
+  is_below = bins_hz <= _SHARE_BELOW_HZ
+  bins_hz = bins_hz[is_below]
+  window, shares, done = frames.hann(size), [], 0
+  for part in frames.around(audio, times_s, size):
+    own = f0_hz[done : done + len(part), np.newaxis]
+    done += len(part)
+    power = np.abs(np.fft.rfft(window * part)[:, is_below]) ** 2
+    number = np.maximum(np.round(bins_hz / own), 1.0)
+    # The lobe of the window, and half a semitone of vibrato and glides.
+    width = 2.0 * frames.SAMPLE_RATE / size + 0.03 * number * own
+    is_at = np.abs(bins_hz - number * own) <= np.minimum(width, 0.35 * own)
+    total = np.maximum(power.sum(axis=1), 1e-20)
+    shares.append((power * is_at).sum(axis=1) / total)
+  return np.concatenate(shares)

@@ -145,6 +145,11 @@ def bounds_hz(
     f_min_hz: The lowest pitch that is wanted; None for the tracker's.
     f_max_hz: The highest.
 
+  Examples:
+    >>> from dafx import pitch
+    >>> pitch.bounds_hz('swift_f0', 196.0, None)  # a violin
+    (196.0, 2093.75)
+
   Raises:
     ValueError: Bounds between which the tracker finds nothing.
   """

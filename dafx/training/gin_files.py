@@ -32,6 +32,7 @@ _GIN_FOLDERS = (
 _DATA_PATHS = {
   'FolderProvider': ('path',),
   'ShardProvider': ('path',),
+  'InstrumentProvider': ('path',),
   'RecordingProvider': ('input_path', 'target_path'),
   'RenderedProvider': ('dry_path',),
 }

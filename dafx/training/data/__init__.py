@@ -13,6 +13,11 @@ from dafx.training.data.folders import (
   Pair,
   find_pairs,
 )
+from dafx.training.data.instruments import (
+  CURVES,
+  InstrumentProvider,
+  write_examples,
+)
 from dafx.training.data.preprocessing import Preprocessor, fade, high_pass
 from dafx.training.data.provider import (
   Item,
@@ -28,8 +33,10 @@ from dafx.training.data.recordings import (
 from dafx.training.data.tfrecords import ShardProvider, write_tfrecord
 
 __all__ = [
+  'CURVES',
   'EQ_PRESETS',
   'FolderProvider',
+  'InstrumentProvider',
   'Item',
   'NoiseAndGain',
   'Pair',
@@ -45,5 +52,6 @@ __all__ = [
   'find_pairs',
   'high_pass',
   'spread_settings',
+  'write_examples',
   'write_tfrecord',
 ]

@@ -245,6 +245,11 @@ class CropProvider(Provider):
     del index
     return np.zeros(0)
 
+  def _more(self, index: int) -> dict[str, np.ndarray]:
+    """Returns what else `features` has of an item, by name."""
+    del index
+    return {}
+
   def _input_gain(self, index: int) -> float:
     """Returns the gain of an item's input, which is measured once."""
     with self._lock:
@@ -364,6 +369,7 @@ class CropProvider(Provider):
       pair, heard = self._load(index, start, rng, margin)
       values = {'audio': pair[0], 'target': pair[1], 'heard': heard}
       values['knobs'] = self._knobs(index)
+      values.update(self._more(index))
       return [
         np.reshape(values[key], shape).astype(np.float32)
         for key, shape in shapes.items()

@@ -6,6 +6,7 @@ import os
 import pathlib
 import struct
 import weakref
+from collections.abc import Iterator
 
 import gin
 import numpy as np
@@ -25,7 +26,7 @@ _BLOCK = 2**16  # samples that are read at a time
 _SIDES = ('input', 'target')
 
 
-def _records(file: pathlib.Path):
+def records(file: pathlib.Path) -> Iterator[tuple[bytes, int]]:
   """Yields (record, its place in the file); TensorFlow checks checksums."""
   place = 0
   dataset = tf.data.TFRecordDataset(os.fspath(file))
@@ -111,17 +112,17 @@ class ShardProvider(folders.PairProvider):
     self._file = open(self._path, 'rb')
     weakref.finalize(self, self._file.close)
     try:
-      records = [_Record.parse(*found) for found in _records(self._path)]
+      found = [_Record.parse(*record) for record in records(self._path)]
     except (tf.errors.OpError, DecodeError, IndexError, ValueError) as error:
       raise ValueError(
         f'{self._path} is damaged or holds no pairs; write it again '
         f'(dafx_prepare --tfrecord). {type(error).__name__}: {error}'
       ) from error
-    if not records:
+    if not found:
       raise ValueError(
         f'{self._path} is empty; write it again (dafx_prepare --tfrecord).'
       )
-    return records
+    return found
 
   def _place(self, pair):
     return f'{pair.name!r} of {self._path}'
