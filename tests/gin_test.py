@@ -24,8 +24,8 @@ ROOT = pathlib.Path(__file__).parents[1] / 'gin'
 FILES = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob('*.gin'))
 TASKS = [f for f in FILES if f.startswith('tasks/')]
 # Those that train effects are in effect_gin_test.py, those that match files in
-# match_files_test.py.
-_OTHERS = ('tasks/blackbox', 'tasks/graybox', 'tasks/match')
+# match_files_test.py, those that learn an instrument in instrument_test.py.
+_OTHERS = ('tasks/blackbox', 'tasks/graybox', 'tasks/match', 'tasks/solo')
 CONTROL_TASKS = [f for f in TASKS if not f.startswith(_OTHERS)]
 # Small enough for a test; the rate stays, since plugins' ranges depend on it.
 SMALL = [

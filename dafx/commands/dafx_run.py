@@ -39,7 +39,7 @@ from absl import app, flags
 
 from dafx import _environment, _folders
 from dafx.audio import files as audio_files
-from dafx.commands import match_mode, running
+from dafx.commands import instrument_flags, match_mode, running
 from dafx.training import gin_files, needed_plugins, trained_models
 
 FLAGS = flags.FLAGS
@@ -63,7 +63,9 @@ _MODES_OF_FLAGS = {
   'n_plugins': ('eval', 'sample', 'process'),
   'single_dir': ('eval',),
   'trust': ('process', 'export', 'eval'),
+  **dict.fromkeys(instrument_flags.NAMES, instrument_flags.MODES),
 }
+instrument_flags.define()
 
 flags.DEFINE_enum(
   'mode',
@@ -191,10 +193,7 @@ flags.DEFINE_string(
   'setting; --single_dir=~/dafx/single.',
 )
 flags.DEFINE_integer(
-  'seed',
-  0,
-  'Seed of all that is random in training; --seed=1.',
-  lower_bound=0,
+  'seed', 0, 'Seed of what is random in training; --seed=1.', lower_bound=0
 )
 flags.DEFINE_bool(
   'allow_memory_growth', False, 'Take GPU memory as it is needed, not at once.'
@@ -338,6 +337,7 @@ def _options(model) -> dict:
   """
   knobs = [float(knob) for knob in FLAGS.knobs or ()] or None
   given = {'n_plugins': FLAGS.n_plugins, 'amount': FLAGS.amount, 'knobs': knobs}
+  given |= instrument_flags.values_of(FLAGS)
   options = {name: value for name, value in given.items() if value is not None}
   flags_of = {f'--{name}': name for name in options}
   if FLAGS.single_dir:

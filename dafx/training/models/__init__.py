@@ -5,6 +5,11 @@ All that gin knows of models and encoders is registered on import.
 
 from dafx.training.models.base import Model, make_model
 from dafx.training.models.control import ControlModel
+from dafx.training.models.decoders import (
+  F0LoudnessDecoder,
+  scaled_f0,
+  scaled_loudness,
+)
 from dafx.training.models.effect import EffectModel
 from dafx.training.models.encoders import (
   Constant,
@@ -12,6 +17,7 @@ from dafx.training.models.encoders import (
   LogMelEncoder,
   n_frames_for,
 )
+from dafx.training.models.instrument import InstrumentModel
 from dafx.training.models.profile_encoder import ProfileEncoder
 from dafx.training.models.spectrogram_encoders import (
   InceptionEncoder,
@@ -23,11 +29,15 @@ __all__ = [
   'ControlModel',
   'EffectModel',
   'Encoder',
+  'F0LoudnessDecoder',
   'InceptionEncoder',
+  'InstrumentModel',
   'LogMelEncoder',
   'MobileNetV2Encoder',
   'Model',
   'ProfileEncoder',
   'make_model',
   'n_frames_for',
+  'scaled_f0',
+  'scaled_loudness',
 ]

@@ -1,0 +1,283 @@
+"""Models that play an instrument: trained, restored, and played by a voice."""
+
+# First: importing dafx sets up what DDSP needs.
+import dafx  # noqa: F401  # isort: skip
+
+import csv
+import math
+
+import ddsp
+import gin
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+
+from dafx import effects, pitch, processors, synths
+from dafx.audio import sources
+from dafx.training import (
+  checkpoints,
+  data,
+  gin_files,
+  inference,
+  models,
+  trainers,
+  transfer,
+)
+from dafx.training.models import decoders
+
+SR, RATE, HOP = 16000, 250, 64
+
+
+def instrument(data_path='', plugin=False):
+  dag = [
+    (
+      synths.StreamingHarmonic(HOP, SR),
+      ['amps', 'harmonic_distribution', 'f0_hz'],
+    ),
+    (synths.StreamingFilteredNoise(HOP, 17), ['noise_magnitudes']),
+    (ddsp.processors.Add(), ['filtered_noise/signal', 'harmonic/signal']),
+    (effects.Fir(n_taps=50, name='reverb'), ['add/signal']),
+  ]
+  if plugin:
+    gain = effects.LV2Plugin('urn:dafx-test:gain', sample_rate=SR, name='gain')
+    dag[3:3] = [(gain, ['add/signal', 'gain_controls'])]
+    dag[4] = (dag[4][0], ['gain/signal'])
+  return models.InstrumentModel(
+    models.F0LoudnessDecoder(ch=8, rnn_channels=6, layers_per_stack=1),
+    processors.ProcessorGroup(dag),
+    [ddsp.losses.SpectralLoss((256, 64))],
+    output_splits=(
+      ('amps', 1),
+      ('harmonic_distribution', 12),
+      ('noise_magnitudes', 17),
+    ),
+    data_path=data_path,
+  )
+
+
+def voice(seconds=2.0, rate=44100, low_hz=200.0, high_hz=300.0):
+  """A gliding voice, [n_samples], and its pitch by sample."""
+  n = int(seconds * rate)
+  f0 = low_hz * (high_hz / low_hz) ** (np.arange(n) / n)
+  phase = 2 * np.pi * np.cumsum(f0) / rate
+  return 0.1 * sum(np.sin(k * phase) / k for k in range(1, 10)), f0
+
+
+@pytest.fixture(scope='module')
+def records(tmp_path_factory):
+  """Records of a voice, with statistics."""
+  folder = tmp_path_factory.mktemp('records')
+  examples = []
+  for i in range(4):
+    audio, _ = voice(1.0, SR, 300.0 + 50 * i, 400.0)
+    f0_hz, confidence = pitch.estimate(audio, SR, RATE)
+    examples.append(
+      {
+        'audio': audio,
+        'f0_hz': f0_hz,
+        'f0_confidence': confidence,
+        'loudness_db': pitch.loudness_db(audio, SR, RATE),
+      }
+    )
+  for split in ('train', 'valid', 'test'):
+    data.write_examples(examples, folder / f'{split}.tfrecord')
+  statistics = transfer.measure(examples * 5, RATE)
+  (folder / 'statistics.json').write_text(statistics.to_json())
+  return folder
+
+
+def provider(records, split='train'):
+  return data.InstrumentProvider(records, split, n_samples=8000)
+
+
+@pytest.mark.parametrize(
+  'arguments, count', [((512, 512, 3), 4801150), ((256, 512, 0), 232314)]
+)
+def test_decoders_have_the_parameters_of_ddsp(arguments, count):
+  """As counted of RnnFcDecoder with 60 harmonics and 65 bands."""
+  decoder = models.F0LoudnessDecoder(SR, RATE, *arguments)
+  embedding = decoder(tf.zeros([1, 2, 1]), tf.zeros([1, 2, 1]))
+  head = (embedding.shape[-1] + 1) * (1 + 60 + 65)
+  sizes = (math.prod(v.shape) for v in decoder.trainable_variables)
+  assert sum(sizes) + head == count
+
+
+def test_stretches_of_curves_are_embedded_as_the_whole(monkeypatch):
+  monkeypatch.setattr(decoders, '_FRAMES_AT_ONCE', 70)
+  decoder = models.F0LoudnessDecoder(ch=8, rnn_channels=6, layers_per_stack=1)
+  rng = np.random.default_rng(0)
+  curves = {
+    'f0_hz': rng.uniform(100.0, 900.0, 200),
+    'loudness_db': rng.uniform(-60.0, 0.0, 200),
+  }
+  parts = list(decoder.embed_curves(curves))
+  assert [part.shape[1] for part in parts] == [70, 70, 60]
+  inputs = [tf.constant(c[None, :, None], 'float') for c in curves.values()]
+  np.testing.assert_allclose(
+    np.concatenate(parts, axis=1), decoder(*inputs), atol=1e-5
+  )
+
+
+def test_an_instrument_is_trained_and_restored(records, tmp_path):
+  model = instrument(str(records), plugin=True)
+  assert model.inputs_used == ['f0_hz', 'loudness_db']
+  trainer = trainers.Trainer(model, learning_rate=1e-2)
+  history = trainers.train(
+    provider(records),
+    provider(records, 'valid'),
+    trainer,
+    batch_size=2,
+    num_steps=4,
+    steps_per_validation=2,
+    save_dir=str(tmp_path),
+  )
+  assert np.all(np.isfinite(history['total_loss']))
+  reverb = processors.modules(model.processor_group)['reverb']
+  assert np.abs(reverb.taps.numpy()[1:]).max() > 1e-4
+  again = instrument('/nowhere', plugin=True)
+  checkpoints.restore_model(again, tmp_path)
+  # It needs its data no more.
+  assert again.statistics == model.statistics is not None
+  source = sources.from_array(voice(0.5, SR)[0][:, None], SR)
+  first, second = (
+    np.concatenate(list(m.render(source).blocks())) for m in (model, again)
+  )
+  # The best validated steps may be fewer than all.
+  assert first.shape == second.shape == (8000, 1)
+
+
+@pytest.mark.parametrize('transpose', [0.0, 7.0])
+@pytest.mark.parametrize('rate', [16000, 44100])
+def test_it_plays_the_pitch_of_a_voice(rate, transpose):
+  """Even untrained: what sounds are partials of its pitch."""
+  model = instrument()
+  model.make_variables()
+  audio, f0 = voice(2.0, rate)
+  source = sources.from_array(np.stack([audio, audio], axis=1), rate)
+  out = list(model.render(source, transpose=transpose).blocks())
+  played = np.concatenate(out)
+  assert played.shape == (len(audio), 1)
+  found, confidence = pitch.estimate(played[:, 0], rate, RATE)
+  times = np.arange(len(found)) * rate // RATE
+  expected = f0[times] * 2.0 ** (transpose / 12.0)
+  cents = 1200 * np.abs(np.log2(found / expected))[25:-25]
+  assert np.median(cents) < 10.0 and np.mean(confidence[25:-25] > 0.5) > 0.9
+
+
+def test_chunks_are_played_as_the_whole(monkeypatch):
+  """In chunks of a few frames, without seams."""
+  model = instrument()
+  model.make_variables()
+  source = sources.from_array(voice(1.5, SR)[0][:, None], SR)
+  whole = np.concatenate(list(model.render(source).blocks()))
+  monkeypatch.setattr(models.rendering, '_CHUNK', 1000)
+  blocks = list(model.render(source).blocks())
+  assert len(blocks) > 20
+  np.testing.assert_allclose(np.concatenate(blocks), whole, atol=2e-4)
+
+
+def test_loudness_follows_the_training_set(records):
+  model = instrument(str(records))
+  model.start()
+  quiet = 0.1 * voice(2.0, SR, 380.0, 400.0)[0]
+  source = sources.from_array(quiet[:, None], SR)
+  curves = model.render(source).automation.curves
+  there = np.median(model.statistics.loudness_quantiles_db)
+  assert abs(np.median(curves['loudness_db']) - there) < 1.5
+  # Two octaves down, and back to where it learned.
+  low = sources.from_array(voice(2.0, SR, 95.0, 100.0)[0][:, None], SR)
+  curves = model.render(low).automation.curves
+  assert 370.0 < np.median(curves['f0_hz']) < 410.0
+
+
+def test_silence_stays_silent(records):
+  model = instrument(str(records))
+  model.make_variables()
+  model.start()
+  source = sources.from_array(np.zeros([8000, 1]), SR)
+  rendering = model.render(source)
+  assert np.all(rendering.automation.curves['loudness_db'] == pitch.FLOOR_DB)
+  assert len(np.concatenate(list(rendering.blocks()))) == 8000
+
+
+def test_files_are_processed_with_their_curves(tmp_path):
+  model = instrument(plugin=True)
+  model.make_variables()
+  soundfile.write(tmp_path / 'voice.wav', voice(0.7)[0], 44100)
+  out = tmp_path / 'out.wav'
+  inference.process(model, str(tmp_path / 'voice.wav'), str(out), transpose=5)
+  assert soundfile.info(out).frames == int(0.7 * 44100)
+  rows = list(csv.DictReader(open(tmp_path / 'out.controls.csv')))
+  assert list(rows[0]) == [
+    'time_s',
+    'f0_hz',
+    'loudness_db',
+    'gain/amount [coef]',
+  ]
+  assert len(rows) == 175 and float(rows[1]['time_s']) == 1 / RATE
+  assert 250 < float(rows[30]['f0_hz']) < 310  # 5 semitones above 200
+  assert (tmp_path / 'out.png').exists()
+
+
+def test_what_does_not_fit_is_named(tmp_path):
+  with pytest.raises(TypeError, match='encoder is Constant; an InstrumentM'):
+    models.InstrumentModel(models.Constant(), instrument().processor_group, [])
+  with pytest.raises(ValueError, match='frame_rate=300 does not divide'):
+    models.F0LoudnessDecoder(SR, 300)
+  with pytest.raises(FileNotFoundError, match='no statistics of the record'):
+    instrument(str(tmp_path)).start()
+  short = transfer.measure([{k: np.ones(9) for k in data.CURVES}], RATE)
+  (tmp_path / 'statistics.json').write_text(short.to_json())
+  with pytest.raises(
+    ValueError, match='0.0 s of notes.*10 s at the very least'
+  ):
+    instrument(str(tmp_path)).start()
+  with pytest.raises(ValueError, match='does not take amount'):
+    instrument().check_options(['amount'])
+
+
+# ---------------------- gin ---------------------------------------------------
+SMALL = [
+  'n_samples = 3840',
+  'batch_size = 1',
+  'decoder_width = 4',
+  'decoder_layers = 1',
+  'reverb_taps = 20',
+  'dafx.training.train.num_steps = 1',
+]
+TASKS = ('', '_48k', '_demo')
+
+
+@pytest.fixture
+def _fresh_gin():
+  prefixes = gin.config._LOCATION_PREFIXES
+  former = list(prefixes)
+  gin.clear_config()
+  gin_files.add_gin_search_paths()
+  yield
+  gin.clear_config()
+  prefixes[:] = former
+
+
+@pytest.mark.usefixtures('_fresh_gin')
+@pytest.mark.parametrize(
+  'task', [*(f'solo_instrument{t}.gin' for t in TASKS), 'solo_plugins.gin']
+)
+def test_tasks_take_a_step(task, tmp_path):
+  rate = 48000 if '48k' in task else SR
+  audio, _ = voice(0.24, rate)
+  curves = {key: np.full(60, 300.0) for key in data.CURVES}
+  for split in ('train', 'valid'):
+    path = tmp_path / f'{split}.tfrecord'
+    data.write_examples([{'audio': audio, **curves}], path)
+  statistics = transfer.measure([curves] * 50, RATE)
+  (tmp_path / 'statistics.json').write_text(statistics.to_json())
+  hop = rate // RATE
+  bindings = [f'n_samples = {60 * hop}', *SMALL[1:]]
+  gin_files.parse_gin([task], [*bindings, f"data_path = '{tmp_path}'"])
+  model = models.make_model()
+  history = trainers.train(trainer=trainers.Trainer(model))
+  assert np.isfinite(history['total_loss'][0])
+  names = [node.name for node in model.driven.values()]
+  assert names == (['tube', 'equalizer'] if 'plugins' in task else [])
