@@ -89,9 +89,8 @@ def test_transfer_moves_pitch_and_fits_loudness():
     [curves(880.0, np.linspace(-30.0, -10.0, 500))], RATE
   )
   given = curves(220.0, np.linspace(-50.0, -40.0, 500))
-  found = transfer.Transfer(transpose=3.0).apply(given, RATE, statistics)
-  expected = 880.0 * 2.0 ** (3 / 12)
-  np.testing.assert_allclose(found['f0_hz'], expected, rtol=1e-6)
+  found = transfer.Transfer().apply(given, RATE, statistics)
+  np.testing.assert_allclose(found['f0_hz'], 880.0, rtol=1e-6)
   # The mask is averaged over 40 frames, so that 20 at either end are no notes.
   middle = slice(50, -50)
   np.testing.assert_allclose(
@@ -99,8 +98,13 @@ def test_transfer_moves_pitch_and_fits_loudness():
     np.linspace(-30.0, -10.0, 500)[middle],
     atol=0.9,
   )
-  as_it_is = transfer.Transfer(octave=0).apply(given, RATE, statistics)
-  np.testing.assert_allclose(as_it_is['f0_hz'], 220.0, rtol=1e-6)
+  for options, f0_hz in (
+    ({'octave': 0}, 220.0),
+    ({'transpose': 12.0}, 440.0),  # as was asked for, and no more
+    ({'transpose': 3.0, 'octave': 1}, 440.0 * 2.0 ** (3 / 12)),
+  ):
+    moved = transfer.Transfer(**options).apply(given, RATE, statistics)
+    np.testing.assert_allclose(moved['f0_hz'], f0_hz, rtol=1e-6)
 
 
 def test_without_statistics_or_notes_all_stays():

@@ -65,7 +65,6 @@ _MODES_OF_FLAGS = {
   'trust': ('process', 'export', 'eval'),
   **dict.fromkeys(instrument_flags.NAMES, instrument_flags.MODES),
 }
-instrument_flags.define()
 
 flags.DEFINE_enum(
   'mode',

@@ -6,29 +6,27 @@ from absl import flags
 NAMES = ('transpose', 'octave', 'autotune')
 MODES = ('process',)
 
-
-def define():
-  """Defines the flags."""
-  flags.DEFINE_float(
-    'transpose',
-    None,
-    'process: semitones by which an instrument plays what it hears higher; '
-    '--transpose=12.',
-  )
-  flags.DEFINE_integer(
-    'octave',
-    None,
-    'process: octaves by which it does so, beside; those that bring it nearest '
-    'to the recordings that were learned from if not given; --octave=0.',
-  )
-  flags.DEFINE_float(
-    'autotune',
-    None,
-    'process: how far pitch goes to the nearest notes of the scale that fits '
-    'best, from 0 to 1; --autotune=0.5.',
-    lower_bound=0.0,
-    upper_bound=1.0,
-  )
+flags.DEFINE_float(
+  'transpose',
+  None,
+  'process: semitones by which an instrument plays what it hears higher; '
+  '--transpose=12.',
+)
+flags.DEFINE_integer(
+  'octave',
+  None,
+  'process: octaves by which it does so, beside; if neither this nor '
+  '--transpose is given, those that bring it nearest to the recordings that '
+  'were learned from; --octave=0.',
+)
+flags.DEFINE_float(
+  'autotune',
+  None,
+  'process: how far pitch goes to the nearest notes of the scale that fits '
+  'best, from 0 to 1; --autotune=0.5.',
+  lower_bound=0.0,
+  upper_bound=1.0,
+)
 
 
 def values_of(values: flags.FlagValues) -> dict[str, float | None]:

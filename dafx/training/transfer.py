@@ -217,7 +217,7 @@ class Transfer:
   Attributes:
     transpose: Semitones by which all is moved.
     octave: Octaves by which it is moved beside; None for those that bring it
-      nearest to the training set.
+      nearest to the training set, or for none where it is transposed.
     autotune: Share of the way to the nearest notes, from 0 to 1.
     quiet_db: By how much what is no note is turned down.
     threshold: The higher, the fewer frames are notes.
@@ -259,7 +259,7 @@ class Transfer:
     octave = self.octave
     if octave is None:
       octave = 0
-      if statistics is not None and notes.any():
+      if statistics is not None and notes.any() and not self.transpose:
         octave = octaves_to(statistics.mean_pitch, f0_hz[notes])
     f0_hz = autotune(f0_hz, notes, self.autotune)
     f0_hz = f0_hz * 2.0 ** (octave + self.transpose / 12.0)

@@ -59,8 +59,9 @@ class InstrumentModel(control.ControlModel):
     name: Name of the model.
 
   `render` takes 'transpose' in semitones, 'octave', None for the nearest to the
-  training set, 'autotune' from 0 to 1, 'quiet_db', by how much what is no note
-  is turned down, and 'threshold', how sure a note must be.
+  training set where nothing is transposed, 'autotune' from 0 to 1, 'quiet_db',
+  by how much what is no note is turned down, and 'threshold', how sure a note
+  must be.
 
   Raises:
     TypeError: An encoder that hears something else.
