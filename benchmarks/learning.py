@@ -237,7 +237,7 @@ def write_curves(task, curves, folder):
 
 
 def run(name: str):
-  """Learns one task, prints its table, writes its curves."""
+  """Learns one task, prints its table, writes its curves; returns them."""
   started_s = time.monotonic()
   os.makedirs(FLAGS.output_dir, exist_ok=True)
   task = learning_tasks.TASKS[name]()
@@ -248,6 +248,16 @@ def run(name: str):
   write_results(task, curves)
   write_curves(task, curves, FLAGS.output_dir)
   print(f'  {time.monotonic() - started_s:.0f} s\n', flush=True)
+  return [
+    {
+      'task': name,
+      'method': curve.method,
+      'rate': curve.rate,
+      'renders': curve.renders.tolist(),
+      'losses': curve.losses.tolist(),
+    }
+    for curve in curves
+  ]
 
 
 def main(argv):
@@ -258,8 +268,7 @@ def main(argv):
       raise app.UsageError(
         f'--tasks={name} must be of {sorted(learning_tasks.TASKS)}.'
       )
-  for name in FLAGS.tasks:
-    run(name)
+  results.keep([row for name in FLAGS.tasks for row in run(name)])
 
 
 if __name__ == '__main__':

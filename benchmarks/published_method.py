@@ -30,9 +30,11 @@ from dafx.training import gin_files, models, plotting, trainers
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('task', 'distortion', 'Of those of tasks.py.')
-flags.DEFINE_integer('steps', 240, 'Of each training.', lower_bound=1)
+flags.declare_key_flag('steps')  # of tasks
 
 OURS, PUBLISHED = 'dafx', 'DeepAFx'
+# Of each training, without --steps.
+STEPS = 240
 
 
 class Counter:
@@ -208,14 +210,15 @@ def main(argv):
   folder = pathlib.Path(FLAGS.output_dir).expanduser().absolute()
   tasks.prepare(task, folder)
   counter = Counter()
+  steps = FLAGS.steps or STEPS
   traces = {}
   for name in (OURS, PUBLISHED):
     traces[name], plugins = trace(
-      task, folder, FLAGS.steps, counter, name == PUBLISHED
+      task, folder, steps, counter, name == PUBLISHED
     )
   draw(traces, folder / 'comparison.png')
   report(traces, plugins)
-  results.keep({'task': task, 'steps': FLAGS.steps, **traces})
+  results.keep({'task': task, 'steps': steps, **traces})
 
 
 if __name__ == '__main__':

@@ -33,7 +33,9 @@ TASKS = ('distortion', 'nonspeech', 'mastering', 'simplest')
 flags.DEFINE_list('tasks', list(TASKS[:3]), f'Of {", ".join(TASKS)}.')
 flags.DEFINE_list('seeds', ['0'], 'Of weights and of what trainings draw.')
 flags.DEFINE_string('output_dir', 'build/tasks', 'Gets data, runs and tables.')
-flags.DEFINE_integer('steps', None, 'Of each training, if not as usual.')
+flags.DEFINE_integer(
+  'steps', None, 'Of each training, if not as usual.', lower_bound=1
+)
 flags.DEFINE_multi_string('gin_param', [], 'Bindings that come last.')
 
 SINGLE, OURS = evaluate.BEST_SINGLE_SETTING, evaluate.DAFX
