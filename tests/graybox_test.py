@@ -317,12 +317,12 @@ def test_parallel_paths_are_mixed_by_a_dag():
       r"controls has shape \(2, 1, 3\); 'gain' takes",
     ),
     (
-      lambda: effects.Gain()(AUDIO[..., np.newaxis], np.zeros([2, 1, 1])),
-      r'audio has shape \(2, 768, 1\).*Fold channels',
+      lambda: effects.Gain()(AUDIO[0], np.zeros([2, 1, 1])),
+      r'audio has shape \(768,\).*takes \[batch, n_samples\] or',
     ),
     (
       lambda: effects.Dynamics()(AUDIO, np.zeros([2, 1, 6]), AUDIO[:, 1:]),
-      r'sidechain \(2, 767\)',
+      r'audio has shape \(2, 768\), \(2, 767\)',
     ),
   ],
 )

@@ -45,8 +45,10 @@ class Control:
 class Controlled(processors.Processor):
   """A processor that controls in [0, 1] set, frame by frame or once.
 
-  Audio is [batch, n_samples]; channels belong into the batch. Subclasses
-  give `stream` and, where they keep a state, `initial_state`.
+  Audio is [batch, n_samples], or [batch, n_samples, n_channels], whose channels
+  are processed each by itself under the same controls; in `stream` they belong
+  into the batch. Subclasses give `stream` and, where they keep a state,
+  `initial_state`.
 
   Args:
     controls: All controls that there are.
@@ -195,7 +197,7 @@ class Controlled(processors.Processor):
     """Processes audio from the initial state on.
 
     Args:
-      audio: Shape [batch, n_samples].
+      audio: Shape [batch, n_samples] or [batch, n_samples, n_channels].
       controls: In units, shape [batch, n_frames, n_controls]. Frame t holds
         from sample t * hop on, hop being n_samples / n_frames rounded up.
 
@@ -205,13 +207,49 @@ class Controlled(processors.Processor):
     Raises:
       ValueError: Audio of another shape.
     """
-    if audio.shape.rank != 2:
-      raise ValueError(
-        f'audio has shape {audio.shape}; {self.name!r} takes [batch, '
-        'n_samples]. Fold channels into the batch.'
-      )
+    return self._by_channel(self._process, controls, audio)
+
+  def _process(self, controls, audio):
+    """Processes [batch, n_samples] from the initial state on."""
     state = self.initial_state(core.batch_size(audio))
     return self.stream(state, audio, controls)[0]
+
+  def _by_channel(self, process, controls, *signals):
+    """Processes channels as items.
+
+    Args:
+      process: From (controls, *signals), each [batch, n_samples], to audio of
+        that shape.
+      controls: In units, shape [batch, n_frames, n_controls].
+      *signals: Audio of one shape, [batch, n_samples] or [batch, n_samples,
+        n_channels].
+
+    Returns:
+      Audio of that shape.
+
+    Raises:
+      ValueError: Another shape, or others than the first one's.
+    """
+    shape = signals[0].shape
+    if shape.rank not in (2, 3) or not all(
+      signal.shape.is_compatible_with(shape) for signal in signals
+    ):
+      raise ValueError(
+        f'audio has shape {", ".join(str(s.shape) for s in signals)}; '
+        f'{self.name!r} takes [batch, n_samples] or [batch, n_samples, '
+        'n_channels].'
+      )
+    if shape.rank == 2:
+      return process(controls, *signals)
+    n_channels = shape[2]
+    if controls.shape[0] != 1:
+      controls = tf.repeat(controls, n_channels, axis=0)
+    items = [
+      tf.reshape(tf.transpose(signal, [0, 2, 1]), [-1, shape[1]])
+      for signal in signals
+    ]
+    channels = tf.reshape(process(controls, *items), [-1, n_channels, shape[1]])
+    return tf.transpose(channels, [0, 2, 1])
 
   def stream(
     self, state: Any, audio: tf.Tensor, controls: tf.Tensor

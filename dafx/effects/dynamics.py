@@ -110,14 +110,10 @@ class Dynamics(Controlled):
     With look-ahead, controls act on what is heard, so on the audio that comes
     as much later.
     """
-    if audio.shape.rank != 2 or not audio.shape.is_compatible_with(
-      sidechain.shape
-    ):
-      raise ValueError(
-        f'audio has shape {audio.shape}, sidechain {sidechain.shape}; '
-        f'{self.name!r} takes [batch, n_samples] for both. Fold channels into '
-        'the batch.'
-      )
+    return self._by_channel(self._process, controls, audio, sidechain)
+
+  def _process(self, controls, audio, sidechain):
+    """Processes [batch, n_samples] from the initial state on."""
     state = self.initial_state(core.batch_size(audio))
     signal, state = self.stream(state, audio, controls, sidechain)
     if not self.latency:
