@@ -569,7 +569,7 @@ def test_refuses_unfit_audio(dafx_plugins_command, wav, tmp_path):
   assert_refused(
     render(wav(noise(100, 3)), 'cross'), '3 channels', '(in, in_right)'
   )
-  assert_refused(render(wav(noise(100, 2))), '2 channels', '1 audio input (in)')
+  assert_refused(render(wav(noise(100, 2))), '2 channels', 'takes 1 (in).')
   for bad in (np.nan, np.inf):
     audio = noise(100)
     audio[50] = bad

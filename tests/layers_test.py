@@ -38,6 +38,7 @@ GRADIENTS = (
 LV2 = (
   ('_host', 'build_host', 'errors', 'latency', 'packages'),
   ('items', 'lilv', 'processes', 'shelf'),
+  ('ports',),
   ('world',),
   ('instances', 'stimuli'),
   ('inputs', 'supply'),

@@ -62,7 +62,7 @@ def render_file(
   Args:
     uri: The plugin's URI.
     input_path: Audio whose channels are the plugin's audio inputs in port
-      order; mono feeds them all.
+      order, with side chains or without; mono feeds them all.
     output_path: Gets the audio outputs in port order, in the format of its
       suffix; its folder is made if it does not exist.
     values: Values in port units by symbol; other controls stay at their
@@ -100,9 +100,10 @@ def render_file(
     isolation=isolation,
     stateful=True,
   )
-  with files.Writer(
-    output_path, source.sample_rate, source.n_samples
-  ) as writer:
+  with (
+    lv2.errors_with(input_path),
+    files.Writer(output_path, source.sample_rate, source.n_samples) as writer,
+  ):
     for block in _rendered(renderer, source):
       writer.write(block)
   done = f'{input_path}: {_channels(given.n_channels)}, {given.sample_rate} Hz'
@@ -156,13 +157,11 @@ def _channels(n_channels: int) -> str:
 
 
 def _check_channels(plugin, n_channels: int, path):
-  n_inputs = len(plugin.audio_inputs)
-  if n_channels not in (1, max(n_inputs, 1)):
-    symbols = ', '.join(p.symbol for p in plugin.audio_inputs) or 'none'
+  takes = {1, len(plugin.main_inputs) or 1, len(plugin.audio_inputs) or 1}
+  if n_channels not in takes:
     raise ValueError(
-      f'{path} has {_channels(n_channels)}; {plugin.uri} has {n_inputs} audio '
-      f'input{"" if n_inputs == 1 else "s"} ({symbols}). Give as many '
-      'channels, in that order, or one for all of them.'
+      f'{path} has {_channels(n_channels)}; {plugin.uri} takes '
+      f'{lv2.describe_inputs(plugin)}.'
     )
 
 

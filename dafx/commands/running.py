@@ -269,6 +269,8 @@ def with_messages(command: str, main):
       fault, text = error, error.message.splitlines()[0]
     if is_verbose():
       traceback.print_exception(fault)
+    # gin says behind the message which of its functions it went through.
+    text = str(text).partition('\n  In call to configurable')[0]
     print(f'{command}: {text}', file=sys.stderr)
     # What dafx needs and is not installed is said in one line, with the remedy;
     # a module that Python does not find may be misspelt.

@@ -109,6 +109,7 @@ def raising_faults() -> Iterator[None]:
   """Has what Python raises in a graph come out as it was raised.
 
   TensorFlow gives an error of its own, whose text tells of the graph first.
+  Keras and gin raise others in place of what is raised in a layer.
 
   Examples:
     >>> import tensorflow as tf
@@ -127,6 +128,15 @@ def raising_faults() -> Iterator[None]:
     for fault in reversed(_faults):
       if f'{type(fault).__name__}: {fault}' in error.message:
         raise fault from error
+    raise
+  except Exception as error:
+    hidden: BaseException = error
+    while hidden.__suppress_context__ and hidden.__cause__ is None:
+      if hidden.__context__ is None:
+        break
+      hidden = hidden.__context__
+      if any(fault is hidden for fault in _faults):
+        raise hidden from None
     raise
 
 

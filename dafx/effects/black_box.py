@@ -308,7 +308,7 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
         n_repeats = points.shape[1] // rest.shape[1]
         held = np.repeat(rest[items], n_repeats, axis=1)
         values = np.concatenate([values, held], axis=-1)
-      return self.render(audio[items], values)
+      return render_ops.render_items(self.render, audio[items], values, items)
 
     def measure_memory(n_samples, n_frames):
       return self.measure_memory(n_samples, n_frames, audio.shape[-1])
@@ -371,7 +371,8 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
     def render(signals, items, backwards):
       values = controls[items]
       values = values[:, ::-1] if backwards else values
-      return self.render(signals.astype(np.float32), values)
+      signals = signals.astype(np.float32)
+      return render_ops.render_items(self.render, signals, values, items)
 
     gradient, state = self.audio_gradient.pull_back(
       render,
@@ -427,7 +428,7 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
 
     def render(points, items):
       values = self.estimated_map.to_port_units(points).astype(np.float32)
-      return self.render(audio[items], values)
+      return render_ops.render_items(self.render, audio[items], values, None)
 
     n_controls = self.estimated_map.n_controls
     return gradients.response_memory(

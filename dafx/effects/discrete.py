@@ -165,7 +165,7 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
   def _map_choices(self, choices) -> core.ChoiceMap:
     """Returns the ports with a range, then the scores of the combinations."""
     values = {
-      symbol: tuple(_values_of(self.plugin, symbol, given))
+      symbol: _values_of(self.plugin, symbol, given)
       # gin writes dictionaries sorted: a run finds its scores again.
       for symbol, given in sorted(choices.items())
     }
@@ -176,6 +176,7 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
         f'{_MAX_COMBINATIONS} are allowed. Name fewer values, or put some '
         'ports into `fixed`.'
       )
+    values = {s: tuple(map(float, taken)) for s, taken in values.items()}
     combinations = np.array(
       list(itertools.product(*values.values())), np.float32
     )  # of shape [n_combinations, n_choices]
@@ -275,7 +276,8 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
       def render(points, items, index=index):
         values = self._ranged_map.to_port_units(points).astype(np.float32)
         chosen = np.full(len(values), index)
-        return self.render(audio[items], self._choose(values, chosen))
+        values = self._choose(values, chosen)
+        return render_ops.render_items(self.render, audio[items], values, None)
 
       memories.append(
         gradients.response_memory(
@@ -344,7 +346,9 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
 
     def losses(items, chosen):
       values = self._choose(controls[items], chosen)
-      rendered = self.render(audio[items], values)
+      rendered = render_ops.render_items(
+        self.render, audio[items], values, items
+      )
       return (rendered.astype(float) * cotangent[items]).sum((1, 2))
 
     if self.estimator == 'straight_through':
@@ -373,7 +377,7 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
     return choice_gradient(products, drawn, probabilities)
 
 
-def _values_of(plugin, symbol, values) -> list[float]:
+def _values_of(plugin, symbol, values) -> Sequence[float]:
   """Returns the values to choose from, checked."""
   port = plugin.control(symbol)
   if not port.is_discrete:
@@ -382,9 +386,7 @@ def _values_of(plugin, symbol, values) -> list[float]:
       f'({port.describe_range()}). Put it into `trainable`.'
     )
   if values is None:
-    if port.enumeration and port.scale_points:
-      return [float(value) for value, _ in port.scale_points]
-    return list(np.arange(np.ceil(port.minimum), port.maximum + 0.5))
+    return port.single_values
   values = [float(value) for value in values]
   unlike = [v for v in values if not np.isclose(port.nearest(np.array(v)), v)]
   if len(set(values)) < max(len(values), 2) or unlike:

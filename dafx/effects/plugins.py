@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from dafx import core, gradients, lv2
 from dafx.effects import black_box, plugin_streams, strategies
-from dafx.lv2 import packages
 
 _log = logging.getLogger('dafx.effects')
 
@@ -28,7 +27,8 @@ class LV2Plugin(black_box.BlackBoxProcessor):
   feeds all audio inputs of the plugin and comes back as mono, the mean of its
   outputs, unless `channels` is 'stereo'. Audio with channels goes to the audio
   inputs in port order; a plugin with one input and one output renders each
-  channel by itself, under the same controls.
+  channel by itself, under the same controls. Side chains are no channels: they
+  hear what goes in, unless the audio has a channel for each of them too.
 
   Controls are [batch, n_frames, n_controls]: frame t holds from sample t * hop
   on, hop being n_samples / n_frames rounded up. One frame is a static setting.
@@ -109,6 +109,7 @@ class LV2Plugin(black_box.BlackBoxProcessor):
       self._fixed,
       self.host.block_size,
       self.host.isolation,
+      self.host.time_limit_s,
     )
 
   def _safe_controls(self):
@@ -254,12 +255,7 @@ class LV2Plugin(black_box.BlackBoxProcessor):
   @property
   def version(self) -> str:
     """Version of the plugin, and of the Debian package that it came in."""
-    package = packages.package_of(self.uri)
-    version = package and packages.installed_version(
-      package, self.plugin.bundle_path
-    )
-    own = self.plugin.version
-    return f'{own} ({package} {version})' if version else own
+    return self.plugin.full_version
 
   @property
   def port_values(self) -> dict[str, float]:
@@ -276,6 +272,11 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     """Sets ports of `port_values`; see `Node`."""
     self._fixed = {**self._fixed, **values}
     self.set_sample_rate(self.sample_rate)
+
+  @property
+  def is_isolated(self) -> bool:
+    """Whether the plugin runs in processes of its own."""
+    return self.host.isolation == 'process'
 
   @property
   def title(self) -> str:
@@ -343,12 +344,11 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     """
     if self._is_mono_plugin:
       return n_channels
-    n_in = self.renderer.n_channels_in
-    if n_channels not in (1, n_in):
-      inputs = ', '.join(p.symbol for p in self.plugin.audio_inputs)
+    n_in, n_all = self.renderer.n_channels_in, len(self.plugin.audio_inputs)
+    if n_channels not in (1, n_in, n_all):
       raise ValueError(
         f'audio has {n_channels} channels; {self.name!r} ({self.uri}) takes '
-        f'{n_in} ({inputs}), or mono.'
+        f'{lv2.describe_inputs(self.plugin)}.'
       )
     is_mono = n_channels == 1 and self.channels == 'mono'
     return 1 if is_mono else self.renderer.n_channels_out
@@ -378,7 +378,8 @@ class LV2Plugin(black_box.BlackBoxProcessor):
       # Channels become items of their own.
       audio = np.moveaxis(audio, -1, 1).reshape(-1, n_samples, 1)
       controls = np.repeat(controls, n_channels, axis=0)
-      signal = renderer.render(audio, controls, hop_size)
+      with lv2.crashes_in(np.repeat(range(n_items), n_channels)):
+        signal = renderer.render(audio, controls, hop_size)
       return np.moveaxis(signal.reshape(n_items, n_channels, n_samples), 1, -1)
     signal = renderer.render(audio, controls, hop_size)
     if signal.shape[-1] != self.n_channels_out(n_channels):
@@ -413,11 +414,12 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     def as_items(signals):
       return np.moveaxis(signals, -1, 1).reshape(-1, n_samples, 1)
 
-    gradient = super().gradient_to_audio(
-      as_items(audio),
-      np.repeat(controls, n_channels, axis=0),
-      as_items(cotangent),
-      n_calls,
-      first_key * n_channels,
-    )
+    with lv2.crashes_in(np.repeat(range(n_items), n_channels)):
+      gradient = super().gradient_to_audio(
+        as_items(audio),
+        np.repeat(controls, n_channels, axis=0),
+        as_items(cotangent),
+        n_calls,
+        first_key * n_channels,
+      )
     return np.moveaxis(gradient.reshape(n_items, n_channels, -1), 1, -1)

@@ -121,6 +121,11 @@ class ProxyLV2Plugin(processors.Processor):
     self.processor.hold_ports(values)
 
   @property
+  def is_isolated(self) -> bool:
+    """Whether the plugin runs in processes of its own."""
+    return self.processor.is_isolated
+
+  @property
   def title(self) -> str:
     """Name of the node, and that of the plugin."""
     return f'{self.name}: {self.processor.plugin.name}'

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import tensorflow as tf
 
-from dafx import core, processors
+from dafx import core, lv2, processors
 
 _WHAT = 'the rendering of a plugin'
 
@@ -31,6 +32,30 @@ def with_channels(audio: tf.Tensor) -> tuple[tf.Tensor, bool]:
       '[batch, n_samples, n_channels].'
     )
   return audio, is_mono
+
+
+def render_items(
+  render: Callable,
+  audio: np.ndarray,
+  controls: np.ndarray,
+  items: Sequence[int] | None,
+) -> np.ndarray:
+  """Renders items of a batch; a crash then tells which of the batch it was.
+
+  Args:
+    render: From (audio, controls) to audio.
+    audio: Of these items, [n_items, n_samples, n_channels].
+    controls: Of these items, in port units, [n_items, n_frames, n_controls].
+    items: Which of the batch they are; None for audio that is of no batch.
+
+  Returns:
+    What it renders.
+
+  Raises:
+    lv2.CrashError: A plugin crashed or hung, at the item that it names.
+  """
+  with lv2.crashes_in(items):
+    return render(audio, controls)
 
 
 def render_with_gradient(

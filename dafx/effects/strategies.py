@@ -44,7 +44,8 @@ class Host:
     compensate_latency: Whether to take the plugin's latency out.
     strict: Whether output that is not finite is an error.
     isolation: Where the plugin runs: 'thread' (of this process) or 'process',
-      in which one that crashes or hangs is an lv2.PluginError.
+      in which one that crashes or hangs is an lv2.CrashError: it costs a
+      training the item, not the run.
     time_limit_s: With isolation='process', seconds after which a render of an
       item counts as hung.
   """

@@ -9,23 +9,33 @@ NumPy only; nothing here knows of TensorFlow or gin.
     out = renderer.render(audio, controls)  # [batch, n_samples, n_channels]
 """
 
-from dafx.lv2.errors import PluginError
-from dafx.lv2.inputs import ISOLATIONS, check_value
+from dafx.lv2.errors import (
+  CrashError,
+  PluginError,
+  crashes_in,
+  errors_with,
+)
+from dafx.lv2.inputs import ISOLATIONS, check_value, describe_inputs
+from dafx.lv2.ports import Port
 from dafx.lv2.presets import Preset, list_presets, load_preset, write_preset
 from dafx.lv2.renderer import Renderer
 from dafx.lv2.safety import moves_of_latency, reason_not_to_train
 from dafx.lv2.supply import default_n_threads
-from dafx.lv2.world import Plugin, Port, get_plugin, list_uris
+from dafx.lv2.world import Plugin, get_plugin, list_uris
 
 __all__ = [
   'ISOLATIONS',
+  'CrashError',
   'Plugin',
   'PluginError',
   'Port',
   'Preset',
   'Renderer',
   'check_value',
+  'crashes_in',
   'default_n_threads',
+  'describe_inputs',
+  'errors_with',
   'get_plugin',
   'list_presets',
   'list_uris',

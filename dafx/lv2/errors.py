@@ -1,6 +1,8 @@
 """What can go wrong with a plugin."""
 
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -20,6 +22,70 @@ class PluginError(RuntimeError):
     ... ) as error:  # it crashed, and only its worker ended
     ...   print(error)
   """
+
+
+class CrashError(PluginError):
+  """A plugin crashed or hung, and took a process of its own down with it.
+
+  Attributes:
+    uri: Of the plugin.
+    item: Which item of a batch it was rendering, from 0; None for audio that is
+      none of the caller's.
+  """
+
+  def __init__(self, message: str, uri: str, item: int | None = None):
+    super().__init__(message)
+    self.uri = uri
+    self.item = item
+
+
+@contextlib.contextmanager
+def crashes_in(items: Sequence[int] | None) -> Iterator[None]:
+  """Has a `CrashError` tell of the batch that its items were taken from.
+
+  Args:
+    items: Which item of that batch each one is that is rendered; None where
+      they are of no batch.
+
+  Examples:
+    >>> from dafx import lv2
+    >>> try:
+    ...   with lv2.crashes_in([5, 7]):
+    ...     raise lv2.CrashError('It crashed.', 'urn:a', item=1)
+    ... except lv2.CrashError as error:
+    ...   print(error.item)
+    7
+  """
+  try:
+    yield
+  except CrashError as error:
+    if error.item is not None:
+      error.item = None if items is None else int(items[error.item])
+    raise
+
+
+@contextlib.contextmanager
+def errors_with(name: str | os.PathLike) -> Iterator[None]:
+  """Names a file in what is raised of a plugin that works on it.
+
+  Args:
+    name: Its path, or what else it is called.
+
+  Raises:
+    PluginError: With the name before the message.
+
+  Examples:
+    >>> from dafx import lv2
+    >>> with lv2.errors_with('song.wav'):
+    ...   raise lv2.PluginError('It crashed.')
+    Traceback (most recent call last):
+    dafx.lv2.errors.PluginError: song.wav: It crashed.
+  """
+  try:
+    yield
+  except PluginError as error:
+    error.args = (f'{name}: {error}', *error.args[1:])
+    raise
 
 
 def describe_controls(symbols: Sequence[str], controls: np.ndarray) -> str:

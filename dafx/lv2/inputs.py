@@ -9,7 +9,9 @@ from dafx.lv2 import errors, instances, world
 ISOLATIONS = ('thread', 'process')
 
 
-def check_options(sample_rate, block_size, n_threads, warm_up, isolation):
+def check_options(
+  sample_rate, block_size, n_threads, warm_up, isolation, time_limit_s
+):
   """Raises ValueError for an option of `Renderer` that is out of its range."""
   for name, value, low in (
     ('sample_rate', sample_rate, 1),
@@ -19,6 +21,8 @@ def check_options(sample_rate, block_size, n_threads, warm_up, isolation):
   ):
     if not value >= low:
       raise ValueError(f'{name}={value} must be at least {low}.')
+  if not time_limit_s > 0.0:
+    raise ValueError(f'time_limit_s={time_limit_s} must be above 0.')
   if isolation not in ISOLATIONS:
     raise ValueError(f'isolation={isolation!r} must be one of {ISOLATIONS}.')
 
@@ -116,7 +120,7 @@ def fit(
     plugin: The plugin.
     symbols: Of the controls.
     defaults: Their defaults, [n_controls].
-    audio: Shape [batch, n_samples, n_channels].
+    audio: Shape [batch, n_samples, n_channels]; see `feed`.
     controls: In port units, shape [batch, n_frames, n_controls]; None for the
       defaults.
     hop_size: Samples per frame; None for n_samples / n_frames, rounded up.
@@ -135,14 +139,8 @@ def fit(
       f'audio has shape {audio.shape}; it must be [batch, n_samples, '
       'n_channels] with at least one of each.'
     )
-  n_items, n_samples, n_channels = audio.shape
-  n_inputs = len(plugin.audio_inputs)
-  if n_channels not in (1, n_inputs):
-    raise ValueError(
-      f'audio has {n_channels} channels; {plugin.uri} takes {n_inputs} '
-      f'({", ".join(p.symbol for p in plugin.audio_inputs)}), or 1 for all of '
-      'them.'
-    )
+  audio = feed(plugin, audio)
+  n_items, n_samples, _ = audio.shape
   if controls is None:
     controls = np.broadcast_to(defaults, (n_items, 1, len(symbols)))
   controls = np.ascontiguousarray(controls, np.float32)
@@ -160,10 +158,92 @@ def fit(
       f'{n_frames} frames of hop_size={hop_size} do not fit '
       f'{n_samples} samples: the last ones would hold none.'
     )
+  return audio, fit_controls(plugin, symbols, controls), int(hop_size)
+
+
+def feed(plugin: world.Plugin, audio: np.ndarray) -> np.ndarray:
+  """Returns what each audio input gets.
+
+  A side chain hears what goes in: its own channel, where there are as many of
+  them, otherwise the mean of all.
+
+  Args:
+    plugin: The plugin.
+    audio: Shape [..., n_channels]: one, for all inputs; as many as
+      `main_inputs`; or one for each audio input, side chains included.
+
+  Returns:
+    Shape [..., n_audio_inputs], or [..., 1] as it came.
+
+  Raises:
+    ValueError: Another number of channels.
+  """
+  n_channels, n_inputs = audio.shape[-1], len(plugin.audio_inputs)
+  if n_channels in (1, n_inputs):
+    return audio
+  main, side_chains = plugin.main_inputs, plugin.side_chains
+  if n_channels != len(main):
+    raise ValueError(
+      f'audio has {n_channels} channels; {plugin.uri} takes '
+      f'{describe_inputs(plugin)}.'
+    )
+  channels = {p.symbol: audio[..., i] for i, p in enumerate(main)}
+  for i, port in enumerate(side_chains):
+    channels[port.symbol] = (
+      audio[..., i]
+      if len(side_chains) == len(main)
+      else audio.mean(-1, dtype=np.float32)
+    )
+  return np.stack([channels[p.symbol] for p in plugin.audio_inputs], axis=-1)
+
+
+def describe_inputs(plugin: world.Plugin) -> str:
+  """Says how many channels a plugin takes, and which inputs they go to.
+
+  Examples:
+    >>> from dafx import lv2
+    >>> lv2.describe_inputs(
+    ...   lv2.get_plugin('http://calf.sourceforge.net/plugins/Compressor')
+    ... )
+    '2 (in_l, in_r), or 1 for all of them'
+  """
+
+  def symbols(ports):
+    return ', '.join(port.symbol for port in ports) or 'none'
+
+  main, side_chains = plugin.main_inputs, plugin.side_chains
+  said = f'{len(main)} ({symbols(main)})'
+  if len(main) > 1:
+    said += ', or 1 for all of them'
+  if side_chains:
+    said += (
+      f', or {len(plugin.audio_inputs)} with audio of its own for each side '
+      f'chain ({symbols(plugin.audio_inputs)})'
+    )
+  return said
+
+
+def fit_controls(
+  plugin: world.Plugin, symbols: Sequence[str], controls: np.ndarray
+) -> np.ndarray:
+  """Returns values of controls as they go to the plugin.
+
+  Args:
+    plugin: The plugin, as it is at the sample rate.
+    symbols: Of the controls.
+    controls: In port units, shape [..., n_controls].
+
+  Returns:
+    Of that shape, float32, contiguous, in range, and rounded where a port takes
+    single values only.
+
+  Raises:
+    ValueError: Values that are not finite or out of range.
+  """
+  controls = np.ascontiguousarray(controls, np.float32)
   instances.check_finite('controls', controls, plugin.uri)
   ports = [plugin.control(symbol) for symbol in symbols]
-  controls = _rounded(ports, _in_range(plugin, ports, controls))
-  return audio, controls, int(hop_size)
+  return _rounded(ports, _in_range(plugin, ports, controls))
 
 
 def _in_range(plugin, ports, controls):

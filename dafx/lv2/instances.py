@@ -191,11 +191,17 @@ class Instance:
       Number of samples that were not finite, which are set to zero.
 
     Raises:
-      ValueError: Audio that is not finite; the plugin stopped before it.
+      ValueError: Audio of another number of channels, or that is not finite;
+        the plugin stopped before it.
       errors.PluginError: Another thread runs the instance.
     """
-    self.is_used = True
     n_channels, n_samples = audio.shape
+    if n_channels not in (1, self._n_inputs) and self._n_inputs:
+      raise ValueError(
+        f'audio has {n_channels} channels, {self._plugin.uri} '
+        f'{self._n_inputs} audio inputs.'
+      )
+    self.is_used = True
     n_nonfinite = _lib.dafx_render(
       self.handle,
       _ffi.cast('float*', audio.__array_interface__['data'][0]),

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from dafx.lv2 import errors
+
 
 @functools.cache
 def _executor(n_threads: int, process_id: int):
@@ -81,6 +83,9 @@ def render_all(
     if stop.error is None:
       try:
         return render_item(i)
+      except errors.CrashError as error:
+        error.item = i
+        stop.note(error)
       except BaseException as error:  # noqa: BLE001  raised by `stop`
         stop.note(error)
     return None

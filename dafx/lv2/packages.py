@@ -48,6 +48,27 @@ def version_in_names(names: list[str]) -> str | None:
   return next((match[1] for match in found if match), None)
 
 
+def full_version(uri: str, own: str, bundle_path: pathlib.Path) -> str:
+  """Returns the version of a plugin, with that of its package if it is known.
+
+  >>> import pathlib
+  >>> from dafx.lv2 import packages
+  >>> packages.full_version('urn:mine', '1.2', pathlib.Path('mine.lv2'))
+  '1.2'
+
+  Args:
+    uri: The plugin's URI.
+    own: Its own version.
+    bundle_path: Its folder.
+
+  Returns:
+    Such as '1.2 (lsp-plugins-lv2 1.2.5)'.
+  """
+  package = package_of(uri)
+  version = package and installed_version(package, bundle_path)
+  return f'{own} ({package} {version})' if version else own
+
+
 @functools.cache
 def installed_version(package: str, bundle_path: pathlib.Path) -> str | None:
   """Returns the version of the package that a plugin came in.

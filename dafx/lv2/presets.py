@@ -24,6 +24,7 @@ import numpy as np
 
 from dafx import _folders
 from dafx.lv2 import inputs, lilv, world
+from dafx.lv2 import ports as ports_lib
 
 _log = logging.getLogger('dafx.lv2')
 
@@ -35,6 +36,8 @@ _SEE_ALSO = 'http://www.w3.org/2000/01/rdf-schema#seeAlso'
 _STATE = 'http://lv2plug.in/ns/ext/state#state'
 _SYMBOL = 'http://lv2plug.in/ns/lv2core#symbol'
 _VALUE = 'http://lv2plug.in/ns/ext/presets#value'
+# Of presets that dafx writes: the version of the plugin whose values they are.
+_VERSION = 'urn:dafx:ns#pluginVersion'
 
 _PREFIXES = """\
 @prefix lv2: <http://lv2plug.in/ns/lv2core#> .
@@ -99,8 +102,9 @@ def load_preset(uri: str, name: str) -> dict[str, float]:
 
   Only values of control inputs are read. Warned of in the log are what a
   preset has beyond them (state such as files, which is not applied), symbols
-  that the plugin lacks, which are ignored, and values out of a port's range,
-  which are moved to the nearest end of it.
+  that the plugin lacks, which are ignored, values out of a port's range, which
+  are moved to the nearest end of it, and a preset that was written for another
+  version of the plugin.
 
   Args:
     uri: The plugin's URI.
@@ -129,12 +133,22 @@ def load_preset(uri: str, name: str) -> dict[str, float]:
     opened = lilv.open_world()
     ports = opened.records(preset.uri, _PORT, (_SYMBOL, _VALUE))
     has_state = bool(opened.text(preset.uri, _STATE))
+    version = opened.text(preset.uri, _VERSION)
   if has_state:
     _log.warning(
       'Preset %r of %s has more than port values (state:state, such as '
       'files); only its port values are used.',
       preset.label,
       uri,
+    )
+  if version and version != plugin.full_version:
+    _log.warning(
+      'Preset %r of %s is for its version %s; installed is %s, which may sound '
+      'otherwise.',
+      preset.label,
+      uri,
+      version,
+      plugin.full_version,
     )
   unknown = sorted(
     {s or '(none)' for s, _ in ports if s not in plugin.controls}
@@ -162,9 +176,11 @@ def write_preset(
 ) -> pathlib.Path:
   """Writes a preset bundle that LV2 hosts load.
 
-  The bundle is `<plugin's name>_<label>.preset.lv2` in the folder. It appears
-  whole or not at all; one that was written before for the same plugin and
-  label gets the new values. Processes that start from then on see it, if the
+  It holds a value of every control, so that nothing is left to what was set
+  before, and says for which version of the plugin it is. The bundle is
+  `<plugin's name>_<label>.preset.lv2` in the folder. It appears whole or not at
+  all; one that was written before for the same plugin and label gets the new
+  values. Processes that start from then on see it, if the
   folder is on their LV2_PATH.
 
   Args:
@@ -173,7 +189,8 @@ def write_preset(
     uri: The plugin's URI.
     label: The preset's name for people.
     values: Values in port units by symbol of a control input. Controls that
-      are not in it stay as they are when a host loads the preset.
+      are not in it get the plugin's defaults, but for those whose default
+      depends on the sample rate: these stay as they are in the host.
 
   Returns:
     The bundle's path.
@@ -209,7 +226,7 @@ def write_preset(
   name = _file_name(label)
   files = {
     'manifest.ttl': _manifest(uri, f'{name}.ttl'),
-    f'{name}.ttl': _preset_turtle(uri, label, values),
+    f'{name}.ttl': _preset_turtle(plugin, label, values),
   }
   folder = _folders.expand_user(folder).absolute()
   bundle = folder / f'{_ascii_name(plugin.name)}_{name}.preset.lv2'
@@ -306,7 +323,7 @@ def _select_preset(plugin: world.Plugin, name: str) -> Preset:
   raise KeyError(f'name={name!r} is no preset of {plugin.uri}. {hint}')
 
 
-def _read_value(port: world.Port, text: str, preset: Preset) -> float:
+def _read_value(port: ports_lib.Port, text: str, preset: Preset) -> float:
   """Returns the value that a preset gives a port, moved into its range."""
   try:
     value = {'true': 1.0, 'false': 0.0}.get(text)
@@ -363,20 +380,31 @@ def _manifest(uri: str, file_name: str) -> str:
   )
 
 
-def _preset_turtle(uri: str, label: str, values: Mapping[str, float]) -> str:
+def _preset_turtle(
+  plugin: world.Plugin, label: str, values: Mapping[str, float]
+) -> str:
   """Returns a preset as Turtle; its name in LV2 is that of the file."""
+  every = {
+    symbol: values.get(symbol, port.default)
+    for symbol, port in plugin.controls.items()
+    if symbol in values or not port.per_sample_rate
+  }
   ports = ' , '.join(
     f'[\n    lv2:symbol "{symbol}" ;\n    pset:value {_decimal(value)}\n  ]'
-    for symbol, value in values.items()
+    for symbol, value in every.items()
   )
-  label = label.replace('\\', '\\\\').replace('"', '\\"')
   return _PREFIXES + (
     '<>\n'
     '  a pset:Preset ;\n'
-    f'  lv2:appliesTo <{uri}> ;\n'
-    f'  rdfs:label "{label}" ;\n'
+    f'  lv2:appliesTo <{plugin.uri}> ;\n'
+    f'  rdfs:label {_literal(label)} ;\n'
+    f'  <{_VERSION}> {_literal(plugin.full_version)} ;\n'
     f'  lv2:port {ports} .\n'
   )
+
+
+def _literal(text: str) -> str:
+  return '"' + text.replace('\\', '\\\\').replace('"', '\\"') + '"'
 
 
 def _decimal(value: float) -> str:

@@ -201,9 +201,10 @@ def _ask(worker, message, settings, what, time_limit_s):
   try:
     kind, answer = worker.call(message, time_limit_s)
   except _WorkerDiedError as error:
-    raise errors.PluginError(
+    raise errors.CrashError(
       f'{settings["uri"]} {error} {what}. Its process is replaced; this one is '
-      f'not harmed. Settings: {_settings_text(settings)}'
+      f'not harmed. Settings: {_settings_text(settings)}',
+      settings['uri'],
     ) from error
   if kind == 'error':
     raise errors.PluginError(answer)
@@ -232,7 +233,7 @@ def call(
     What it returns.
 
   Raises:
-    errors.PluginError: The plugin fails, crashes or hangs.
+    errors.PluginError: The plugin fails; a CrashError, if it crashes or hangs.
   """
   if is_worker:
     return pkgutil.resolve_name(f'{module}:{function}')(**arguments)
@@ -253,7 +254,7 @@ def open_renderer(settings: dict, time_limit_s: float) -> int:
     The plugin's latency in samples.
 
   Raises:
-    errors.PluginError: The plugin fails, crashes or hangs.
+    errors.PluginError: The plugin fails; a CrashError, if it crashes or hangs.
   """
   with _returned_on_plugin_error() as worker:
     what = 'when it was instantiated'
@@ -275,7 +276,7 @@ def render(settings, audio, controls, hop_size, out, time_limit_s) -> int:
     Number of samples not finite, which are zero.
 
   Raises:
-    errors.PluginError: The plugin fails, crashes or hangs.
+    errors.PluginError: The plugin fails; a CrashError, if it crashes or hangs.
   """
   with _returned_on_plugin_error() as worker:
     return _exchange(
@@ -359,7 +360,7 @@ def _returned_on_plugin_error():
       yield worker
     except errors.PluginError as error:
       if worker.process.poll() is not None or isinstance(
-        error.__cause__, _WorkerDiedError
+        error, errors.CrashError
       ):
         raise
       failure = error

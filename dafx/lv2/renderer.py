@@ -112,7 +112,9 @@ class Renderer:
     stateful: bool = False,
     time_limit_s: float = 60.0,
   ):
-    inputs.check_options(sample_rate, block_size, n_threads, warm_up, isolation)
+    inputs.check_options(
+      sample_rate, block_size, n_threads, warm_up, isolation, time_limit_s
+    )
     self.plugin = world.get_plugin(uri).at_rate(sample_rate)
     inputs.check_plugin(self.plugin)
     self.controls = tuple(controls)
@@ -160,8 +162,8 @@ class Renderer:
 
   @property
   def n_channels_in(self) -> int:
-    """Number of the plugin's audio inputs."""
-    return len(self.plugin.audio_inputs)
+    """Number of channels that go in: of audio inputs but for side chains."""
+    return len(self.plugin.main_inputs)
 
   @property
   def n_channels_out(self) -> int:
@@ -178,8 +180,11 @@ class Renderer:
 
     Returns:
       Latency in samples; None where it is to be measured and cannot be.
+
+    Raises:
+      ValueError: Controls that are not finite or out of their range.
     """
-    controls = np.ascontiguousarray(controls, np.float32)
+    controls = inputs.fit_controls(self.plugin, self.controls, controls)
     with self._supply.loan() as instance:
       port = self.plugin.latency_port
       if port is None:
@@ -232,13 +237,14 @@ class Renderer:
     Args:
       instance: Where to render.
       audio: Shape [n_channels_in or 1, n_samples].
-      controls: Shape [n_frames, n_controls], contiguous.
+      controls: Shape [n_frames, n_controls], as `inputs.fit_controls` has them.
       hop_size: Samples per frame.
       warm_up: Samples of silence before.
 
     Returns:
       (output [n_channels_out, n_samples], number of non-finite samples).
     """
+    audio = inputs.feed(self.plugin, audio.T).T
     out = self._shelf.new((self.n_channels_out, audio.shape[-1]))
     n_nonfinite = instance.run(audio, controls, hop_size, out, warm_up=warm_up)
     return out, n_nonfinite
@@ -254,7 +260,7 @@ class Renderer:
 
     Args:
       audio: Shape [n_channels, n_samples].
-      controls: Shape [n_frames, n_controls], contiguous.
+      controls: Shape [n_frames, n_controls], as `inputs.fit_controls` has them.
       hop_size: Samples per frame.
       out: Where to write, shape [n_channels_out, n_samples], rows contiguous.
 
@@ -376,8 +382,9 @@ class Renderer:
     """Renders a batch, each item from a fresh state unless `stateful`.
 
     Args:
-      audio: Shape [batch, n_samples, n_channels], as many channels as the
-        plugin has audio inputs, or one, which then feeds them all.
+      audio: Shape [batch, n_samples, n_channels]: as many channels as the
+        plugin has audio inputs but for side chains, which then hear them too;
+        or as many as it has with these; or one, which feeds all.
       controls: Values of `controls` in port units, shape [batch, n_frames,
         n_controls]. Frame t holds from sample t * hop_size on, the last one to
         the end. Those of switches and other single values are rounded.
@@ -389,8 +396,10 @@ class Renderer:
     Raises:
       ValueError: Shapes that do not fit, no samples, values not finite, or
         controls out of their range.
-      errors.PluginError: Output that is not finite, if `strict`; a crash or a
-        hang with isolation='process'; a state that an interrupt has ended.
+      errors.PluginError: Output that is not finite, if `strict`; a state that
+        an interrupt has ended.
+      errors.CrashError: A crash or a hang with isolation='process', at the item
+        that it names.
     """
     audio, controls, hop_size = inputs.fit(
       self.plugin, self.controls, self._defaults, audio, controls, hop_size

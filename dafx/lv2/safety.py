@@ -2,17 +2,19 @@
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from dafx.lv2 import processes, renderer, world
+from dafx.lv2 import ports as ports_lib
+from dafx.lv2 import processes, renderer
 
 # Hosts, not users, set the ports of this vocabulary, such as the tempo.
 _TIME = 'http://lv2plug.in/ns/ext/time#'
+# Switches that are moved at once in the search for what moves the latency.
+_SWITCHES_AT_ONCE = 8
 _DISPLAY = re.compile(r'\b(analy[sz]er|display|fft|graph|zoom)\b')
-_TIME_LIMIT_S = 60.0
 
 
-def reason_not_to_train(port: world.Port) -> str:
+def reason_not_to_train(port: ports_lib.Port) -> str:
   """Returns why a control is better left alone by what it says, or ''.
 
   Examples:
@@ -38,6 +40,7 @@ def moves_of_latency(
   fixed: Mapping[str, float] | None = None,
   block_size: int = 1024,
   isolation: str = 'thread',
+  time_limit_s: float = 60.0,
 ) -> dict[str, tuple[int, int]]:
   """Finds the controls that move the latency of a plugin, by rendering.
 
@@ -52,6 +55,8 @@ def moves_of_latency(
     fixed: Values of others by symbol, in port units.
     block_size: Largest number of samples per run.
     isolation: 'thread', or 'process' for plugins that may crash.
+    time_limit_s: With isolation='process', seconds after which it counts as
+      hung.
 
   Returns:
     (lowest, highest) latency in samples, by symbol.
@@ -66,15 +71,15 @@ def moves_of_latency(
     ['lk']
   """
   pairs = tuple(sorted((s, float(value)) for s, value in (fixed or {}).items()))
-  return dict(
-    _moves(
-      uri, float(sample_rate), tuple(symbols), pairs, block_size, isolation
-    )
-  )
+  symbols = tuple(symbols)
+  how = (isolation, time_limit_s)
+  return dict(_moves(uri, float(sample_rate), symbols, pairs, block_size, *how))
 
 
 @functools.cache  # the same plugin is often made again
-def _moves(uri, sample_rate, symbols, fixed, block_size, isolation):
+def _moves(
+  uri, sample_rate, symbols, fixed, block_size, isolation, time_limit_s
+):
   if not symbols:
     return {}
   arguments = dict(
@@ -88,7 +93,7 @@ def _moves(uri, sample_rate, symbols, fixed, block_size, isolation):
     moves = find_moves_of_latency(**arguments)
   else:
     moves = processes.call(
-      __name__, 'find_moves_of_latency', arguments, _TIME_LIMIT_S
+      __name__, 'find_moves_of_latency', arguments, time_limit_s
     )
   return {symbol: (low, high) for symbol, (low, high) in moves.items()}
 
@@ -139,25 +144,39 @@ def find_moves_of_latency(
       search({i: values[i] for i in indices[:half]})
       search({i: values[i] for i in indices[half:]})
 
-  ranged = [i for i, port in enumerate(ports) if not port.is_discrete]
-  for values in (
-    {i: ports[i].minimum for i in ranged},
-    {i: ports[i].maximum for i in ranged},
-  ):
+  for values in _groups(ports):
     if reports:
       search(values)
     else:  # many at an end leave no copy of the input
       for i, value in values.items():
         moves_with({i: value})
-  for i, port in enumerate(ports):
-    if port.is_discrete:
-      for value in _values(port):
-        moves_with({i: value})
   return {s: moves[s] for s in symbols if s in moves}
 
 
-def _values(port: world.Port) -> list[float]:
-  """Returns the values at which a control of single ones is tried."""
-  if port.enumeration and port.scale_points:
-    return [value for value, _ in port.scale_points]
-  return [port.minimum, port.maximum]
+def _groups(ports: Sequence[ports_lib.Port]) -> Iterator[dict[int, float]]:
+  """Yields values at which controls are tried together, by index.
+
+  So that hundreds of controls take some dozens of renders. Switches come by
+  few: one that bypasses the plugin hides what the others do.
+  """
+  tried = [_values(port) for port in ports]
+  switches = [i for i, port in enumerate(ports) if port.toggled]
+  rest = [i for i, port in enumerate(ports) if not port.toggled]
+  parts = [
+    switches[start : start + _SWITCHES_AT_ONCE]
+    for start in range(0, len(switches), _SWITCHES_AT_ONCE)
+  ]
+  for indices in (rest, *parts):
+    for turn in range(max((len(tried[i]) for i in indices), default=0)):
+      yield {i: tried[i][turn] for i in indices if turn < len(tried[i])}
+
+
+def _values(port: ports_lib.Port) -> list[float]:
+  """Returns the values at which a control is tried, none of them the default.
+
+  The ends of a range, or of whole numbers; all that have a name.
+  """
+  taken = port.single_values
+  if not taken or isinstance(taken, range):
+    taken = (port.minimum, port.maximum)
+  return [float(value) for value in taken if value != port.default]

@@ -7,21 +7,14 @@ are addressed by symbol, because indices move between versions of a plugin.
 import dataclasses
 import difflib
 import functools
-import math
 import pathlib
 
-import numpy as np
-import numpy.typing as npt
-
 from dafx.lv2 import lilv, packages
+from dafx.lv2 import ports as ports_lib
 
 _LV2 = 'http://lv2plug.in/ns/lv2core#'
-_ATOM = 'http://lv2plug.in/ns/ext/atom#'
 _BUF_SIZE = 'http://lv2plug.in/ns/ext/buf-size#'
-_PORT_PROPS = 'http://lv2plug.in/ns/ext/port-props#'
 _STATE = 'http://lv2plug.in/ns/ext/state#'
-_MINIMUM_SIZE = 'http://lv2plug.in/ns/ext/resize-port#minimumSize'
-_UNITS = 'http://lv2plug.in/ns/extensions/units#'
 
 FIXED_BLOCK_FEATURES = (
   _BUF_SIZE + 'fixedBlockLength',
@@ -45,134 +38,6 @@ SUPPORTED_FEATURES = frozenset(
     _LV2 + 'isLive',
   )
 )
-
-# Units of a port whose perception goes by ratios, not differences.
-# 'G' is LSP's for a linear gain; makers that name no unit for gains do so too.
-_RATIO_UNITS = frozenset(('', 'coef', 'G', 'Hz', 'kHz', 'MHz', 'ms', 's'))
-# From which ratio of maximum to minimum on such a port is logarithmic.
-_WIDE = 10.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Port:
-  """One port of a plugin.
-
-  Attributes:
-    index: Place among the plugin's ports; moves between plugin versions.
-    symbol: The stable name.
-    name: The name for people.
-    kind: 'control', 'audio', 'cv', 'atom' or 'other'.
-    is_input: Whether the plugin reads from it.
-    default: Value at the start, in port units (controls only).
-    minimum: Lowest value, in port units.
-    maximum: Highest value, in port units.
-    unit: Symbol of the unit, such as 'Hz' or 'dB'; '' if it has none.
-    logarithmic: Whether the plugin itself calls the port logarithmic.
-    integer: Whether it takes whole numbers only.
-    toggled: Whether it is a switch.
-    enumeration: Whether it takes the values of its scale points only.
-    scale_points: (value, label) pairs, by value.
-    designation: URI of its meaning, or ''.
-    optional: Whether it may stay unconnected.
-    per_sample_rate: Whether minimum and maximum (and a default between them)
-      to be multiplied by the sample rate; see `at_rate`.
-    n_bytes: For atom ports, the buffer that it needs, in bytes.
-
-  Examples:
-    >>> from dafx import lv2
-    >>> uri = 'http://calf.sourceforge.net/plugins/Compressor'
-    >>> port = lv2.get_plugin(uri).control('ratio')
-    >>> (
-    ...   isinstance(port, lv2.Port),
-    ...   port.default,
-    ...   port.describe_range(),
-    ...   port.scale,
-    ... )
-    (True, 2.0, '1 to 20 coef', 'log')
-  """
-
-  index: int
-  symbol: str
-  name: str
-  kind: str
-  is_input: bool
-  default: float = 0.0
-  minimum: float = 0.0
-  maximum: float = 1.0
-  unit: str = ''
-  logarithmic: bool = False
-  integer: bool = False
-  toggled: bool = False
-  enumeration: bool = False
-  scale_points: tuple[tuple[float, str], ...] = ()
-  designation: str = ''
-  optional: bool = False
-  per_sample_rate: bool = False
-  n_bytes: int = 0
-
-  @property
-  def is_discrete(self) -> bool:
-    """Whether the port takes single values, not a range of them."""
-    return self.integer or self.toggled or self.enumeration
-
-  @property
-  def slack(self) -> float:
-    """How far beyond the range a value may be that was rounded to float32."""
-    return 1e-5 * max(abs(self.minimum), abs(self.maximum))
-
-  @property
-  def scale(self) -> str:
-    """'log' where equal ratios sound like equal steps, 'linear' elsewhere.
-
-    A port that calls itself logarithmic is; so is a gain, a frequency, a time
-    or a port without a unit whose range is positive and at least 1 to 10.
-    """
-    if self.is_discrete or self.minimum <= 0.0:
-      return 'linear'
-    wide = self.maximum / self.minimum >= _WIDE
-    if self.logarithmic or (wide and self.unit in _RATIO_UNITS):
-      return 'log'
-    return 'linear'
-
-  def nearest(self, values: npt.ArrayLike) -> np.ndarray:
-    """Returns the closest values that the port takes.
-
-    Args:
-      values: In port units, any shape.
-
-    Returns:
-      Values of the same shape: those of scale points for an enumeration, whole
-      numbers for integers and switches, as they are for all else.
-    """
-    if self.enumeration and self.scale_points:
-      points = np.array([value for value, _ in self.scale_points], np.float32)
-      distances = np.abs(np.asarray(values)[..., np.newaxis] - points)
-      return points[np.argmin(distances, axis=-1)]
-    values = np.asarray(values)
-    return np.round(values) if self.is_discrete else values
-
-  def at_rate(self, sample_rate: float) -> 'Port':
-    """Returns the port with the values that it has at a sample rate, in Hz."""
-    if not self.per_sample_rate:
-      return self
-    low, high = self.minimum * sample_rate, self.maximum * sample_rate
-    default = self.default
-    if self.minimum <= default <= self.maximum:
-      default *= sample_rate
-    return dataclasses.replace(
-      self,
-      minimum=low,
-      maximum=high,
-      default=min(max(default, low), high),
-      per_sample_rate=False,
-    )
-
-  def describe_range(self) -> str:
-    """Returns the range for messages, such as '10 to 20000 Hz'."""
-    unit = f' {self.unit}' if self.unit else ''
-    if self.per_sample_rate:
-      unit = ' times the sample rate'
-    return f'{self.minimum:g} to {self.maximum:g}{unit}'
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -205,36 +70,52 @@ class Plugin:
   plugin_class: str
   version: str
   bundle_path: pathlib.Path
-  ports: tuple[Port, ...]
+  ports: tuple[ports_lib.Port, ...]
   required_features: tuple[str, ...]
   loads_default_state: bool
   lilv_plugin: lilv.Plugin = dataclasses.field(repr=False)
 
   @functools.cached_property
-  def controls(self) -> dict[str, Port]:
+  def controls(self) -> dict[str, ports_lib.Port]:
     """Control inputs by symbol."""
     return {
       p.symbol: p for p in self.ports if p.kind == 'control' and p.is_input
     }
 
   @functools.cached_property
-  def audio_inputs(self) -> tuple[Port, ...]:
-    """Audio inputs in port order: the channels that go in."""
+  def audio_inputs(self) -> tuple[ports_lib.Port, ...]:
+    """Audio inputs in port order, side chains included."""
     return tuple(p for p in self.ports if p.kind == 'audio' and p.is_input)
 
   @functools.cached_property
-  def audio_outputs(self) -> tuple[Port, ...]:
+  def main_inputs(self) -> tuple[ports_lib.Port, ...]:
+    """Audio inputs but for side chains: the channels that go in."""
+    main = tuple(p for p in self.audio_inputs if not p.is_side_chain)
+    return main or self.audio_inputs
+
+  @functools.cached_property
+  def side_chains(self) -> tuple[ports_lib.Port, ...]:
+    """Audio inputs that are no channels: they hear what the channels are."""
+    return tuple(p for p in self.audio_inputs if p not in self.main_inputs)
+
+  @functools.cached_property
+  def audio_outputs(self) -> tuple[ports_lib.Port, ...]:
     """Audio outputs in port order: the channels that come out."""
     return tuple(p for p in self.ports if p.kind == 'audio' and not p.is_input)
 
   @functools.cached_property
-  def latency_port(self) -> Port | None:
+  def latency_port(self) -> ports_lib.Port | None:
     """The control output that reports the latency in samples, or None."""
     for port in self.ports:
       if port.kind == 'control' and not port.is_input:
         if port.designation == _LV2 + 'latency':
           return port
     return None
+
+  @property
+  def full_version(self) -> str:
+    """Its version, and that of the Debian package that it came in."""
+    return packages.full_version(self.uri, self.version, self.bundle_path)
 
   @property
   def needs_fixed_block(self) -> bool:
@@ -248,7 +129,7 @@ class Plugin:
     ports = tuple(p.at_rate(sample_rate) for p in self.ports)
     return dataclasses.replace(self, ports=ports)
 
-  def control(self, symbol: str) -> Port:
+  def control(self, symbol: str) -> ports_lib.Port:
     """Returns the control input of a symbol.
 
     Args:
@@ -270,78 +151,6 @@ class Plugin:
     )
 
 
-def _complete_range(default, minimum, maximum):
-  """Fills in what a port does not say of its range."""
-  if math.isnan(minimum):
-    minimum = 0.0 if math.isnan(default) else min(0.0, default)
-  if math.isnan(maximum):
-    maximum = max(1.0, minimum if math.isnan(default) else default)
-  if maximum < minimum:
-    minimum, maximum = maximum, minimum
-  if math.isnan(default):
-    default = minimum
-  return default, minimum, maximum
-
-
-def _read_unit(port: lilv.Port) -> str:
-  """Returns the symbol of a port's unit, such as 'Hz', or ''."""
-  uri = port.text(_UNITS + 'unit')
-  if uri.startswith(_UNITS):
-    # 'coef' and the like have an empty or unprintable symbol.
-    name = uri[len(_UNITS) :]
-    return {'hz': 'Hz', 'khz': 'kHz', 'mhz': 'MHz', 'db': 'dB', 'pc': '%'}.get(
-      name, name
-    )
-  return port.text_of_object(_UNITS + 'unit', _UNITS + 'symbol')
-
-
-_KINDS = {
-  'control': _LV2 + 'ControlPort',
-  'audio': _LV2 + 'AudioPort',
-  'cv': _LV2 + 'CVPort',
-  'atom': _ATOM + 'AtomPort',
-}
-
-
-def _read_port(port: lilv.Port, index: int) -> Port:
-  reports_latency = port.has_property(_LV2 + 'reportsLatency')
-  designation = port.text(_LV2 + 'designation')
-  found = Port(
-    index=index,
-    symbol=port.symbol,
-    name=port.name,
-    kind=next((k for k, uri in _KINDS.items() if port.is_a(uri)), 'other'),
-    is_input=port.is_a(_LV2 + 'InputPort'),
-    optional=port.has_property(_LV2 + 'connectionOptional'),
-    designation=_LV2 + 'latency' if reports_latency else designation,
-  )
-  if found.kind == 'atom':
-    n_bytes = port.number(_MINIMUM_SIZE)
-    return dataclasses.replace(
-      found, n_bytes=8192 if math.isnan(n_bytes) else int(n_bytes)
-    )
-  if found.kind not in ('control', 'cv'):
-    return found
-
-  per_sample_rate = port.has_property(_LV2 + 'sampleRate')
-  default, minimum, maximum = _complete_range(*port.value_range())
-  if not per_sample_rate:
-    default = min(max(default, minimum), maximum)
-  return dataclasses.replace(
-    found,
-    default=default,
-    minimum=minimum,
-    maximum=maximum,
-    unit=_read_unit(port),
-    logarithmic=port.has_property(_PORT_PROPS + 'logarithmic'),
-    integer=port.has_property(_LV2 + 'integer'),
-    toggled=port.has_property(_LV2 + 'toggled'),
-    enumeration=port.has_property(_LV2 + 'enumeration'),
-    scale_points=tuple(port.scale_points()),
-    per_sample_rate=per_sample_rate,
-  )
-
-
 def _read_plugin(plugin: lilv.Plugin) -> Plugin:
   version = '.'.join(
     plugin.text(_LV2 + part) or '0' for part in ('minorVersion', 'microVersion')
@@ -353,7 +162,9 @@ def _read_plugin(plugin: lilv.Plugin) -> Plugin:
     plugin_class=plugin.class_label,
     version=version,
     bundle_path=plugin.bundle_path,
-    ports=tuple(_read_port(port, i) for i, port in enumerate(plugin.ports())),
+    ports=tuple(
+      ports_lib.read(port, i) for i, port in enumerate(plugin.ports())
+    ),
     required_features=tuple(sorted(plugin.required_features)),
     loads_default_state=plugin.has_feature(_STATE + 'loadDefaultState'),
     lilv_plugin=plugin,

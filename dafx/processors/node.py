@@ -31,6 +31,8 @@ class Node:
     identity: What it is, in a word: the URI of a plugin, otherwise the class.
     uri: Of the LV2 plugin that the node is; None for others.
     is_black_box: Whether it is rendered outside of TensorFlow.
+    is_isolated: Whether that is in processes of its own, so that a crash there
+      is an error, which names the item (`lv2.CrashError`).
     takes_channels: Whether audio may be [batch, n_samples, n_channels] too.
     sample_rate: Rate of the audio in Hz; None for a node that works at any.
     has_free_rate: Whether `set_sample_rate` takes other rates.
@@ -66,6 +68,7 @@ class Node:
   control_map: core.ControlMap | None = None
   uri: str | None = None
   is_black_box = False
+  is_isolated = False
   takes_channels = False
   sample_rate: float | None = None
   has_free_rate = False

@@ -5,6 +5,7 @@ What is said of a kind stands above its tests. Other members of it are in
 `isolation_test` (crashes and hangs) and `supply_test` (forks and exits).
 """
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -12,8 +13,11 @@ import threading
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from dafx import lv2
+from dafx import effects, lv2
+from dafx.audio import files
+from dafx.commands import dafx_plugins
 from dafx.lv2 import instances
 
 RATE = 22050
@@ -130,6 +134,64 @@ def test_what_rounding_put_beyond_the_range_is_clipped():
   for amount, gain in ((np.nextafter(4, 5, dtype='f'), 4.0), (-1e-6, 0.25)):
     out = host.render(np.ones((1, 50, 1)), amounts(amount))
     np.testing.assert_array_equal(out, gain)
+
+
+@pytest.mark.parametrize('isolation', lv2.ISOLATIONS)
+def test_fixed_values_are_as_those_that_move(isolation):
+  def table(amount):
+    host = lv2.Renderer(
+      TEST + 'table', RATE, fixed={'amount': amount}, isolation=isolation
+    )
+    return host.render(np.ones((1, 50, 1)))
+
+  for amount in (4.1, -0.001, 1e30, np.nan):
+    with pytest.raises(ValueError, match='amount=.* is out of range'):
+      table(amount)
+  for amount, gain in ((np.nextafter(4, 5, dtype='f'), 4.0), (-1e-6, 0.25)):
+    np.testing.assert_array_equal(table(float(amount)), gain)
+
+
+def test_a_latency_is_not_asked_for_out_of_range():
+  for amount in (100.0, np.nan):
+    with pytest.raises(ValueError, match='amount=100|NaN or infinite'):
+      renderer('ahead').latency_at(np.array([[amount]]))
+
+
+def test_a_layer_clips_what_networks_give_and_refuses_the_rest():
+  layer = effects.LV2Plugin(TEST + 'table', sample_rate=RATE)
+  ones = tf.ones([1, 50])
+  for unit, gain in ((7.0, 4.0), (-7.0, 0.25), (1e30, 4.0)):
+    np.testing.assert_array_equal(layer(ones, tf.fill([1, 1], unit)), gain)
+    state = layer.initial_state(1)
+    controls = layer.get_controls(ones, tf.fill([1, 1], unit))['controls']
+    np.testing.assert_array_equal(layer.stream(state, ones, controls)[0], gain)
+  beyond = tf.fill([1, 1, 1], 4.1)
+  with pytest.raises(ValueError, match='amount=4.1.*is out of range'):
+    layer.get_signal(ones, beyond)
+  with pytest.raises(ValueError, match='amount=4.1.*is out of range'):
+    layer.stream(layer.initial_state(1), ones, beyond)
+  with pytest.raises(ValueError, match='amount=9'):
+    layer.hold_ports({'amount': 9.0})
+
+
+def test_the_command_refuses_values_out_of_range(tmp_path):
+  files.write(tmp_path / 'in.wav', np.ones((50, 1)), RATE)
+  paths = tmp_path / 'in.wav', tmp_path / 'out.wav'
+  with pytest.raises(ValueError, match=r'amount=1000000000\.0 is out of range'):
+    dafx_plugins.render_file(TEST + 'table', *paths, {'amount': 1e9})
+  assert not paths[1].exists()
+
+
+def test_rounding_stays_within_the_range():
+  # What plugins say of their ports need not fit together.
+  port = lv2.Port(0, 'a', 'A', 'control', True, minimum=0.5, maximum=3.6)
+  whole = dataclasses.replace(port, integer=True)
+  np.testing.assert_array_equal(whole.nearest([0.5, 2.2, 3.6]), [1, 2, 3])
+  points = tuple((value, str(value)) for value in (1.0, 3.0, 8.0))
+  choice = dataclasses.replace(port, enumeration=True, scale_points=points)
+  np.testing.assert_array_equal(choice.nearest([0.5, 3.6, 8.0]), [1, 3, 3])
+  none = dataclasses.replace(choice, minimum=4.2, maximum=4.8)
+  np.testing.assert_array_equal(none.nearest([4.0, 8.0]), [4.2, 4.8])
 
 
 def test_values_of_choices_are_checked_before_they_are_rounded():

@@ -43,6 +43,8 @@ _PLUGINS = {
   'careful': (1, 0, 1, ''),
   'slow': (1, 0, 4, ''),
   'ahead': (5, 0, 36, ''),
+  'brittle': (1, 0, 4, ''),
+  'keyed': (1, 0, 1, ''),
 }
 NAMES = tuple(_PLUGINS)
 
@@ -77,10 +79,13 @@ def _turtle(name, default, minimum, maximum, more):
     _port(2, 'lv2:ControlPort , lv2:InputPort', 'amount', span),
     _port(3, 'lv2:ControlPort , lv2:OutputPort', 'report', latency),
   ]
-  if name == 'modal':
+  if name in ('modal', 'brittle'):
     whole = 'lv2:default 0 ; lv2:minimum 0 ; lv2:maximum 2 ; '
     whole += 'lv2:portProperty lv2:integer ;'
     ports.append(_port(4, 'lv2:ControlPort , lv2:InputPort', 'mode', whole))
+  if name == 'keyed':
+    key = 'lv2:portProperty lv2:isSideChain ;'
+    ports.append(_port(4, 'lv2:AudioPort , lv2:InputPort', 'key', key))
   if name == 'cross':
     ports.append(_port(4, 'lv2:AudioPort , lv2:InputPort', 'in_right'))
     ports.append(_port(5, 'lv2:AudioPort , lv2:OutputPort', 'out_right'))

@@ -1,7 +1,8 @@
 /* Small LV2 plugins whose behaviour is known in closed form, for the tests.
  *
  * All have the ports: 0 in, 1 out (audio), 2 amount (control in), 3 report
- * (control out); "cross" also 4 in_right, 5 out_right; "modal" 4 mode. */
+ * (control out); "cross" also 4 in_right, 5 out_right; "modal" and "brittle"
+ * also 4 mode; "keyed" also 4 key (audio in). */
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -181,6 +182,15 @@ RUN(fatal) { out[i] = in[i]; }
   if (amount >= 1.0f) *(volatile int*)0 = 1;
 }
 
+/* amount * in. It dies of samples above 10, hangs at those below -10, and from an
+ * amount of 1.05 on and in mode 2 it dies of those above 1. */
+RUN(brittle) {
+  const int is_set = amount > 1.05f || *(const float*)self->ports[4] == 2.0f;
+  if (in[i] > 10.0f || (in[i] > 1.0f && is_set)) *(volatile int*)0 = 1;
+  if (in[i] < -10.0f) for (;;) self->state += 1.0f;
+  out[i] = amount * in[i];
+} }
+
 /* out_left = in_left + amount * in_right and the other way round */
 RUN(cross) {
   const float* right = self->ports[4];
@@ -188,6 +198,9 @@ RUN(cross) {
   out[i] = l + amount * r;
   ((float*)self->ports[5])[i] = r + amount * l;
 } }
+
+/* in + amount * key, a side chain */
+RUN(keyed) { out[i] = in[i] + amount * ((const float*)self->ports[4])[i]; } }
 
 /* out = amount * in, upside down in mode 1, halved in mode 2 */
 RUN(modal) {
@@ -295,6 +308,7 @@ static const LV2_Descriptor descriptors[] = {
     DESCRIPTOR("modal", run_modal),     DESCRIPTOR("scribble", run_scribble),
     DESCRIPTOR("table", run_table),     DESCRIPTOR("careful", run_careful),
     DESCRIPTOR("slow", run_gain),       DESCRIPTOR("ahead", run_ahead),
+    DESCRIPTOR("brittle", run_brittle), DESCRIPTOR("keyed", run_keyed),
     {PREFIX "chain", instantiate, connect_port, NULL, run_chain, NULL, cleanup,
      chain_extension},
     {PREFIX "uninitialised", instantiate, connect_port, NULL,

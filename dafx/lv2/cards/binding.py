@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 
+from dafx.lv2 import ports as ports_lib
 from dafx.lv2 import safety, world
 
 _ENABLED = 'http://lv2plug.in/ns/lv2core#enabled'
@@ -29,12 +30,12 @@ def one_line(text: str) -> str:
   return ' '.join(''.join(c if c.isprintable() else ' ' for c in text).split())
 
 
-def trainable_controls(plugin: world.Plugin) -> list[world.Port]:
+def trainable_controls(plugin: world.Plugin) -> list[ports_lib.Port]:
   """Returns the controls that take a range of values, in port order."""
   return [p for p in plugin.controls.values() if not p.is_discrete]
 
 
-def control_kind(port: world.Port) -> str:
+def control_kind(port: ports_lib.Port) -> str:
   """Returns what a control takes: 'switch', 'enum', 'integer' or 'range'."""
   if port.toggled:
     return 'switch'
@@ -60,7 +61,7 @@ def scope_name(uri: str) -> str:
   return name if re.match('[a-z]', name) else f'plugin_{name}'
 
 
-def silences(port: world.Port) -> bool:
+def silences(port: ports_lib.Port) -> bool:
   """Returns whether a control is a switch that turns sound or effect off."""
   if not port.is_discrete:
     return False
@@ -166,10 +167,13 @@ def gin_binding(
   """
   scope = scope_name(plugin.uri)
   prefix = f'{scope}/effects.LV2Plugin'
-  inputs, outputs = (
+  inputs, side_chains, outputs = (
     ', '.join(p.symbol for p in ports) or 'none'
-    for ports in (plugin.audio_inputs, plugin.audio_outputs)
+    for ports in (plugin.main_inputs, plugin.side_chains, plugin.audio_outputs)
   )
+  listens = []
+  if plugin.side_chains:
+    listens = [f'# Side chain, which hears what goes in: {side_chains}.']
   author = f' by {one_line(plugin.author)}' if plugin.author else ''
   trainable, left_out, refused = [], [], []
   for port in trainable_controls(plugin):
@@ -192,6 +196,7 @@ def gin_binding(
     f'# {one_line(plugin.name)}{author}.',
     f'# Needs: sample_rate (macro). Node: {scope}.',
     f'# Audio in: {inputs}. Audio out: {outputs}.',
+    *listens,
     'import dafx.effects',
     '',
     f'{prefix}.name = {scope!r}',

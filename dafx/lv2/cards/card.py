@@ -92,10 +92,12 @@ class Card:
     uri: The plugin.
     name: Its name for people.
     version: Its version.
-    audio_inputs: Symbols of its audio inputs, in port order.
+    audio_inputs: Symbols of its audio inputs but for side chains, in port
+      order: its channels.
     audio_outputs: Symbols of its audio outputs.
     sample_rate: Rate that it was run at, in Hz.
     block_size: Largest number of samples per run.
+    side_chains: Symbols of its side chains, which hear what goes in.
     status: 'ok', or 'failed' if it does not render.
     reason: Why it failed, or the faults in one line; ''.
     kind: What sort of failure, as of a `Fault`; ''.
@@ -142,6 +144,7 @@ class Card:
   audio_outputs: list[str]
   sample_rate: int
   block_size: int
+  side_chains: list[str] = dataclasses.field(default_factory=list)
   status: str = 'ok'
   reason: str = ''
   kind: str = ''

@@ -110,10 +110,11 @@ class _Examination:
       uri=plugin.uri,
       name=binding.one_line(plugin.name),
       version=plugin.version,
-      audio_inputs=[p.symbol for p in plugin.audio_inputs],
+      audio_inputs=[p.symbol for p in plugin.main_inputs],
       audio_outputs=[p.symbol for p in plugin.audio_outputs],
       sample_rate=_SAMPLE_RATE,
       block_size=_BLOCK_SIZE,
+      side_chains=[p.symbol for p in plugin.side_chains],
     )
     self.n_hangs = self.n_crashes = 0
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dafx.lv2 import errors, latency, stimuli, world
+from dafx.lv2 import ports as ports_lib
 from dafx.lv2 import renderer as renderer_lib
 
 # No level below this is told from silence.
@@ -317,16 +318,16 @@ def host_dependence(
 
 
 # --------------------------------------------------------------- Controls ----
-def _other_values(port: world.Port) -> list[float]:
+def _other_values(port: ports_lib.Port) -> list[float]:
   """Returns values to try a control at, none of them its default."""
   values = [port.minimum, port.maximum]
-  if port.is_discrete:
-    if port.enumeration and port.scale_points:
-      values = [value for value, _ in port.scale_points]
-    elif port.maximum - port.minimum < _MAX_VALUES:
-      values = np.arange(port.minimum, port.maximum + 0.5).tolist()
-    picked = np.linspace(0, len(values) - 1, min(len(values), _MAX_VALUES))
-    values = [values[round(i)] for i in picked]
+  if taken := port.single_values:
+    # Of whole numbers without names, the ends.
+    n_most = _MAX_VALUES
+    if isinstance(taken, range) and len(taken) > _MAX_VALUES:
+      n_most = 2
+    picked = np.linspace(0, len(taken) - 1, min(len(taken), n_most))
+    values = [float(taken[round(i)]) for i in picked]
   return [value for value in values if value != port.default]
 
 

@@ -83,7 +83,7 @@ def summarize(plugin: world.Plugin) -> dict:
     'name': binding.one_line(plugin.name),
     'author': binding.one_line(plugin.author),
     'class': plugin.plugin_class,
-    'audio_inputs': len(plugin.audio_inputs),
+    'audio_inputs': len(plugin.main_inputs),
     'audio_outputs': len(plugin.audio_outputs),
     'trainable': len(binding.trainable_controls(plugin)),
   }
@@ -141,7 +141,8 @@ def describe(uri: str) -> dict:
       set(plugin.required_features) - world.SUPPORTED_FEATURES
     ),
     'latency_port': latency_port.symbol if latency_port else None,
-    'audio_inputs': [p.symbol for p in plugin.audio_inputs],
+    'audio_inputs': [p.symbol for p in plugin.main_inputs],
+    'side_chains': [p.symbol for p in plugin.side_chains],
     'audio_outputs': [p.symbol for p in plugin.audio_outputs],
     'controls': [
       {
@@ -184,7 +185,10 @@ def format_description(about: dict) -> str:
     f'  needs     {", ".join(features) or "nothing"}',
     f'  latency   {_latency_source(about["latency_port"])}',
   ]
-  for title, what in (('inputs', 'audio_inputs'), ('outputs', 'audio_outputs')):
+  sides = {'inputs': 'audio_inputs', 'outputs': 'audio_outputs'}
+  if about['side_chains']:
+    sides['listens'] = 'side_chains'
+  for title, what in sides.items():
     symbols = ', '.join(about[what])
     lines.append(
       f'  {title:9} {len(about[what])} audio: {symbols}'.rstrip(': ')
@@ -242,6 +246,8 @@ def format_card(card: cards.Card) -> str:
     *_entry('audio in', ', '.join(card.audio_inputs) or 'none'),
     *_entry('audio out', ', '.join(card.audio_outputs) or 'none'),
   ]
+  if card.side_chains:
+    lines += _entry('side chain', ', '.join(card.side_chains))
   if not card.is_ok:
     lines += _entry('FAILED', f'{card.kind}: {card.reason}')
     return '\n'.join(lines)

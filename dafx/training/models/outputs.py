@@ -240,7 +240,13 @@ def write_presets(
     if node.uri is None:
       continue
     known = control_map_of(node)
+    ports = lv2.get_plugin(node.uri).controls
     values = {
+      **{
+        symbol: value
+        for symbol, value in node.port_values.items()
+        if not ports[symbol].per_sample_rate
+      },
       **known.fixed,
       **dict(zip(known.symbols, automation.points[node.name][0])),
     }
