@@ -60,10 +60,10 @@ class Interrupted(trainers.Trainer):
     super().__init__(model, **kwargs)
     self.happens, self.at = happens, at
 
-  def train_step(self, batch):
+  def train_step(self, *args):
     if self.step == self.at - 1:
       self.happens()
-    return super().train_step(batch)
+    return super().train_step(*args)
 
 
 def train(folder, num_steps, trainer=None, **kwargs):

@@ -147,6 +147,9 @@ class PairProvider(provider.CropProvider):
   def _length(self, index):
     return self.pairs[index].n_samples
 
+  def _name(self, index):
+    return self._place(self.pairs[index])
+
   def _check(self):
     faults = [
       f'{self._place(pair)}: {value} {what}, not {wanted}'

@@ -111,6 +111,18 @@ class Provider(abc.ABC):
   def items(self) -> list[Item]:
     """Returns the whole recordings of the split, in order."""
 
+  def name_at(self, position: int, shuffle: bool = True, seed: int = 0) -> str:
+    """Returns what an item of a batch is called; '' where it has no name.
+
+    Args:
+      position: Which item it is of all that `get_batch` gives: that of batch b
+        at place i is b * batch_size + i.
+      shuffle: As of `get_batch`.
+      seed: As of `get_batch`.
+    """
+    del position, shuffle, seed
+    return ''
+
 
 class TimedIterator:
   """An iterator that knows how long its user has waited for it.
@@ -218,6 +230,10 @@ class CropProvider(Provider):
     return 0, self._length(index)
 
   @abc.abstractmethod
+  def _name(self, index: int) -> str:
+    """Returns what an item is called in messages: its file, if it has one."""
+
+  @abc.abstractmethod
   def _read(self, index: int, start: int, n_samples: int) -> np.ndarray:
     """Returns a part of input and target, [2, n_samples, n_channels]."""
 
@@ -315,6 +331,13 @@ class CropProvider(Provider):
       starts = np.linspace(0, last_start, n_crops).astype(int)
       crops += [(k, index, int(start)) for k, start in enumerate(starts)]
     return [crop[1:] for crop in sorted(crops)]
+
+  def name_at(self, position: int, shuffle: bool = True, seed: int = 0) -> str:
+    """Returns the name of an item of a batch; see `Provider.name_at`."""
+    if shuffle:
+      return self._name(_permuted(position, self.n_items, seed))
+    crops = self.fixed_crops()
+    return self._name(crops[position % len(crops)][0])
 
   def get_batch(
     self,

@@ -102,6 +102,9 @@ class Recordings(provider.CropProvider):
     recording, start = self._segments[index]
     return -start, len(self.recordings[recording][1]) - start
 
+  def _name(self, index):
+    return self.recordings[self._segments[index][0]][0]
+
   def _read(self, index, start, n_samples):
     recording, first = self._segments[index]
     _, dry, wet, *_ = self.recordings[recording]

@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 
 import dafx
-from dafx import core, metrics
+from dafx import core, lv2, metrics
 from dafx.audio import disk, sources
 from dafx.audio import files as audio_files
 from dafx.metrics import pairs as checks
@@ -190,6 +190,9 @@ def evaluate(
   Raises:
     ValueError: A recording that cannot be processed; the message begins with
       its name.
+    lv2.PluginError: A plugin fails; or it crashes at all of the recordings, in
+      a process of its own. Those at which it does are left out of the figures,
+      and that is logged.
     ImportError: The package pesq is not installed.
   """
   if with_pesq:
@@ -207,7 +210,8 @@ def evaluate(
     known = ledger.Ledger(pathlib.Path(output_dir) / _LEDGER, key)
     if len(known):
       logging.info('Going on after %d files that were measured.', len(known))
-  rows = []
+  rows: list[dict] = []
+  left_out: list[str] = []
   progress = progress_bar.Progress(len(items), label='Evaluating')
   for position, item in enumerate(items):
     base = None
@@ -220,15 +224,17 @@ def evaluate(
         tried = {**model.baselines([seed, position]), **tried}
       if RANDOM_SETTING in tried:  # comes last
         tried[RANDOM_SETTING] = tried.pop(RANDOM_SETTING)
-      with audio_files.named(item.name), core.raising_faults():
-        noted = _evaluate_item(
-          model, item, tried, the_rule, base, with_metrics, with_pesq
-        )
-      if known is not None:
+      noted = _evaluate_unless_it_crashes(
+        model, item, tried, the_rule, base, with_metrics, with_pesq
+      )
+      if noted is None:
+        left_out.append(item.name)
+      elif known is not None:
         known.add(_note_name(position, item, base), noted)
-    rows += noted
+    rows += noted or []
     progress.update(item.name)
   progress.close()
+  _tell_of_left_out(left_out, len(items))
   if with_metrics:
     table = tables.summarize(rows, seed=seed)
     logging.info('Means:\n%s', tables.describe(table))
@@ -240,6 +246,23 @@ def evaluate(
     if known is not None:
       known.remove()
   return rows
+
+
+def _tell_of_left_out(names, n_items):
+  """Says which recordings are in no figure, if any.
+
+  Raises:
+    lv2.PluginError: There is no other.
+  """
+  if not names:
+    return
+  said = (
+    f'{len(names)} of {n_items} recordings are left out of all figures, since '
+    f'a plugin crashed or hung: {", ".join(names)}.'
+  )
+  if len(names) == n_items:
+    raise lv2.PluginError(f'{said} There is nothing to tell of.')
+  logging.warning('%s', said)
 
 
 def _plain(options):
@@ -278,6 +301,20 @@ def _settling(model, n_samples, sample_rate):
   """Returns how many samples at a rate the model leaves out at the start."""
   in_model = round(n_samples * model.sample_rate / sample_rate)
   return math.ceil(model.settling(in_model) * sample_rate / model.sample_rate)
+
+
+def _evaluate_unless_it_crashes(model, item, *args):
+  """Returns the rows of a recording; None where a plugin crashed or hung."""
+  try:
+    with (
+      audio_files.named(item.name),
+      lv2.errors_with(item.name),
+      core.raising_faults(),
+    ):
+      return _evaluate_item(model, item, *args)
+  except lv2.CrashError as error:
+    logging.warning('A recording is left out of all figures. %s', error)
+    return None
 
 
 def _evaluate_item(model, item, tried, the_rule, base, with_metrics, with_pesq):

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from dafx import _folders, core, metrics
+from dafx import _folders, core, lv2, metrics
 from dafx.audio import band_powers, disk, scans, sources
 from dafx.audio import files as audio_files
 from dafx.training import checkpoints, gin_files, models, plotting
@@ -175,7 +175,6 @@ def process_audio(
   )
 
 
-@core.raising_faults()
 def process(
   model: models.Model,
   input_path: str,
@@ -211,6 +210,7 @@ def process(
     FileNotFoundError: No such file, or no audio in the folder.
     ValueError: A file that is no audio, or one that would replace an input; or
       options that the model does not take, or a graph that no session holds.
+    lv2.PluginError: A plugin fails, or crashes in a process of its own.
     OSError: No room on the disk.
   """
   model.check_options(options)
@@ -231,7 +231,11 @@ def process(
   bases = audio_files.without_suffixes(written)
   for (path, output), source, base in zip(jobs, inputs, bases, strict=True):
     progress.say(f'listening to {path}')
-    with audio_files.named(path):
+    with (
+      audio_files.named(path),
+      lv2.errors_with(path),
+      core.raising_faults(),
+    ):
       # Nothing of it is done, not even what comes before the plugins.
       is_left = options.get('amount') == 0.0
       heard = source if is_left else model.prepare(source)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from absl import logging
 
-from dafx import _folders
+from dafx import _folders, lv2
 from dafx.audio import files as audio_files
 from dafx.audio import sources
 from dafx.training import progress as progress_bar
@@ -87,7 +87,7 @@ def match_files(
       audio, rate = read(path)
     heard = [read(each, rate)[0] for each in to]
     aim = {'reference': heard} if target is None else {'target': heard[0]}
-    with audio_files.named(f'{path} and {names}'):
+    with audio_files.named(f'{path} and {names}'), lv2.errors_with(path):
       each = matcher.match(
         audio=audio, sample_rate=rate, **aim,
         report=make_report(options.get('time_limit_s')), **options,
@@ -231,7 +231,7 @@ def process_files(
     unit='second of audio',
   )
   for (each, output), source in zip(jobs, inputs, strict=True):
-    with audio_files.named(each):
+    with audio_files.named(each), lv2.errors_with(each):
       rendering = result.render(
         group, setting, source, read_settings['gain_db']
       )

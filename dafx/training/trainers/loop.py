@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 
@@ -65,6 +66,13 @@ def _read_validation(provider, batch_size, margin):
   for _ in batches:  # what cannot be read is known before training
     pass
   return batches
+
+
+def _names_of_validation(provider):
+  """Returns what names the items that are validated on, by their place."""
+  if provider is None:
+    return str
+  return functools.partial(provider.name_at, shuffle=False)
 
 
 def _go_on(run, plan, progress):
@@ -136,6 +144,9 @@ def train(
     ValueError: save_dir holds another model, or restore_dir none; or what
       must agree does not: rates, features, stages.
     DivergedError: The loss is not finite; the last checkpoint is good.
+    lv2.CrashError: A plugin crashed or hung for the third time with the same
+      file, in a process of its own; the run is saved. Before, such an item is
+      left out of its step.
     KeyboardInterrupt: Ctrl-C, SIGTERM, SIGUSR1 or SIGHUP, after the step was
       ended and saved.
     OSError: A checkpoint could not be written, or another training is at work
@@ -178,7 +189,14 @@ def train(
     batches = data_provider.get_batch(
       batch_size, first_step=trainer.step, seed=seed, margin=margin
     )
-    run = runs.Run(trainer, folder, data.TimedIterator(batches), valid_batches)
+    run = runs.Run(
+      trainer,
+      folder,
+      data.TimedIterator(batches),
+      valid_batches,
+      functools.partial(data_provider.name_at, seed=seed),
+      _names_of_validation(valid_provider),
+    )
     stack.callback(run.close)
     plan = stages_lib.Stages(trainer, stages, num_steps, single_fraction)
     plan.start(folder)
@@ -220,7 +238,7 @@ def _take_steps(run, plan, progress, interrupted, every, stop_value):
       _go_on(run, plan, progress)
       continue
     loss = run.take_step()
-    progress.update(f'loss {loss:.4f}')
+    progress.update('no item left' if loss is None else f'loss {loss:.4f}')
     step = trainer.step
     if step % every.summary == 0:
       run.summarize()
@@ -232,7 +250,7 @@ def _take_steps(run, plan, progress, interrupted, every, stop_value):
       run.save()
     if interrupted.is_set():
       run.interrupt()
-    is_enough = loss <= stop_value
+    is_enough = loss is not None and loss <= stop_value
     if is_enough or trainer.monitor.should_stop:
       logging.info('Stopping early at step %d.', step)
     if is_enough:

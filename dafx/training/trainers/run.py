@@ -3,7 +3,7 @@
 import contextlib
 import pathlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -27,6 +27,9 @@ class Run:
     folder: Where checkpoints and summaries go, a path; None for nowhere.
     batches: A `data.TimedIterator` of batches to train on.
     valid_batches: Batches to validate on, a dataset, or None.
+    name_item: Names the items of all batches from step 0 on, by their place; as
+      `Provider.name_at`.
+    name_valid_item: The same of the validation.
 
   Attributes:
     history: Values of each step and validation by name, in order.
@@ -57,11 +60,15 @@ class Run:
     folder: pathlib.Path | None,
     batches: data.TimedIterator,
     valid_batches: Iterable | None,
+    name_item: Callable[[int], str] = str,
+    name_valid_item: Callable[[int], str] = str,
   ):
     self.trainer = trainer
     self.folder = folder
     self.batches = batches
     self.valid_batches = valid_batches
+    self._name_item = name_item
+    self._name_valid_item = name_valid_item
     self.history: dict[str, list] = {}
     # Step of the newest checkpoint, by subfolder.
     self._saved: dict[str, int] = {}
@@ -81,10 +88,16 @@ class Run:
     for name, value in {'step': self.trainer.step, **losses}.items():
       self.history.setdefault(prefix + name, []).append(value)
 
-  def take_step(self) -> float:
-    """Takes a step; returns its loss."""
-    losses = self.trainer.train_step(next(self.batches))
-    losses = {name: float(value) for name, value in losses.items()}
+  def take_step(self) -> float | None:
+    """Takes a step; returns its loss, or None where no item was left."""
+    batch = next(self.batches)
+    first = self.trainer.step * next(iter(batch.values())).shape[0]
+    found = self.trainer.train_step(
+      batch, lambda place: self._name_item(first + place)
+    )
+    if found is None:
+      return None
+    losses = {name: float(value) for name, value in found.items()}
     self._recent.append(losses)
     self._note('', losses)
     if len(self.history['step']) == 1:
@@ -97,7 +110,7 @@ class Run:
 
   def summarize(self):
     """Writes the means since the last time."""
-    if not self.writers:
+    if not (self.writers and self._recent):
       return
     recent, self._recent = self._recent, []
     seconds = (time.monotonic() - self._since) / len(recent)
@@ -115,7 +128,9 @@ class Run:
     """Validates, and keeps the best so far."""
     if self.valid_batches is None:
       return
-    losses = self.trainer.validate(self.valid_batches)
+    losses = self.trainer.validate(self.valid_batches, self._name_valid_item)
+    if not losses:
+      return
     self._note('valid_', losses)
     judged_by = self.trainer.model.judged_by
     decisive = 'figure' if 'figure' in losses else 'total_loss'
@@ -123,7 +138,7 @@ class Run:
       self._warn_of_no_figure(judged_by)
     if self.folder is not None:
       row = {name: values[-1] for name, values in self.history.items()}
-      del row['valid_step']
+      row['step'] = row.pop('valid_step')
       row['learning_rate'] = self.trainer.learning_rate
       row['stage'] = self.trainer.stage
       summaries.append_history(self.folder, row)
@@ -209,7 +224,8 @@ class Run:
     raise KeyboardInterrupt
 
   def close(self):
-    """Says how long steps waited for data, and closes the summaries."""
+    """Says how long steps waited and what was left out; closes summaries."""
+    self.trainer.crashes.report()
     if self.batches.n_items:
       logging.info(
         'Steps waited %.1f %% of the time for data.',

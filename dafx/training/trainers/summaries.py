@@ -26,6 +26,8 @@ def write_steps(writer, trainer, losses, seconds_per_step, wait_fraction):
     tf.summary.scalar('seconds_per_step', seconds_per_step)
     tf.summary.scalar('data_wait_fraction', wait_fraction)
     tf.summary.scalar('learning_rate', trainer.learning_rate)
+    if n_left_out := trainer.crashes.counts.total():
+      tf.summary.scalar('items_left_out', n_left_out)
     # A chain of plugins has figures, and its members have none.
     nodes = processors.nodes(trainer.model.processor_group)
     for key, node in nodes.items():
@@ -72,7 +74,13 @@ def write_examples(writer, trainer, batch, losses, folder, n_examples=2):
     n_examples: Items to show.
   """
   model = trainer.model
-  outputs = model(batch)
+  found = trainer.crashes.leave_out(model, batch, str, counts=False)
+  with writer.as_default(step=trainer.step):
+    for name, value in losses.items():
+      tf.summary.scalar(f'losses/{name}', value)
+  if found is None:
+    return
+  batch, outputs = found
   audio = model.get_audio_from_outputs(outputs).numpy()
   versions = {
     'before': batch['audio'].numpy(),
@@ -80,8 +88,6 @@ def write_examples(writer, trainer, batch, losses, folder, n_examples=2):
     'after': audio,
   }
   with writer.as_default(step=trainer.step):
-    for name, value in losses.items():
-      tf.summary.scalar(f'losses/{name}', value)
     for item in range(min(n_examples, len(audio))):
       item_versions = {k: v[item] for k, v in versions.items()}
       for name, samples in item_versions.items():

@@ -1,7 +1,7 @@
 """The trainer: steps, stages, checkpoints, learning rate."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import gin
 import numpy as np
@@ -11,7 +11,7 @@ from absl import logging
 from dafx import processors
 from dafx.training import checkpoints, descriptions
 from dafx.training.models import judging
-from dafx.training.trainers import monitor, stages
+from dafx.training.trainers import crashes, monitor, stages
 
 
 def _node(model, name):
@@ -72,6 +72,9 @@ class Trainer:
     stop_patience: Validations without a new best until training stops; None
       never stops it.
     checkpoints_to_keep: The older ones are deleted.
+
+  Attributes:
+    crashes: What plugins crashed at, and is left out; see `Crashes`.
   """
 
   def __init__(
@@ -117,6 +120,7 @@ class Trainer:
     self.rate_multipliers = dict(rate_multipliers or {})
     _check_multipliers(self.rate_multipliers, model)
     self.monitor = monitor.Monitor(plateau_patience, stop_patience)
+    self.crashes = crashes.Crashes(model)
 
     def counter():
       return tf.Variable(0, trainable=False, dtype=tf.int64)
@@ -170,7 +174,8 @@ class Trainer:
     Args:
       batch: Features as `train_step` gets them.
     """
-    self.model(batch)
+    # Shapes will do; silence is what plugins bear.
+    self.model({key: tf.zeros_like(value) for key, value in batch.items()})
     self.optimizer.build(self.model.trainable_variables)
 
   def begin_stage(self, number: int, stage: stages.Stage):
@@ -196,21 +201,42 @@ class Trainer:
       rate.assign(self._start_learning_rate)
     self.monitor.reset()
 
-  def train_step(self, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+  def train_step(
+    self,
+    batch: Mapping[str, tf.Tensor],
+    name_item: Callable[[int], str] = str,
+  ) -> dict[str, tf.Tensor] | None:
     """Takes one step; returns {name of loss: value before the updates}.
+
+    Items at which a plugin crashes in a process of its own are left out.
 
     Args:
       batch: Features, {'audio', 'target', ...}.
+      name_item: Names an item by its place in the batch.
+
+    Returns:
+      As said; None if no item is left: then nothing is updated.
 
     Raises:
       ValueError: Crops that hold no window of `tbptt_samples`.
+      lv2.CrashError: A plugin crashed with a file for the third time.
     """
-    if self.tbptt_samples is None:
-      losses = self._update(batch, self._kind)
-    else:
-      losses = self._update_by_windows(batch, self.tbptt_samples)
+    found = self.crashes.leave_out(
+      self._take_step, batch, name_item, self._changed_by_steps
+    )
     self.n_steps.assign_add(1)
-    return losses
+    return None if found is None else found[1]
+
+  def _take_step(self, batch):
+    if self.tbptt_samples is None:
+      return self._update(batch, self._kind)
+    return self._update_by_windows(batch, self.tbptt_samples)
+
+  def _changed_by_steps(self):
+    """Returns the variables that a step changes which fails on its way."""
+    if self.tbptt_samples is None:
+      return self.model.non_trainable_variables
+    return [*self.model.variables, *self.optimizer.variables]
 
   @property
   def _kind(self):
@@ -297,27 +323,45 @@ class Trainer:
     return losses, self.model.get_audio_from_outputs(outputs)
 
   def validate(
-    self, batches: Iterable[Mapping[str, tf.Tensor]]
+    self,
+    batches: Iterable[Mapping[str, tf.Tensor]],
+    name_item: Callable[[int], str] = str,
   ) -> dict[str, float]:
     """Returns the mean of each loss over the items of all batches.
 
     Args:
       batches: Features, {'audio', 'target', ...}.
+      name_item: Names an item by its place in all the batches. Those at which a
+        plugin crashes are left out.
 
     Returns:
       {name of loss: mean}, and what `Model.judge` says of the items: 'figure',
-      where the model is judged by one, and its parts.
+      where the model is judged by one, and its parts. {} if no item is left.
+
+    Raises:
+      lv2.CrashError: A plugin crashed with a file for the third time.
     """
     rows, sizes = [], []
     items: list[judging.Item] = []
-    for batch in batches:
-      losses, audio = self.validation_step(batch)
+    n_before = 0
+    for whole in batches:
+      found = self.crashes.leave_out(
+        self.validation_step,
+        whole,
+        lambda place, n_before=n_before: name_item(n_before + place),
+      )
+      n_before += whole['audio'].shape[0]
+      if found is None:
+        continue
+      batch, (losses, audio) = found
       rows.append(losses)
       sizes.append(batch['audio'].shape[0])
       if self.model.judged_by != judging.LOSS:
         start = self.model.settling(batch['audio'].shape[1])
         sides = (batch['audio'], batch['target'], audio)
         items += zip(*(side.numpy()[:, start:] for side in sides), strict=True)
+    if not rows:
+      return {}
     means = {
       key: float(np.average([float(row[key]) for row in rows], weights=sizes))
       for key in rows[0]

@@ -1,0 +1,110 @@
+"""Items of a batch at which plugins crash: a step goes on without them."""
+
+import collections
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from dafx import core, lv2, processors
+from dafx.training import models
+
+# How often a plugin may crash with one file: the next time ends the training.
+_MOST_WITH_A_FILE = 2
+
+Result = TypeVar('Result')
+
+
+class Crashes:
+  """What is done about plugins that crash or hang in processes of their own.
+
+  Such an item counts for nothing: all is computed anew without it, so its
+  weight is 0 in every loss and gradient. A plugin that crashes with the same
+  file for the third time ends the training.
+
+  Args:
+    model: What is trained. Unless one of its plugins has processes of its own,
+      nothing is done.
+
+  Attributes:
+    counts: Number of items that were left out, by (URI, name of the item).
+  """
+
+  def __init__(self, model: models.Model):
+    self.counts: collections.Counter[tuple[str, str]] = collections.Counter()
+    self._is_isolated = any(
+      member.is_isolated
+      for node in processors.nodes(model.processor_group).values()
+      for member in node.members
+    )
+
+  def leave_out(
+    self,
+    function: Callable[[Mapping[str, tf.Tensor]], Result],
+    batch: Mapping[str, tf.Tensor],
+    name_item: Callable[[int], str],
+    changes: Callable[[], Sequence[tf.Variable]] = tuple,
+    counts: bool = True,
+  ) -> tuple[Mapping[str, tf.Tensor], Result] | None:
+    """Calls a function of a batch, without the items that plugins crash at.
+
+    Args:
+      function: What is computed.
+      batch: Features, each [batch, ...].
+      name_item: Names an item by its place in the batch; '' where it has no
+        name.
+      changes: Returns variables that the function changes: they are set back
+        before another call.
+      counts: Whether items are counted and reported; otherwise they were.
+
+    Returns:
+      (What was left of the batch, what the function returned for it); None if
+      no item was left.
+
+    Raises:
+      lv2.CrashError: A plugin crashed with a file for the third time, or at
+        what is of no file.
+    """
+    if not self._is_isolated:
+      return batch, function(batch)
+    left = np.arange(next(iter(batch.values())).shape[0])
+    variables = changes()
+    before = [variable.numpy() for variable in variables]
+    part = dict(batch)
+    while len(left):
+      try:
+        with core.raising_faults():
+          return part, function(part)
+      except lv2.CrashError as error:
+        for variable, value in zip(variables, before, strict=True):
+          variable.assign(value)
+        if error.item is None:
+          raise
+        if counts:
+          self._note(error, name_item(int(left[error.item])))
+        left = np.delete(left, error.item)
+      part = {key: tf.gather(value, left) for key, value in batch.items()}
+    return None
+
+  def _note(self, error, name):
+    """Counts and reports an item, or raises what ends the training."""
+    key = (error.uri, name)
+    shown = name or 'An item without a name'
+    self.counts[key] += 1
+    if self.counts[key] > _MOST_WITH_A_FILE:
+      raise lv2.CrashError(
+        f'{shown}: {error} It is the third time with this plugin and file, '
+        'which ends the training. Leave the file out, or keep the controls '
+        'where the plugin lives: `ranges` of LV2Plugin.',
+        error.uri,
+      ) from error
+    logging.warning('%s is left out, its weight is 0: %s', shown, error)
+
+  def report(self):
+    """Logs what was left out of the whole training, if anything was."""
+    for (uri, name), count in self.counts.items():
+      logging.warning(
+        '%s was left out %d times: %s crashed or hung.', name, count, uri
+      )
