@@ -230,23 +230,24 @@ class Controlled(processors.Processor):
     Raises:
       ValueError: Another shape, or others than the first one's.
     """
-    shape = signals[0].shape
+    tensors = [tf.convert_to_tensor(signal) for signal in signals]
+    shape = tensors[0].shape
     if shape.rank not in (2, 3) or not all(
-      signal.shape.is_compatible_with(shape) for signal in signals
+      signal.shape.is_compatible_with(shape) for signal in tensors
     ):
       raise ValueError(
-        f'audio has shape {", ".join(str(s.shape) for s in signals)}; '
+        f'audio has shape {", ".join(str(s.shape) for s in tensors)}; '
         f'{self.name!r} takes [batch, n_samples] or [batch, n_samples, '
         'n_channels].'
       )
     if shape.rank == 2:
-      return process(controls, *signals)
+      return process(controls, *tensors)
     n_channels = shape[2]
     if controls.shape[0] != 1:
       controls = tf.repeat(controls, n_channels, axis=0)
     items = [
       tf.reshape(tf.transpose(signal, [0, 2, 1]), [-1, shape[1]])
-      for signal in signals
+      for signal in tensors
     ]
     channels = tf.reshape(process(controls, *items), [-1, n_channels, shape[1]])
     return tf.transpose(channels, [0, 2, 1])

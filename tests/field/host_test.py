@@ -170,8 +170,9 @@ def test_a_layer_clips_what_networks_give_and_refuses_the_rest():
     layer.get_signal(ones, beyond)
   with pytest.raises(ValueError, match='amount=4.0.*is out of range'):
     layer.stream(layer.initial_state(1), ones, beyond)
-  with pytest.raises(ValueError, match='amount=9'):
-    layer.hold_ports({'amount': 9.0})
+  modal = effects.LV2Plugin(TEST + 'modal', ['amount'], sample_rate=RATE)
+  with pytest.raises(ValueError, match='mode=9.0 is out of range'):
+    modal.hold_ports({'mode': 9.0})
 
 
 def test_the_command_refuses_values_out_of_range(tmp_path):
