@@ -1,6 +1,6 @@
 """What must agree before a training begins: rates, features, stages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dafx import processors
 from dafx.training.trainers import stages as stages_lib
@@ -29,6 +29,27 @@ def check_agreement(
   for provider in providers:
     _check_features(model, provider)
   stages_lib.check_stages(model, stages, single_fraction)
+
+
+def check_multipliers(multipliers: Mapping[str, float], model):
+  """Raises ValueError for factors of the learning rate that are none.
+
+  Args:
+    multipliers: Factor by node of the graph.
+    model: The `models.Model`.
+
+  Raises:
+    ValueError: A node that there is not, or a factor below 0.
+  """
+  if not multipliers:
+    return
+  known = list(processors.nodes(model.processor_group))
+  for name, factor in multipliers.items():
+    if name not in known or not factor >= 0.0:
+      raise ValueError(
+        f'rate_multipliers has {name!r}: {factor}; it must be a factor of at '
+        f'least 0 for a node of the graph: {", ".join(known)}.'
+      )
 
 
 def _check_rates(model, providers):

@@ -11,7 +11,7 @@ from absl import logging
 from dafx import processors
 from dafx.training import checkpoints, descriptions
 from dafx.training.models import judging
-from dafx.training.trainers import crashes, monitor, stages
+from dafx.training.trainers import agreement, crashes, monitor, stages
 
 
 def _node(model, name):
@@ -29,18 +29,6 @@ def _window(value, window, size, n_samples):
       f'cut into windows of tbptt_samples={size}: take windows of whole frames.'
     )
   return value[:, window * n_frames : (window + 1) * n_frames]
-
-
-def _check_multipliers(multipliers, model):
-  if not multipliers:
-    return
-  known = list(processors.nodes(model.processor_group))
-  for name, factor in multipliers.items():
-    if name not in known or not factor >= 0.0:
-      raise ValueError(
-        f'rate_multipliers has {name!r}: {factor}; it must be a factor of at '
-        f'least 0 for a node of the graph: {", ".join(known)}.'
-      )
 
 
 @gin.configurable(module='dafx.training')
@@ -118,7 +106,7 @@ class Trainer:
         f'EffectModel; {type(model).__name__} does not. Set it to None.'
       )
     self.rate_multipliers = dict(rate_multipliers or {})
-    _check_multipliers(self.rate_multipliers, model)
+    agreement.check_multipliers(self.rate_multipliers, model)
     self.monitor = monitor.Monitor(plateau_patience, stop_patience)
     self.crashes = crashes.Crashes(model)
 
