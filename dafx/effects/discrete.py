@@ -164,19 +164,19 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
 
   def _map_choices(self, choices) -> core.ChoiceMap:
     """Returns the ports with a range, then the scores of the combinations."""
-    values = {
+    taken = {
       symbol: _values_of(self.plugin, symbol, given)
       # gin writes dictionaries sorted: a run finds its scores again.
       for symbol, given in sorted(choices.items())
     }
-    n_combinations = math.prod(len(v) for v in values.values())
+    n_combinations = math.prod(len(v) for v in taken.values())
     if n_combinations > _MAX_COMBINATIONS:
       raise ValueError(
         f'choices of {self.uri} have {n_combinations} combinations; at most '
         f'{_MAX_COMBINATIONS} are allowed. Name fewer values, or put some '
         'ports into `fixed`.'
       )
-    values = {s: tuple(map(float, taken)) for s, taken in values.items()}
+    values = {s: tuple(map(float, those)) for s, those in taken.items()}
     combinations = np.array(
       list(itertools.product(*values.values())), np.float32
     )  # of shape [n_combinations, n_choices]

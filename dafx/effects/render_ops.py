@@ -38,7 +38,7 @@ def render_items(
   render: Callable,
   audio: np.ndarray,
   controls: np.ndarray,
-  items: Sequence[int] | None,
+  items: Sequence[int] | np.ndarray | None,
 ) -> np.ndarray:
   """Renders items of a batch; a crash then tells which of the batch it was.
 

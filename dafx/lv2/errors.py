@@ -40,7 +40,7 @@ class CrashError(PluginError):
 
 
 @contextlib.contextmanager
-def crashes_in(items: Sequence[int] | None) -> Iterator[None]:
+def crashes_in(items: Sequence[int] | np.ndarray | None) -> Iterator[None]:
   """Has a `CrashError` tell of the batch that its items were taken from.
 
   Args:

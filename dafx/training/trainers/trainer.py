@@ -1,5 +1,6 @@
 """The trainer: steps, stages, checkpoints, learning rate."""
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping
 
@@ -14,8 +15,8 @@ from dafx.training.models import judging
 from dafx.training.trainers import agreement, crashes, monitor, stages
 
 
-def _node(model, name):
-  return processors.nodes(model.processor_group)[name]
+def _name_behind(name_item, n_before, place):
+  return name_item(n_before + place)
 
 
 def _window(value, window, size, n_samples):
@@ -286,10 +287,11 @@ class Trainer:
         gradients, self.grad_clip_norm, use_norm=norm
       )
     # Adam is deaf to the size of a gradient: what is scaled is the update.
+    nodes = processors.modules(self.model.processor_group)
     scaled = [
       (factor, variable, tf.identity(variable))
       for name, factor in self.rate_multipliers.items()
-      for variable in _node(self.model, name).trainable_variables
+      for variable in nodes[name].trainable_variables
     ]
     self.optimizer.apply_gradients(
       [(g, v) for g, (_, v) in zip(gradients, pairs)]
@@ -336,7 +338,7 @@ class Trainer:
       found = self.crashes.leave_out(
         self.validation_step,
         whole,
-        lambda place, n_before=n_before: name_item(n_before + place),
+        functools.partial(_name_behind, name_item, n_before),
       )
       n_before += whole['audio'].shape[0]
       if found is None:
