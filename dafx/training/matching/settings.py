@@ -170,7 +170,10 @@ def make_graph(
 def _make_layer(name, config):
   """Returns the layer that Keras serialised."""
   try:
-    return tf.keras.layers.deserialize(config)
+    layer = tf.keras.layers.deserialize(config)
+    if not isinstance(layer, tf.keras.layers.Layer):
+      raise TypeError(f'{config.get("class_name")!r} is no layer')
+    return layer
   except Exception as error:  # of any kind: Keras looks at nothing before
     reason = (str(error).splitlines() or [''])[0]
     raise ValueError(
