@@ -50,7 +50,7 @@ def make_own(folder):
 
   for i in range(N_PAIRS):
     audio = music(i)
-    late = np.concatenate([np.zeros([9, 1], np.float32), np.tanh(3 * audio)])
+    late = np.roll(np.tanh(3 * audio), 9, axis=0)
     for side, sound in (('input', audio), ('target', late)):
       path = folder / side / f'song {i}.wav'
       path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dafx.training import data
+
 ROOT = pathlib.Path(__file__).parents[2]
 COUNT = 20
 
@@ -65,3 +67,13 @@ def test_killed_at_random_it_goes_on_as_if_it_had_not_been(work, tmp_path):
     assert theirs.keys() == weights.keys()
     for key, value in weights.items():
       np.testing.assert_array_equal(theirs[key], value, str(key))
+
+
+def test_what_is_written_again_is_the_same_in_any_process(tmp_path):
+  """Features of a record are a map, whose order is protobuf's own."""
+  killing.make_own(tmp_path / 'train')
+  data.write_tfrecord(data.find_pairs(tmp_path / 'train'), tmp_path / 'a')
+  for record in tf.data.TFRecordDataset(str(tmp_path / 'a')):
+    features = tf.train.Example.FromString(record.numpy()).features.feature
+    places = [record.numpy().index(name.encode()) for name in sorted(features)]
+    assert places == sorted(places)

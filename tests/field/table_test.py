@@ -17,7 +17,7 @@ def rows():
   return found
 
 
-def tests_of(file):
+def names_in(file):
   tree = ast.parse((FOLDER / f'{file}.py').resolve().read_text())
   return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
@@ -31,6 +31,6 @@ def test_every_test_that_the_table_names_is_there():
     assert tests, f'{met}: no test'
     for file, name in tests:
       path = file if (FOLDER / f'{file}.py').exists() else f'../{file}'
-      names = known.setdefault(path, tests_of(path))
+      names = known.setdefault(path, names_in(path))
       assert name in names, f'{met}: {file}.py has no {name}'
       assert name.startswith('test_')

@@ -226,6 +226,7 @@ def write_tfrecord(pairs: list[folders.Pair], path: str | os.PathLike):
       )
       features = {key: feature(value) for key, value in values.items()}
       example = tf.train.Example(features=tf.train.Features(feature=features))
-      writer.write(example.SerializeToString())
+      # Of one order, which otherwise changes from process to process.
+      writer.write(example.SerializeToString(deterministic=True))
     writer.close()
     os.replace(temporary, path)
