@@ -208,7 +208,8 @@ def test_files_are_processed_with_their_curves(tmp_path):
   out = tmp_path / 'out.wav'
   inference.process(model, str(tmp_path / 'voice.wav'), str(out), transpose=5)
   assert soundfile.info(out).frames == int(0.7 * 44100)
-  rows = list(csv.DictReader(open(tmp_path / 'out.controls.csv')))
+  text = (tmp_path / 'out.controls.csv').read_text()
+  rows = list(csv.DictReader(text.splitlines()))
   assert list(rows[0]) == [
     'time_s',
     'f0_hz',

@@ -40,7 +40,7 @@ def loudness_db(
     >>> sine = np.sin(2 * np.pi * 1000 * np.arange(48000) / 48000)
     >>> loudness = pitch.loudness_db(sine, sample_rate=48000, frame_rate=100)
     >>> loudness.shape, round(float(loudness[50]), 1)
-    ((100,), 16.8)
+    ((100,), 19.8)
     >>> silence = np.zeros(1600)
     >>> set(pitch.loudness_db(silence, 16000, 100)) == {pitch.FLOOR_DB}
     True
