@@ -14,7 +14,7 @@ import soundfile
 import tensorflow as tf
 from absl import flags
 
-from dafx import pitch
+from dafx import core, pitch
 from dafx.commands import dafx_prepare
 from dafx.training import data, transfer
 from dafx.training.data_preparation import solo, solo_demo
@@ -186,6 +186,18 @@ def test_records_that_do_not_fit_are_named(prepared, arguments, message):
   error = FileNotFoundError if 'split' in arguments else ValueError
   with pytest.raises(error, match=message):
     data.InstrumentProvider(prepared[0], **arguments)
+
+
+def test_records_with_bad_values_are_named(tmp_path):
+  curves = {key: np.full(1000, 300.0) for key in data.CURVES}
+  examples = [{'audio': np.zeros(64000), **curves} for _ in range(3)]
+  examples[2]['f0_hz'] = np.full(1000, np.nan)
+  data.write_examples(examples, tmp_path / 'train.tfrecord')
+  found = provider(tmp_path)
+  assert found.name_at(2, shuffle=False).startswith('record 2 of ')
+  with pytest.raises(Exception, match="'f0_hz' of record 2 of .*not finite"):
+    with core.raising_faults():
+      list(found.get_batch(1, shuffle=False, repeats=1))
 
 
 def test_records_without_a_pitch_are_named(tmp_path):

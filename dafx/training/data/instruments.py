@@ -80,8 +80,13 @@ class _Place:
   """Where a record lies."""
 
   path: pathlib.Path
+  number: int
   start: int
   n_bytes: int
+
+  def __str__(self) -> str:
+    """Returns what it is called in messages."""
+    return f'record {self.number} of {self.path}'
 
 
 @gin.register(module='dafx.training.data')
@@ -146,8 +151,8 @@ class InstrumentProvider(provider.CropProvider):
       self._files[file] = opened.fileno()
       try:
         places += [
-          _Place(file, start, len(record))
-          for record, start in tfrecords.records(file)
+          _Place(file, number, start, len(record))
+          for number, (record, start) in enumerate(tfrecords.records(file))
         ]
       except tf.errors.OpError as error:
         raise ValueError(
@@ -163,7 +168,7 @@ class InstrumentProvider(provider.CropProvider):
     try:
       return record_of(content)
     except DecodeError as error:
-      raise ValueError(f'{place.path} is damaged; write it again.') from error
+      raise ValueError(f'{place} is damaged; write it again.') from error
 
   def _check_record(self, record):
     """Raises ValueError for a record that does not fit the arguments."""
@@ -206,6 +211,9 @@ class InstrumentProvider(provider.CropProvider):
   def _length(self, index):
     return self.n_samples
 
+  def _name(self, index):
+    return str(self._crops[index][0])
+
   def _part(self, index):
     """Returns the features of a crop, each [n]."""
     place, number = self._crops[index]
@@ -217,8 +225,8 @@ class InstrumentProvider(provider.CropProvider):
       parts[key] = values[number * size : (number + 1) * size]
       if len(parts[key]) != size or not np.isfinite(parts[key]).all():
         raise ValueError(
-          f'A record of {place.path} has another length than the first one, or '
-          f'{key!r} of it has values that are not finite; prepare it again.'
+          f'{key!r} of {place} has another length than in the first one, or '
+          'values that are not finite; prepare it again.'
         )
     return parts
 
