@@ -18,6 +18,7 @@ import random
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import traceback
 
@@ -443,14 +444,15 @@ class Presets(Reader):
   _URI = 'urn:dafx-test:modal'
 
   def make(self, folder):
-    from dafx.lv2 import presets
-
-    # As `write_preset`, which would have lilv look for bundles now.
-    values = {'amount': 0.5, 'mode': 1}
-    texts = {
-      'manifest.ttl': presets._manifest(self._URI, 'A.ttl').encode(),
-      'A.ttl': presets._preset_turtle(self._URI, 'A', values).encode(),
-    }
+    # In another process: lilv looks for bundles once in each.
+    program = (
+      f'from dafx import lv2; lv2.write_preset({str(folder)!r}, {self._URI!r},'
+      " 'A', {'amount': 0.5, 'mode': 1})"
+    )
+    subprocess.run([sys.executable, '-c', program], check=True)
+    (path,) = folder.iterdir()
+    texts = {file.name: file.read_bytes() for file in path.iterdir()}
+    shutil.rmtree(path)
     for index in range(self.count):
       rng = random.Random(f'preset {self.seed} {index}')
       bundle = folder / f'b{index}.lv2'
