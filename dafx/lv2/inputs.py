@@ -1,5 +1,6 @@
 """What goes into a renderer: values of ports, audio and controls that fit."""
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -242,26 +243,26 @@ def fit_controls(
   """
   controls = np.ascontiguousarray(controls, np.float32)
   instances.check_finite('controls', controls, plugin.uri)
-  ports = [plugin.control(symbol) for symbol in symbols]
-  return _rounded(ports, _in_range(plugin, ports, controls))
-
-
-def _in_range(plugin, ports, controls):
-  """Checks that values are in range; takes away what rounding put beyond it."""
-  low = np.array([p.minimum for p in ports], np.float32)
-  high = np.array([p.maximum for p in ports], np.float32)
-  if not np.any((controls < low) | (controls > high)):
-    return controls
-  for i, port in enumerate(ports):
-    for value in (controls[..., i].min(), controls[..., i].max()):
-      check_value(plugin, port.symbol, value)
-  return np.clip(controls, low, high)
-
-
-def _rounded(ports, controls):
-  """Rounds values of controls that take single values only."""
-  for i, port in enumerate(ports):
-    if port.is_discrete:
-      controls = controls.copy()
+  low, high, discrete = _limits(plugin, tuple(symbols))
+  if ((controls < low) | (controls > high)).any():
+    for i, symbol in enumerate(symbols):
+      for value in (controls[..., i].min(), controls[..., i].max()):
+        check_value(plugin, symbol, value)
+    controls = np.clip(controls, low, high)  # what rounding put beyond
+  if discrete:
+    controls = controls.copy()
+    for i, port in discrete:
       controls[..., i] = port.nearest(controls[..., i])
   return controls
+
+
+@functools.lru_cache(maxsize=256)
+def _limits(plugin, symbols):
+  """Returns the ends of controls, and (index, port) of those of single values.
+
+  Ends are [n_controls], float32. Light plugins take less time than to ask.
+  """
+  ports = [plugin.control(symbol) for symbol in symbols]
+  low = np.array([port.minimum for port in ports], np.float32)
+  high = np.array([port.maximum for port in ports], np.float32)
+  return low, high, [(i, p) for i, p in enumerate(ports) if p.is_discrete]
