@@ -154,6 +154,8 @@ class StreamingHarmonic(processors.Processor):
       are that already.
     normalize_below_nyquist: Whether partials from half the rate on are taken
       out before the distribution is normalised.
+    initial_bias: Added to the network output for the amplitude: at 0 it begins
+      at 0.4, which is louder than most recordings are.
     name: Name of the layer, which is the node's in a DAG.
 
   Examples:
@@ -173,6 +175,7 @@ class StreamingHarmonic(processors.Processor):
     sample_rate: int = 16000,
     scale_fn: Callable | None = ddsp.core.exp_sigmoid,
     normalize_below_nyquist: bool = True,
+    initial_bias: float = 0.0,
     name: str = 'harmonic',
   ):
     super().__init__(name=name)
@@ -180,6 +183,7 @@ class StreamingHarmonic(processors.Processor):
     self.sample_rate: int = sample_rate
     self.scale_fn = scale_fn
     self.normalize_below_nyquist = normalize_below_nyquist
+    self.initial_bias = initial_bias
 
   def get_controls(
     self,
@@ -198,7 +202,7 @@ class StreamingHarmonic(processors.Processor):
       'amplitudes' of the partials, [batch, n_frames, n_harmonics], and 'f0_hz'.
     """
     if self.scale_fn is not None:
-      amplitudes = self.scale_fn(amplitudes)
+      amplitudes = self.scale_fn(amplitudes + self.initial_bias)
       harmonic_distribution = self.scale_fn(harmonic_distribution)
     shares = ddsp.core.normalize_harmonics(
       harmonic_distribution,

@@ -103,6 +103,21 @@ def test_decoders_have_the_parameters_of_ddsp(arguments, count):
   assert sum(sizes) + head == count
 
 
+@pytest.mark.parametrize('n_layers', [1, 3])
+def test_decoders_hear_loudness_and_pitch_from_the_start(n_layers):
+  """Normalisation of a single number would leave its sign alone."""
+  decoder = models.F0LoudnessDecoder(SR, RATE, 16, 16, n_layers)
+
+  def embedding(f0_hz, loudness_db):
+    return decoder(
+      tf.fill([1, 3, 1], f0_hz), tf.fill([1, 3, 1], loudness_db)
+    ).numpy()
+
+  middle = embedding(440.0, -30.0)
+  for other in (embedding(440.0, -60.0), embedding(880.0, -30.0)):
+    assert np.abs(other - middle).max() > 5e-3
+
+
 def test_stretches_of_curves_are_embedded_as_the_whole(monkeypatch):
   monkeypatch.setattr(decoders, '_FRAMES_AT_ONCE', 70)
   decoder = models.F0LoudnessDecoder(ch=8, rnn_channels=6, layers_per_stack=1)

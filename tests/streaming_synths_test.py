@@ -45,6 +45,14 @@ def test_harmonic_is_that_of_ddsp():
   np.testing.assert_allclose(ours, expected, atol=1e-3)
 
 
+def test_harmonic_begins_softer_with_a_bias():
+  amps, distribution, f0_hz = harmonic_inputs(controls())
+  biased = synths.StreamingHarmonic(HOP, SR, initial_bias=-1.5)
+  found = biased(amps, distribution, f0_hz)
+  expected = synths.StreamingHarmonic(HOP, SR)(amps - 1.5, distribution, f0_hz)
+  np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_harmonic_does_not_drift():
   """A minute of a sine is where its frequency says."""
   n_frames, f0_hz = 1500, 440.3

@@ -18,12 +18,16 @@ _F0_RANGE = 127.0  # MIDI
 _DB_RANGE = 80.0
 
 
-def _stack(width, n_layers, name):
-  """Returns DDSP's FcStack: Dense, LayerNormalization, leaky ReLU."""
+def _stack(width, n_layers, name, first_bias='zeros'):
+  """Returns DDSP's FcStack: Dense, LayerNormalization, leaky ReLU.
+
+  Without a bias, normalisation takes all but the sign of a single number out:
+  a stack that hears one begins with biases of its own.
+  """
   layers: list[tf.keras.layers.Layer] = []
-  for _ in range(n_layers):
+  for i in range(n_layers):
     layers += [
-      tfkl.Dense(width),
+      tfkl.Dense(width, bias_initializer='zeros' if i else first_bias),
       tfkl.LayerNormalization(),
       tfkl.Activation(tf.nn.leaky_relu),
     ]
@@ -99,8 +103,9 @@ class F0LoudnessDecoder(encoders.Encoder):
     self.sample_rate = sample_rate
     self.frame_rate = frame_rate
     self.hop_size = sample_rate // frame_rate
-    self.loudness_stack = _stack(ch, layers_per_stack, 'loudness_stack')
-    self.f0_stack = _stack(ch, layers_per_stack, 'f0_stack')
+    bias = tf.keras.initializers.RandomUniform(-1.0, 1.0, seed=0)
+    self.loudness_stack = _stack(ch, layers_per_stack, 'loudness_stack', bias)
+    self.f0_stack = _stack(ch, layers_per_stack, 'f0_stack', bias)
     self.rnn = tfkl.GRU(
       rnn_channels, return_sequences=True, return_state=True, name='rnn'
     )
