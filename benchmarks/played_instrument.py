@@ -10,6 +10,7 @@ pitch and the loudness of what was played are off.
 """
 
 import numpy as np
+import results
 from absl import app, flags
 
 from dafx import metrics, pitch, synths
@@ -104,6 +105,10 @@ def main(argv):
   print(f'MR-STFT {ours:.3f}; of a mean spectrum {plain:.3f}', end='')
   print(f': {100.0 * (1.0 - ours / plain):.0f} % lower')
   print(f'pitch {cents:.1f} cents off, loudness {db:.2f} dB')
+  columns = ('MR-STFT', 'MR-STFT of a mean spectrum', 'Cents', 'Loudness, dB')
+  row = [float(value) for value in (ours, plain, cents, db)]
+  results.keep(dict(zip(columns, row)))
+  results.write('played_instrument', columns, [row])
 
 
 if __name__ == '__main__':

@@ -29,6 +29,7 @@ _LIGHT = (
   'training.labels',
   'training.needed_plugins',
   'training.progress',
+  'training.align',
   'training.reading',
   'training.trained_models',
   'training.transfer',

@@ -440,7 +440,7 @@ def test_a_file_without_samples(tmp_path):
 def test_a_file_that_is_no_audio(tmp_path):
   bad = make_pairs(tmp_path) / 'train/target/song_1.wav'
   bad.write_text('These are words. ' * 50)
-  expect(ValueError, tmp_path, str(bad), 'no audio file', 'or convert')
+  expect(ValueError, tmp_path, str(bad), 'no audio file', 'convert it')
 
 
 def test_partners_of_other_rate_channels_and_length_are_all_named(tmp_path):

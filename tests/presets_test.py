@@ -253,7 +253,7 @@ def test_nothing_else_is_replaced(tmp_path, kind):
     path.mkdir()
     if kind == 'foreign':
       (path / 'manifest.ttl').write_text('# mine')
-  with pytest.raises(FileExistsError, match='Remove it'):
+  with pytest.raises(FileExistsError, match='Choose another'):
     lv2.write_preset(tmp_path, GAIN, 'Warm', {'amount': 1})
   assert [p.name for p in tmp_path.iterdir()] == [path.name]
   assert kind != 'foreign' or len(list(path.iterdir())) == 1

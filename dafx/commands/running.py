@@ -33,6 +33,11 @@ _END_OF_HELP = """\
       All flags, those of libraries included.
 """
 
+# gin's message for it.
+_UNBOUND_MACRO = re.compile(
+  r"macro\(\) missing.*configurable 'macro' .* in scope '([^']*)'", re.DOTALL
+)
+
 
 def run(
   command: str,
@@ -224,6 +229,17 @@ def is_verbose() -> bool:
   return logging.get_verbosity() >= logging.DEBUG
 
 
+def _without_gin(text):
+  """Leaves out by which functions of gin a message went."""
+  if unbound := _UNBOUND_MACRO.search(text):
+    name = unbound[1]
+    return (
+      f'The configuration uses the macro {name}, which has no value. Give it '
+      f'one: --gin_param="{name} = ..."'
+    )
+  return text.partition('\n  In call to configurable')[0]
+
+
 def with_messages(command: str, main):
   """Returns main for `app.run`, whose faults of the user's end in a message.
 
@@ -269,8 +285,7 @@ def with_messages(command: str, main):
       fault, text = error, error.message.splitlines()[0]
     if is_verbose():
       traceback.print_exception(fault)
-    # gin says behind the message which of its functions it went through.
-    text = str(text).partition('\n  In call to configurable')[0]
+    text = _without_gin(str(text))
     print(f'{command}: {text}', file=sys.stderr)
     # What dafx needs and is not installed is said in one line, with the remedy;
     # a module that Python does not find may be misspelt.

@@ -336,8 +336,8 @@ def loudness_over_time(
     >>> from dafx import metrics
     >>> sine = np.sin(2.0 * np.pi * 997 * np.arange(96000) / 48000)
     >>> times_s, lufs = metrics.loudness_over_time(sine, 48000, 0.4, 0.4)
-    >>> lufs.round(1).tolist()
-    [-3.1, -3.0, -3.0, -3.0, -3.0]
+    >>> lufs.round().tolist()
+    [-3.0, -3.0, -3.0, -3.0, -3.0]
   """
   audio = pairs.channels_first(pairs.check_signal('audio', audio)).T
   meter = LoudnessMeter(sample_rate, audio.shape[1])

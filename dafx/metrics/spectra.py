@@ -102,6 +102,8 @@ def average_spectrum_db(audio: npt.ArrayLike, sample_rate: float) -> np.ndarray:
     >>> target = np.random.default_rng(0).normal(0.0, 0.1, 44100)
     >>> metrics.average_spectrum_db(target, 44100).shape
     (25,)
+    >>> metrics.THIRD_OCTAVES_HZ[[0, 13]].round().tolist()
+    [50.0, 1000.0]
   """
   audio = checks.check_signal('audio', audio)
   checks.check_sample_rate(sample_rate)

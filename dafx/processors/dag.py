@@ -102,8 +102,8 @@ def input_names(dag: Iterable) -> list[str]:
   for node in dag:
     for key in node_keys(node):
       parts = key.split('/')
-      if parts[0] in names:
-        continue
+      if parts[0] in names or (len(parts) > 1 and parts[0] != 'inputs'):
+        continue  # of a node, there or not
       name = parts[1] if parts[0] == 'inputs' and len(parts) > 1 else parts[0]
       if name not in found:
         found.append(name)
