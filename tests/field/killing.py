@@ -107,7 +107,7 @@ def evaluate(folder):
     recordings.append((f'song {i}', dry, np.tanh(dry), np.zeros(0), ''))
   provider = data.Recordings(recordings, (), runs_test.RATE, 400)
   model = runs_test.make_model(seed=1)
-  evaluation.evaluate(model, provider, str(folder), n_audio=3)
+  evaluation.evaluate.evaluate(model, provider, str(folder), n_audio=3)
 
 
 WORKS = {'train': train, 'prepare': prepare, 'evaluate': evaluate}

@@ -191,6 +191,11 @@ def test_a_manifest_deletes_nothing_outside(tmp_path, entries, said):
   prepared.Manifest(tmp_path / 'another')  # the remedy
 
 
+@pytest.mark.parametrize('source', [None, 3, 'x', [], {'input': 3}, {'a': [3]}])
+def test_sources_of_pairs_may_be_anything(source):
+  assert pairs._source_paths({'source': source}) == []
+
+
 def test_links_in_prepared_data_delete_nothing_outside(tmp_path):
   mine = tmp_path / 'mine'
   mine.mkdir()

@@ -199,11 +199,6 @@ class Manifest:
         raise note['split'].error('as in its key')
       for side in ('input', 'target'):
         note[side]['sha256'].text()
-      source = note.get('source')
-      if source is not None and self.settings.get('source') == 'files':
-        for side in ('input', 'target'):
-          for path in source[side].entries()[:1]:
-            path.text()
       self.pairs[key] = note.value
 
   def save(self):

@@ -303,8 +303,7 @@ def _stale(manifest, candidates, splits):
   }
   stale = [] if manifest.unfinished is None else [manifest.unfinished]
   for key, note in manifest.pairs.items():
-    sides = note.get('source', {}).values()
-    sources = [pathlib.Path(path) for path, *_ in sides]
+    sources = _source_paths(note)
     if key not in keys and (
       key.split('/', 1)[1] in names | manifest.left_out.keys()
       or not used.isdisjoint(sources)
@@ -312,6 +311,17 @@ def _stale(manifest, candidates, splits):
     ):
       stale.append(key)
   return stale
+
+
+def _source_paths(note):
+  """Returns the files that a pair was made of, as far as its note says."""
+  source = note.get('source')
+  sides = source.values() if isinstance(source, dict) else ()
+  return [
+    pathlib.Path(side[0])
+    for side in sides
+    if isinstance(side, list) and side and isinstance(side[0], str)
+  ]
 
 
 def _form(candidate, split, form):

@@ -133,9 +133,9 @@ def make_graph(
     The graph, and what its inputs take, {input: [1, n_controls]}.
 
   Raises:
-    ValueError: An unknown plugin, a value that its port does not take, a layer
-      that is neither dafx's nor DDSP's, or one that cannot be made.
-    KeyError: An unknown symbol.
+    ValueError: An unknown plugin or symbol, a value that its port does not
+      take, a layer that is neither dafx's nor DDSP's, or one that cannot be
+      made.
   """
   rate = int(settings['sample_rate'])
   dag, names, setting = [], [], {}
@@ -145,8 +145,11 @@ def make_graph(
     name = entry['name']
     if 'uri' in entry:
       plugin = lv2.get_plugin(entry['uri'])
-      for symbol, value in controls.items():
-        lv2.check_value(plugin, symbol, value)
+      try:
+        for symbol, value in controls.items():
+          lv2.check_value(plugin, symbol, value)
+      except KeyError as error:  # no such symbol
+        raise ValueError(error.args[0]) from error
       node = effects.LV2Plugin(
         entry['uri'], [], controls, sample_rate=rate,
         channels=entry['channels'], name=name,
