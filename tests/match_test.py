@@ -7,7 +7,7 @@ import scipy.signal
 from dafx import effects, metrics, processors
 from dafx.training import matching
 from dafx.training.matching import chain as chain_lib
-from dafx.training.matching import distances, newton, pairing
+from dafx.training.matching import distances, newton, pairing, result
 from dafx.training.matching import problem as problem_lib
 
 RATE = 22050
@@ -78,6 +78,33 @@ def test_bounded_step_is_newtons_where_no_bound_is_near():
   np.testing.assert_allclose(hessian @ step, -gradient, atol=1e-6)
 
 
+def test_a_secant_carries_the_slopes_of_what_is_linear_and_finds_others():
+  """Of a linear function they stay; along a move they are the differences."""
+  rng = np.random.default_rng(0)
+  slopes = rng.standard_normal([3, 5])
+  secant = newton.Secant(n_carried=2)
+  secant.measured(np.zeros(3), np.zeros(5), slopes)
+  place = np.array([0.1, -0.2, 0.3])
+  np.testing.assert_allclose(secant.carried(place, place @ slopes), slopes)
+  other = place + np.array([0.1, 0.0, 0.0])
+  found = secant.carried(other, place @ slopes + 1.0)
+  np.testing.assert_allclose(found[0], np.full(5, 10.0))
+  np.testing.assert_allclose(found[1:], slopes[1:])
+  assert secant.carried(place, place @ slopes) is None
+
+
+def test_loudness_alone_is_the_input_turned_to_the_loudness():
+  target, audio = music(n_channels=2), 0.2 * music(n_channels=2, seed=3)
+  target = np.float32(np.tanh(5 * target) + 0.1 * audio)
+  alone = result.compare(target, audio, audio, RATE)['loudness']
+  lufs = [metrics.loudness_lufs(x, RATE) for x in (target, audio)]
+  louder = audio * np.float32(10 ** ((lufs[0] - lufs[1]) / 20))
+  expected = result.measure(target, louder, RATE)
+  assert alone.keys() == expected.keys()
+  for name, value in expected.items():
+    assert alone[name] == pytest.approx(value, rel=1e-3, abs=1e-3), name
+
+
 def test_latin_hypercube_has_one_in_each_part():
   points = newton.latin_hypercube(8, 3, seed=0)
   for column in (8 * points).astype(int).T:
@@ -144,6 +171,16 @@ def test_long_audio_is_searched_by_a_loud_and_a_quiet_part():
   np.testing.assert_array_equal(items, targets)
   levels = np.sqrt(np.mean(items[:, lead:, 0] ** 2, axis=1))
   assert 0.05 < min(levels) < 0.2 and max(levels) == pytest.approx(1.0, rel=0.1)
+
+
+def test_where_the_loud_part_leaves_no_room_both_ends_are_searched():
+  times_s = np.arange(8 * RATE) / RATE
+  bump = 0.1 + np.exp(-((times_s - 4.0) ** 2))
+  audio = np.random.default_rng(0).standard_normal(len(bump)) * bump
+  pair = pairing.make_pair(audio[:, np.newaxis], audio[:, np.newaxis], RATE)
+  items, _, lead = pairing.crops(pair, RATE)
+  assert items.shape == (2, lead + 3 * RATE, 1)
+  np.testing.assert_array_equal(items[0], pair.audio[: lead + 3 * RATE])
 
 
 def test_where_a_coded_file_ends_is_found():

@@ -20,6 +20,7 @@ _FIRST_DAMPING = 0.01
 # of them in a row end a step size.
 _LEAST_GAIN = 2e-3
 _MAX_STUCK = 2
+_POOR_GAIN = 0.03
 
 
 class Descent(abc.ABC):
@@ -138,13 +139,13 @@ class Descent(abc.ABC):
     It ends too where the share `until` of the budget is used.
     """
     damping, n_stuck, model = _FIRST_DAMPING, 0, None
-    value = None
+    value, anew = None, True
     # Without controls there are single values alone.
     for _ in range(max_rounds if self.chain.n_controls else 0):
       if self.budget.part() >= until:
         break
       if model is None:
-        model = model_of(point, size)
+        model = model_of(point, size, anew)
       trials = [
         dataclasses.replace(
           point, controls=newton.bounded_step(point.controls, model, d)
@@ -155,12 +156,17 @@ class Descent(abc.ABC):
       winner = int(np.argmin(values))
       gain = 1.0 - values[winner] / max(model.value, 1e-12)
       value = min(model.value, values[winner])
-      damping = newton.next_damping(damping, winner if gain > 0.0 else None)
+      # Slopes that were carried on too far are to blame first.
+      anew = model.is_carried and gain < _POOR_GAIN
+      if gain > 0.0 or not anew:
+        damping = newton.next_damping(damping, winner if gain > 0.0 else None)
       if gain > 0.0:
-        point, model = trials[winner], None
+        point = trials[winner]
         self._keep(phase, value, point)
+      if gain > 0.0 or anew:
+        model = None
       self._tell(phase, value)
-      n_stuck = 0 if gain > _LEAST_GAIN else n_stuck + 1
+      n_stuck = 0 if gain > _LEAST_GAIN or anew else n_stuck + 1
       if n_stuck == _MAX_STUCK or value < 1e-6:
         break
     return values_of([point])[0] if value is None else value, point

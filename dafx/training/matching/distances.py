@@ -85,11 +85,13 @@ class Model:
     value: The distance there.
     gradient: Shape [n_controls].
     hessian: Shape [n_controls, n_controls].
+    is_carried: Whether slopes are not measured there, but carried on.
   """
 
   value: float
   gradient: np.ndarray
   hessian: np.ndarray
+  is_carried: bool = False
 
 
 class Envelopes:

@@ -58,6 +58,56 @@ def bounded_step(
   return np.clip(controls + step, 0.0, 1.0)
 
 
+class Secant:
+  """A Jacobian that is measured now and then, and carried on between.
+
+  Broyden's update: C. G. Broyden, "A Class of Methods for Solving Nonlinear
+  Simultaneous Equations", Mathematics of Computation 19, 1965.
+
+  >>> import numpy as np
+  >>> from dafx.training.matching import newton
+  >>> secant = newton.Secant(n_carried=1)
+  >>> secant.measured(np.zeros(1), np.zeros(2), np.array([[1.0, 1.0]]))
+  >>> secant.carried(np.array([0.5]), np.array([0.5, 1.0])).tolist()
+  [[1.0, 2.0]]
+  >>> secant.carried(np.array([1.0]), np.array([1.0, 2.0])) is None
+  True
+
+  Args:
+    n_carried: How often it may be carried on.
+  """
+
+  def __init__(self, n_carried: int):
+    self._n_carried, self._left = n_carried, 0
+    self._controls = self._features = self._jacobian = np.zeros(0)
+
+  def measured(
+    self, controls: np.ndarray, features: np.ndarray, jacobian: np.ndarray
+  ):
+    """Takes what was measured, [n_controls, n_features], and where."""
+    self._left = self._n_carried
+    self._controls, self._features = controls, features
+    self._jacobian = jacobian
+
+  def carried(
+    self, controls: np.ndarray, features: np.ndarray
+  ) -> np.ndarray | None:
+    """Returns the Jacobian at another place, or None if it is to be measured.
+
+    Args:
+      controls: The place, [n_controls].
+      features: What is there, [n_features].
+    """
+    move = controls - self._controls if self._left else np.zeros(1)
+    if not self._left or not move.any():
+      return None
+    self._left -= 1
+    error = features - self._features - move @ self._jacobian
+    self._jacobian = self._jacobian + np.outer(move, error) / (move @ move)
+    self._controls, self._features = controls, features
+    return self._jacobian
+
+
 def next_damping(damping: float, winner: int | None) -> float:
   """Returns the damping of the next round.
 

@@ -253,6 +253,8 @@ def crops(
   if allowed.any():
     order = np.flatnonzero(allowed)[np.argsort(levels_db[allowed])]
     chosen.append(starts[order[int(_QUIET_PART * (len(order) - 1))]])
+  elif not apart.any():  # the loud part leaves no room: both ends
+    chosen = [starts[0], starts[-1]]
   parts = [slice(start - lead, start + size) for start in sorted(chosen)]
   return (
     np.stack([pair.audio[part] for part in parts]),

@@ -108,8 +108,9 @@ class CharacterSearch(descent.Descent):
 
     return self._map(value, points)
 
-  def _model_of(self, point, size) -> distances.Model:
+  def _model_of(self, point, size, anew) -> distances.Model:
     """Returns the model of the cost, by differences of all controls."""
+    del anew  # it always is
     signals, rows = self._heard(self._wished, point)
     errors = self._wished.errors(rows)
 

@@ -1,12 +1,13 @@
 """What a match found: settings, audio, figures, and what to think of them."""
 
+import concurrent.futures
 import dataclasses
 from collections.abc import Mapping, Sequence
 
 import ddsp
 import numpy as np
 
-from dafx import core, metrics, processors
+from dafx import core, lv2, metrics, processors
 from dafx.audio import sources
 from dafx.training.matching import problem as problem_lib
 from dafx.training.models import rendering
@@ -159,12 +160,25 @@ def compare(
     {row: {figure: value}}; see `ROWS`.
   """
   lufs = [metrics.loudness_lufs(x, sample_rate) for x in (target, audio)]
-  louder = audio * np.float32(10.0 ** ((lufs[0] - lufs[1]) / 20.0))
-  versions = {'input': audio, 'loudness': louder, 'result': heard}
-  return {
-    row: measure(target, version, sample_rate)
-    for row, version in versions.items()
+  gain_db = lufs[0] - lufs[1]
+  louder = audio * np.float32(10.0 ** (gain_db / 20.0))
+  # Side by side, as those of a song take half a minute each.
+  with concurrent.futures.ThreadPoolExecutor(lv2.default_n_threads()) as pool:
+    before, after = (
+      pool.submit(measure, target, version, sample_rate)
+      for version in (audio, heard)
+    )
+    raw = pool.submit(
+      metrics.multi_scale_spectral, target.mean(-1), louder.mean(-1)
+    )
+  # What is at equal level does not depend on the loudness.
+  alone = {
+    **before.result(),
+    'loudness_error_lu': 0.0,
+    'mr_stft': raw.result(),
+    'true_peak_dbtp': before.result()['true_peak_dbtp'] + gain_db,
   }
+  return {'input': before.result(), 'loudness': alone, 'result': after.result()}
 
 
 def compare_characters(

@@ -1,6 +1,7 @@
 """The search for a target: starts, models, and the way down."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,13 +15,18 @@ from dafx.training.matching import problem as problem_lib
 _STEPS = (0.03, 0.01)
 # Starts of the dynamics; how many of them go on, and for how many rounds.
 _N_STARTS = 12
-_ROUNDS_OF_STARTS = ((3, 2), (2, 2))
-_COARSE_ROUNDS = 8
+_ROUNDS_OF_STARTS = ((3, 4), (2, 4))
+_COARSE_ROUNDS = 24
+# Rounds for which slopes are carried on after they were measured.
+_N_CARRIED = 3
 # Of the budget: the levels in bands may take so much, the distance the rest.
 _COARSE_SHARE = 0.4
+# Slopes of a response do for controls that are so near; bands that overlap add
+# up otherwise far off.
+_NEAR = 0.1
 # Another combination of single values must gain so much.
 _CHOICE_GAIN = 0.02
-_CHOICE_ROUNDS = 2
+_CHOICE_ROUNDS = 4
 
 
 class Search(descent.Descent):
@@ -46,7 +52,8 @@ class Search(descent.Descent):
   ):
     super().__init__(chain, budget, seed, report)
     self.problem, self.coarse = problem, coarse
-    self._slopes: dict[int, np.ndarray] = {}
+    # Slopes of responses of linear stages: where, and what they are.
+    self._slopes: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
   def _search(self):
     """Goes from starts to the end; raises where the budget is used up."""
@@ -71,8 +78,9 @@ class Search(descent.Descent):
   def _envelope_distances(self, points):
     return self._map(lambda p: self.coarse.envelopes(self._features(p)), points)
 
-  def _model(self, point, size) -> distances.Model:
+  def _model(self, point, size, anew) -> distances.Model:
     """Returns the model of the distance, by differences of all controls."""
+    del anew  # it always is
     problem, distance = self.problem, self.problem.distance
     signals, rows = self._heard(problem, point)
     slope = np.zeros(rows.shape, np.float32)
@@ -95,15 +103,20 @@ class Search(descent.Descent):
     extra = np.array([each for _, _, each in found])
     return distance.model(rows, by_audio, value, jacobian, extra)
 
-  def _coarse_model(self, point, size) -> distances.Model:
-    """Returns the model of the envelopes.
+  def _coarse_model(self, secant, point, size, anew) -> distances.Model:
+    """Returns the model of the envelopes, measured anew or carried on.
 
-    Of a linear stage the slopes of its response at the start are taken for
-    those of the output, which costs nothing.
+    Of a linear stage the slopes of its response are taken for those of the
+    output, which costs little.
     """
     problem, envelopes = self.coarse, self.coarse.envelopes
     signals, rows = self._heard(problem, point)
     features = envelopes.features(rows)
+    if not anew:
+      carried = secant.carried(point.controls, features)
+      if carried is not None:
+        model = envelopes.model(features, carried)
+        return dataclasses.replace(model, is_carried=True)
     jacobian = np.zeros((self.chain.n_controls, len(features)), np.float32)
 
     def hear(moved, change):
@@ -112,13 +125,23 @@ class Search(descent.Descent):
     others: list[int] = []
     for i, stage in enumerate(self.chain.stages):
       if stage.is_linear:
-        jacobian[stage.part] = envelopes.of_bands(self._slopes[i])
+        jacobian[stage.part] = envelopes.of_bands(self._slopes_near(i, point))
       else:
         others += range(stage.part.start, stage.part.stop)
     found = self._responses_to(problem, point, signals, others, size, hear)
     for control, row in zip(others, found, strict=True):
       jacobian[control] = row
+    secant.measured(point.controls, features, jacobian)
     return envelopes.model(features, jacobian)
+
+  def _slopes_near(self, i, point):
+    """Returns slopes of a response, anew where they were taken far off."""
+    where, slopes = self._slopes[i]
+    own = point.controls[self.chain.stages[i].part]
+    if np.abs(own - where).max() > _NEAR:
+      slopes = self._response_slopes(i, point)
+      self._slopes[i] = own, slopes
+    return slopes
 
   def _response_slopes(self, i, point):
     """Returns slopes of the log response of a stage, [n_controls, n_bands]."""
@@ -158,7 +181,7 @@ class Search(descent.Descent):
       i = linear[0]
       stage = self.chain.stages[i]
       move = newton.equaliser_move(
-        self._slopes[i], envelopes.lack(features), envelopes.band_weights()
+        self._slopes[i][1], envelopes.lack(features), envelopes.band_weights()
       )
       controls = point.controls.copy()
       own = controls[stage.part] + np.clip(move, -0.3, 0.3)
@@ -172,7 +195,7 @@ class Search(descent.Descent):
     """Returns the best setting by envelopes, from several starts."""
     first = self.chain.start()
     self._slopes = {
-      i: self._response_slopes(i, first)
+      i: (first.controls[stage.part], self._response_slopes(i, first))
       for i, stage in enumerate(self.chain.stages)
       if stage.is_linear
     }
@@ -192,7 +215,7 @@ class Search(descent.Descent):
       point,
       'coarse',
       _STEPS[0],
-      self._coarse_model,
+      functools.partial(self._coarse_model, newton.Secant(_N_CARRIED)),
       self._envelope_distances,
       n_rounds,
       _COARSE_SHARE,
