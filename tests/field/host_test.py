@@ -40,12 +40,14 @@ def amounts(*values):
 
 def run_program(code):
   """Runs code in a process of its own, which must end well."""
-  subprocess.run(
+  ended = subprocess.run(
     [sys.executable, '-c', _START + code],
     env=os.environ,
-    check=True,
+    stderr=subprocess.PIPE,
+    text=True,
     timeout=100,
   )
+  assert ended.returncode == 0, ended.stderr
 
 
 _START = f"""
@@ -283,6 +285,8 @@ def test_an_error_waits_for_items_that_have_begun(monkeypatch):
 def test_interrupts_leave_no_thread_in_a_plugin():
   # A notebook's stop button, pressed twice, in the midst of a render.
   run_program("""
+# Shells start what is in the background with interrupts ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 n_inside, main = [], threading.get_ident()
 run = instances.Instance.run
 
