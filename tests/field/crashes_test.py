@@ -136,10 +136,10 @@ def step_of(kind, batch, **kwargs):
     ('plugin', 'crash', None),
     ('plugin', 'probe', None),
     ('hanging', 'hang', None),
-    ('chain', 'probe', None),
+    pytest.param('chain', 'probe', None, marks=pytest.mark.slow),
     ('discrete', 'probe', None),
     ('proxy', 'crash', None),
-    ('effect', 'crash', None),
+    pytest.param('effect', 'crash', None, marks=pytest.mark.slow),
     ('effect', 'crash', N_SAMPLES // 4),  # in the third of four windows
   ],
 )
