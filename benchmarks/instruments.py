@@ -18,6 +18,7 @@ import subprocess
 import tempfile
 import time
 
+import librosa
 import mido
 import numpy as np
 import results
@@ -50,11 +51,6 @@ NOTE_S, GAP_S, N_NOTES = 0.45, 0.05, 16
 EDGE_S = 0.08  # of a note, at both ends, is not counted
 
 
-def midi_to_hz(notes):
-  """Returns frequencies of notes of MIDI."""
-  return 440.0 * 2.0 ** ((np.asarray(notes) - 69.0) / 12.0)
-
-
 def additive_line(amplitudes, lowest, seed=0):
   """Returns (audio, f0 in Hz by sample) of notes with vibrato and glides."""
   rng = np.random.default_rng(seed)
@@ -63,7 +59,7 @@ def additive_line(amplitudes, lowest, seed=0):
   for note in lowest + rng.integers(0, 29, N_NOTES):
     vibrato = 0.3 * np.sin(2 * np.pi * 5.5 * times) * np.clip(times / 0.2, 0, 1)
     bend = rng.choice([0.0, 0.0, 2.0]) * np.clip((times - 0.15) / 0.2, 0, 1)
-    f0.append(midi_to_hz(note + vibrato + bend))
+    f0.append(librosa.midi_to_hz(note + vibrato + bend))
     edges = np.minimum(times / 0.02, (NOTE_S - times) / 0.04)
     gain.append(np.clip(edges, 0, 1) * 10.0 ** (-rng.uniform(0, 12) / 20))
   f0, gain = np.concatenate(f0), np.concatenate(gain)
@@ -117,7 +113,7 @@ def font_line(program, lowest, highest):
   step = int((NOTE_S + GAP_S) * SAMPLE_RATE)
   edge = int(EDGE_S * SAMPLE_RATE)
   f0 = []
-  for i, hz in enumerate(midi_to_hz(notes)):
+  for i, hz in enumerate(librosa.midi_to_hz(notes)):
     part = audio[i * step + edge : i * step + int(NOTE_S * SAMPLE_RATE) - edge]
     cents = detuning_cents(part, hz)
     f0.append(np.full(step, hz * 2.0 ** (cents / 1200.0)))

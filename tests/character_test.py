@@ -9,7 +9,7 @@ from dafx import effects, metrics
 from dafx.training import matching
 from dafx.training.matching import character
 
-N_BANDS = len(character.THIRD_OCTAVES_HZ)
+N_BANDS = len(character.TONE_BANDS_HZ)
 
 
 def test_statistics_of_a_recording_are_those_of_the_metrics():
@@ -33,7 +33,7 @@ def test_a_gain_moves_the_loudness_alone_and_an_equaliser_the_tone():
     np.testing.assert_allclose(move, expected, atol=0.02, err_msg=group)
   shelf = scipy.signal.lfilter([1.0, 0.5], [1.0], audio, axis=0)
   tone = character.measure([np.float32(shelf)], RATE).tone - before.tone
-  hz = character.THIRD_OCTAVES_HZ
+  hz = character.TONE_BANDS_HZ
   _, response = scipy.signal.freqz([1.0, 0.5], worN=hz, fs=RATE)
   expected = 20 * np.log10(np.abs(response))
   heard = (hz > 300) & (hz < 8000)

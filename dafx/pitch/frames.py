@@ -46,11 +46,6 @@ def times_s(n_samples: int, sample_rate: int, frame_rate: float) -> np.ndarray:
   return np.arange(n_frames(n_samples, sample_rate, frame_rate)) / frame_rate
 
 
-def hann(size: int) -> np.ndarray:
-  """Returns a periodic Hann window, [size]."""
-  return 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(size) / size)
-
-
 def around(
   audio: np.ndarray, times_s: np.ndarray, size: int
 ) -> Iterator[np.ndarray]:

@@ -2,6 +2,7 @@
 
 import librosa
 import numpy as np
+import scipy.signal
 
 from dafx.audio import sources
 from dafx.pitch import frames
@@ -51,7 +52,7 @@ def loudness_db(
   bins_hz = librosa.fft_frequencies(sr=frames.SAMPLE_RATE, n_fft=_FFT_SIZE)
   with np.errstate(divide='ignore'):  # 0 Hz weighs nothing
     weights = 10.0 ** (librosa.A_weighting(bins_hz) / 10.0)
-  window = frames.hann(_FFT_SIZE)
+  window = scipy.signal.get_window('hann', _FFT_SIZE)
   powers = [
     np.mean(np.abs(np.fft.rfft(window * part)) ** 2 * weights, axis=1)
     for part in frames.around(heard, times_s, _FFT_SIZE)

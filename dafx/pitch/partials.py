@@ -7,6 +7,7 @@ around each frame decides on the octave, and says where the partials are.
 from collections.abc import Iterator
 
 import numpy as np
+import scipy.signal
 
 from dafx.pitch import frames
 
@@ -74,7 +75,7 @@ def _shares(audio, f0_hz, times_s):
   odd, between = np.ones(len(f0_hz)), np.zeros(len(f0_hz))
   numbers = np.arange(1, 2 * _N_PARTIALS + 1)  # of multiples of f0 / 2
   for indices, size in _by_size(f0_hz / 2.0):
-    window, done = frames.hann(size), 0
+    window, done = scipy.signal.get_window('hann', size), 0
     for part in frames.around(audio, times_s[indices], size):
       own = indices[done : done + len(part)]
       done += len(part)
@@ -115,7 +116,7 @@ def refine(
   """
   refined = f0_hz.copy()
   for indices, size in _by_size(f0_hz):
-    window = frames.hann(size)
+    window = scipy.signal.get_window('hann', size)
     # Its slope, per sample.
     slope = np.pi / size * np.sin(2.0 * np.pi * np.arange(size) / size)
     done = 0
@@ -166,7 +167,7 @@ def shares_at(
   bins_hz = np.arange(size // 2 + 1) * frames.SAMPLE_RATE / size
   is_below = bins_hz <= _SHARE_BELOW_HZ
   bins_hz = bins_hz[is_below]
-  window, shares, done = frames.hann(size), [], 0
+  window, shares, done = scipy.signal.get_window('hann', size), [], 0
   for part in frames.around(audio, times_s, size):
     own = f0_hz[done : done + len(part), np.newaxis]
     done += len(part)

@@ -9,8 +9,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import librosa
 import numpy as np
-import numpy.typing as npt
 
 from dafx import pitch
 
@@ -22,18 +22,6 @@ _SMOOTHED_S = 0.16
 _NOTE_SHARE = 0.49
 _HIGHEST_MIDI = 110.0
 _MAJOR = (0, 2, 4, 5, 7, 9, 11)
-
-
-def hz_to_midi(f0_hz: npt.ArrayLike) -> np.ndarray:
-  """Returns pitch in semitones, 69 for 440 Hz; 0 for what is 0 Hz."""
-  f0_hz = np.asarray(f0_hz, np.float64)
-  safe = np.where(f0_hz > 0, f0_hz, 440.0)
-  return np.where(f0_hz > 0, 69.0 + 12.0 * np.log2(safe / 440.0), 0.0)
-
-
-def midi_to_hz(midi: npt.ArrayLike) -> np.ndarray:
-  """Returns pitch in Hz of semitones."""
-  return 440.0 * 2.0 ** ((np.asarray(midi) - 69.0) / 12.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,10 +107,10 @@ def measure(
     np.concatenate([each[key] for each in curves]).astype(np.float64)
     for key in keys
   )
-  notes = confidence >= pitch.VOICED
+  notes = (confidence >= pitch.VOICED) & (f0_hz > 0)
   if not notes.any():
     raise ValueError('There are no notes: no frame has a pitch.')
-  midi = hz_to_midi(f0_hz[notes])
+  midi = librosa.hz_to_midi(f0_hz[notes])
   shares = np.linspace(0.0, 1.0, _N_QUANTILES)
   low, high = np.quantile(midi, [0.01, 0.99])
   quantiles = np.quantile(loudness_db[notes], shares).round(3)
@@ -145,7 +133,7 @@ def octaves_to(mean_pitch: float, f0_hz: np.ndarray) -> int:
     mean_pitch: Where they shall be, in semitones.
     f0_hz: Pitch of the notes, above 0, [n].
   """
-  distance = (mean_pitch - float(np.mean(hz_to_midi(f0_hz)))) / 12.0
+  distance = (mean_pitch - float(np.mean(librosa.hz_to_midi(f0_hz)))) / 12.0
   return int(np.floor(distance + 0.5))
 
 
@@ -194,7 +182,7 @@ def autotune(f0_hz: np.ndarray, notes: np.ndarray, amount: float) -> np.ndarray:
   """
   if not notes.any() or amount == 0.0:
     return f0_hz
-  midi = hz_to_midi(f0_hz)
+  midi = librosa.hz_to_midi(np.where(f0_hz > 0, f0_hz, 440.0))
   octaves = 12 * np.arange(-1, 12)[:, np.newaxis]
   best: tuple[float, np.ndarray] | None = None
   for tonic in range(12):
@@ -207,7 +195,7 @@ def autotune(f0_hz: np.ndarray, notes: np.ndarray, amount: float) -> np.ndarray:
       best = distance, nearest
   assert best is not None
   moved = midi + amount * (best[1] - midi)
-  return np.where(f0_hz > 0, midi_to_hz(moved), f0_hz)
+  return np.where(f0_hz > 0, librosa.midi_to_hz(moved), f0_hz)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,7 +251,7 @@ class Transfer:
         octave = octaves_to(statistics.mean_pitch, f0_hz[notes])
     f0_hz = autotune(f0_hz, notes, self.autotune)
     f0_hz = f0_hz * 2.0 ** (octave + self.transpose / 12.0)
-    f0_hz = np.minimum(f0_hz, midi_to_hz(_HIGHEST_MIDI))
+    f0_hz = np.minimum(f0_hz, librosa.midi_to_hz(_HIGHEST_MIDI))
     if statistics is not None:
       quantiles_db = np.array(statistics.loudness_quantiles_db)
       loudness_db = fit_loudness(

@@ -19,7 +19,7 @@ from dafx.training.matching import distances
 
 _STATISTICS = pathlib.Path(__file__).with_name('song_statistics.json')
 # Tone: third octaves of frames that are so far below the loudest at most.
-THIRD_OCTAVES_HZ = 1000.0 * 2.0 ** (np.arange(-14, 13) / 3)
+TONE_BANDS_HZ = 1000.0 * 2.0 ** (np.arange(-14, 13) / 3)
 _FRAME, _HOP, _RANGE_DB = 4096, 2048, 50.0
 _WIDE_EDGES_HZ = (0.0, 120.0, 350.0, 1000.0, 3000.0, 8000.0, np.inf)
 _FRAME_PERCENTILES = (10, 50, 90, 98)
@@ -74,8 +74,7 @@ def _bands(sample_rate):
   """Returns which bins are in which band: third octaves, then wide ones."""
   hz = np.arange(_FRAME // 2 + 1) * sample_rate / _FRAME
   thirds = [
-    (hz >= c * 2 ** (-1 / 6)) & (hz < c * 2 ** (1 / 6))
-    for c in THIRD_OCTAVES_HZ
+    (hz >= c * 2 ** (-1 / 6)) & (hz < c * 2 ** (1 / 6)) for c in TONE_BANDS_HZ
   ]
   wide = [
     (hz >= low) & (hz < high)
@@ -115,7 +114,7 @@ def measure(items: Sequence[np.ndarray], sample_rate: float) -> Character:
   total = middle.sum(1)
   heard = total > total.max() * 10 ** (-_RANGE_DB / 10)
   middle, side = middle[heard], side[heard]
-  n_thirds = len(THIRD_OCTAVES_HZ)
+  n_thirds = len(TONE_BANDS_HZ)
   whole = np.concatenate(items)
   lufs = metrics.loudness_lufs(whole, sample_rate)
   mono = whole.mean(-1)
@@ -172,7 +171,7 @@ def compare_songs(characters: Sequence[Character]) -> Songs:
   covariance = np.cov(tones.T)
   # There are fewer songs than bands: half of what they have in common is taken
   # for a function of the distance.
-  octaves = np.arange(len(THIRD_OCTAVES_HZ)) / 3.0
+  octaves = np.arange(len(TONE_BANDS_HZ)) / 3.0
   apart = np.abs(octaves[:, np.newaxis] - octaves)
   spread = np.sqrt(np.diag(covariance))
   smooth = np.exp(-0.5 * (apart / _SONG_OCTAVES) ** 2)
@@ -235,7 +234,7 @@ def expected_tone(
   difference -= _IN_COMMON * (audio - songs.tone_db)
   share = (1.0 + (n - 1) * _IN_COMMON) / n - _IN_COMMON**2
   content = share * songs.tone_covariance + _OFFSET_DB**2
-  octaves = np.arange(len(THIRD_OCTAVES_HZ)) / 3.0
+  octaves = np.arange(len(TONE_BANDS_HZ)) / 3.0
   squares = (octaves[:, np.newaxis] - octaves) ** 2
   shape = (1.0 - _FINE_SHARE) * np.exp(-0.5 * squares / _SMOOTH_OCTAVES**2)
   shape += _FINE_SHARE * np.exp(-0.5 * squares / _FINE_OCTAVES**2)

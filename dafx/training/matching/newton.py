@@ -1,6 +1,7 @@
 """Steps of a Levenberg-Marquardt descent in [0, 1], and where to start."""
 
 import numpy as np
+import scipy.stats.qmc
 
 from dafx.training.matching import distances
 
@@ -149,6 +150,4 @@ def latin_hypercube(n_points: int, n_controls: int, seed: int) -> np.ndarray:
   Returns:
     In [0, 1], [n_points, n_controls].
   """
-  rng = np.random.default_rng(seed)
-  ranks = rng.permuted(np.tile(np.arange(n_points), (n_controls, 1)), axis=1)
-  return (ranks.T + rng.uniform(size=(n_points, n_controls))) / n_points
+  return scipy.stats.qmc.LatinHypercube(n_controls, rng=seed).random(n_points)
