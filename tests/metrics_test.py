@@ -5,10 +5,11 @@ import numpy as np
 import pyloudnorm
 import pytest
 import scipy.linalg
+import scipy.signal
 import scipy.spatial.distance
 
 from dafx import losses, metrics
-from dafx.metrics import distances
+from dafx.metrics import short_time
 
 SAMPLE_RATE = 16000
 
@@ -123,12 +124,35 @@ def test_mr_stft_equals_auraloss(n_channels):
     np.testing.assert_allclose(values[name], expected, rtol=1e-6)
 
 
-def test_mr_stft_in_parts_is_that_of_the_whole(monkeypatch):
+@pytest.mark.parametrize('metric', ['mr_stft', 'multi_scale_spectral'])
+def test_spectra_in_parts_are_those_of_the_whole(monkeypatch, metric):
   target, audio = noise(5003), noise(5003, seed=1)
-  whole = metrics.mr_stft(target, audio)
-  for n_frames in (1, 7):
-    monkeypatch.setattr(distances, '_FRAMES_AT_ONCE', n_frames)
-    np.testing.assert_allclose(metrics.mr_stft(target, audio), whole, rtol=1e-6)
+  whole = getattr(metrics, metric)(target, audio)
+  for n_values in (1, 7 * 1024):
+    monkeypatch.setattr(short_time, '_VALUES_AT_ONCE', n_values)
+    np.testing.assert_allclose(
+      getattr(metrics, metric)(target, audio), whole, rtol=1e-6
+    )
+
+
+def test_short_time_spectra_against_librosa():
+  channels = np.random.default_rng(0).normal(size=(2, 5003))
+  window = scipy.signal.get_window('hann', 600)
+  parts = [*short_time.spectra(channels, window, 1024, 120)]
+  expected = [
+    librosa.stft(
+      np.append(channel, np.zeros(1024 - 600)),
+      n_fft=1024,
+      hop_length=120,
+      # librosa's window is in the middle of its frame: here at its start.
+      window=np.append(window, np.zeros(1024 - 600)),
+      center=False,
+    ).T
+    for channel in channels
+  ]
+  np.testing.assert_allclose(
+    np.concatenate(parts), np.concatenate(expected), atol=1e-10
+  )
 
 
 def test_mr_stft_of_a_gain_is_known():

@@ -3,13 +3,12 @@
 import librosa
 import numpy as np
 import numpy.typing as npt
+import scipy.signal
 
-from dafx.metrics import pairs
+from dafx.metrics import pairs, short_time
 
 # (fft, hop, window) in samples, from Yamamoto et al., 2020.
 _RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
-# Of a spectrogram, to bound its memory.
-_FRAMES_AT_ONCE = 512
 
 
 def mae(target: npt.ArrayLike, audio: npt.ArrayLike) -> float:
@@ -211,26 +210,19 @@ def mr_stft(target: npt.ArrayLike, audio: npt.ArrayLike) -> float:
 
 
 def _powers(signal, n_fft, hop_length, win_length):
-  """Yields parts of a power spectrogram, [n_channels, n_bins, n_frames].
+  """Yields parts of a power spectrogram, [n_frames, n_bins].
 
-  That of a song as a whole would take gigabytes. Single precision, as
-  auraloss's, takes half of the time of double.
+  Single precision, as auraloss's, takes half of the time of double.
   """
   padding = ((0, 0), (n_fft // 2, n_fft // 2))
-  signal = pairs.channels_first(signal).astype(np.float32)
-  signal = np.pad(signal, padding, mode='reflect')
-  n_frames = 1 + (signal.shape[-1] - n_fft) // hop_length
-  for first in range(0, n_frames, _FRAMES_AT_ONCE):
-    last = min(first + _FRAMES_AT_ONCE, n_frames) - 1
-    stft = librosa.stft(
-      signal[:, first * hop_length : last * hop_length + n_fft],
-      n_fft=n_fft,
-      hop_length=hop_length,
-      win_length=win_length,
-      window='hann',
-      center=False,
-    )
-    yield np.maximum(stft.real**2 + stft.imag**2, np.float32(1e-8))
+  channels = pairs.channels_first(signal).astype(np.float32)
+  channels = np.pad(channels, padding, mode='reflect')
+  # A window in the middle of its frame: its magnitudes do not tell where.
+  around = (n_fft - win_length) // 2
+  channels = channels[:, around : channels.shape[1] - around]
+  window = scipy.signal.get_window('hann', win_length).astype(np.float32)
+  for part in short_time.spectra(channels, window, n_fft, hop_length):
+    yield np.maximum(part.real**2 + part.imag**2, np.float32(1e-8))
 
 
 def mfcc_cosine(
@@ -274,9 +266,37 @@ def mfcc_cosine(
     ... )  # deaf to level
     0.0
   """
-  axes = {'frames': 1, 'rows': 2}
-  if over not in axes:
-    raise ValueError(f'over={over!r} must be one of {list(axes)}.')
+  distances = mfcc_cosines(target, audio, sample_rate)
+  if over not in distances:
+    raise ValueError(f'over={over!r} must be one of {list(distances)}.')
+  return distances[over]
+
+
+def mfcc_cosines(
+  target: npt.ArrayLike, audio: npt.ArrayLike, sample_rate: float
+) -> dict[str, float]:
+  """Cosine distances of the MFCCs, all that `mfcc_cosine` knows.
+
+  Args:
+    target: As for `mfcc_cosine`.
+    audio: Audio of the same shape.
+    sample_rate: Sample rate in Hz, > 0.
+
+  Returns:
+    Distance by what `mfcc_cosine` calls `over`: 'frames' and 'rows'.
+
+  Raises:
+    ValueError: If the audio is empty, too short, not finite or of unequal
+      shapes, or `sample_rate` is not allowed.
+
+  Examples:
+    >>> import numpy as np
+    >>> from dafx import metrics
+    >>> target = np.random.default_rng(0).normal(0.0, 0.1, 44100)
+    >>> values = metrics.mfcc_cosines(target, 0.5 * target, 22050)
+    >>> {over: round(value, 6) for over, value in values.items()}
+    {'frames': 0.0, 'rows': 0.0}
+  """
   target, audio = pairs.check_pair(target, audio)
   pairs.check_sample_rate(sample_rate)
   pairs.check_length(target, 1024, 'mfcc_cosine')
@@ -295,7 +315,11 @@ def mfcc_cosine(
   # [n_channels, 13, n_frames].
   a = np.stack([coefficients(c) for c in pairs.channels_first(target)])
   b = np.stack([coefficients(c) for c in pairs.channels_first(audio)])
-  axis = axes[over]
+  return {'frames': _cosine(a, b, axis=1), 'rows': _cosine(a, b, axis=2)}
+
+
+def _cosine(a, b, axis):
+  """Returns the mean cosine distance of the vectors along an axis."""
   norm_a = np.linalg.norm(a, axis=axis)
   norm_b = np.linalg.norm(b, axis=axis)
   norm = norm_a * norm_b

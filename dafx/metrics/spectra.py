@@ -5,6 +5,7 @@ import numpy.typing as npt
 import scipy.signal
 
 from dafx.metrics import pairs as checks
+from dafx.metrics import short_time
 
 # Frames in samples, and what is added to a magnitude before its logarithm.
 _FRAME_SIZES = (2048, 1024, 512, 256, 128, 64)
@@ -46,34 +47,26 @@ def multi_scale_spectral(target: npt.ArrayLike, audio: npt.ArrayLike) -> float:
     0.0
   """
   target, audio = checks.check_pair(target, audio)
-  pairs = list(zip(checks.channels_first(target), checks.channels_first(audio)))
   distances = []
   for size in _FRAME_SIZES:
     total, n_values = 0.0, 0
-    for pair in pairs:
-      for a, b in zip(*(_magnitudes(x, size) for x in pair), strict=True):
-        ratio = (a + _MAGNITUDE_FLOOR) / (b + _MAGNITUDE_FLOOR)
-        total += np.sum(np.abs(a - b)) + np.sum(np.abs(np.log(ratio)))
-        n_values += a.size
+    for a, b in zip(
+      _magnitudes(target, size), _magnitudes(audio, size), strict=True
+    ):
+      ratio = (a + _MAGNITUDE_FLOOR) / (b + _MAGNITUDE_FLOOR)
+      total += np.sum(np.abs(a - b)) + np.sum(np.abs(np.log(ratio)))
+      n_values += a.size
     distances.append(total / n_values)
   return float(np.mean(distances))
 
 
 def _magnitudes(signal, size):
   """Yields parts of a spectrogram, [n_frames, size // 2 + 1]."""
-  hop, half = size // 4, size // 2
+  half = size // 2
+  channels = np.pad(checks.channels_first(signal), ((0, 0), (half, half)))
   window = scipy.signal.get_window('hann', size)  # periodic
-  n_samples, n_at_once = len(signal), _SAMPLES_AT_ONCE // hop
-  n_frames = 1 + n_samples // hop
-  for first in range(0, n_frames, n_at_once):
-    last = min(first + n_at_once, n_frames) - 1
-    start, stop = first * hop - half, last * hop + half
-    piece = np.pad(
-      signal[max(start, 0) : stop], (max(-start, 0), max(stop - n_samples, 0))
-    )
-    frames = np.lib.stride_tricks.sliding_window_view(piece, size)[::hop]
-    spectrum = np.fft.rfft(frames * window)
-    yield np.sqrt(spectrum.real**2 + spectrum.imag**2)
+  for part in short_time.spectra(channels, window, size, size // 4):
+    yield np.sqrt(part.real**2 + part.imag**2)  # faster than np.abs
 
 
 def average_spectrum_db(audio: npt.ArrayLike, sample_rate: float) -> np.ndarray:

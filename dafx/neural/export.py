@@ -72,11 +72,11 @@ def export_saved_model(
     # Outputs of a signature may not be its inputs as they are.
     return {n: tf.identity(s) for n, s in zip(names, state)}
 
-  @tf.function(input_signature=[])
+  @tf.function(input_signature=[], autograph=False)
   def initial_state():
     return named(model.initial_state(batch_size))
 
-  @tf.function
+  @tf.function(autograph=False)
   def stream(audio, **inputs):
     state = tf.nest.pack_sequence_as(structure, [inputs[n] for n in names])
     arguments = {'audio': audio}

@@ -87,6 +87,7 @@ def measure(
   audio: np.ndarray,
   sample_rate: int,
   with_pesq: bool = False,
+  at_another_level: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
   """Returns all that is measured of a file; `measures` says how to read it.
 
@@ -96,6 +97,7 @@ def measure(
     audio: Of that shape.
     sample_rate: Of both, in Hz.
     with_pesq: Whether to give PESQ too, of which higher is better.
+    at_another_level: What this gave of the audio times a gain.
 
   Returns:
     Values by name; NaN where silence, or less than a frame, has no value.
@@ -105,7 +107,9 @@ def measure(
   """
   names = [*model.measures, *(['pesq'] if with_pesq else [])]
   of_model = {'loss': functools.partial(model_loss, model)}
-  return measures.measure(names, target, audio, sample_rate, of_model)
+  return measures.measure(
+    names, target, audio, sample_rate, of_model, at_another_level
+  )
 
 
 def _without_nan(row):
@@ -342,38 +346,48 @@ def _evaluate_item(model, item, tried, the_rule, base, with_metrics, with_pesq):
   has_loudness = source.shape[1] <= metrics.MAX_LOUDNESS_CHANNELS
 
   def systems():
-    yield UNTREATED, source
+    """Yields names and audio: of a system, and of it at another level."""
+    untreated = [(UNTREATED, source)]
     if has_loudness:
-      yield UNTREATED_AT_LOUDNESS, metrics.match_loudness(target, source, rate)
-      if the_rule is not None:
-        yield RULE, the_rule.process(source, rate)
+      louder = metrics.match_loudness(target, source, rate)
+      untreated.append((UNTREATED_AT_LOUDNESS, louder))
+    yield untreated
+    if has_loudness and the_rule is not None:
+      yield [(RULE, the_rule.process(source, rate))]
     for name, options in tried.items():
-      audio = process(**options).audio
-      yield name, audio
+      versions = [(name, process(**options).audio)]
       if has_loudness and name in _AT_LOUDNESS:
-        louder = metrics.match_loudness(target, audio, rate)
-        yield _AT_LOUDNESS[name], louder
-    yield DAFX, result.audio
+        louder = metrics.match_loudness(target, versions[0][1], rate)
+        versions.append((_AT_LOUDNESS[name], louder))
+      yield versions
+    yield [(DAFX, result.audio)]
 
   start = _settling(model, len(source), rate)
   options = {key: np.asarray(v).tolist() for key, v in item.options.items()}
 
-  def row_of(name, audio):
-    row = {'name': item.name, 'system': name, **options}
-    row.update(measure(model, target[start:], audio[start:], rate, with_pesq))
-    row.update(labels.event_changes(source, audio, item.events))
-    return _without_nan(row)
+  def rows_of(versions):
+    measured: dict[str, float] | None = None
+    found = []
+    for name, audio in versions:
+      measured = measure(
+        model, target[start:], audio[start:], rate, with_pesq, measured
+      )
+      row = {'name': item.name, 'system': name, **options, **measured}
+      row.update(labels.event_changes(source, audio, item.events))
+      found.append(_without_nan(row))
+    return found
 
   # Measuring takes as long as rendering, and releases Python's lock. Systems
   # are rendered as their turn comes: a long file is held few times.
   rows: list[dict] = []
   waiting: collections.deque[futures.Future] = collections.deque()
   with futures.ThreadPoolExecutor(_MEASURED_AT_ONCE) as pool:
-    for system in systems():
+    for versions in systems():
       if len(waiting) == _MEASURED_AT_ONCE:
-        rows.append(waiting.popleft().result())
-      waiting.append(pool.submit(row_of, *system))
-    rows += [task.result() for task in waiting]
+        rows += waiting.popleft().result()
+      waiting.append(pool.submit(rows_of, versions))
+    for task in waiting:
+      rows += task.result()
   polarity = rows[-1].get('polarity')
   if polarity is not None and polarity < _INVERTED:
     logging.warning('%s comes out upside down (ESR near 4).', item.name)

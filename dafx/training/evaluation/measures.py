@@ -5,7 +5,6 @@ of a figure: its unit, whether it is at equal level, and what it follows.
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 
@@ -267,14 +266,6 @@ def of(name: str) -> Measure:
 # ---------------------- Measuring ---------------------------------------------
 # Called (target, audio, sample_rate).
 Metric = Callable[[np.ndarray, np.ndarray, int], float]
-# Measures that `metrics.matched` takes together.
-_MATCHED = (
-  'matched_mr_stft',
-  'average_spectrum_db',
-  'crest_error_db',
-  'width_error_db',
-  'mono_sum_error_db',
-)
 
 
 def _difference(metric):
@@ -294,8 +285,6 @@ _FUNCTIONS: dict[str, Metric] = {
   ),
   'mr_stft': _of_pair(metrics.mr_stft),
   'mae': _of_pair(metrics.mae),
-  'mfcc_cosine': metrics.mfcc_cosine,
-  'mfcc_cosine_rows': functools.partial(metrics.mfcc_cosine, over='rows'),
   'rms_difference_db': _difference(metrics.rms_db),
   'crest_difference_db': _difference(metrics.crest_factor_db),
   'esr': _of_pair(metrics.esr),
@@ -304,6 +293,26 @@ _FUNCTIONS: dict[str, Metric] = {
   'polarity': _of_pair(metrics.polarity),
   'pesq': metrics.pesq,
 }
+# What is measured together: by the name that it has there.
+_TOGETHER: tuple[tuple[Callable, dict[str, str]], ...] = (
+  (
+    metrics.matched,
+    {
+      name: name
+      for name in (
+        'matched_mr_stft',
+        'average_spectrum_db',
+        'crest_error_db',
+        'width_error_db',
+        'mono_sum_error_db',
+      )
+    },
+  ),
+  (
+    metrics.mfcc_cosines,
+    {'frames': 'mfcc_cosine', 'rows': 'mfcc_cosine_rows'},
+  ),
+)
 
 
 def measure(
@@ -312,6 +321,7 @@ def measure(
   audio: np.ndarray,
   sample_rate: int,
   others: Mapping[str, Metric] | None = None,
+  at_another_level: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
   """Measures audio against its target.
 
@@ -321,6 +331,8 @@ def measure(
     audio: Of that shape.
     sample_rate: Of both, in Hz.
     others: Further measures, called (target, audio, sample_rate), by name.
+    at_another_level: What was measured of this audio times a gain: what is so
+      at equal level is taken from there.
 
   Returns:
     Values by name; NaN where silence, or less than a frame, has no value. Width
@@ -333,23 +345,40 @@ def measure(
   pairs.check_pair(target, audio)
   names = list(names)
   functions = {**_FUNCTIONS, **(others or {})}
-  unknown = [n for n in names if n not in functions and n not in _MATCHED]
+  grouped = [name for _, group in _TOGETHER for name in group.values()]
+  unknown = [n for n in names if n not in functions and n not in grouped]
   if unknown:
     raise KeyError(
       f'There is no measure {", ".join(unknown)}; there are '
-      f'{", ".join([*_MATCHED, *functions])}.'
+      f'{", ".join([*grouped, *functions])}.'
     )
-  values: dict[str, float] = {}
-  if any(name in _MATCHED for name in names):
-    matched = metrics.matched(target, audio, sample_rate)
-    values.update((k, v) for k, v in matched.items() if k in names)
-  for name in names:
-    if name in _MATCHED:
-      continue
+  values = {
+    name: value
+    for name, value in (at_another_level or {}).items()
+    if name in names and of(name).at_equal_level
+  }
+
+  def call(function, name):
     try:
-      value = functions[name](target, audio, sample_rate)
+      return function(target, audio, sample_rate)
     except ValueError as error:  # silence, or shorter than a frame
       logging.info('No %s: %s', name, error)
-      value = math.nan
-    values[name] = value if math.isfinite(value) else math.nan
-  return values
+      return math.nan
+
+  for function, group in _TOGETHER:
+    wanted = {k: n for k, n in group.items() if n in names and n not in values}
+    if not wanted:
+      continue
+    found = call(function, ', '.join(wanted.values()))
+    if isinstance(found, dict):
+      values.update((n, found[k]) for k, n in wanted.items() if k in found)
+    else:
+      values.update(dict.fromkeys(wanted.values(), found))
+  for name in names:
+    if name in functions and name not in values:
+      values[name] = call(functions[name], name)
+  return {
+    name: values[name] if math.isfinite(values[name]) else math.nan
+    for name in names
+    if name in values
+  }

@@ -111,7 +111,7 @@ class F0LoudnessDecoder(encoders.Encoder):
     )
     self.out_stack = _stack(ch, layers_per_stack, 'out_stack')
     # Without a graph, Keras's GRU takes a millisecond for each frame.
-    self._run = tf.function(self._embed)
+    self._run = tf.function(self._embed, autograph=False)
 
   def initial_state(self, batch_size: int) -> tf.Tensor:
     """Returns the state of the GRU before the first frame."""

@@ -14,6 +14,11 @@ from dafx.training import checkpoints, descriptions
 from dafx.training.models import judging
 from dafx.training.trainers import agreement, crashes, monitor, stages
 
+# AutoGraph would read and rewrite the source of all that a step calls, DDSP's
+# and Keras's too: a third of the first step. Python's `if` and `for` over
+# tensors need it; a function that has them is to be a tf.function itself.
+_graph = functools.partial(tf.function, autograph=False)
+
 
 def _name_behind(name_item, n_before, place):
   return name_item(n_before + place)
@@ -232,7 +237,7 @@ class Trainer:
     """What of the model is trained now."""
     return self.model.n_plugins, self.model.is_single
 
-  @tf.function
+  @_graph
   def _update(self, batch, kind):
     del kind  # not a tensor: each kind has a graph of its own
     with tf.GradientTape() as tape:
@@ -264,11 +269,11 @@ class Trainer:
         rows.append(losses)
     return {key: tf.reduce_mean([r[key] for r in rows]) for key in rows[0]}
 
-  @tf.function
+  @_graph
   def _settle(self, part, state):
     return self.model.stream(state, part)[2]
 
-  @tf.function
+  @_graph
   def _update_window(self, part, state):
     with tf.GradientTape() as tape:
       _, losses, state = self.model.stream(state, part)
@@ -306,7 +311,7 @@ class Trainer:
     """Returns ({name of loss: value}, audio), training nothing."""
     return self._validation_step(batch, self._kind)
 
-  @tf.function
+  @_graph
   def _validation_step(self, batch, kind):
     del kind  # as above
     outputs, losses = self.model(batch, return_losses=True)
