@@ -27,6 +27,7 @@ _LONGEST = (
   'trainers_test.py',
   'gin_test.py',
   'tutorials_test.py',
+  'instrument_test.py',
   'keras_test.py',
   'inference_test.py',
   'dafx_run_test.py',
@@ -87,6 +88,22 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.write_line(
       f'No Ardour: tests/{_BY_ARDOUR} was left out. To run it, {ardour.REMEDY}.'
     )
+
+
+@pytest.fixture
+def fresh_gin():
+  """Has gin know nothing but where dafx's files are; undone afterwards."""
+  import gin
+
+  from dafx.training import gin_files
+
+  prefixes = gin.config._LOCATION_PREFIXES
+  former = list(prefixes)
+  gin.clear_config()
+  gin_files.add_gin_search_paths()
+  yield
+  gin.clear_config()
+  prefixes[:] = former
 
 
 def pytest_configure(config):

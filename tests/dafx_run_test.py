@@ -20,6 +20,8 @@ from dafx import lv2
 from dafx.commands import dafx_run, running
 from dafx.training import trained_models, trainers
 
+pytestmark = pytest.mark.usefixtures('fresh_gin')
+
 ROOT = pathlib.Path(__file__).parents[1]
 RATE = 16000
 TINY = """
@@ -78,16 +80,6 @@ def home(tmp_path_factory):
   (path / 'gin').mkdir()
   (path / 'gin' / 'tiny.gin').write_text(TINY.format(data=path / 'data'))
   return path
-
-
-@pytest.fixture(autouse=True)
-def _fresh_gin():
-  prefixes = gin.config._LOCATION_PREFIXES
-  former = list(prefixes)
-  gin.clear_config()
-  yield
-  gin.clear_config()
-  prefixes[:] = former
 
 
 def run(*words):

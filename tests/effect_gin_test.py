@@ -15,6 +15,8 @@ from cases import some_quick
 
 from dafx.training import gin_files, models, trainers
 
+pytestmark = pytest.mark.usefixtures('fresh_gin')
+
 ROOT = pathlib.Path(__file__).parents[1]
 RATE = 48000
 SMALL = [
@@ -79,17 +81,6 @@ QUICK = (
   'tcn_45_s', 'gray_dist_siren', 'gray_fuzz_fir_rational', 'gray_comp_knobs',
   'gray_dist_inverted', 'gray_dist_fir_knobs',
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _fresh_gin():
-  prefixes = gin.config._LOCATION_PREFIXES
-  former = list(prefixes)
-  gin.clear_config()
-  gin_files.add_gin_search_paths()
-  yield
-  gin.clear_config()
-  prefixes[:] = former
 
 
 def parse(task, files, bindings):

@@ -20,6 +20,8 @@ from dafx.training import data, gin_files, inference, models, trainers
 from dafx.training.data import tfrecords
 from dafx.training.trainers import summaries
 
+pytestmark = pytest.mark.usefixtures('fresh_gin')
+
 ROOT = pathlib.Path(__file__).parents[1] / 'gin'
 FILES = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob('*.gin'))
 TASKS = [f for f in FILES if f.startswith('tasks/')]
@@ -40,17 +42,6 @@ SMALL = [
   'dafx.training.train.num_steps = 1',
   'dafx.training.train.stages = ()',
 ]
-
-
-@pytest.fixture(autouse=True)
-def _fresh_gin():
-  prefixes = gin.config._LOCATION_PREFIXES
-  former = list(prefixes)
-  gin.clear_config()
-  gin_files.add_gin_search_paths()
-  yield
-  gin.clear_config()
-  prefixes[:] = former
 
 
 def head_of(file):

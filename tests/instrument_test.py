@@ -7,7 +7,6 @@ import csv
 import math
 
 import ddsp
-import gin
 import numpy as np
 import pytest
 import soundfile
@@ -266,18 +265,7 @@ SMALL = [
 TASKS = ('', '_48k', '_demo')
 
 
-@pytest.fixture
-def _fresh_gin():
-  prefixes = gin.config._LOCATION_PREFIXES
-  former = list(prefixes)
-  gin.clear_config()
-  gin_files.add_gin_search_paths()
-  yield
-  gin.clear_config()
-  prefixes[:] = former
-
-
-@pytest.mark.usefixtures('_fresh_gin')
+@pytest.mark.usefixtures('fresh_gin')
 @pytest.mark.parametrize(
   'task',
   some_quick(
