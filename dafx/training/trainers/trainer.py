@@ -1,6 +1,5 @@
 """The trainer: steps, stages, checkpoints, learning rate."""
 
-import functools
 import os
 from collections.abc import Callable, Iterable, Mapping
 
@@ -13,15 +12,6 @@ from dafx import processors
 from dafx.training import checkpoints, descriptions
 from dafx.training.models import judging
 from dafx.training.trainers import agreement, crashes, monitor, stages
-
-# AutoGraph would read and rewrite the source of all that a step calls, DDSP's
-# and Keras's too: a third of the first step. Python's `if` and `for` over
-# tensors need it; a function that has them is to be a tf.function itself.
-_graph = functools.partial(tf.function, autograph=False)
-
-
-def _name_behind(name_item, n_before, place):
-  return name_item(n_before + place)
 
 
 def _window(value, window, size, n_samples):
@@ -237,7 +227,8 @@ class Trainer:
     """What of the model is trained now."""
     return self.model.n_plugins, self.model.is_single
 
-  @_graph
+  # AutoGraph would rewrite DDSP and Keras: a third of the first step's time.
+  @tf.function(autograph=False)
   def _update(self, batch, kind):
     del kind  # not a tensor: each kind has a graph of its own
     with tf.GradientTape() as tape:
@@ -269,11 +260,11 @@ class Trainer:
         rows.append(losses)
     return {key: tf.reduce_mean([r[key] for r in rows]) for key in rows[0]}
 
-  @_graph
+  @tf.function(autograph=False)
   def _settle(self, part, state):
     return self.model.stream(state, part)[2]
 
-  @_graph
+  @tf.function(autograph=False)
   def _update_window(self, part, state):
     with tf.GradientTape() as tape:
       _, losses, state = self.model.stream(state, part)
@@ -311,7 +302,7 @@ class Trainer:
     """Returns ({name of loss: value}, audio), training nothing."""
     return self._validation_step(batch, self._kind)
 
-  @_graph
+  @tf.function(autograph=False)
   def _validation_step(self, batch, kind):
     del kind  # as above
     outputs, losses = self.model(batch, return_losses=True)
@@ -343,7 +334,7 @@ class Trainer:
       found = self.crashes.leave_out(
         self.validation_step,
         whole,
-        functools.partial(_name_behind, name_item, n_before),
+        lambda place, before=n_before: name_item(before + place),
       )
       n_before += whole['audio'].shape[0]
       if found is None:
