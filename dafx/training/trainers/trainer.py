@@ -331,11 +331,11 @@ class Trainer:
     items: list[judging.Item] = []
     n_before = 0
     for whole in batches:
-      found = self.crashes.leave_out(
-        self.validation_step,
-        whole,
-        lambda place, before=n_before: name_item(before + place),
-      )
+
+      def name(place, before=n_before):
+        return name_item(before + place)
+
+      found = self.crashes.leave_out(self.validation_step, whole, name)
       n_before += whole['audio'].shape[0]
       if found is None:
         continue
