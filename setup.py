@@ -109,6 +109,7 @@ setuptools.setup(
     '': ['*.gin', '*.html', 'README.md'],
     'dafx': ['py.typed'],
     'dafx.lv2': ['_host.pyi'],
+    'dafx.neural.nam': ['*.flac'],
     'dafx.colab': ['tutorials/*.ipynb'],
     'dafx.training': ['trained/**'],
     'dafx.training.matching': ['*.json'],

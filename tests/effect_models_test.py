@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from cases import some_quick
 
-from dafx import losses, processors
+from dafx import losses, neural, processors
 from dafx.training import trainers
 from dafx.training.inference import profiling
 from dafx.training.models import effect
@@ -173,6 +173,72 @@ def test_windows_that_settle_are_not_learned_from():
   trainer.build(batch)
   trainer.train_step(batch)
   assert int(trainer.optimizer.iterations) == 2
+
+
+@pytest.mark.parametrize('burn_in', [None, 17])
+def test_the_start_of_an_lstm_is_learned_in_windows(burn_in):
+  net = neural.Rnn(n_units=3, activation='linear', initial_state='trained')
+  model = model_of(net, burn_in=burn_in)
+  trainer = trainers.Trainer(model, learning_rate=0.02, tbptt_samples=16)
+  trainer.build(features())
+  before, kernel = net.start.numpy(), net.layers[0].kernel.numpy()
+  trainer.train_step(features())
+  assert np.all(net.start.numpy() != before)
+  assert np.all(net.layers[0].kernel.numpy() != kernel)
+
+
+def packed():
+  networks = []
+  for taps in ([1.0, 0.5], [0.5, 0.0, 0.25]):
+    network = neural.Linear(len(taps))
+    network.set_response(taps)
+    networks.append(network)
+  return neural.Packed(networks)
+
+
+def test_networks_of_several_sizes_are_trained_as_if_alone():
+  net = packed()
+  both, batch = model_of(net, burn_in=2), features()
+  with tf.GradientTape() as tape:
+    outputs, all_losses = both(batch, return_losses=True)
+  gradients = tape.gradient(all_losses['total_loss'], both.trainable_variables)
+  alone = [model_of(network, burn_in=2) for network in packed().networks]
+  total = 0.0
+  for i, model in enumerate(alone):
+    with tf.GradientTape() as tape:
+      own, own_losses = model(batch, return_losses=True)
+    (gradient,) = tape.gradient(
+      own_losses['total_loss'], model.trainable_variables
+    )
+    np.testing.assert_allclose(gradients[i], gradient, rtol=1e-5)
+    audio = both.audio_to_judge(outputs)[..., i]
+    np.testing.assert_allclose(audio, own['audio_synth'], atol=1e-6)
+    total += float(own_losses['total_loss'])
+  assert float(all_losses['total_loss']) == pytest.approx(total)
+  # The largest is what it is used with.
+  np.testing.assert_array_equal(outputs['audio_synth'], audio)
+  assert net.chosen == 1
+
+
+def test_networks_of_several_sizes_are_judged_together():
+  model = model_of(packed(), burn_in=0, judged_by='esr')
+  trainer = trainers.Trainer(model)
+  found = trainer.validate([features()])
+  dry, wet = (features()[key].numpy() for key in ('audio', 'target'))
+  figures = []
+  for network in packed().networks:
+    error = network(tf.constant(dry)).numpy() - wet
+    figures.append(np.sum(error**2) / np.sum(wet**2))
+  assert found['figure_0'] == pytest.approx(figures[0], rel=1e-4)
+  assert found['figure'] == pytest.approx(sum(figures), rel=1e-4)
+
+
+def test_networks_of_several_sizes_are_trained_whole():
+  trainer = trainers.Trainer(model_of(packed()), tbptt_samples=16)
+  with pytest.raises(ValueError, match='not trained in windows'):
+    trainer.train_step(features())
+  with pytest.raises(ValueError, match='2 nodes of neural.Packed'):
+    model_of(packed(), neural.Packed([neural.Linear(2)], name='again'))
 
 
 def test_training_in_windows_learns():

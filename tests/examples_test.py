@@ -60,7 +60,7 @@ def test_every_public_name_has_an_example(package):
 
 def test_public_names_are_found():
   assert EXPORTS['dafx.losses']['EsrLoss'].name == 'time_domain.py'
-  assert EXPORTS['dafx.neural']['nam'].name == 'nam.py'
+  assert EXPORTS['dafx.neural.nam']['read'].name == 'files.py'
 
 
 def _module_name(path: pathlib.Path) -> str:

@@ -16,6 +16,7 @@ ROWS = (
   ('dafx.core', 'dafx.audio', 'dafx.lv2', 'dafx.gradients'),
   ('dafx.processors', 'dafx.losses', 'dafx.metrics', 'dafx.pitch'),
   ('dafx.neural', 'dafx.synths', 'dafx.lv2.cards'),
+  ('dafx.neural.nam',),
   ('dafx.effects', 'dafx.sessions'),
   ('dafx.training', 'dafx.training.plotting'),
   ('dafx.training.data', 'dafx.training.models'),

@@ -95,16 +95,14 @@ def trained(net, scale=0.1):
 
 
 SMALL = (
-  neural.LayerArray(3, 2, (1, 2), gated=True),
+  neural.LayerArray(3, 2, (1, 2), gating='gated'),
   neural.LayerArray(2, 1, (8,), kernel_size=2, head_bias=True),
 )
 MODELS = {
   'wavenet nano': lambda: neural.WaveNet('nano'),
   'wavenet gated': lambda: neural.WaveNet(arrays=SMALL, head_scale=0.5),
   'lstm': lambda: neural.Rnn('lstm', 5, activation='linear'),
-  'lstm, two layers': lambda: neural.Rnn(
-    'lstm', 4, 2, activation='linear', initial_state='trained'
-  ),
+  'lstm, two layers': lambda: neural.Rnn('lstm', 4, 2, activation='linear'),
 }
 
 
@@ -116,7 +114,7 @@ def sound(n_samples):
 def test_the_format_gives_the_same_audio(key, tmp_path):
   net, audio = trained(MODELS[key]()), sound(600)
   path = tmp_path / 'model.nam'
-  nam.write(path, net, 48000, {'name': 'A fuzz'})
+  nam.write(path, net, 48000, nam.Metadata('A fuzz'))
   expected = net(tf.constant(audio[np.newaxis]))[0].numpy()
   assert np.std(expected) > 1e-4
   np.testing.assert_allclose(play(path, audio), expected, atol=1e-5)
@@ -152,7 +150,7 @@ def test_wavenets_have_the_sizes_of_that_program(
   net = neural.WaveNet(size)
   assert net.n_parameters + 1 == n_weights  # And head_scale.
   assert net.receptive_field == receptive_field
-  nam.write(tmp_path / 'model.nam', net, 48000)
+  nam.write(tmp_path / 'model.nam', net, 48000, measures=False)
   content = json.loads((tmp_path / 'model.nam').read_text())
   assert len(content['weights']) == n_weights
 
@@ -178,7 +176,7 @@ def test_what_the_format_lacks_is_an_error(tmp_path):
 
 def test_files_that_cannot_be_read_say_why(tmp_path):
   path = tmp_path / 'model.nam'
-  nam.write(path, neural.WaveNet(arrays=SMALL), 44100)
+  nam.write(path, neural.WaveNet(arrays=SMALL), 44100, measures=False)
   content = json.loads(path.read_text())
 
   def changed(**entries):
@@ -186,15 +184,15 @@ def test_files_that_cannot_be_read_say_why(tmp_path):
     return path
 
   config = content['config']
-  relu = [{**config['layers'][0], 'activation': 'ReLU'}, config['layers'][1]]
+  gelu = [{**config['layers'][0], 'activation': 'GELU'}, config['layers'][1]]
   extra = [{**config['layers'][0], 'film': {}}, config['layers'][1]]
   for entries, reason in (
     ({'version': '1.0.0'}, '0.5 to 0.7'),
-    ({'architecture': 'ConvNet'}, 'ConvNet'),
+    ({'architecture': 'ConvTasNet'}, 'ConvTasNet'),
     ({'weights': content['weights'][:-1]}, 'as the config asks for'),
     ({'weights': [*content['weights'], 0.0]}, 'as the config asks for'),
-    ({'config': {**config, 'head': {}}}, 'dafx has no head'),
-    ({'config': {**config, 'layers': relu}}, "'ReLU'"),
+    ({'config': {**config, 'head': {}}}, r"head lacks 'kernel_sizes'"),
+    ({'config': {**config, 'layers': gelu}}, "'GELU'"),
     ({'config': {**config, 'layers': extra}}, r'layers\[0\]\.film is'),
     ({'config': {}}, 'layers'),
   ):

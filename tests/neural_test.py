@@ -171,7 +171,7 @@ NETWORKS = {
   ),
   'wavenet': lambda: neural.WaveNet(arrays=ARRAYS),
   'wavenet, gated, knobs': lambda: neural.WaveNet(
-    arrays=[neural.LayerArray(3, 1, (1, 4), gated=True, head_bias=True)],
+    arrays=[neural.LayerArray(3, 1, (1, 4), gating='gated', head_bias=True)],
     n_knobs=2,
     head_scale=1.0,
   ),

@@ -199,7 +199,7 @@ def parse(content: str | bytes, path: str | os.PathLike) -> Place:
   """
   try:
     if isinstance(content, bytes):
-      content = content.decode('utf-8')
+      content = content.decode('utf-8-sig')
     return Place(json.loads(content), path)
   except (ValueError, RecursionError) as error:
     reason = 'lists or objects lie too deep in one another'

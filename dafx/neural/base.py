@@ -132,6 +132,49 @@ class Network(processors.Processor):
     raise NotImplementedError  # abstract
 
 
+class SettlingNetwork(Network):
+  """A network that can say what it is after a past in which nothing moved.
+
+  Subclasses give `settle`; the state before the first sample is that after
+  silence.
+
+  Attributes:
+    n_outputs: Channels that `process` gives. A network whose output is audio
+      has one; more are for one that conditions another.
+  """
+
+  n_outputs = 1
+
+  def settle(self, batch_size, x):
+    """Returns the state after a constant input, and the output then.
+
+    Args:
+      batch_size: Number of items of the state.
+      x: The input, [1, 1, 1].
+
+    Returns:
+      State, and output [1, 1, n_outputs].
+    """
+    raise NotImplementedError  # abstract
+
+  def initial_state(self, batch_size: int) -> Any:
+    """Returns the state after silence."""
+    return self.settle(batch_size, tf.zeros([1, 1, 1]))[0]
+
+
+def check_plain(networks):
+  """Raises ValueError where there are no networks, or not all are plain."""
+  if not networks:
+    raise ValueError('networks is empty; there is at least one.')
+  for network in networks:
+    if network.n_knobs or network.n_outputs != 1:
+      raise ValueError(
+        f'{network.name!r} has {network.n_knobs} knob(s) and '
+        f'{network.n_outputs} output(s); networks inside of another have no '
+        'knobs and one output.'
+      )
+
+
 def hold(frames, n_samples):
   """Holds frames for n_samples.
 
@@ -149,18 +192,42 @@ def hold(frames, n_samples):
   return tf.repeat(frames, hop, axis=1)[:, :n_samples]
 
 
+def ungrouped(kernel, groups):
+  """Returns the kernel of a grouped map as that of a plain one, zeros between.
+
+  Args:
+    kernel: [n_taps, n_in / groups, n_out].
+    groups: Number of groups; each has its own inputs and outputs.
+
+  Returns:
+    [n_taps, n_in, n_out].
+  """
+  if groups == 1:
+    return kernel
+  n_taps, n_each, n_out = kernel.shape
+  kernel = tf.reshape(kernel, [n_taps, n_each, groups, n_out // groups])
+  # TensorFlow has no gradient of grouped convolutions on processors.
+  kernel = tf.einsum('tigo,gh->thigo', kernel, tf.eye(groups))
+  return tf.reshape(kernel, [n_taps, groups * n_each, n_out])
+
+
 class Dense(processors.Layer):
   """A linear map of the channels of [..., n_in], with or without bias.
 
-  Weights are uniform within 1 / sqrt(n_in), as PyTorch starts them.
+  Weights are uniform within sqrt(groups / n_in), as PyTorch starts them. With
+  groups, each group of outputs hears its own group of inputs.
   """
 
-  def __init__(self, n_in, n_out, seeds, use_bias=True, name=None):
+  def __init__(self, n_in, n_out, seeds, use_bias=True, name=None, groups=1):
     super().__init__(name=name, autocast=False)
-    bound = n_in**-0.5
+    self.groups = groups
+    n_each = n_in // groups
+    bound = n_each**-0.5
     uniform = tf.keras.initializers.RandomUniform
     self.kernel = self.add_weight(
-      'kernel', [n_in, n_out], initializer=uniform(-bound, bound, next(seeds))
+      'kernel',
+      [n_each, n_out],
+      initializer=uniform(-bound, bound, next(seeds)),
     )
     self.bias: Any = None
     if use_bias:
@@ -176,7 +243,8 @@ class Dense(processors.Layer):
   def call(self, x):
     """Maps [batch, n_samples, n_in] to [batch, n_samples, n_out]."""
     # A convolution, whose gradient to the weights is the faster one.
-    y = tf.nn.conv1d(x, self.kernel[tf.newaxis], 1, 'VALID')
+    kernel = ungrouped(self.kernel[tf.newaxis], self.groups)
+    y = tf.nn.conv1d(x, kernel, 1, 'VALID')
     return y if self.bias is None else y + self.bias
 
 
@@ -241,22 +309,34 @@ class CausalConv(processors.Layer):
     kernel_size: Number of taps.
     dilation: Samples between taps.
     seeds: Iterator of seeds for the weights: uniform within
-      1 / sqrt(n_in * kernel_size).
+      sqrt(groups / (n_in * kernel_size)).
     use_bias: Whether it adds a bias.
     name: Name of the layer.
+    groups: Number of groups; each group of outputs hears its own inputs.
   """
 
   def __init__(
-    self, n_in, n_out, kernel_size, dilation, seeds, use_bias=True, name=None
+    self,
+    n_in,
+    n_out,
+    kernel_size,
+    dilation,
+    seeds,
+    use_bias=True,
+    name=None,
+    groups=1,
   ):
     super().__init__(name=name, autocast=False)
     self.dilation = dilation
+    self.groups = groups
     self.n_past = (kernel_size - 1) * dilation
-    bound = (n_in * kernel_size) ** -0.5
+    self._n_in = n_in
+    n_each = n_in // groups
+    bound = (n_each * kernel_size) ** -0.5
     uniform = tf.keras.initializers.RandomUniform
     self.kernel = self.add_weight(
       'kernel',
-      [kernel_size, n_in, n_out],
+      [kernel_size, n_each, n_out],
       initializer=uniform(-bound, bound, next(seeds)),
     )
     self.bias: Any = None
@@ -272,18 +352,19 @@ class CausalConv(processors.Layer):
 
   def initial_state(self, batch_size, x):
     """Returns the past [batch, n_past, n_in], all of it x [n_in]."""
-    shape = [batch_size, self.n_past, self.kernel.shape[1]]
+    shape = [batch_size, self.n_past, self._n_in]
     return tf.broadcast_to(x, shape)
 
   def constant(self, x):
     """Returns the output [n_out] for an input that always was x [n_in]."""
-    y = tf.einsum('i,kio->o', x, self.kernel)
+    y = tf.einsum('i,kio->o', x, ungrouped(self.kernel, self.groups))
     return y if self.bias is None else y + self.bias
 
   def call(self, past, x):
     """Maps [batch, n_samples, n_in] to [..., n_out]; returns the new past."""
     x = tf.concat([past, x], 1)
-    y = dilated_conv(x, self.kernel, self.dilation)
+    kernel = ungrouped(self.kernel, self.groups)
+    y = dilated_conv(x, kernel, self.dilation)
     if self.bias is not None:
       y = y + self.bias
     return y, x[:, x.shape[1] - self.n_past :]

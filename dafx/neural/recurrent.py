@@ -10,10 +10,14 @@ from dafx.neural import conditioning as film
 
 _CONDITIONINGS = (None, 'fixed', 'tvcond')
 _N_CONDITIONS = 16
+_STARTS = ('silence', 'zeros', 'trained')
+# A state is settled when a block of silence moves it by no more than this, or
+# after a second at 48 kHz.
+_SETTLED, _SETTLING_BLOCK, _MOST_BLOCKS = 1e-7, 4 * film.FRAME_SIZE, 94
 
 
 @gin.register(module='dafx.neural')
-class Rnn(base.Network):
+class Rnn(base.SettlingNetwork):
   """LSTMs or GRUs and a linear map to one channel.
 
   Wright et al., 'Real-time guitar amplifier emulation with deep learning',
@@ -34,7 +38,10 @@ class Rnn(base.Network):
     residual: Whether the audio is added before the output's activation.
     direct_path: Whether tanh(g x) of the audio x is, with a trained g.
     activation: Of the output: 'tanh' or 'linear'.
-    initial_state: 'zeros', or 'trained': part of the weights.
+    initial_state: What it begins with. 'silence': where silence leads to from
+      zeros (at all knobs 0), so that a sound does not begin with a click; no
+      gradient goes through it. 'zeros', as in the papers. 'trained': part of
+      the weights.
     seed: Seed of the weights.
     name: Name of the node.
 
@@ -65,7 +72,7 @@ class Rnn(base.Network):
     residual: bool = False,
     direct_path: bool = False,
     activation: str = 'tanh',
-    initial_state: str = 'zeros',
+    initial_state: str = 'silence',
     seed: int = 0,
     name: str = 'rnn',
   ):
@@ -73,7 +80,7 @@ class Rnn(base.Network):
     base.check_sizes(n_units=n_units, n_layers=n_layers)
     _check_name('conditioning', conditioning, _CONDITIONINGS)
     _check_name('activation', activation, ('tanh', 'linear'))
-    _check_name('initial_state', initial_state, ('zeros', 'trained'))
+    _check_name('initial_state', initial_state, _STARTS)
     if conditioning is None and n_knobs:
       raise ValueError(
         f"A network with {n_knobs} knob(s) needs conditioning='fixed' or "
@@ -102,6 +109,7 @@ class Rnn(base.Network):
     if direct_path:
       one = tf.keras.initializers.Ones()
       self.direct_gain = self.add_weight('direct_gain', [], initializer=one)
+    self._is_settled = initial_state == 'silence'
     self.start: Any = None
     if initial_state == 'trained':
       n_states = len(self.layers[0].initial_state(1))
@@ -119,6 +127,17 @@ class Rnn(base.Network):
 
   def initial_state(self, batch_size: int) -> Any:
     """Returns the state before the first sample."""
+    if self._is_settled:
+      return self.settle(batch_size, tf.zeros([1, 1, 1]))[0]
+    return self._start(batch_size)
+
+  @property
+  def learns_start(self) -> bool:
+    """Whether the state before the first sample is part of the weights."""
+    return self.start is not None
+
+  def _start(self, batch_size):
+    """Returns zeros, or the trained start."""
     states = [layer.initial_state(batch_size) for layer in self.layers]
     if self.start is not None:
       states = [
@@ -129,6 +148,45 @@ class Rnn(base.Network):
     if self.condition is not None:
       condition = self.condition.initial_state(batch_size, tf.zeros([1]))
     return {'layers': states, 'condition': condition}
+
+  def settle(self, batch_size: int, x: tf.Tensor) -> tuple[Any, tf.Tensor]:
+    """Returns the state after a constant input, and the output then.
+
+    Args:
+      batch_size: Number of items of the state.
+      x: The input, [1, 1, 1]; knobs are 0.
+
+    Returns:
+      State, and output [1, 1, 1]; without gradients.
+    """
+    block = tf.repeat(x, _SETTLING_BLOCK, axis=1)
+    knobs = tf.zeros([1, 1, self.n_knobs]) if self.n_knobs else None
+
+    def step(moved, state):
+      del moved
+      _, after = self.process(state, block, knobs)
+      pairs = zip(tf.nest.flatten(after), tf.nest.flatten(state), strict=True)
+      moved = [
+        tf.reduce_max(tf.abs(new - old) / (1.0 + tf.abs(new)))
+        for new, old in pairs
+        if new.dtype.is_floating
+      ]
+      return tf.reduce_max(moved), after
+
+    _, state = tf.while_loop(
+      lambda moved, _: moved > _SETTLED,
+      step,
+      (tf.constant(1.0), self._start(1)),
+      maximum_iterations=_MOST_BLOCKS,
+    )
+    y, _ = self.process(state, x, knobs)
+
+    def of_batch(value):
+      if value.shape.rank:  # not the place in a frame
+        value = tf.broadcast_to(value, [batch_size, *value.shape[1:]])
+      return tf.stop_gradient(value)
+
+    return tf.nest.map_structure(of_batch, state), tf.stop_gradient(y)
 
   def process(
     self, state: Any, x: tf.Tensor, knobs: tf.Tensor | None

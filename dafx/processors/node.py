@@ -52,6 +52,7 @@ class Node:
     n_knobs: Number of knobs that it takes.
     macs_per_sample: Multiply-accumulates per sample of audio; None if unknown.
     has_variables: Whether all its variables are there before its first call.
+    learns_start: Whether its state before the first sample is trained.
 
   Examples:
     >>> from dafx import effects, processors
@@ -81,6 +82,7 @@ class Node:
   n_knobs = 0
   macs_per_sample: float | None = None
   has_variables = True
+  learns_start = False
 
   @property
   def identity(self) -> str:

@@ -178,14 +178,14 @@ class Nam(Reader):
     from dafx import neural
     from dafx.neural import nam
 
-    arrays = [neural.LayerArray(2, 1, (1, 2), gated=True)]
+    arrays = [neural.LayerArray(2, 1, (1, 2), gating='gated')]
     arrays += [neural.LayerArray(1, 1, (4,), head_bias=True)]
     self.contents = []
     for network in (
       neural.WaveNet(arrays=arrays),
       neural.Rnn(n_units=2, activation='linear'),
     ):
-      nam.write(folder / 'a.nam', network, 48000)
+      nam.write(folder / 'a.nam', network, 48000, measures=False)
       self.contents.append((folder / 'a.nam').read_bytes())
 
   def spoil(self, rng, folder):

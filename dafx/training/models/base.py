@@ -303,6 +303,11 @@ class Model(tf.keras.Model, abc.ABC):
     del n_samples
     return 0
 
+  @property
+  def learns_start(self) -> bool:
+    """Whether `initial_state` is trained."""
+    return False
+
   def initial_state(self, batch_size: int) -> Any:
     """Returns the state before the first window, for `stream`.
 
@@ -341,6 +346,10 @@ class Model(tf.keras.Model, abc.ABC):
   def get_audio_from_outputs(outputs: Mapping[str, Any]) -> tf.Tensor:
     """Returns the audio of `call`'s outputs."""
     return outputs['audio_synth']
+
+  def audio_to_judge(self, outputs: Mapping[str, Any]) -> tf.Tensor:
+    """Returns what `judge` gets of `call`'s outputs with losses, by item."""
+    return self.get_audio_from_outputs(outputs)
 
   def figures(self, outputs: Mapping[str, Any]) -> Figures:
     """Returns what TensorBoard shows of a validation.

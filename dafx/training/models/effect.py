@@ -1,6 +1,6 @@
 """Models that are an effect themselves: audio, and knobs, in; audio out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ddsp
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from dafx import processors
 from dafx.audio import sources
-from dafx.training.models import base, judging, rendering
+from dafx.training.models import base, judging, packed, rendering
 from dafx.training.models import starts as starts_lib
 from dafx.training.plotting import blocks
 
@@ -23,7 +23,9 @@ class EffectModel(base.Model):
 
   Its nodes are networks (`dafx.neural`) or differentiable effects with their
   controllers (`dafx.effects`), plugins and DDSP's. It is trained on crops of
-  pairs, whole or in windows (`stream`), and used as a stream.
+  pairs, whole or in windows (`stream`), and used as a stream. Of a
+  `neural.Packed`, all networks are trained at once, whole, and the one that is
+  chosen is used: the largest.
 
   >>> import tensorflow as tf
   >>> from dafx import losses, neural, processors
@@ -85,6 +87,7 @@ class EffectModel(base.Model):
     processors.check_dag(dag, processors.input_names(dag))
     processors.connect_controllers(processor_group)
     starts_lib.check_starts(processor_group, starts or {})
+    packed.packed_in(processor_group)
     self._starts = dict(starts or {})
     self._n_start_steps = n_start_steps
     self._streamer: processors.Streamer | None = None
@@ -117,6 +120,17 @@ class EffectModel(base.Model):
     """Number of knobs that the model takes; 0 without."""
     nodes = processors.nodes(self.processor_group).values()
     return max(node.n_knobs for node in nodes)
+
+  @property
+  def _packed(self):
+    """The networks of several sizes in the graph; None where it has none."""
+    return packed.packed_in(self.processor_group)
+
+  @property
+  def learns_start(self) -> bool:
+    """Whether a node has its state before the first sample trained."""
+    nodes = processors.nodes(self.processor_group).values()
+    return any(node.learns_start for node in nodes)
 
   @property
   def receptive_field(self) -> int | None:
@@ -181,6 +195,14 @@ class EffectModel(base.Model):
       ValueError: Features that lack an input of the DAG.
     """
     del training
+    if return_losses and self._packed is not None:
+      return packed.run_all(
+        self._packed, lambda: self._run(features, return_losses)
+      )
+    return self._run(features, return_losses)
+
+  def _run(self, features, return_losses):
+    """Runs the graph as it is; see `call`."""
     outputs = self.processor_group.get_controls(self._inputs(features))
     audio = self.processor_group.get_signal(outputs)
     outputs = {**outputs, 'audio_synth': audio}
@@ -190,6 +212,18 @@ class EffectModel(base.Model):
     return outputs, self.losses_of(
       features['target'][:, start:], audio[:, start:]
     )
+
+  def audio_to_judge(self, outputs: Mapping[str, Any]) -> tf.Tensor:
+    """Returns the audio of outputs; that of all networks of a Packed."""
+    if self._packed is not None:
+      return outputs['audio_of_sizes']
+    return self.get_audio_from_outputs(outputs)
+
+  def judge(self, items: Iterable[judging.Item]) -> dict[str, float]:
+    """Returns the figure of a validation; the sum of those of a Packed."""
+    if self._packed is not None:
+      return packed.judge_all(self._packed, super().judge, items)
+    return super().judge(items)
 
   def figures(self, outputs: Mapping[str, Any]) -> base.Figures:
     """Draws the blocks of a gray box; see `blocks.block_figures`."""
@@ -201,8 +235,14 @@ class EffectModel(base.Model):
     """Returns the state before the first window, for `stream`.
 
     Raises:
-      ValueError: A model with latency, whose windows do not fit its target.
+      ValueError: A model with latency, whose windows do not fit its target, or
+        with several networks to train at once.
     """
+    if self._packed is not None:
+      raise ValueError(
+        'A model with neural.Packed is not trained in windows. Set '
+        'tbptt_samples=None.'
+      )
     streamer = self._streamer
     if streamer is None or streamer.batch_size != batch_size:
       streamer = processors.Streamer(self.processor_group, batch_size)

@@ -1,5 +1,6 @@
 """The trainer: steps, stages, checkpoints, learning rate."""
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping
 
@@ -11,20 +12,16 @@ from absl import logging
 from dafx import processors
 from dafx.training import checkpoints, descriptions
 from dafx.training.models import judging
-from dafx.training.trainers import agreement, crashes, monitor, stages
+from dafx.training.trainers import agreement, crashes, monitor, stages, windows
+
+# AutoGraph would read and rewrite the source of all that a step calls, DDSP's
+# and Keras's too: a third of the first step. Python's `if` and `for` over
+# tensors need it; a function that has them is to be a tf.function itself.
+_graph = functools.partial(tf.function, autograph=False)
 
 
-def _window(value, window, size, n_samples):
-  """Returns a window of a feature; what has no frames is the same in all."""
-  if value.shape.rank == 2 and value.shape[1] != n_samples:
-    return value  # knobs
-  n_frames = value.shape[1] * size // n_samples
-  if not n_frames or value.shape[1] * size % n_samples:
-    raise ValueError(
-      f'A feature of {value.shape[1]} frames in {n_samples} samples cannot be '
-      f'cut into windows of tbptt_samples={size}: take windows of whole frames.'
-    )
-  return value[:, window * n_frames : (window + 1) * n_frames]
+def _name_behind(name_item, n_before, place):
+  return name_item(n_before + place)
 
 
 @gin.configurable(module='dafx.training')
@@ -227,8 +224,7 @@ class Trainer:
     """What of the model is trained now."""
     return self.model.n_plugins, self.model.is_single
 
-  # AutoGraph would rewrite DDSP and Keras: a third of the first step's time.
-  @tf.function(autograph=False)
+  @_graph
   def _update(self, batch, kind):
     del kind  # not a tensor: each kind has a graph of its own
     with tf.GradientTape() as tape:
@@ -237,34 +233,42 @@ class Trainer:
 
   def _update_by_windows(self, batch, size):
     """Goes through a batch window by window; returns mean losses."""
-    n_samples = batch['audio'].shape[1]
-    settling = self.model.settling(n_samples)
-    n_silent = -(-settling // size)  # windows that only settle the state
-    if n_samples < (n_silent + 1) * size:
-      raise ValueError(
-        f'Crops of {n_samples} samples hold no window of tbptt_samples={size} '
-        f'after {settling} samples in which the model settles. Take longer '
-        'crops or shorter windows.'
-      )
-    state = self.model.initial_state(batch['audio'].shape[0])
-    rows = []
-    for window in range(n_samples // size):
-      part = {
-        key: _window(value, window, size, n_samples)
-        for key, value in batch.items()
-      }
-      if window < n_silent:
-        state = self._settle(part, state)
-      else:
-        losses, state = self._update_window(part, state)
-        rows.append(losses)
+    settling = self.model.settling(batch['audio'].shape[1])
+    parts, n_silent = windows.cut(batch, size, settling)
+    losses, state = self._update_first_window(*parts[: n_silent + 1])
+    rows = [losses]
+    for part in parts[n_silent + 1 :]:
+      losses, state = self._update_window(part, state)
+      rows.append(losses)
     return {key: tf.reduce_mean([r[key] for r in rows]) for key in rows[0]}
 
-  @tf.function(autograph=False)
+  def _update_first_window(self, *parts):
+    """Lets the state settle in all windows but the last, and updates there.
+
+    Where the start is trained, its gradient comes through all of them.
+    """
+    n_items = parts[0]['audio'].shape[0]
+    if not self.model.learns_start:
+      state = self.model.initial_state(n_items)
+      for part in parts[:-1]:
+        state = self._settle(part, state)
+      return self._update_window(parts[-1], state)
+    with tf.GradientTape() as tape:
+      state = self.model.initial_state(n_items)
+      for part in parts[:-1]:
+        state = self._settle(part, state)
+      losses, state = self._run_window(parts[-1], state)
+    return self._apply(tape, losses), state
+
+  @_graph
+  def _run_window(self, part, state):
+    return self.model.stream(state, part)[1:]
+
+  @_graph
   def _settle(self, part, state):
     return self.model.stream(state, part)[2]
 
-  @tf.function(autograph=False)
+  @_graph
   def _update_window(self, part, state):
     with tf.GradientTape() as tape:
       _, losses, state = self.model.stream(state, part)
@@ -302,11 +306,11 @@ class Trainer:
     """Returns ({name of loss: value}, audio), training nothing."""
     return self._validation_step(batch, self._kind)
 
-  @tf.function(autograph=False)
+  @_graph
   def _validation_step(self, batch, kind):
     del kind  # as above
     outputs, losses = self.model(batch, return_losses=True)
-    return losses, self.model.get_audio_from_outputs(outputs)
+    return losses, self.model.audio_to_judge(outputs)
 
   def validate(
     self,
@@ -331,11 +335,11 @@ class Trainer:
     items: list[judging.Item] = []
     n_before = 0
     for whole in batches:
-
-      def name(place, before=n_before):
-        return name_item(before + place)
-
-      found = self.crashes.leave_out(self.validation_step, whole, name)
+      found = self.crashes.leave_out(
+        self.validation_step,
+        whole,
+        functools.partial(_name_behind, name_item, n_before),
+      )
       n_before += whole['audio'].shape[0]
       if found is None:
         continue
