@@ -140,6 +140,7 @@ def test_bypass_traps_are_found_and_avoided():
   assert card.repeatable
 
 
+@pytest.mark.slow
 def test_controls_that_work_at_other_settings_only():
   card = checks.check(LSP + 'limiter_mono')
   assert card.latency_reported == card.latency_measured == 240
@@ -171,6 +172,7 @@ def test_streams_that_are_not_exact_and_refused_blocks_are_named():
   assert 'refuses blocks of 100 samples' in text.format_card(card)
 
 
+@pytest.mark.slow
 def test_random_generators_are_called_so():
   card = checks.check(LSP + 'noise_generator_x1')
   assert not card.repeatable

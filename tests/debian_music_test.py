@@ -233,6 +233,7 @@ def test_splits_are_about_76_12_and_12_percent():
 
 
 # ----------------------------------------------------------------- Pairs ----
+@pytest.mark.slow
 def test_from_the_archive_to_pairs(server, game, tmp_path, monkeypatch, caplog):
   version = offer(server, game)
   monkeypatch.setattr(debian_packages, 'PACKAGES', [(version,)])

@@ -114,7 +114,7 @@ def test_gradients_are_those_of_finite_differences():
 def test_state_goes_on_across_calls_and_in_graphs():
   audio, attack, release, state = case(100, 1)
   whole, end = core.ballistics(audio, attack, release, state)
-  smooth = tf.function(core.ballistics)
+  smooth = tf.function(core.ballistics, autograph=False)
   parts = []
   for i in range(0, 100, 20):
     part, state = smooth(audio[:, i : i + 20], attack, release, state)

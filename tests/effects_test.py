@@ -136,7 +136,7 @@ def gradients_of(processor, audio, unit, in_graph=False):
       loss = tf.reduce_sum(weights * processor(audio, unit))
     return tape.gradient(loss, [audio, unit])
 
-  return tf.function(run)() if in_graph else run()
+  return tf.function(run, autograph=False)() if in_graph else run()
 
 
 @pytest.mark.parametrize('in_graph', [False, True])
@@ -252,7 +252,7 @@ def test_only_what_is_asked_for_is_rendered(
     return loss, tape.gradient(loss, wanted)
 
   counting = Counting(gain)
-  (tf.function(run) if in_graph else run)()
+  (tf.function(run, autograph=False) if in_graph else run)()
   assert counting.n_items == 3 * n_renders
 
 
@@ -798,7 +798,7 @@ def test_a_plugin_that_crashes_costs_an_error_not_the_run(in_graph):
     return tape.gradient(loss, unit)
 
   if in_graph:
-    gradient = tf.function(gradient)
+    gradient = tf.function(gradient, autograph=False)
   error = tf.errors.UnknownError if in_graph else lv2.PluginError
   with pytest.raises(error, match=r'urn:dafx-test:fatal crashed \(SIGSEGV\)'):
     gradient(tf.constant([[0.24]]))

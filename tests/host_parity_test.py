@@ -121,6 +121,7 @@ def test_sounds_as_in_ffmpeg(uri):
   np.testing.assert_allclose(here, theirs.output, rtol=0.0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_explains_defaults_that_go_with_the_sample_rate():
   # ffmpeg leaves the factor out; told the products, it gives the same samples.
   row = host_parity.compare(SWH + 'triplePara', limit=60.0)

@@ -162,7 +162,7 @@ def test_an_instrument_is_trained_and_restored(records, tmp_path):
   assert first.shape == second.shape == (8000, 1)
 
 
-@pytest.mark.parametrize('transpose', [0.0, 7.0])
+@pytest.mark.parametrize('transpose', some_quick([0.0, 7.0], [7.0]))
 @pytest.mark.parametrize('rate', some_quick([16000, 44100], [44100]))
 def test_it_plays_the_pitch_of_a_voice(rate, transpose):
   """Even untrained: what sounds are partials of its pitch."""
@@ -270,7 +270,7 @@ TASKS = ('', '_48k', '_demo')
   'task',
   some_quick(
     [*(f'solo_instrument{t}.gin' for t in TASKS), 'solo_plugins.gin'],
-    ['solo_plugins.gin'],
+    ['solo_instrument_demo.gin'],
   ),
 )
 def test_tasks_take_a_step(task, tmp_path):

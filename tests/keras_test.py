@@ -201,6 +201,7 @@ class Own(tf.keras.Model):
     return self.group({'audio': inputs['audio'] + noise, 'unit': unit})
 
 
+@pytest.mark.slow
 def test_a_subclassed_model_is_saved_and_copied(tmp_path):
   model, inputs = Own(), {'audio': AUDIO, 'unit': UNIT}
   model(inputs)
@@ -538,6 +539,7 @@ def run_program(program):
   return result.stdout
 
 
+@pytest.mark.slow
 def test_a_fork_renders_and_the_model_goes_on():
   """As workers do that load data, beside a model in the first process."""
   assert run_program(_FORK) == 'same'
@@ -569,5 +571,6 @@ sys.stdout.write('end')
 """
 
 
+@pytest.mark.slow
 def test_live_iterators_do_not_keep_the_interpreter_from_ending():
   assert run_program(_LIVE_ITERATORS) == 'end'

@@ -42,6 +42,7 @@ def test_what_is_heard_beside_the_input_is_on_its_time():
   )
 
 
+@pytest.mark.slow
 def test_references_are_heard_and_no_fine_structure_is_compared(tmp_path):
   audio = music(n_channels=2)
   others = [0.5 * music(3 * RATE, 2, seed=seed) for seed in (1, 2)]
@@ -74,7 +75,10 @@ def test_of_long_audio_the_loudest_part_is_heard(tmp_path, monkeypatch):
   assert np.abs(heard['input']).max() > 0.05
 
 
-@pytest.mark.parametrize('rate, seconds', [(96000, 0.6), (8000, 0.6)])
+@pytest.mark.parametrize(
+  'rate, seconds',
+  [(96000, 0.6), pytest.param(8000, 0.6, marks=pytest.mark.slow)],
+)
 def test_rates_that_mp3_has_not_and_short_audio(tmp_path, rate, seconds):
   audio = music(int(seconds * rate))
   found = matching.match([effects.Gain()], audio, rate, target=0.5 * audio,

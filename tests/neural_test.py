@@ -114,7 +114,7 @@ def named(table, kinds):
 
 
 @pytest.mark.parametrize('gated', [False, True])
-@pytest.mark.parametrize('size', some_quick(SIZES, ('45-S', '2500-L')))
+@pytest.mark.parametrize('size', some_quick(SIZES, ('45-S',)))
 def test_convolutional_networks_have_the_sizes_of_nablafx(size, gated):
   n_blocks, kernel_size, growth, receptive_field = SIZES[size]
   table = {size: (GCN if gated else TCN)[size]}
@@ -131,6 +131,7 @@ def test_convolutional_networks_have_the_sizes_of_nablafx(size, gated):
     assert net.receptive_field == receptive_field
 
 
+@pytest.mark.slow
 def test_s4_has_the_sizes_of_nablafx():
   for size, kind, n_knobs, expected in named(S4, CONDITIONINGS):
     net = neural.S4(*size, conditioning=kind, n_knobs=n_knobs)
@@ -248,7 +249,7 @@ def test_chunks_give_what_the_whole_gives(key, eagerly):
   np.testing.assert_allclose(np.concatenate(chunks, 1), whole, atol=1e-5)
 
 
-@pytest.mark.parametrize('key', some_quick(NETWORKS, QUICK))
+@pytest.mark.parametrize('key', some_quick(NETWORKS, COMPILED))
 def test_portable_graphs_give_the_same_with_the_same_gradients(key):
   net = make(key)
   audio = sound(300)

@@ -216,6 +216,7 @@ def test_pauses_and_goes_on_where_it_was(page):
   assert seen > 2.5 or seen < 1.0  # it may have begun again
 
 
+@pytest.mark.slow
 def test_ends_without_loop_and_begins_again(page):
   page.click('.loop', 0)
   page.click('.play', 0)

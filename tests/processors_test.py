@@ -114,7 +114,7 @@ def test_noise_from_a_seed_goes_on_after_a_checkpoint(tmp_path):
     return synths.SeededFilteredNoise(n_samples=400, seed=seed)
 
   noise = make()
-  play = tf.function(noise)
+  play = tf.function(noise, autograph=False)
   first, second = play(magnitudes), play(magnitudes)
   assert first.shape == (2, 400)
   assert (first != second).numpy().any() and (

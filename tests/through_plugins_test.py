@@ -72,6 +72,7 @@ def learn(audio_gradient, n_steps=80):
   return values / values[0]
 
 
+@pytest.mark.slow
 def test_a_synth_is_learned_through_tube_and_limiter():
   assert learn(gradients.BestAdjoint())[-10:].mean() < 0.05
 

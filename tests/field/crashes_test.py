@@ -135,9 +135,9 @@ def step_of(kind, batch, **kwargs):
   [
     ('plugin', 'crash', None),
     ('plugin', 'probe', None),
-    ('hanging', 'hang', None),
+    pytest.param('hanging', 'hang', None, marks=pytest.mark.slow),
     pytest.param('chain', 'probe', None, marks=pytest.mark.slow),
-    ('discrete', 'probe', None),
+    pytest.param('discrete', 'probe', None, marks=pytest.mark.slow),
     ('proxy', 'crash', None),
     pytest.param('effect', 'crash', None, marks=pytest.mark.slow),
     ('effect', 'crash', N_SAMPLES // 4),  # in the third of four windows
