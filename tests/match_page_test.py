@@ -37,6 +37,7 @@ def test_what_is_heard_beside_the_input_is_on_its_time():
   audio = music(n_channels=1)
   late = np.pad(-0.3 * audio, ((50, 0), (0, 0)))
   found = match_of(audio, target=late)
+  assert found.lag_samples == pytest.approx(50, abs=0.1)
   np.testing.assert_allclose(
     found.others['target'][100:-100], 0.3 * audio[100:-100], atol=1e-3
   )

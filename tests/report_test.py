@@ -184,7 +184,7 @@ def test_images_are_the_pngs_with_size_and_alt(tmp_path):
   alts = [picture['alt'] for picture in page.all('img')]
   assert alts[0].startswith('Spectrograms of Drums')
   assert alts[0].endswith(', '.join(VERSIONS))
-  assert alts[1] == 'Controls of Compressor over time, for Drums'
+  assert alts[1] == 'Controls of Compressor, for Drums'
   assert alts[-1] == 'Training'
 
 

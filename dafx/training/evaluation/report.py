@@ -276,14 +276,14 @@ def _clip_html(number, clip):
   )
   controls = ''
   for plugin, images in clip['controls'].items():
-    alt = f'Controls of {plugin} over time, for {clip["name"]}'
+    alt = f'Controls of {plugin}, for {clip["name"]}'
     pictures = ''.join(_image_html(image, alt) for image in images)
     controls += (
       f'<details{" open" if number == 1 else ""}>'
       f'<summary>{html.escape(plugin)}</summary>{pictures}</details>\n'
     )
   if controls:
-    controls = f'<h4>Controls over time</h4>\n{controls}'
+    controls = f'<h4>Controls</h4>\n{controls}'
   return (
     f'<article class="clip" aria-labelledby="clip-{number}" '
     f'data-sample-rate="{rate}">\n'

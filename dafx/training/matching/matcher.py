@@ -179,7 +179,7 @@ def _match_pair(
   placed[pair.first_sample :][: len(pair.target)] = pair.target
   return _make_match(
     chain, group, point, gain_db, sample_rate, rendered, figures, history,
-    doubts, end, {'target': placed},
+    doubts, end, {'target': placed}, pair.lag_samples,
   )  # fmt: skip
 
 
@@ -245,7 +245,7 @@ def _doubts_of_bounds(chain, point):
 
 def _make_match(
   chain, group, point, gain_db, sample_rate, rendered, figures, history, doubts,
-  end, others,
+  end, others, lag_samples=None,
 ):  # fmt: skip
   return result.Match(
     graph=group,
@@ -259,6 +259,7 @@ def _make_match(
     doubts=tuple(doubts),
     end=end,
     others=others,
+    lag_samples=lag_samples,
   )
 
 

@@ -63,6 +63,8 @@ class Match:
     others: What the result was to become, each [n_samples, n_channels], by what
       people call it: 'target', moved to the time of the input and filled up to
       its length, or 'reference', 'reference 2' and so on.
+    lag_samples: By how many samples the target was late, before it was moved,
+      parts of a sample included; None for references.
   """
 
   graph: ddsp.processors.ProcessorGroup
@@ -76,6 +78,7 @@ class Match:
   doubts: Sequence[str]
   end: str
   others: Mapping[str, np.ndarray]
+  lag_samples: float | None
 
   @property
   def nodes(self) -> dict[str, processors.Node]:
