@@ -1,6 +1,7 @@
 """The command dafx_run: its flags, its messages, and a whole small run."""
 
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -17,7 +18,8 @@ from absl import app
 from absl.testing import flagsaver
 
 from dafx import lv2
-from dafx.commands import dafx_run, running
+from dafx.commands import dafx_run, effect_modes, running
+from dafx.neural.nam import files, metadata
 from dafx.training import trained_models, trainers
 
 pytestmark = pytest.mark.usefixtures('fresh_gin')
@@ -162,6 +164,26 @@ def flags_for(home, save_dir, *more):
 def test_flags_that_do_not_fit_together(words, message):
   with pytest.raises(app.UsageError, match=message):
     run(*words)
+
+
+def test_an_export_says_before_training_what_it_cannot_be(tmp_path, capsys):
+  flags = ['--mode=export', '--output=a.nam', f'--save_dir={tmp_path}']
+  data = [f"--gin_param={x}_path = '{tmp_path}'" for x in ('input', 'target')]
+  task = ['--gin_file=blackbox_lstm.gin']
+  error = message_of(capsys, *flags, *task, *data)
+  assert "activation='linear' alone" in error
+  linear = "--gin_param=neural.Rnn.activation = 'linear'"
+  run(*flags, *task, *data, linear)
+  assert 'can be exported to a.nam' in capsys.readouterr().out
+  assert not any(tmp_path.iterdir())
+
+
+def test_flags_of_metadata_are_those_of_the_format():
+  assert effect_modes.GEAR_TYPES == metadata.GEAR_TYPES
+  assert effect_modes.TONE_TYPES == metadata.TONE_TYPES
+  assert effect_modes.VERSIONS == files.VERSIONS
+  names = {field.name for field in dataclasses.fields(metadata.Metadata)}
+  assert names - {'validation_esr'} == {*effect_modes.NAMES} - {'nam_version'}
 
 
 def test_modes_that_there_are():

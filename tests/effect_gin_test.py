@@ -45,6 +45,7 @@ GRAY_BOXES = {
 # Name: (task, files after it, bindings).
 FAMILIES = {
   'wavenet': ('blackbox_wavenet', [], ["wavenet_size = 'nano'"]),
+  'a2': ('blackbox_a2', [], []),
   'wavenet_knobs': ('blackbox_wavenet', [], KNOBS),
   'lstm': ('blackbox_lstm', [], []),
   'lstm_96': ('blackbox_lstm', [], ['n_units = 96']),
@@ -76,7 +77,7 @@ FAMILIES = {
 }
 # Every task, each conditioning and each shaper once.
 QUICK = (
-  'wavenet', 'lstm_tvcond', 'tcn_demo', 'tcn_level', 'gray_demo',
+  'wavenet', 'a2', 'lstm_tvcond', 'tcn_demo', 'tcn_level', 'gray_demo',
   'gray_dynamics', 's4_film', 'tcn_tfilm', 'gcn_tiny_tfilm', 's4_tvfilm',
   'tcn_45_s', 'gray_dist_siren', 'gray_fuzz_fir_rational', 'gray_comp_knobs',
   'gray_dist_inverted', 'gray_dist_fir_knobs',

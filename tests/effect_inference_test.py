@@ -343,3 +343,28 @@ def test_what_cannot_be_exported_is_named(tmp_path):
     inference.export(chain, tmp_path / 'model.nam')
   with pytest.raises(ValueError, match='has no DilatedConv'):
     inference.export(model_of(network()), tmp_path / 'model.nam')
+  with pytest.raises(ValueError, match='do more than add'):
+    film = network(conditioning='film', n_knobs=1)
+    inference.check_nam(model_of(film, inputs=('audio', 'knobs')))
+  with pytest.raises(ValueError, match='takes its knobs'):
+    inference.export(model_of(network()), tmp_path / 'model', knobs=[0.5])
+  assert not any(tmp_path.rglob('*.nam'))
+
+
+def test_knobs_become_a_setting_or_a_saved_model(tmp_path):
+  arrays = [neural.LayerArray(2, 1, (1, 2))]
+  net = neural.WaveNet(arrays=arrays, n_knobs=1, head_scale=1.0)
+  model, path = model_of(net, inputs=('audio', 'knobs')), tmp_path / 'a.NAM'
+  with pytest.raises(ValueError, match=r'1 knob\(s\).*a\.saved_model.*=0\.5'):
+    inference.export(model, path)
+  assert (tmp_path / 'a.saved_model/saved_model.pb').exists()
+  assert not path.exists()
+  metadata = nam.Metadata('At 3', tone_type='fuzz')
+  inference.export(model, path, metadata=metadata, knobs=[0.3])
+  content = json.loads(path.read_text())
+  assert content['metadata']['name'] == 'At 3'
+  assert content['sample_rate'] == RATE
+  again, audio = nam.read(path)[0], np.pad(noise(300), ((99, 0), (0, 0))).T
+  knobs = np.float32([[0.3]])
+  expected = net(tf.constant(audio), knobs)[:, 99:]
+  np.testing.assert_allclose(again(audio)[:, 99:], expected, atol=1e-6)

@@ -26,6 +26,7 @@ Modes
         --output=other_out.wav
   export   Write a model of an effect as a .nam file or a SavedModel.
       dafx_run --mode=export --save_dir=~/dafx/amp --output=amp.nam
+           With --gin_file before training: say whether it can be.
   profile  Measure size and speed of a model of an effect, trained or not.
       dafx_run --mode=profile --gin_file=blackbox.gin --save_dir=/tmp/profile
 
@@ -39,7 +40,7 @@ from absl import app, flags
 
 from dafx import _environment, _folders
 from dafx.audio import files as audio_files
-from dafx.commands import instrument_flags, match_mode, running
+from dafx.commands import effect_modes, instrument_flags, match_mode, running
 from dafx.training import gin_files, needed_plugins, trained_models
 
 FLAGS = flags.FLAGS
@@ -57,13 +58,14 @@ _MODES_OF_FLAGS = {
   'settings': ('process',),
   'session': ('process', 'match'),
   'page': ('match',),
-  'knobs': ('process',),
+  'knobs': ('process', 'export'),
   'model': ('eval', 'sample', 'process'),
   'amount': ('process', 'match'),
   'n_plugins': ('eval', 'sample', 'process'),
   'single_dir': ('eval',),
   'trust': ('process', 'export', 'eval'),
   **dict.fromkeys(instrument_flags.NAMES, instrument_flags.MODES),
+  **dict.fromkeys(effect_modes.NAMES, effect_modes.MODES),
 }
 
 flags.DEFINE_enum(
@@ -173,11 +175,6 @@ flags.DEFINE_float(
   lower_bound=0.0,
   upper_bound=1.0,
 )
-flags.DEFINE_list(
-  'knobs',
-  None,
-  'process: knobs of a model of an effect, from 0 to 1; --knobs=0.3,0.8.',
-)
 flags.DEFINE_integer(
   'n_plugins',
   None,
@@ -210,23 +207,13 @@ def _train(save_dir):
   from dafx.training import models, trainers
 
   model = models.make_model()
+  effect_modes.tell_of_export(model)
   trainers.train(
     trainer=trainers.Trainer(model),
     seed=FLAGS.seed,
     save_dir=str(save_dir),
     restore_dir=FLAGS.restore_dir,
   )
-
-
-def _profile(save_dir):
-  from dafx.training import models
-  from dafx.training.inference import profiling
-
-  model = models.make_model()
-  model.check_mode('profile')
-  measured = profiling.profile(model)
-  print(profiling.describe(measured))
-  print(profiling.write(measured, save_dir))
 
 
 def _check_flags():
@@ -276,11 +263,12 @@ def _check_files():
       raise FileNotFoundError(f'{FLAGS.settings}: there is no such file.')
     audio_files.plan_outputs(FLAGS.input, FLAGS.output)
     return
-  if mode in _SAVED_MODES or FLAGS.model is not None:
+  uses_saved = _uses_saved()
+  if uses_saved or FLAGS.model is not None:
     _check_plugins(folder)
-  if mode not in _SAVED_MODES:
+  if not uses_saved:
     _folders.check_output_folder(FLAGS.save_dir, '--save_dir')
-  if mode not in ('train', 'profile'):
+  if uses_saved or mode in ('eval', 'sample'):
     gin_files.check_checkpoints(folder)
   elif FLAGS.restore_dir and not gin_files.has_checkpoint(FLAGS.save_dir):
     gin_files.check_checkpoints(FLAGS.restore_dir)
@@ -291,6 +279,14 @@ def _check_files():
     gin_files.check_data(bound, is_training=mode == 'train')
   if mode == 'process':
     audio_files.plan_outputs(FLAGS.input, FLAGS.output)
+
+
+def _uses_saved() -> bool:
+  """Whether a saved run is all; an export of what is untrained is a check."""
+  is_check = FLAGS.mode == 'export' and FLAGS.gin_file
+  if is_check and not gin_files.has_checkpoint(_run_folder()):
+    return False
+  return FLAGS.mode in _SAVED_MODES
 
 
 def _allowed() -> tuple[list[str], bool]:
@@ -355,11 +351,11 @@ def _use_saved(folder):
 
   model = inference.load_model(folder, FLAGS.gin_param, *_allowed())
   model.check_mode(FLAGS.mode)
-  options = _options(model)
   if FLAGS.mode == 'export':
-    inference.export(model, FLAGS.output)
+    effect_modes.export(model, folder, FLAGS)
     print(FLAGS.output)
     return
+  options = _options(model)
   told: list[str] = []
   options['tell_session'] = told.append if FLAGS.session else None
   paths = inference.process(model, FLAGS.input, FLAGS.output, **options)
@@ -419,7 +415,7 @@ def main(argv):
 
     single = inference.load_setting(FLAGS.single_dir, *_allowed())
     gin.clear_config()
-  if FLAGS.mode not in _SAVED_MODES:
+  if not _uses_saved():
     # They hold names that the files bind.
     import dafx.training.evaluation
     import dafx.training.matching
@@ -436,7 +432,10 @@ def main(argv):
   elif FLAGS.mode == 'train':
     _train(save_dir)
   elif FLAGS.mode == 'profile':
-    _profile(save_dir)
+    effect_modes.profile(dafx.training.models.make_model(), save_dir)
+  elif FLAGS.mode == 'export' and not _uses_saved():
+    model = dafx.training.models.make_model()
+    print(effect_modes.check_export(model, FLAGS))
   else:
     _use(save_dir, single)
 

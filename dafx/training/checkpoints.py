@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
@@ -312,6 +313,24 @@ def restore_weights(model: tf.keras.Model, folder: str | os.PathLike):
     )
   logging.info('Starting from the weights of %s, at step 0.', path)
   gin_files.warn_of_old_run(folder)
+
+
+def validation_esr(folder: str | os.PathLike) -> float | None:
+  """Returns the error-to-signal ratio of a run's best validation.
+
+  Args:
+    folder: Where the run was saved.
+
+  Returns:
+    None where validations were judged by something else, or there was none.
+
+  Raises:
+    ValueError: There is no checkpoint.
+  """
+  path = _best_in(_folders.expand_user(folder))
+  best = float(_value_in(path, 'monitor/best', np.inf))
+  is_esr = _value_in(path, 'judged_by', b'') == b'esr'
+  return best if is_esr and np.isfinite(best) else None
 
 
 def _first(parts, n=3):
