@@ -10,6 +10,10 @@ import tensorflow as tf
 from dafx import core, processors
 from dafx.neural import kernels
 
+# A state is settled when a block of steps moves it by no more than this, as a
+# share of its size, or after so many blocks.
+_SETTLED, _SETTLING_BLOCK, _MOST_BLOCKS = 1e-7, 64, 750
+
 
 def weight_gradient(x, dy):
   """Returns the gradient to w of y = x @ w, for many steps of few channels.
@@ -244,6 +248,35 @@ class Recurrent(processors.Layer):
     """Returns zeros: (h, c) or (h,), each [batch, n_units]."""
     n_states = 2 if self.cell == 'lstm' else 1
     return tuple(tf.zeros([batch_size, self.n_units]) for _ in range(n_states))
+
+  def settle(self, state, x):
+    """Returns the state that a constant input leads to, without gradient.
+
+    Args:
+      state: The state before, of one item.
+      x: The input, [1, 1, n_in].
+
+    Returns:
+      The state where it no longer moves, or after a second at 48 kHz.
+    """
+    block = tf.repeat(x, _SETTLING_BLOCK, axis=1)
+
+    def step(moved, *state):
+      del moved
+      _, after = self(block, state)
+      moved = [
+        tf.reduce_max(tf.abs(new - old) / (1.0 + tf.abs(new)))
+        for new, old in zip(after, state)
+      ]
+      return (tf.reduce_max(moved), *after)
+
+    _, *state = tf.while_loop(
+      lambda moved, *_: moved > _SETTLED,
+      step,
+      (tf.constant(1.0), *state),
+      maximum_iterations=_MOST_BLOCKS,
+    )
+    return tuple(tf.stop_gradient(value) for value in state)
 
   def call(self, x, state):
     """Returns outputs [batch, n_steps, n_units] and the new state."""

@@ -21,14 +21,16 @@ class Packed(base.SettlingNetwork):
   Args:
     networks: From small to large; without knobs. None for 'a2_small' and
       'a2_large' of `WaveNet`.
+    chosen: Which of them plays, from 0; -1 for the last.
     seed: Seed of the weights of these.
     name: Name of the node.
 
   Attributes:
-    chosen: Which of them plays, from 0; the last one at first.
+    chosen: Which of them plays, from 0.
 
   Raises:
     ValueError: No networks, or one with knobs or with several outputs.
+    IndexError: There are not so many as `chosen` says.
 
   Examples:
     >>> import tensorflow as tf
@@ -45,6 +47,7 @@ class Packed(base.SettlingNetwork):
   def __init__(
     self,
     networks: Sequence[base.SettlingNetwork] | None = None,
+    chosen: int = -1,
     seed: int = 0,
     name: str = 'packed',
   ):
@@ -55,7 +58,7 @@ class Packed(base.SettlingNetwork):
       ]
     self.networks = list(networks)
     base.check_plain(self.networks)
-    self.chosen = len(self.networks) - 1
+    self.chosen = range(len(self.networks))[chosen]
 
   @property
   def playing(self) -> base.SettlingNetwork:

@@ -11,9 +11,6 @@ from dafx.neural import conditioning as film
 _CONDITIONINGS = (None, 'fixed', 'tvcond')
 _N_CONDITIONS = 16
 _STARTS = ('silence', 'zeros', 'trained')
-# A state is settled when a block of silence moves it by no more than this, or
-# after a second at 48 kHz.
-_SETTLED, _SETTLING_BLOCK, _MOST_BLOCKS = 1e-7, 4 * film.FRAME_SIZE, 94
 
 
 @gin.register(module='dafx.neural')
@@ -157,36 +154,40 @@ class Rnn(base.SettlingNetwork):
       x: The input, [1, 1, 1]; knobs are 0.
 
     Returns:
-      State, and output [1, 1, 1]; without gradients.
+      State, without gradient, and output [1, 1, 1].
     """
-    block = tf.repeat(x, _SETTLING_BLOCK, axis=1)
-    knobs = tf.zeros([1, 1, self.n_knobs]) if self.n_knobs else None
-
-    def step(moved, state):
-      del moved
-      _, after = self.process(state, block, knobs)
-      pairs = zip(tf.nest.flatten(after), tf.nest.flatten(state), strict=True)
-      moved = [
-        tf.reduce_max(tf.abs(new - old) / (1.0 + tf.abs(new)))
-        for new, old in pairs
-        if new.dtype.is_floating
-      ]
-      return tf.reduce_max(moved), after
-
-    _, state = tf.while_loop(
-      lambda moved, _: moved > _SETTLED,
-      step,
-      (tf.constant(1.0), self._start(1)),
-      maximum_iterations=_MOST_BLOCKS,
-    )
-    y, _ = self.process(state, x, knobs)
+    state = self._start(1)
+    y, knobs = x, tf.zeros([1, 1, self.n_knobs])
+    condition = state['condition']
+    if self.condition is not None:
+      heard = tf.concat([tf.abs(x), knobs], -1)
+      cell = self.condition.cell.settle(condition['cell'], heard)
+      y = tf.concat([x, cell[0][:, tf.newaxis]], -1)
+      condition = {**condition, 'cell': cell, 'maxima': tf.abs(x)[0]}
+    elif self.n_knobs:
+      y = tf.concat([x, knobs], -1)
+    states = []
+    for layer, layer_state in zip(self.layers, state['layers']):
+      layer_state = layer.settle(layer_state, y)
+      states.append(layer_state)
+      y = layer_state[0][:, tf.newaxis]
+    state = {'layers': states, 'condition': condition}
 
     def of_batch(value):
       if value.shape.rank:  # not the place in a frame
         value = tf.broadcast_to(value, [batch_size, *value.shape[1:]])
-      return tf.stop_gradient(value)
+      return value
 
-    return tf.nest.map_structure(of_batch, state), tf.stop_gradient(y)
+    return tf.nest.map_structure(of_batch, state), self._output(x, y)
+
+  def _output(self, x, y):
+    """Maps what the last layer gives to the output."""
+    y = self.out(y)
+    if self.residual:
+      y += x
+    if self.direct_gain is not None:
+      y += tf.tanh(self.direct_gain * x)
+    return tf.tanh(y) if self.activation == 'tanh' else y
 
   def process(
     self, state: Any, x: tf.Tensor, knobs: tf.Tensor | None
@@ -207,13 +208,7 @@ class Rnn(base.SettlingNetwork):
     for layer, layer_state in zip(self.layers, state['layers']):
       y, layer_state = layer(y, layer_state)
       states.append(layer_state)
-    y = self.out(y)
-    if self.residual:
-      y += x
-    if self.direct_gain is not None:
-      y += tf.tanh(self.direct_gain * x)
-    if self.activation == 'tanh':
-      y = tf.tanh(y)
+    y = self._output(x, y)
     return y, {'layers': states, 'condition': condition_state}
 
 
