@@ -77,8 +77,9 @@ class SeededFilteredNoise(
     draw = tf.identity(self.draw)
     self.draw.assign(draw + 1)
     seed = [self.seed + self.run_seed, draw]
-    shape = [tf.shape(magnitudes)[0], self.n_samples]
-    noise = tf.random.stateless_uniform(shape, seed, -1.0, 1.0)
+    noise = core.uniform_by_item(
+      magnitudes, [self.n_samples], seed, -1.0, 1.0, self.workers
+    )
     return ddsp.core.frequency_filter(
       noise, magnitudes, window_size=self.window_size
     )
@@ -104,7 +105,11 @@ def _hash(values):
 
 
 def white_noise(
-  seed: tf.Tensor, start: tf.Tensor, n_items: int | tf.Tensor, n_samples: int
+  seed: tf.Tensor,
+  start: tf.Tensor,
+  n_items: int | tf.Tensor,
+  n_samples: int,
+  first_item: int | tf.Tensor = 0,
 ) -> tf.Tensor:
   """Draws noise whose samples depend on the seed, item and position alone.
 
@@ -115,6 +120,7 @@ def white_noise(
     start: Position of the first sample.
     n_items: Number of items.
     n_samples: Samples of each.
+    first_item: Which item the first one is.
 
   Returns:
     Uniform from -1 to 1, [n_items, n_samples].
@@ -131,6 +137,7 @@ def white_noise(
   for part in tf.unstack(tf.cast(seed, tf.int64)):
     key = _hash(tf.bitwise.bitwise_and(key * _GOLDEN + part + 1, _32_BITS))
   items = tf.range(tf.cast(n_items, tf.int64))[:, tf.newaxis]
+  items += tf.cast(first_item, tf.int64)
   positions = tf.cast(start, tf.int64) + tf.range(n_samples, dtype=tf.int64)
   keys = _hash(tf.bitwise.bitwise_and(key + (items + 1) * _GOLDEN, _32_BITS))
   bits = _hash(tf.bitwise.bitwise_xor(keys, _hash(positions & _32_BITS)))
@@ -382,7 +389,9 @@ class StreamingFilteredNoise(processors.Processor):
   def _noise(self, draw, position, magnitudes):
     seed = tf.stack([tf.cast(self.seed + self.run_seed, tf.int64), draw])
     n_samples = magnitudes.shape[1] * self.frame_size
-    return white_noise(seed, position, core.batch_size(magnitudes), n_samples)
+    n_items = core.batch_size(magnitudes)
+    first = core.first_item_key(magnitudes, self.workers)
+    return white_noise(seed, position, n_items, n_samples, first)
 
   def get_signal(self, magnitudes: tf.Tensor) -> tf.Tensor:
     """Filters noise of its own for each item and call.

@@ -1,10 +1,12 @@
 """Unit maps against their closed form."""
 
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from dafx import core
+from dafx import core, synths
 
 LOW, HIGH = np.array([0.0, 20.0, -6.0]), np.array([2.0, 20000.0, 6.0])
 IS_LOG = np.array([False, True, False])
@@ -42,3 +44,30 @@ def test_gradient_flows_through_tensors():
     values = core.unit_to_range(unit, LOW, HIGH, IS_LOG)
   slope = core.unit_to_range_slope(values.numpy(), LOW, HIGH, IS_LOG)
   np.testing.assert_allclose(tape.gradient(values, unit), slope, rtol=1e-5)
+
+
+# ---------------------------------------------------------------- Workers ----
+def test_replicas_draw_what_the_whole_batch_would(monkeypatch):
+  """Each has its items' numbers, also where one has lost an item."""
+  workers = core.Workers()
+  workers.n_items = 3
+  options = dict(shape=[5], seed=[1, 2], low=-1.0, high=1.0, workers=workers)
+  whole = core.uniform_by_item(tf.zeros([6, 1]), **options)
+  noise = synths.white_noise([1, 2], 0, 6, 5)
+  found = {}
+  for replica in (0, 1):
+    context = types.SimpleNamespace(replica_id_in_sync_group=replica)
+    monkeypatch.setattr(
+      tf.distribute, 'get_replica_context', lambda context=context: context
+    )
+    batch = tf.zeros([3 - replica, 1])
+    found[replica] = core.uniform_by_item(batch, **options)
+    first = core.first_item_key(batch, workers)
+    assert int(first) == 3 * replica
+    np.testing.assert_array_equal(
+      synths.white_noise([1, 2], 0, 3 - replica, 5, first),
+      noise[3 * replica :][: 3 - replica],
+    )
+  np.testing.assert_array_equal(found[0], whole[:3])
+  np.testing.assert_array_equal(found[1], whole[3:5])
+  assert np.unique(whole).size == 30

@@ -653,8 +653,8 @@ def test_of_ways_that_are_alike_the_first_one_is_taken():
   audio, g = rng(4).standard_normal((2, 2, 400, 1))
   noisy = g + 0.02 * rng(5).standard_normal(g.shape)
   candidates = {
-    'cheap': lambda render, audio, g: noisy,
-    'dear': lambda render, audio, g: g,
+    'cheap': lambda render, audio, g, keys: noisy,
+    'dear': lambda render, audio, g, keys: g,
   }
   found = gradients.choose_adjoint(
     as_render(lambda signals: signals), audio, g, candidates
@@ -668,10 +668,10 @@ def test_the_best_candidate_comes_first_and_its_factor_mends_it():
   g[3] = np.nan
   exact = reversal_adjoint
   candidates = {
-    'wire': lambda render, audio, g: g,
-    'halved': lambda render, audio, g: 0.5 * exact(render, audio, g),
-    'reversed': lambda render, audio, g: -exact(render, audio, g),
-    'lost': lambda render, audio, g: np.full(audio.shape, np.nan),
+    'wire': lambda render, audio, g, keys: g,
+    'halved': lambda render, audio, g, keys: 0.5 * exact(render, audio, g),
+    'reversed': lambda render, audio, g, keys: -exact(render, audio, g),
+    'lost': lambda render, audio, g, keys: np.full(audio.shape, np.nan),
   }
   found = gradients.choose_adjoint(as_render(butterworth), audio, g, candidates)
   assert list(found)[0] == 'halved' and list(found)[-1] == 'reversed'
@@ -755,3 +755,43 @@ def test_shapes_of_audio_that_do_not_fit():
     gain_filter_adjoint(render, np.ones((1, 9)), np.ones((1, 9, 2)))
   with pytest.raises(ValueError, match='as many items and samples'):
     reversal_adjoint(render, np.ones((1, 9)), np.ones((1, 8)))
+
+
+def test_the_best_adjoint_of_parts_is_that_of_the_whole_batch():
+  """Machines that have parts of a batch choose alike, by the same items."""
+  render = as_render(lambda signals: 0.5 * butterworth(signals))
+  audio, g = 0.3 * rng(4).standard_normal((2, 6, 900, 1))
+  g[4] *= 3.0
+  best = gradients.BestAdjoint(epsilons=(1.0,))
+  options = dict(sample_rate=22050)
+  whole, state = best.pull_back(render, audio, g, **options)
+  rows: dict[int, list] = {}
+  halves = [slice(0, 3), slice(3, 6)]
+
+  def pull_back(part, found):
+    """One half, which hears what both have said."""
+    calls = iter(range(9))
+
+    def gather(own):
+      k = next(calls)
+      found.setdefault(k, own)
+      return np.concatenate([each[k] for each in said]) if said else own
+
+    said = rows.get('said')
+    return best.pull_back(
+      render,
+      audio[part],
+      g[part],
+      item_keys=range(part.start, part.stop),
+      gather=gather,
+      **options,
+    )
+
+  # What each says second depends on what all have said first.
+  for _ in range(3):
+    found = [{}, {}]
+    parts = [pull_back(p, f) for p, f in zip(halves, found, strict=True)]
+    rows['said'] = found
+  gradient = np.concatenate([each for each, _ in parts])
+  assert parts[0][1] == parts[1][1] == state
+  np.testing.assert_array_equal(gradient, whole)

@@ -40,6 +40,7 @@ from dafx.core.waveshaping import (
   polynomial,
   rational,
 )
+from dafx.core.workers import Workers, first_item_key, uniform_by_item
 
 __all__ = [
   'ChoiceMap',
@@ -49,6 +50,7 @@ __all__ = [
   'Recorded',
   'TANH_DENOMINATOR',
   'TANH_NUMERATOR',
+  'Workers',
   'amplitude_to_db',
   'ballistics',
   'batch_size',
@@ -56,6 +58,7 @@ __all__ = [
   'concatenate_maps',
   'describe',
   'design_biquads',
+  'first_item_key',
   'frame_hop',
   'is_compiled',
   'make_control_map',
@@ -74,6 +77,7 @@ __all__ = [
   'smoothing_coefficient',
   'soft_excess',
   'sosfilt',
+  'uniform_by_item',
   'unit_to_range',
   'unit_to_range_slope',
 ]

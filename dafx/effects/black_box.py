@@ -212,12 +212,11 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
     audio, is_mono = render_ops.with_channels(audio)
     n_in = audio.shape[-1]
     n_out = self.n_channels_out(n_in)
-    first_key = render_ops.first_item_key(audio)
+    first_key = core.first_item_key(audio, self.workers)
 
     def to_audio(audio, controls, n_calls, first_key, cotangent):
-      return self.gradient_to_audio(
-        audio, controls, cotangent, n_calls, first_key
-      )
+      rest = n_calls, first_key
+      return self.gradient_to_audio(audio, controls, cotangent, *rest)
 
     # Two terms, so that each gradient is worked out only if it is asked for.
     signal = render_ops.render_with_gradient(
@@ -383,6 +382,7 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
       seed=self.seed,
       step=n_calls,
       item_keys=_item_keys(first_key, len(audio)),
+      gather=self.workers.gather_of(f'{self.name}/{n_calls}'),
     )
     if state.report:
       _log.log(

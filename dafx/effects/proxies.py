@@ -206,11 +206,15 @@ class ProxyLV2Plugin(processors.Processor):
       heard: What the plugin makes of these, where that is known.
     """
     if self.spread or heard is None:
-      shape = [core.batch_size(audio), 1, self.control_map.n_controls]
       # With the name, so that two proxies of a graph draw other controls.
       seed = self.run_seed + zlib.crc32(self.name.encode())
-      offset = tf.random.stateless_uniform(
-        shape, [seed, self.draw], -self.spread, self.spread
+      offset = core.uniform_by_item(
+        audio,
+        [1, self.control_map.n_controls],
+        [seed, self.draw],
+        -self.spread,
+        self.spread,
+        self.workers,
       )
       self.draw.assign_add(1)
       unit_controls = tf.clip_by_value(unit_controls + offset, 0.0, 1.0)

@@ -78,7 +78,7 @@ def render_with_gradient(
     controls: Tensors that get a gradient.
     n_channels_out: Channels that come out.
     step: Counts the gradients asked for; one asked for twice is the same.
-    first_key: Key of the first item; see `first_item_key`.
+    first_key: Key of the first item; see `core.first_item_key`.
 
   Returns:
     Audio of shape [batch, n_samples, n_channels_out].
@@ -151,20 +151,6 @@ def carry_audio_gradient(
     return tf.repeat(zeros, n_channels_out, axis=-1), backward
 
   return carry(audio)
-
-
-def first_item_key(audio: tf.Tensor) -> tf.Tensor:
-  """Returns where the items of a replica begin in the whole batch, int32.
-
-  What is drawn for an item then depends on its place in the whole batch, not on
-  how many machines share it.
-
-  Args:
-    audio: Of the replica, shape [batch, ...].
-  """
-  context = tf.distribute.get_replica_context()
-  replica = 0 if context is None else context.replica_id_in_sync_group
-  return tf.cast(replica, tf.int32) * tf.shape(audio)[0]
 
 
 def read_controls(

@@ -72,8 +72,10 @@ class _Stateless(black_box.AudioAdjoint):
     seed: int = 0,
     step: int = 0,
     item_keys: Sequence[int] | None = None,
+    gather: black_box.Gather = black_box.alone,
   ) -> tuple[np.ndarray, black_box.AdjointState]:
     """Estimates the gradient; see `AudioAdjoint.pull_back`."""
+    del gather  # Items have nothing to do with each other.
     n_in, n_out = _n_channels(audio), _n_channels(cotangent)
     if not self.takes(n_in, n_out):
       raise ValueError(

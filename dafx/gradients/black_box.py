@@ -14,6 +14,10 @@ Render = Callable[[np.ndarray, np.ndarray], np.ndarray]
 # signals [n, n_samples, n_out], without latency.
 AudioRender = Callable[[np.ndarray, np.ndarray, bool], np.ndarray]
 
+# Rows [n, ...] of the items that are here -> those of all machines that share
+# the batch, in order.
+Gather = Callable[[np.ndarray], np.ndarray]
+
 # (n_samples, n_frames) of an item -> frames after its own that a frame acts in.
 MeasureMemory = Callable[[int, int], int]
 
@@ -22,6 +26,11 @@ def flatten(signals: np.ndarray, n: int) -> np.ndarray:
   """Returns signals [n, n_samples, ...] as float64 [n, n_samples, channels]."""
   signals = np.asarray(signals, np.float64)
   return signals.reshape(n, signals.shape[1], -1)
+
+
+def alone(rows: np.ndarray) -> np.ndarray:
+  """Gathers rows where the whole batch is here: returns them."""
+  return rows
 
 
 def check(
@@ -216,6 +225,7 @@ class AudioAdjoint(abc.ABC):
     seed: int = 0,
     step: int = 0,
     item_keys: Sequence[int] | None = None,
+    gather: Gather = alone,
   ) -> tuple[np.ndarray, AdjointState]:
     """Estimates the gradient of sum(cotangent * render(audio)) to the audio.
 
@@ -229,6 +239,9 @@ class AudioAdjoint(abc.ABC):
       step: How often the gradient was asked for before.
       item_keys: A whole number for each item, by which what is drawn for it is
         told apart; its place in the batch by default.
+      gather: Where other machines have other parts of the batch, returns the
+        rows of all of them; what it is called with and how often does not
+        depend on the items.
 
     Returns:
       (Gradient to the audio, of its shape, and the state for the next call).

@@ -39,7 +39,11 @@ class Agreement(typing.NamedTuple):
 
 
 def draw_audio_directions(
-  audio: np.ndarray, n_directions: int, seed: int = 0, step: int = 0
+  audio: np.ndarray,
+  n_directions: int,
+  seed: int = 0,
+  step: int = 0,
+  item_keys: Sequence[int] | np.ndarray | None = None,
 ) -> np.ndarray:
   """Draws ways in which what stands before a box may change its audio.
 
@@ -51,6 +55,8 @@ def draw_audio_directions(
     n_directions: Directions per item.
     seed: Seed of the directions.
     step: Training step; each has directions of its own.
+    item_keys: A whole number for each item, by which what is drawn for it is
+      told apart; its place in the batch by default.
 
   Returns:
     Directions of the level of the audio, shape [n_directions, batch, n_samples,
@@ -67,8 +73,9 @@ def draw_audio_directions(
   level = np.sqrt(np.mean(np.square(audio, dtype=float), axis=(1, 2)))
   frequencies = np.fft.rfftfreq(n_samples)
   drawn = np.empty((n_directions, *audio.shape))
-  for item in range(n_items):
-    rng = np.random.default_rng([seed, step, item])
+  item_keys = range(n_items) if item_keys is None else item_keys
+  for item, key in enumerate(item_keys):
+    rng = np.random.default_rng([seed, step, key])
     item_level = max(level[item], _MIN_LEVEL)
     noise = rng.standard_normal((n_samples, n_channels))
     spectrum = np.fft.rfft(audio[item] + 0.01 * item_level * noise, axis=0)
@@ -145,9 +152,19 @@ def compare_with_slopes(
     >>> gradients.compare_with_slopes(gradient, directions, np.array([[150.0]]))
     Agreement(cosine=1.0, factor=1.5)
   """
+  return _agreement(_sums_by_item(gradient, directions, slopes))
+
+
+def _sums_by_item(gradient, directions, slopes):
+  """Returns what an agreement is made of for each item, [batch, 3]."""
   given = (gradient * directions).sum((2, 3))
-  product = (given * slopes).sum()
-  own, other = (given**2).sum(), (slopes**2).sum()
+  parts = [given * slopes, given**2, slopes**2]
+  return np.stack([part.sum(0) for part in parts], axis=-1)
+
+
+def _agreement(sums):
+  """Returns the agreement over all items, of sums [batch, 3]."""
+  product, own, other = sums.sum(0)
   if not (own > 0.0 and other > 0.0 and np.isfinite(product)):
     return Agreement(0.0, 0.0)
   return Agreement(float(product / np.sqrt(own * other)), float(product / own))
@@ -163,6 +180,8 @@ def choose_adjoint(
   max_items: int = 4,
   seed: int = 0,
   step: int = 0,
+  item_keys: Sequence[int] | None = None,
+  gather: black_box.Gather = black_box.alone,
 ) -> dict[typing.Hashable, Agreement]:
   """Says how well ways to the gradient to the audio do, the best one first.
 
@@ -170,13 +189,18 @@ def choose_adjoint(
     render: The box; see `adjoint`.
     audio: What goes into the box, shape [batch, n_samples, n_in].
     cotangent: Gradient to what comes out, [batch, n_samples, n_out].
-    candidates: Functions (render, audio, cotangent) -> gradient to the audio,
-      by name.
+    candidates: Functions (render, audio, cotangent, item_keys) -> gradient to
+      the audio, by name.
     n_directions: Directions per item that slopes are measured along; two
       renders each.
-    max_items: Items looked at: those with the largest cotangents.
+    max_items: Items looked at: those with the largest cotangents of the whole
+      batch.
     seed: Seed of the directions.
     step: Training step; each has directions of its own.
+    item_keys: Place of each item in the whole batch; here by default.
+    gather: Where other machines have other parts of the batch, returns the
+      rows of all of them. Each looks at the items that it has, and all find
+      the same.
 
   Returns:
     The agreement of each candidate, by falling cosine; candidates that are
@@ -190,33 +214,83 @@ def choose_adjoint(
     >>> def render(audio, items, backwards):
     ...   return 3.0 * audio
     >>> candidates = {
-    ...   'wire': lambda render, audio, cotangent: cotangent,
-    ...   'silence': lambda render, audio, cotangent: 0.0 * cotangent,
+    ...   'wire': lambda render, audio, cotangent, keys: cotangent,
+    ...   'silence': lambda render, audio, cotangent, keys: 0.0 * cotangent,
     ... }
     >>> list(gradients.choose_adjoint(render, audio, audio, candidates))
     ['wire', 'silence']
   """
-  size = np.square(cotangent, dtype=float).sum((1, 2))
-  order = np.argsort(-np.where(np.isfinite(size), size, 0.0), kind='stable')
-  items = [i for i in order[:max_items] if np.isfinite(size[i]) and size[i]]
-  if not items:
+  keys = np.arange(len(audio)) if item_keys is None else np.array(item_keys)
+  ranked = _largest(gather(_sizes(cotangent, keys)), max_items)
+  if not len(ranked):
     return {}
-  chosen = np.array(items)
+  here = [
+    (r, i) for r, key in enumerate(ranked) for i in np.flatnonzero(keys == key)
+  ]
+  ranks = np.array([rank for rank, _ in here], int)
+  chosen = np.array([item for _, item in here], int)
+  sums = np.zeros((len(here), len(candidates), 3))
+  if here:
+    sums = _measure(
+      render, audio, cotangent, candidates, chosen, ranks, n_directions, seed,
+      step,
+    )  # fmt: skip
+  rows = gather(
+    np.concatenate([ranks[:, np.newaxis], sums.reshape(len(here), -1)], 1)
+  )
+  # In the order of their sizes, whoever has them: sums are alike to the bit.
+  rows = rows[np.argsort(rows[:, 0], kind='stable'), 1:]
+  sums = rows.reshape(len(rows), len(candidates), 3)
+  found = {name: _agreement(sums[:, k]) for k, name in enumerate(candidates)}
+  # In steps of 0.002: what comes later is dearer and has to be better.
+  return dict(sorted(found.items(), key=lambda e: -round(500 * e[1].cosine)))
+
+
+def _sizes(cotangent, keys):
+  """Returns (key, energy of the cotangent) of each item, [batch, 2]."""
+  size = np.square(cotangent, dtype=float).sum((1, 2))
+  return np.stack([keys, np.where(np.isfinite(size), size, 0.0)], axis=-1)
+
+
+def _largest(sizes, n):
+  """Returns the keys of the n items with the largest cotangents, above 0."""
+  keys, size = sizes.T
+  order = np.lexsort((keys, -size))[:n]
+  return keys[order][size[order] > 0.0]
+
+
+def _measure(
+  render, audio, cotangent, candidates, chosen, ranks, n_directions, seed, step
+):
+  """Compares candidates with slopes at the chosen items.
+
+  Args:
+    render: The box; see `adjoint`.
+    audio: Of the whole batch that is here.
+    cotangent: Of the same.
+    candidates: As of `choose_adjoint`.
+    chosen: Items of it that are looked at, [n_chosen].
+    ranks: Their keys, by which what is drawn for them is told apart.
+    n_directions: Directions per item.
+    seed: Seed of the directions.
+    step: Training step.
+
+  Returns:
+    What agreements are made of, [n_chosen, n_candidates, 3].
+  """
 
   def render_chosen(signals, of, backwards):
     return render(signals, chosen[of], backwards)
 
   audio, cotangent = audio[chosen], cotangent[chosen]
-  directions = draw_audio_directions(audio, n_directions, seed, step)
+  directions = draw_audio_directions(audio, n_directions, seed, step, ranks)
   slopes = measure_slopes(render_chosen, audio, cotangent, directions)
-  found = {
-    name: compare_with_slopes(
-      candidate(render_chosen, audio, cotangent), directions, slopes
-    )
-    for name, candidate in candidates.items()
-  }
-  # In steps of 0.002: what comes later is dearer and has to be better.
-  return dict(sorted(found.items(), key=lambda e: -round(500 * e[1].cosine)))
+  gradients = [
+    candidate(render_chosen, audio, cotangent, ranks)
+    for candidate in candidates.values()
+  ]
+  sums = [_sums_by_item(g, directions, slopes) for g in gradients]
+  return np.stack(sums, axis=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -280,16 +354,20 @@ class BestAdjoint(black_box.AudioAdjoint):
     seed: int = 0,
     step: int = 0,
     item_keys: Sequence[int] | None = None,
+    gather: black_box.Gather = black_box.alone,
   ) -> tuple[np.ndarray, black_box.AdjointState]:
     """Estimates the gradient; see `AudioAdjoint.pull_back`."""
     ways = self.candidates(audio.shape[-1], cotangent.shape[-1])
+    item_keys = range(len(audio)) if item_keys is None else item_keys
     options: dict[str, Any] = dict(
       sample_rate=sample_rate, seed=seed, step=step
     )
     is_due = step in _CHECKED_CALLS or step % _CALLS_PER_CHECK == 0
     state = state._replace(report='', is_sure=True)
     if is_due or not 0 <= state.choice < len(ways):
-      state = _compare(ways, render, audio, cotangent, options, state)
+      state = _compare(
+        ways, render, audio, cotangent, options, state, item_keys, gather
+      )
     # -1: no cotangent to tell them apart by, so nothing to go wrong with.
     way = ways[max(state.choice, 0)]
     gradient, _ = way.pull_back(
@@ -298,7 +376,7 @@ class BestAdjoint(black_box.AudioAdjoint):
     return state.factor * gradient, state
 
 
-def _compare(ways, render, audio, cotangent, options, state):
+def _compare(ways, render, audio, cotangent, options, state, item_keys, gather):
   """Returns the state with the way that agrees best with differences.
 
   Args:
@@ -308,17 +386,24 @@ def _compare(ways, render, audio, cotangent, options, state):
     cotangent: Gradient to the output.
     options: sample_rate, seed and step.
     state: From before.
+    item_keys: Place of each item in the whole batch.
+    gather: As of `choose_adjoint`.
   """
+
+  def candidate(way):
+    return lambda *arrays: way.pull_back(
+      *arrays[:3], item_keys=arrays[3], **options
+    )[0]
+
   found = choose_adjoint(
     render,
     audio,
     cotangent,
-    {
-      way: lambda *arrays, way=way: way.pull_back(*arrays, **options)[0]
-      for way in ways
-    },
+    {way: candidate(way) for way in ways},
     seed=options['seed'],
     step=options['step'],
+    item_keys=item_keys,
+    gather=gather,
   )
   if not found:
     return state._replace(choice=-1)

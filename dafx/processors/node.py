@@ -38,6 +38,8 @@ class Node:
     has_free_rate: Whether `set_sample_rate` takes other rates.
     run_seed: Seed of the run, which a training sets. Nodes that draw random
       numbers mix their name into it.
+    workers: Who trains the graph, which a training sets; `core.Workers()` for
+      this process alone.
     latency: Samples by which what `stream` returns is late; `get_signal` takes
       them out.
     frame_size: Samples per frame, of a node that works in frames. Frames start
@@ -74,6 +76,7 @@ class Node:
   sample_rate: float | None = None
   has_free_rate = False
   run_seed = 0
+  workers: core.Workers = core.Workers()
   latency = 0
   frame_size = 1
   control_step: int | None = None
