@@ -631,3 +631,60 @@ def test_an_iterator_tells_how_long_it_was_waited_for(monkeypatch):
   assert [next(timed), next(timed)] == [7, 8]
   assert timed.wait_s == 2.5 and timed.n_items == 2
   assert timed.wait_fraction == 2.5 / 20.0
+
+
+# ------------------------------------------------------ Parts and shards ----
+@pytest.mark.parametrize(
+  'order', [dict(seed=3, first_step=1), dict(shuffle=False, repeats=1)]
+)
+def test_the_parts_of_a_batch_are_the_batch(tmp_path, order):
+  """Workers have parts by position: together they are one, to the bit."""
+  songs = provider(make_pairs(tmp_path, n_pairs=7), crops_per_file=2)
+  whole = batches(songs, 4, 6, **order)
+  parts = [batches(songs, 4, 6, part=(i, 3), **order) for i in range(3)]
+  for step, batch in enumerate(whole):
+    here = [each[step]['audio'] for each in parts if step < len(each)]
+    assert all(len(audio) <= 2 for audio in here)
+    np.testing.assert_array_equal(np.concatenate(here), batch['audio'])
+  n_items = sum(len(batch['audio']) for part in parts for batch in part)
+  assert n_items == sum(len(batch['audio']) for batch in whole)
+  with pytest.raises(ValueError, match='batch_size=6 does not divide by 4'):
+    songs.get_batch(6, part=(0, 4))
+
+
+def test_shards_give_what_one_file_gives(tmp_path, monkeypatch, caplog):
+  folder = make_pairs(tmp_path)
+  pairs = folders.find_pairs(folder / 'train')
+  path = tmp_path / 'train.tfrecord'
+  tfrecords.write_tfrecord(pairs, path)
+  alone = provider(folder, kind=tfrecords.ShardProvider)
+  expected = batches(alone, 6, seed=2)
+  tfrecords.write_tfrecord(pairs, path, n_shards=2)
+  shards = sorted(p.name for p in tmp_path.glob('train.tfrecord*'))
+  assert shards == [
+    f'train.tfrecord-0000{i}-of-00002{end}'
+    for i in (0, 1)
+    for end in ('', '.index.json')
+  ]
+  with monkeypatch.context() as patch:
+    patch.setattr(tfrecords, 'records', None)  # none is read whole
+    ours = provider(folder, kind=tfrecords.ShardProvider)
+  assert_equal(batches(ours, 6, seed=2), expected)
+  assert ours.summary() != provider(make_pairs(tmp_path / 'b', 4)).summary()
+  # An index of another file is not believed.
+  first = tmp_path / shards[0]
+  tfrecords.write_shard(pairs[2:], first, with_index=False)
+  found = provider(folder, kind=tfrecords.ShardProvider)
+  names = [p.name for p in found.pairs]
+  assert names == [f'song_{i}' for i in (1, 2, 3, 3, 4)]
+  assert 'is not of this file' in caplog.text
+  (tmp_path / shards[1]).write_text('{"state": []}')
+  (tmp_path / shards[3]).write_text('{"state": [], "records": [{}]}')
+  assert provider(folder, kind=tfrecords.ShardProvider).n_items == 5
+  first.unlink()
+  with pytest.raises(
+    FileNotFoundError, match='of 2 shards .*00000-of-00002 is'
+  ):
+    provider(folder, kind=tfrecords.ShardProvider)
+  tfrecords.write_tfrecord(pairs, path)
+  assert [p.name for p in tmp_path.glob('train.tfrecord*')] == [path.name]

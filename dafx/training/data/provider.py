@@ -6,9 +6,11 @@ after an interruption as if there had been none.
 
 import abc
 import dataclasses
+import json
 import os
 import threading
 import time
+import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,6 +20,7 @@ import tensorflow as tf
 from dafx import core
 from dafx.audio import sources
 from dafx.training import labels
+from dafx.training.data import positions as positions_lib
 from dafx.training.data import preprocessing
 
 # Batches made ahead of the step: a slow one, with files not read before, does
@@ -94,6 +97,7 @@ class Provider(abc.ABC):
     first_step: int = 0,
     seed: int = 0,
     margin: int = 0,
+    part: tuple[int, int] = (0, 1),
   ) -> tf.data.Dataset:
     """Returns batches {feature: [batch_size, ...]} from a step on.
 
@@ -105,11 +109,20 @@ class Provider(abc.ABC):
       first_step: Batches to leave out at the beginning.
       seed: Seed of all that is drawn.
       margin: Samples around a crop that an encoder hears too.
+      part: (index, number of parts): which part of each batch to give, of
+        parts that together are the batch, to the last bit.
     """
 
   @abc.abstractmethod
   def items(self) -> list[Item]:
     """Returns the whole recordings of the split, in order."""
+
+  def summary(self) -> str:
+    """Describes the data in a few words, which differ where the data do.
+
+    Workers that train together compare them.
+    """
+    return f'{type(self).__name__} with {self.features}'
 
   def name_at(self, position: int, shuffle: bool = True, seed: int = 0) -> str:
     """Returns what an item of a batch is called; '' where it has no name.
@@ -167,21 +180,6 @@ class TimedIterator:
     """Part of the time since the start that was spent waiting."""
     elapsed = time.monotonic() - self.start_s
     return self.wait_s / elapsed if elapsed > 0 else 0.0
-
-
-def crop_start(
-  rng: np.random.Generator, n_available: int, n_samples: int
-) -> int:
-  """Returns where a crop begins: at random, or at 0 if there is no choice."""
-  if n_available <= n_samples:
-    return 0
-  return int(rng.integers(n_available - n_samples + 1))
-
-
-def _permuted(position: int, n_items: int, seed: int) -> int:
-  """Returns which item comes at a position of an endless, shuffled list."""
-  epoch, slot = divmod(position, n_items)
-  return int(np.random.default_rng([seed, epoch]).permutation(n_items)[slot])
 
 
 class CropProvider(Provider):
@@ -332,10 +330,21 @@ class CropProvider(Provider):
       crops += [(k, index, int(start)) for k, start in enumerate(starts)]
     return [crop[1:] for crop in sorted(crops)]
 
+  def summary(self) -> str:
+    """Describes the data by number, names and lengths of the items."""
+    # By the names of files alone: their folder may be another elsewhere.
+    names = [os.path.basename(self._name(i)) for i in range(self.n_items)]
+    lengths = [self._length(i) for i in range(self.n_items)]
+    content = json.dumps([names, lengths]).encode()
+    return (
+      f'{self.n_items} items of {sum(lengths)} samples at {self.sample_rate} '
+      f'Hz (checksum {zlib.crc32(content):08x})'
+    )
+
   def name_at(self, position: int, shuffle: bool = True, seed: int = 0) -> str:
     """Returns the name of an item of a batch; see `Provider.name_at`."""
     if shuffle:
-      return self._name(_permuted(position, self.n_items, seed))
+      return self._name(positions_lib.permuted(position, self.n_items, seed))
     crops = self.fixed_crops()
     return self._name(crops[position % len(crops)][0])
 
@@ -347,6 +356,7 @@ class CropProvider(Provider):
     first_step: int = 0,
     seed: int = 0,
     margin: int = 0,
+    part: tuple[int, int] = (0, 1),
   ) -> tf.data.Dataset:
     """Returns batches {'audio', 'target'} from a step on.
 
@@ -363,6 +373,8 @@ class CropProvider(Provider):
       seed: Seed of order and crops.
       margin: Samples around a crop that an encoder hears too; the model's
         `margin`.
+      part: (index, number of parts): which part of each batch to give. Of a
+        smaller batch at the end, the last parts have less, or nothing.
 
     Returns:
       Dataset of {'audio': ..., 'target': ...}, each float32 of shape
@@ -372,8 +384,10 @@ class CropProvider(Provider):
       [batch_size, n_knobs], where the data has some.
 
     Raises:
-      ValueError: Items of another rate or number of channels.
+      ValueError: Items of another rate or number of channels, or a batch that
+        cannot be cut into so many parts.
     """
+    positions_lib.check_parts(batch_size, part[1])
     self._check()
     fixed = [] if shuffle else self.fixed_crops()
     shapes = self.features
@@ -385,8 +399,10 @@ class CropProvider(Provider):
       position = int(position)
       if shuffle:
         rng = np.random.default_rng([seed, position])
-        index = _permuted(position, self.n_items, seed)
-        start = crop_start(rng, self._length(index), self.n_samples)
+        index = positions_lib.permuted(position, self.n_items, seed)
+        start = positions_lib.crop_start(
+          rng, self._length(index), self.n_samples
+        )
       else:
         rng, (index, start) = None, fixed[position % len(fixed)]
       pair, heard = self._load(index, start, rng, margin)
@@ -406,15 +422,16 @@ class CropProvider(Provider):
         for value, (key, shape) in zip(values, shapes.items(), strict=True)
       }
 
-    first = first_step * batch_size
-    if repeats < 0:
-      positions = tf.data.Dataset.counter(first)
-    else:
+    n_positions = None
+    if repeats >= 0:
       n_items = self.n_items if shuffle else len(fixed)
-      positions = tf.data.Dataset.range(first, repeats * n_items)
+      n_positions = repeats * n_items
+    positions = positions_lib.of_part(
+      batch_size, first_step, n_positions, *part
+    )
     n_threads = len(os.sched_getaffinity(0))
     dataset = positions.map(to_features, num_parallel_calls=n_threads)
-    dataset = dataset.batch(batch_size, drop_remainder=repeats < 0)
+    dataset = dataset.batch(batch_size // part[1], drop_remainder=repeats < 0)
     options = tf.data.Options()
     options.deterministic = True
     return dataset.prefetch(_N_AHEAD).with_options(options)

@@ -20,7 +20,7 @@ from dafx.audio import files as audio_files
 from dafx.audio import sources
 from dafx.training import reading
 from dafx.training.data import pairs as effect_pairs
-from dafx.training.data import provider
+from dafx.training.data import positions, provider
 
 _DEMO_AUDIO = 'data_preparation/demo_audio'
 # Correlation below which a target counts as upside down.
@@ -304,7 +304,7 @@ class RenderedProvider(Recordings):
     rng = np.random.default_rng([seed, offset])
     recordings = []
     for index, setting in enumerate(settings):
-      start = provider.crop_start(rng, len(dry), n_dry)
+      start = positions.crop_start(rng, len(dry), n_dry)
       gain = ddsp.core.db_to_amplitude(input_gain_db)
       part = (gain * dry[start : start + n_dry]).astype(np.float32)
       wet = self.processor(part[np.newaxis], setting[np.newaxis])[0].numpy()

@@ -1,7 +1,6 @@
 """Pairs in shards, which are TFRecord files: one per split in place of many."""
 
 import contextlib
-import dataclasses
 import os
 import pathlib
 import struct
@@ -16,7 +15,7 @@ from google.protobuf.message import DecodeError
 from dafx.audio import disk, scans, sources
 from dafx.audio import files as audio_files
 from dafx.training import labels, reading
-from dafx.training.data import folders, provider
+from dafx.training.data import folders, provider, shard_index
 
 # A record lies between the length with its checksum and its own checksum.
 _HEADER_BYTES = struct.calcsize('<QI')
@@ -36,47 +35,52 @@ def records(file: pathlib.Path) -> Iterator[tuple[bytes, int]]:
     place += len(record) + _FOOTER_BYTES
 
 
-@dataclasses.dataclass(frozen=True)
-class _Record:
-  """What a record holds, and where in the file input and target begin."""
+def _parse(record: bytes, place: int, path: pathlib.Path):
+  """Returns what a record holds, and where."""
+  feature = tf.train.Example.FromString(record).features.feature
+  n_channels = feature['n_channels'].int64_list.value[0]
+  sample_rate = feature['sample_rate'].int64_list.value[0]
+  if n_channels < 1 or sample_rate < 1:
+    raise ValueError(f'{n_channels} channels at {sample_rate} Hz')
+  sides = [feature[s].bytes_list.value[0] for s in ('audio', 'target')]
+  n_bytes = {len(side) for side in sides}
+  if len(n_bytes) != 1 or len(sides[0]) % (4 * n_channels):
+    raise ValueError('input and target differ in length')
+  if not sides[0]:
+    raise ValueError('a pair without samples')
+  name = feature['name'].bytes_list.value[0].decode()
+  if not disk.is_safe_name(name):  # files of an evaluation are called so
+    raise ValueError(f'{name!r} is no name of a pair')
+  events = zip(
+    feature['event_kind'].bytes_list.value,
+    feature['event_start'].int64_list.value,
+    feature['event_stop'].int64_list.value,
+    strict=True,
+  )
+  return shard_index.Record(
+    path,
+    name,
+    sample_rate,
+    n_channels,
+    len(sides[0]) // (4 * n_channels),
+    (place + record.index(sides[0]), place + record.index(sides[1])),
+    place + len(record),
+    tuple(labels.Event(kind.decode(), *ends) for kind, *ends in events),
+  )
 
-  name: str
-  sample_rate: int
-  n_channels: int
-  n_samples: int
-  offsets: tuple[int, int]
-  events: tuple[labels.Event, ...]
 
-  @classmethod
-  def parse(cls, record: bytes, place: int):
-    feature = tf.train.Example.FromString(record).features.feature
-    n_channels = feature['n_channels'].int64_list.value[0]
-    sample_rate = feature['sample_rate'].int64_list.value[0]
-    if n_channels < 1 or sample_rate < 1:
-      raise ValueError(f'{n_channels} channels at {sample_rate} Hz')
-    sides = [feature[s].bytes_list.value[0] for s in ('audio', 'target')]
-    n_bytes = {len(side) for side in sides}
-    if len(n_bytes) != 1 or len(sides[0]) % (4 * n_channels):
-      raise ValueError('input and target differ in length')
-    if not sides[0]:
-      raise ValueError('a pair without samples')
-    name = feature['name'].bytes_list.value[0].decode()
-    if not disk.is_safe_name(name):  # files of an evaluation are called so
-      raise ValueError(f'{name!r} is no name of a pair')
-    events = zip(
-      feature['event_kind'].bytes_list.value,
-      feature['event_start'].int64_list.value,
-      feature['event_stop'].int64_list.value,
-      strict=True,
-    )
-    return cls(
-      name,
-      sample_rate,
-      n_channels,
-      len(sides[0]) // (4 * n_channels),
-      (place + record.index(sides[0]), place + record.index(sides[1])),
-      tuple(labels.Event(kind.decode(), *ends) for kind, *ends in events),
-    )
+def _read_records(path, file):
+  """Returns the records of a file, from its index where that is right."""
+  indexed = shard_index.read(path, file)
+  if indexed is not None:
+    return indexed
+  try:
+    return [_parse(*record, path) for record in records(path)]
+  except (tf.errors.OpError, DecodeError, IndexError, ValueError) as error:
+    raise ValueError(
+      f'{path} is damaged or holds no pairs; write it again (dafx_prepare '
+      f'--tfrecord). {type(error).__name__}: {error}'
+    ) from error
 
 
 @gin.register(module='dafx.training.data')
@@ -86,7 +90,9 @@ class ShardProvider(folders.PairProvider):
   Only what a crop needs is read, so that a file may be larger than memory.
 
   Args:
-    path: Folder with one `<split>.tfrecord` per split.
+    path: Folder with one `<split>.tfrecord` per split, or with several files
+      `<split>.tfrecord-00000-of-00004`. Beside such shards lies an index, so
+      that they need not be read whole at each start.
     split: Which of them.
     sample_rate: Rate of batches, in Hz. Their records must have it.
     n_samples: Length of a crop; silence follows a record that is shorter.
@@ -102,36 +108,32 @@ class ShardProvider(folders.PairProvider):
   """
 
   def _find(self, path, split):
-    self._path = path / f'{split}.tfrecord'
-    if not self._path.exists():
-      raise FileNotFoundError(
-        f'{self._path}: there is no such file; dafx_prepare --tfrecord writes '
-        'it.'
-      )
-    # Kept open: the file that takes its place may have others' samples here.
-    self._file = open(self._path, 'rb')
-    weakref.finalize(self, self._file.close)
-    try:
-      found = [_Record.parse(*record) for record in records(self._path)]
-    except (tf.errors.OpError, DecodeError, IndexError, ValueError) as error:
-      raise ValueError(
-        f'{self._path} is damaged or holds no pairs; write it again '
-        f'(dafx_prepare --tfrecord). {type(error).__name__}: {error}'
-      ) from error
+    paths = shard_index.find(path, split)
+    self._files = {}
+    found = []
+    for file in paths:
+      # Kept open: the file that takes its place may have others' samples here.
+      opened = open(file, 'rb')
+      weakref.finalize(self, opened.close)
+      self._files[file] = opened.fileno()
+      found += _read_records(file, opened.fileno())
     if not found:
       raise ValueError(
-        f'{self._path} is empty; write it again (dafx_prepare --tfrecord).'
+        f'{paths[0]} is empty; write it again (dafx_prepare --tfrecord).'
       )
+    if len(paths) > 1:  # in the order of a single file
+      found.sort(key=lambda record: record.name)
     return found
 
   def _place(self, pair):
-    return f'{pair.name!r} of {self._path}'
+    return f'{pair.name!r} of {pair.path}'
 
   def _read_side(self, record, side, start, n_samples):
     """Returns a part of input (side 0) or target, [n_samples, n_channels]."""
     sample_bytes = 4 * record.n_channels
     place = record.offsets[side] + sample_bytes * start
-    content = os.pread(self._file.fileno(), sample_bytes * n_samples, place)
+    file = self._files[record.path]
+    content = os.pread(file, sample_bytes * n_samples, place)
     audio = np.frombuffer(content, '<f4').reshape(n_samples, record.n_channels)
     name = f'The {_SIDES[side]} of {self._place(record)}'
     audio_files.check_finite(audio, record.sample_rate, start, name)
@@ -146,7 +148,7 @@ class ShardProvider(folders.PairProvider):
   def _jobs(self):
     return [
       scans.Job(
-        self._path,
+        record.path,
         self._source(record, side).blocks,
         record.sample_rate,
         f'{record.name} ({_SIDES[side]})',
@@ -175,13 +177,15 @@ class ShardProvider(folders.PairProvider):
         input=self._source(record, 0),
         target=self._source(record, 1),
         events=record.events,
-        version=reading.version(self._path),
+        version=reading.version(record.path),
       )
       for record in self.pairs
     ]
 
 
-def write_tfrecord(pairs: list[folders.Pair], path: str | os.PathLike):
+def write_tfrecord(
+  pairs: list[folders.Pair], path: str | os.PathLike, n_shards: int = 1
+):
   """Writes pairs into a TFRecord file, whole, under a temporary name first.
 
   Each record holds 'name', 'sample_rate', 'n_channels', 'audio' and 'target' as
@@ -191,9 +195,64 @@ def write_tfrecord(pairs: list[folders.Pair], path: str | os.PathLike):
   Args:
     pairs: What to write.
     path: The file.
+    n_shards: With more than one, that many files `<path>-00000-of-00004` take
+      the place of the file, each with an index beside it. Pair i goes to shard
+      i % n_shards.
 
   Raises:
     ValueError: A pair that is damaged, or too long for a record.
+  """
+  path = pathlib.Path(path)
+  for pair in pairs:
+    if 8 * pair.n_samples * pair.n_channels > _MAX_BYTES:
+      raise ValueError(
+        f'{pair.name!r} has {pair.n_samples} samples; a record holds up to '
+        f'{_MAX_BYTES // (8 * pair.n_channels)}. Cut it, or train on the files.'
+      )
+  written = shard_index.shard_paths(path, n_shards)
+  for index, shard in enumerate(written):
+    write_shard(pairs[index::n_shards], shard, with_index=n_shards > 1)
+  shard_index.drop_others(path, written)
+
+
+def write_shard(
+  pairs: list[folders.Pair], path: pathlib.Path, with_index: bool
+):
+  """Writes one file of records; see `write_tfrecord`.
+
+  Args:
+    pairs: What to write, none of which is too long.
+    path: The file.
+    with_index: Whether to write an index beside it.
+
+  Raises:
+    ValueError: A pair that is damaged.
+  """
+  temporary = f'{os.fspath(path)}.partial'
+  with contextlib.ExitStack() as stack:
+    stack.callback(lambda: pathlib.Path(temporary).unlink(missing_ok=True))
+    writer = stack.enter_context(tf.io.TFRecordWriter(temporary))
+    found, place = [], 0
+    for pair in pairs:
+      record = serialise(pair)
+      writer.write(record)
+      place += _HEADER_BYTES
+      found.append(_parse(record, place, path))
+      place += len(record) + _FOOTER_BYTES
+    writer.close()
+    os.replace(temporary, path)
+  if with_index:
+    shard_index.write(path, found)
+
+
+def serialise(pair: folders.Pair) -> bytes:
+  """Returns the record of a pair: the same bytes in any process.
+
+  Args:
+    pair: What to write.
+
+  Raises:
+    ValueError: A pair that is damaged.
   """
 
   def feature(value):
@@ -202,31 +261,18 @@ def write_tfrecord(pairs: list[folders.Pair], path: str | os.PathLike):
       return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
     return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
 
-  for pair in pairs:
-    if 8 * pair.n_samples * pair.n_channels > _MAX_BYTES:
-      raise ValueError(
-        f'{pair.name!r} has {pair.n_samples} samples; a record holds up to '
-        f'{_MAX_BYTES // (8 * pair.n_channels)}. Cut it, or train on the files.'
-      )
-  temporary = f'{os.fspath(path)}.partial'
-  with contextlib.ExitStack() as stack:
-    stack.callback(lambda: pathlib.Path(temporary).unlink(missing_ok=True))
-    writer = stack.enter_context(tf.io.TFRecordWriter(temporary))
-    for pair in pairs:
-      sides = reading.read_pair(pair.input_path, pair.target_path)
-      values = dict(
-        name=pair.name.encode(),
-        sample_rate=sides.sample_rate,
-        n_channels=sides.audio.shape[1],
-        audio=sides.audio.astype('<f4').tobytes(),
-        target=sides.target.astype('<f4').tobytes(),
-        event_kind=[event.kind.encode() for event in pair.events],
-        event_start=[event.start for event in pair.events],
-        event_stop=[event.stop for event in pair.events],
-      )
-      features = {key: feature(value) for key, value in values.items()}
-      example = tf.train.Example(features=tf.train.Features(feature=features))
-      # Of one order, which otherwise changes from process to process.
-      writer.write(example.SerializeToString(deterministic=True))
-    writer.close()
-    os.replace(temporary, path)
+  sides = reading.read_pair(pair.input_path, pair.target_path)
+  values = dict(
+    name=pair.name.encode(),
+    sample_rate=sides.sample_rate,
+    n_channels=sides.audio.shape[1],
+    audio=sides.audio.astype('<f4').tobytes(),
+    target=sides.target.astype('<f4').tobytes(),
+    event_kind=[event.kind.encode() for event in pair.events],
+    event_start=[event.start for event in pair.events],
+    event_stop=[event.stop for event in pair.events],
+  )
+  features = {key: feature(value) for key, value in values.items()}
+  example = tf.train.Example(features=tf.train.Features(feature=features))
+  # Of one order, which otherwise changes from process to process.
+  return example.SerializeToString(deterministic=True)
