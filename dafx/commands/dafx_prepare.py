@@ -37,143 +37,12 @@ from absl import app, flags, logging
 
 from dafx import _folders
 from dafx.audio import disk
-from dafx.commands import prepare_solo, running
+from dafx.commands import prepare_flags, prepare_solo, running
 
 FLAGS = flags.FLAGS
 _TASKS = ('distortion', 'nonspeech', 'mastering')
 TASKS = ('folder', *_TASKS, 'all', 'solo')
 _OWN_PAIRS = 'dafx_prepare folder --input=DIR --target=DIR'
-
-
-def _define_flags_of_folder(values):
-  flags.DEFINE_string(
-    'input', None, 'Where the inputs are; --input=dry.', flag_values=values
-  )
-  flags.DEFINE_string(
-    'target', None, 'Where the targets are; --target=wet.', flag_values=values
-  )
-  flags.DEFINE_string(
-    'input_pattern',
-    None,
-    "Pattern of the inputs' names, such as '{name}_dry'. {name} is what both "
-    'files of a pair have in common: the path below --input, without suffix. '
-    "'{name}' if not given.",
-    flag_values=values,
-  )
-  flags.DEFINE_string(
-    'target_pattern',
-    None,
-    "Pattern of the targets' names, such as '{name}_wet'. '{name}' if not "
-    'given.',
-    flag_values=values,
-  )
-  flags.DEFINE_enum(
-    'split_by',
-    None,
-    ['file', 'speaker'],
-    'How pairs are shared out. file: a tenth of the files to valid, a tenth to '
-    'test, at least one each; speaker: as DAPS is split, by names such as '
-    'f10_script1. file if not given.',
-    flag_values=values,
-  )
-
-
-def _define_flags_of_tasks(values):
-  flags.DEFINE_enum(
-    'source',
-    None,
-    ['demo', 'download', 'debian'],
-    'demo: made from the audio that comes with dafx; download: the published '
-    "data set; debian: free music from Debian's archive, for mastering. demo "
-    'if not given.',
-    flag_values=values,
-  )
-  flags.DEFINE_string(
-    'download_dir',
-    None,
-    'Folder to download to; <output_dir>/download if not given.',
-    flag_values=values,
-  )
-  flags.DEFINE_integer(
-    'n_variants',
-    8,
-    '--source=demo: pairs per song, speaker or style in train.',
-    lower_bound=1,
-    flag_values=values,
-  )
-  flags.DEFINE_string(
-    'zenodo_url',
-    'https://zenodo.org',
-    '--source=download: address of Zenodo or of a copy of it.',
-    flag_values=values,
-  )
-  flags.DEFINE_list(
-    'debian_mirror',
-    [],
-    "--source=debian: addresses of Debian's archive or of copies of it, such "
-    "as http://ftp.de.debian.org/debian. Debian's own if not given.",
-    flag_values=values,
-  )
-  flags.DEFINE_string(
-    'cambridge_index',
-    None,
-    '--source=download: address of the search page of the multitrack library, '
-    'or path of that page, saved in a browser.',
-    flag_values=values,
-  )
-
-
-def _define_flags_of_both(values):
-  flags.DEFINE_string(
-    'output_dir',
-    None,
-    'Folder to write train, valid and test to; ~/dafx/data/<task>, or '
-    '~/dafx/data/folder, if not given. For all, it holds a folder per task.',
-    flag_values=values,
-  )
-  flags.DEFINE_bool(
-    'align',
-    True,
-    'Take pairs as they are. Without it, targets are shifted to match their '
-    'inputs, and pairs that do not match are left out; that is not done for '
-    '--source=demo and debian.',
-    flag_values=values,
-  )
-  flags.DEFINE_enum(
-    'until',
-    'all',
-    ['download', 'align', 'all'],
-    'Step to stop after.',
-    flag_values=values,
-  )
-  flags.DEFINE_integer(
-    'sample_rate',
-    None,
-    'Rate of train and valid, in Hz; 22050 if not given, 44100 for '
-    '--source=debian.',
-    lower_bound=4000,
-    flag_values=values,
-  )
-  flags.DEFINE_integer(
-    'n_channels',
-    None,
-    'Channels of train and valid; 1 if not given, 2 for --source=debian.',
-    lower_bound=1,
-    flag_values=values,
-  )
-  flags.DEFINE_integer(
-    'seed',
-    0,
-    'Seed of the pairs of --source=demo and debian, and of the split by file.',
-    lower_bound=0,
-    flag_values=values,
-  )
-  flags.DEFINE_bool(
-    'tfrecord',
-    False,
-    'Also write train and valid as TFRecord files.',
-    flag_values=values,
-  )
 
 
 def _defined(*define) -> flags.FlagValues:
@@ -186,9 +55,9 @@ def _defined(*define) -> flags.FlagValues:
 def _define_flags(values: flags.FlagValues = FLAGS):
   # Not on import: the tests take functions from here.
   for define in (
-    _define_flags_of_folder,
-    _define_flags_of_tasks,
-    _define_flags_of_both,
+    prepare_flags.of_folder,
+    prepare_flags.of_tasks,
+    prepare_flags.of_both,
     prepare_solo.define_flags,
   ):
     define(values)
@@ -197,7 +66,7 @@ def _define_flags(values: flags.FlagValues = FLAGS):
 def _write_tfrecords(output_dir):
   from dafx.training.data_preparation import shards  # TensorFlow
 
-  shards.write_tfrecords(output_dir)
+  shards.write_tfrecords(output_dir, FLAGS.tfrecord_shards)
 
 
 def prepare_folder(output_dir: pathlib.Path):
@@ -268,7 +137,13 @@ def _prepare_debian(output_dir, download_dir):
     return
   unpacked = download_dir / 'unpacked'
   pieces = [piece for d in debs for piece in debian_music.unpack(d, unpacked)]
-  debian_music.prepare(pieces, output_dir, *_form(), seed=FLAGS.seed)
+  debian_music.prepare(
+    pieces,
+    output_dir,
+    *_form(),
+    seed=FLAGS.seed,
+    n_processes=FLAGS.workers,
+  )
   if FLAGS.tfrecord:
     _write_tfrecords(output_dir)
 
@@ -281,7 +156,9 @@ def _prepare_demo(task, output_dir):
     'nonspeech': nonspeech,
     'mastering': mastering,
   }[task]
-  module.prepare_demo(output_dir, *_form(), FLAGS.n_variants, FLAGS.seed)
+  module.prepare_demo(
+    output_dir, *_form(), FLAGS.n_variants, FLAGS.seed, FLAGS.workers or 1
+  )
   if FLAGS.tfrecord:
     _write_tfrecords(output_dir)
 
@@ -307,7 +184,7 @@ def _prepare_files(candidates, left_out, output_dir, split_of):
 
   is_aligned = not FLAGS.align
   if FLAGS.until == 'align':
-    pairs.align_all(candidates, output_dir, is_aligned)
+    pairs.align_all(candidates, output_dir, is_aligned, FLAGS.workers or 1)
     return
   pairs.prepare_from_candidates(
     candidates,
@@ -317,6 +194,7 @@ def _prepare_files(candidates, left_out, output_dir, split_of):
     split_of,
     is_aligned,
     FLAGS.seed,
+    FLAGS.workers or 1,
   )
   if FLAGS.tfrecord:
     _write_tfrecords(output_dir)
@@ -335,12 +213,16 @@ def _check_flags(argv):
   for flag in _defined(prepare_solo.define_flags):
     if FLAGS[flag].value != FLAGS[flag].default:
       raise app.UsageError(f'--{flag} is for solo: {prepare_solo.USAGE}')
+  if FLAGS.tfrecord_shards > 1 and not FLAGS.tfrecord:
+    raise app.UsageError(
+      f'--tfrecord_shards={FLAGS.tfrecord_shards} goes with --tfrecord.'
+    )
   is_folder = argv[1] == 'folder'
   if is_folder and not (FLAGS.input and FLAGS.target):
     raise app.UsageError(f'Give both folders: {_OWN_PAIRS}')
   # What the others would pass over.
   for flag in _defined(
-    _define_flags_of_tasks if is_folder else _define_flags_of_folder
+    prepare_flags.of_tasks if is_folder else prepare_flags.of_folder
   ):
     if FLAGS[flag].value != FLAGS[flag].default:
       raise app.UsageError(
@@ -362,7 +244,7 @@ def _check_flags(argv):
 
 def _check_flags_of_solo():
   for flag in _defined(
-    _define_flags_of_folder, _define_flags_of_tasks, _define_flags_of_both
+    prepare_flags.of_folder, prepare_flags.of_tasks, prepare_flags.of_both
   ):
     is_given = FLAGS[flag].value != FLAGS[flag].default
     if is_given and flag not in prepare_solo.SHARED:
@@ -430,9 +312,9 @@ def console_entry_point():
     sys.exit(f'dafx_prepare: {error}')
   _define_flags()
   sections = {
-    'Flags of folder': _defined(_define_flags_of_folder),
-    f'Flags of {", ".join(_TASKS)}, all': _defined(_define_flags_of_tasks),
-    'Flags of all these': _defined(_define_flags_of_both),
+    'Flags of folder': _defined(prepare_flags.of_folder),
+    f'Flags of {", ".join(_TASKS)}, all': _defined(prepare_flags.of_tasks),
+    'Flags of all these': _defined(prepare_flags.of_both),
     'Flags of solo': _defined(prepare_solo.define_flags),
   }
   running.run('dafx_prepare', main, __doc__, sections)

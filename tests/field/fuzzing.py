@@ -215,7 +215,7 @@ class Manifest(Reader):
       sides = audio, audio
       manifest.write_pair(split, name, sides, 8000, (8000, 1), source=source)
     manifest.left_out = {'e': 'too short'}
-    manifest.unfinished = 'train/f'
+    manifest.unfinished = ['train/f']
     manifest.save()
     for name in self.names[1:]:
       state = {'a': {'source': source, 'sample_rate': 8000, 'n_bytes': 3}}

@@ -171,7 +171,7 @@ WRONG_MANIFESTS += [
   ({'pairs': {'train/x': None}}, "['train/x'] is null"),
   ({'pairs': {'train/x': {**NOTE, 'input': []}}}, '.input is []'),
   ({'pairs': []}, '$.pairs is []'),
-  ({'unfinished': 'train/../../x'}, '$.unfinished is'),
+  ({'unfinished': ['train/../../x']}, '$.unfinished[0] is'),
   ({'unfinished': 3}, '$.unfinished is 3'),
   ({'settings': 'x'}, '$.settings is'),
   ({'left_out': 3}, '$.left_out is 3'),

@@ -6,10 +6,8 @@ middle; mixes are drawn from it and mastered by `house_rule`. LICENSES.md says
 of each piece who made it and how it may be used.
 """
 
-import concurrent.futures
 import dataclasses
 import logging
-import multiprocessing
 import pathlib
 import re
 import zlib
@@ -23,7 +21,13 @@ from dafx.audio import disk
 from dafx.audio import files as audio_files
 from dafx.training import progress as progress_bar
 from dafx.training import reading
-from dafx.training.data_preparation import archives, deb, files, house_rule
+from dafx.training.data_preparation import (
+  archives,
+  deb,
+  files,
+  house_rule,
+  side_by_side,
+)
 
 _log = logging.getLogger('dafx')
 
@@ -269,26 +273,17 @@ def prepare(
   progress = progress_bar.Progress(
     len(jobs), len(jobs) - len(missing), 'Preparing', 'piece'
   )
-  # Processes that are started anew: a plugin of a forked one may hang.
-  with concurrent.futures.ProcessPoolExecutor(
-    n_processes, mp_context=multiprocessing.get_context('spawn')
-  ) as pool:
-    futures = {
-      pool.submit(_make, output_dir, piece.path, split, names, own_form): (
-        piece,
-        split,
-        names,
-      )
+  faults = side_by_side.run_all(
+    _make,
+    [
+      (output_dir, piece.path, split, names, own_form)
       for piece, split, own_form, names, _ in missing
-    }
-    try:
-      for future in concurrent.futures.as_completed(futures):
-        piece, split, names = futures[future]
-        _note(manifest, piece, split, names, future.result())
-        progress.update(piece.name)
-    except BaseException:
-      pool.shutdown(cancel_futures=True)
-      raise
+    ],
+    n_processes,
+  )
+  for (piece, split, _, names, _), fault in zip(missing, faults, strict=True):
+    _note(manifest, piece, split, names, fault)
+    progress.update(piece.name)
   progress.close()
   manifest.save()
   write_licences(pieces, manifest, output_dir)

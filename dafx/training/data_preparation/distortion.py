@@ -12,7 +12,7 @@ import pathlib
 import numpy as np
 
 from dafx.training import progress as progress_bar
-from dafx.training.data_preparation import files, guitar
+from dafx.training.data_preparation import files, guitar, side_by_side
 
 _PREAMPLIFIER = 'urn:zamaudio:ZamTube'
 _DRIVE = dict(
@@ -64,12 +64,19 @@ def make_pair(style: str, seed):
   return dry, amplify(dry)
 
 
+def _make(folder, name, style, seed, form):
+  """Writes the files of a pair."""
+  sides = make_pair(style, seed)
+  files.write_sides(folder, name, sides, guitar.SAMPLE_RATE, form)
+
+
 def prepare_demo(
   output_dir: pathlib.Path,
   sample_rate: int = 22050,
   n_channels: int = 1,
   n_variants: int = 8,
   seed: int = 0,
+  n_processes: int | None = 1,
 ):
   """Makes distortion pairs from synthesised guitars.
 
@@ -79,6 +86,7 @@ def prepare_demo(
     n_channels: Of train and valid; test is mono.
     n_variants: Takes per style in train; valid and test have two.
     seed: Of all takes.
+    n_processes: How many are made side by side; None for one per processor.
 
   Raises:
     ValueError: Files in output_dir that other settings made.
@@ -93,15 +101,19 @@ def prepare_demo(
   manifest = files.Manifest(output_dir)
   manifest.settle('guitar', sample_rate, n_channels, seed)
   manifest.keep(f'{split}/{name}' for split, name, *_ in jobs)
-  progress = progress_bar.Progress(len(jobs), label='Preparing')
+  missing = []
   for split, name, style, take_seed in jobs:
     form = (guitar.SAMPLE_RATE, 1)
     if split != 'test':
       form = (sample_rate, n_channels)
     if not manifest.has(split, name, *form):
-      sides = make_pair(style, take_seed)
-      manifest.write_pair(
-        split, name, sides, guitar.SAMPLE_RATE, form, source='guitar'
-      )
+      missing.append((output_dir / split, name, style, take_seed, form))
+  manifest.begin(f'{folder.name}/{name}' for folder, name, *_ in missing)
+  progress = progress_bar.Progress(
+    len(jobs), len(jobs) - len(missing), 'Preparing'
+  )
+  made = side_by_side.run_all(_make, missing, n_processes)
+  for (folder, name, *_), _ in zip(missing, made, strict=True):
+    manifest.add(folder.name, name, source='guitar')
     progress.update(name)
   progress.close()

@@ -85,6 +85,34 @@ def write_audio(
   return path
 
 
+def write_sides(
+  folder: pathlib.Path,
+  name: str,
+  sides: Iterable[np.ndarray],
+  source_hz: int,
+  form: tuple[int, int],
+  events: Iterable[labels.Event] = (),
+):
+  """Writes the files of a pair.
+
+  Args:
+    folder: Of its split.
+    name: Its name.
+    sides: Input and target, [n_samples, n_channels] each.
+    source_hz: Their rate.
+    form: Rate and channels of the files.
+    events: What is labelled in it, at the rate of the sides.
+  """
+  sample_rate, n_channels = form
+  for side, audio in zip(('input', 'target'), sides, strict=True):
+    audio = reading.conform(audio, source_hz, sample_rate, n_channels)
+    write_audio(folder / side / name, audio, sample_rate)
+  labels_path = labels.events_path(folder, name)
+  labels_path.unlink(missing_ok=True)
+  if scaled := [event.at_rate(source_hz, sample_rate) for event in events]:
+    labels.write_events(scaled, labels_path)
+
+
 def is_there(stem: pathlib.Path, sample_rate: int, n_channels: int) -> bool:
   """Returns whether a file was written before, by the same settings.
 
@@ -160,7 +188,7 @@ class Manifest:
   'input' and 'target' (each 'file', 'sha256', 'n_samples', 'sample_rate',
   'n_channels'), 'source', and what else its maker notes; `left_out` the reason
   by name for what did not become a pair; `settings` what all pairs were made
-  by; `unfinished` the pair that was being written.
+  by; `unfinished` the pairs that were being written.
 
   Args:
     folder: Folder with the splits.
@@ -176,7 +204,7 @@ class Manifest:
     self.pairs: dict[str, dict] = {}
     self.left_out: dict[str, str] = {}
     self.settings: dict[str, Any] = {}
-    self.unfinished: str | None = None
+    self.unfinished: list[str] = []
     if (folder / self.NAME).exists():
       try:
         self._fill(_read(folder / self.NAME))
@@ -190,8 +218,9 @@ class Manifest:
     self.settings = _object(content, 'settings')
     self.left_out = _object(content, 'left_out')
     if (unfinished := content.get('unfinished')) is not None:
-      _check_key(unfinished)
-      self.unfinished = unfinished.value
+      for place in unfinished.entries():
+        _check_key(place)
+        self.unfinished.append(place.value)
     pairs = content.get('pairs')
     for key, note in pairs.fields().items() if pairs else ():
       _check_key(pairs.key(key))
@@ -208,7 +237,7 @@ class Manifest:
       'pairs': dict(sorted(self.pairs.items())),
       'left_out': dict(sorted(self.left_out.items())),
     }
-    if self.unfinished is not None:
+    if self.unfinished:
       content['unfinished'] = self.unfinished
     write_json(self.folder / self.NAME, content)
 
@@ -242,17 +271,22 @@ class Manifest:
       )
     self.settings = settings
 
-  def begin(self, split: str, name: str):
-    """Notes that the files of a pair are about to change.
+  def begin(self, keys: Iterable[str]):
+    """Notes that the files of pairs are about to change.
 
     Args:
-      split: Its split, whose TFRecord goes.
-      name: Its name.
+      keys: '<split>/<name>' of each; the TFRecords of their splits go.
     """
-    self.unfinished = f'{split}/{name}'
-    self.pairs.pop(self.unfinished, None)
+    self.unfinished = list(dict.fromkeys([*self.unfinished, *keys]))
+    for key in self.unfinished:
+      self.pairs.pop(key, None)
     self.save()
-    self._drop_record(split)
+    for split in {key.split('/', 1)[0] for key in self.unfinished}:
+      self._drop_record(split)
+
+  def _end(self, key):
+    """Notes that the files of a pair are written, or gone."""
+    self.unfinished = [each for each in self.unfinished if each != key]
 
   def drop(self, keys: Iterable[str]):
     """Takes pairs out, with their files and labels and the TFRecords of them.
@@ -274,18 +308,17 @@ class Manifest:
           path.unlink()
       events.unlink(missing_ok=True)
       self.pairs.pop(key, None)
-      if key == self.unfinished:
-        self.unfinished = None
+      self._end(key)
       self.save()
 
   def _drop_record(self, split):
-    (self.folder / f'{split}.tfrecord').unlink(missing_ok=True)
+    # Shards and their indices too.
+    for path in self.folder.glob(f'{split}.tfrecord*'):
+      path.unlink(missing_ok=True)
 
   def keep(self, keys: Iterable[str]):
     """Takes out all pairs but these."""
-    known = set(self.pairs)
-    if self.unfinished is not None:
-      known.add(self.unfinished)
+    known = {*self.pairs, *self.unfinished}
     self.drop(sorted(known - set(keys)))
 
   def describe(self, stem: pathlib.Path) -> dict:
@@ -323,7 +356,7 @@ class Manifest:
     }
     self._drop_record(split)
     self.pairs[f'{split}/{name}'] = {'split': split, **sides, **notes}
-    self.unfinished = None
+    self._end(f'{split}/{name}')
     self.save()
 
   def has(
@@ -344,20 +377,12 @@ class Manifest:
     Args:
       split: Its split.
       name: Its name.
-      sides: Input and target, [n_samples, n_channels] each.
-      source_hz: Their rate.
-      form: Rate and channels of the files.
-      events: What is labelled in it, `labels.Event` at the rate of the sides.
+      sides: As of `write_sides`.
+      source_hz: As of `write_sides`.
+      form: As of `write_sides`.
+      events: As of `write_sides`.
       **notes: What else is known of it, as JSON can hold it.
     """
-    sample_rate, n_channels = form
-    self.begin(split, name)
-    for side, audio in zip(('input', 'target'), sides, strict=True):
-      audio = reading.conform(audio, source_hz, sample_rate, n_channels)
-      write_audio(self.folder / split / side / name, audio, sample_rate)
-    labels_path = labels.events_path(self.folder / split, name)
-    labels_path.unlink(missing_ok=True)
-    if events:
-      scaled = [event.at_rate(source_hz, sample_rate) for event in events]
-      labels.write_events(scaled, labels_path)
+    self.begin([f'{split}/{name}'])
+    write_sides(self.folder / split, name, sides, source_hz, form, events)
     self.add(split, name, **notes)

@@ -21,7 +21,7 @@ from dafx import metrics
 from dafx.audio import files as audio_files
 from dafx.training import progress as progress_bar
 from dafx.training import reading
-from dafx.training.data_preparation import files
+from dafx.training.data_preparation import files, side_by_side
 
 # The music that comes with dafx; see LICENSE.md in it.
 DEMO_AUDIO = pathlib.Path(__file__).resolve().parent / 'demo_audio'
@@ -164,6 +164,30 @@ def make_input(mix: np.ndarray, sample_rate: int, seed) -> np.ndarray:
   return to_loudness(audio, sample_rate, rng.uniform(*INPUT_LUFS))
 
 
+def _make(path, form, missing, seed):
+  """Writes the files of a song that are missing.
+
+  Args:
+    path: The song.
+    form: Rate and channels of the files.
+    missing: (side, number of the pair, file without suffix) of each.
+    seed: Of the song.
+
+  Raises:
+    ValueError: It is silent.
+  """
+  mix, rate = audio_files.read(path)
+  if metrics.loudness_lufs(mix, rate) <= metrics.SILENCE_LUFS:
+    raise ValueError(
+      f'{path} is silent (below -70 LUFS). Move it out of {path.parent}.'
+    )
+  if any(side == 'target' for side, _, _ in missing):
+    target = make_target(mix, rate, seed)
+  for side, i, file in missing:
+    audio = make_input(mix, rate, [*seed, i]) if side == 'input' else target
+    files.write_audio(file, reading.conform(audio, rate, *form), form[0])
+
+
 def prepare_from_mixes(
   mixes_dir: pathlib.Path,
   output_dir: pathlib.Path,
@@ -171,6 +195,7 @@ def prepare_from_mixes(
   n_channels: int,
   n_variants: dict[str, int],
   seed: int = 0,
+  n_processes: int | None = 1,
 ):
   """Makes pairs from finished mixes, several of each.
 
@@ -184,12 +209,17 @@ def prepare_from_mixes(
     n_channels: Channels of train and valid, 1 or 2; test stays stereo.
     n_variants: Pairs per mix, by split.
     seed: Of levels and tones.
+    n_processes: How many are made side by side; None for one per processor.
 
   Raises:
     FileNotFoundError: There are no mixes.
     ValueError: A file that is no stereo audio, is silent or too short, or files
       in output_dir that other settings made.
   """
+
+  def song_seed(path):
+    return [seed, zlib.crc32(path.stem.encode())]
+
   manifest = files.Manifest(output_dir)
   manifest.settle('mixes', sample_rate, n_channels, seed)
   jobs = []
@@ -221,26 +251,22 @@ def prepare_from_mixes(
   )
   manifest.save()
   progress = progress_bar.Progress(len(jobs), label='Preparing')
-  for path, split, form, missing in jobs:
-    song_seed = [seed, zlib.crc32(path.stem.encode())]
+  made = side_by_side.run_all(
+    _make,
+    [
+      (path, form, missing, song_seed(path))
+      for path, _, form, missing in jobs
+      if missing
+    ],
+    n_processes,
+  )
+  for path, split, _, missing in jobs:
     if missing:
-      mix, rate = audio_files.read(path)
-      if metrics.loudness_lufs(mix, rate) <= metrics.SILENCE_LUFS:
-        raise ValueError(
-          f'{path} is silent (below -70 LUFS). Move it out of {mixes_dir}.'
-        )
-      if any(side == 'target' for side, _, _ in missing):
-        target = make_target(mix, rate, song_seed)
-    for side, i, file in missing:
-      if side == 'input':
-        audio = make_input(mix, rate, [*song_seed, i])
-      else:
-        audio = target
-      files.write_audio(file, reading.conform(audio, rate, *form), form[0])
+      next(made)
     for i in range(n_variants[split]):
       name = f'{path.stem}_{i}'
       if missing or f'{split}/{name}' not in manifest.pairs:
-        manifest.add(split, name, source=path.name, seed=[*song_seed, i])
+        manifest.add(split, name, source=path.name, seed=[*song_seed(path), i])
     progress.update(path.stem)
   progress.close()
 
@@ -251,6 +277,7 @@ def prepare_demo(
   n_channels: int = 1,
   n_variants: int = 8,
   seed: int = 0,
+  n_processes: int | None = 1,
 ):
   """Makes mastering pairs from the music that comes with dafx.
 
@@ -260,6 +287,7 @@ def prepare_demo(
     n_channels: Of train and valid.
     n_variants: Pairs per song in train; valid and test have two.
     seed: Of levels and tones.
+    n_processes: How many are made side by side; None for one per processor.
   """
   prepare_from_mixes(
     DEMO_AUDIO,
@@ -268,4 +296,5 @@ def prepare_demo(
     n_channels,
     {'train': n_variants, 'valid': 2, 'test': 2},
     seed,
+    n_processes,
   )

@@ -11,7 +11,7 @@ import numpy as np
 
 from dafx.training import labels
 from dafx.training import progress as progress_bar
-from dafx.training.data_preparation import files, speech
+from dafx.training.data_preparation import files, side_by_side, speech
 
 SECONDS = 10.0
 # As the published split of DAPS: by speaker.
@@ -98,12 +98,19 @@ def make_pair(speaker: str, seed):
   return (target + noise)[:, None], target[:, None], events
 
 
+def _make(folder, name, speaker, seed, form):
+  """Writes the files of a pair."""
+  *sides, events = make_pair(speaker, seed)
+  files.write_sides(folder, name, sides, speech.SAMPLE_RATE, form, events)
+
+
 def prepare_demo(
   output_dir: pathlib.Path,
   sample_rate: int = 22050,
   n_channels: int = 1,
   n_variants: int = 8,
   seed: int = 0,
+  n_processes: int | None = 1,
 ):
   """Makes nonspeech pairs from synthesised voices.
 
@@ -113,6 +120,7 @@ def prepare_demo(
     n_channels: Of train and valid; test is mono.
     n_variants: Recordings per speaker in train; valid and test have two.
     seed: Of all recordings.
+    n_processes: How many are made side by side; None for one per processor.
 
   Raises:
     ValueError: Files in output_dir that other settings made.
@@ -127,22 +135,19 @@ def prepare_demo(
   manifest = files.Manifest(output_dir)
   manifest.settle('speech', sample_rate, n_channels, seed)
   manifest.keep(f'{split}/{name}' for split, name, *_ in jobs)
-  progress = progress_bar.Progress(len(jobs), label='Preparing')
+  missing = []
   for split, name, speaker, pair_seed in jobs:
     form = (speech.SAMPLE_RATE, 1)
     if split != 'test':
       form = (sample_rate, n_channels)
     if not manifest.has(split, name, *form):
-      *sides, events = make_pair(speaker, pair_seed)
-      manifest.write_pair(
-        split,
-        name,
-        sides,
-        speech.SAMPLE_RATE,
-        form,
-        events,
-        source='speech',
-        speaker=speaker,
-      )
+      missing.append((output_dir / split, name, speaker, pair_seed, form))
+  manifest.begin(f'{folder.name}/{name}' for folder, name, *_ in missing)
+  progress = progress_bar.Progress(
+    len(jobs), len(jobs) - len(missing), 'Preparing'
+  )
+  made = side_by_side.run_all(_make, missing, n_processes)
+  for (folder, name, speaker, *_), _ in zip(missing, made, strict=True):
+    manifest.add(folder.name, name, source='speech', speaker=speaker)
     progress.update(name)
   progress.close()

@@ -19,7 +19,7 @@ from dafx.audio import disk
 from dafx.audio import files as audio_files
 from dafx.training import align, reading
 from dafx.training import progress as progress_bar
-from dafx.training.data_preparation import files, matching
+from dafx.training.data_preparation import files, matching, side_by_side
 
 # A pair shorter than this cannot be aligned.
 MIN_SECONDS = 0.25
@@ -69,6 +69,7 @@ def align_all(
   candidates: list[matching.Candidate],
   output_dir: pathlib.Path,
   is_aligned: bool,
+  n_processes: int | None = 1,
 ) -> dict[str, dict]:
   """Aligns what was not aligned before.
 
@@ -76,23 +77,31 @@ def align_all(
     candidates: What to align.
     output_dir: Gets alignments.json.
     is_aligned: Whether they are as they should be, and only need to be heard.
+    n_processes: How many are made side by side; None for one per processor.
 
   Returns:
     What was found, by name: the fields of an `align.Alignment`, or 'reason'.
   """
   path = output_dir / 'alignments.json'
   state = files.read_state(path)
-  progress = progress_bar.Progress(len(candidates), label='Aligning')
-  for candidate in candidates:
-    source = candidate.source
-    known = state.get(candidate.name)
-    if not _is_of(known, source, is_aligned):
-      state[candidate.name] = {
-        'source': source,
-        'is_aligned': is_aligned,
-        **_align(candidate, is_aligned),
-      }
-      files.write_json(path, state)
+  new = [
+    candidate
+    for candidate in candidates
+    if not _is_of(state.get(candidate.name), candidate.source, is_aligned)
+  ]
+  progress = progress_bar.Progress(
+    len(candidates), len(candidates) - len(new), 'Aligning'
+  )
+  found = side_by_side.run_all(
+    _align, [(candidate, is_aligned) for candidate in new], n_processes
+  )
+  for candidate, alignment in zip(new, found, strict=True):
+    state[candidate.name] = {
+      'source': candidate.source,
+      'is_aligned': is_aligned,
+      **alignment,
+    }
+    files.write_json(path, state)
     progress.update(candidate.name)
   progress.close()
   return {c.name: state[c.name] for c in candidates}
@@ -185,6 +194,7 @@ def prepare_from_candidates(
   split_of: Callable[[str], str] | None = None,
   is_aligned: bool = False,
   seed: int = 0,
+  n_processes: int | None = 1,
 ):
   """Aligns, resamples and writes pairs.
 
@@ -200,6 +210,7 @@ def prepare_from_candidates(
       goes to test and valid.
     is_aligned: Whether pairs are to be taken as they lie.
     seed: Of the split.
+    n_processes: How many are made side by side; None for one per processor.
 
   Raises:
     ValueError: Not one pair for each split, or files in output_dir that other
@@ -208,7 +219,7 @@ def prepare_from_candidates(
   """
   manifest = files.Manifest(output_dir)
   settle(manifest, sample_rate, n_channels, seed)
-  found = align_all(candidates, output_dir, is_aligned)
+  found = align_all(candidates, output_dir, is_aligned, n_processes)
   left_out = dict(left_out)
   good = []
   for candidate in candidates:
@@ -241,11 +252,7 @@ def prepare_from_candidates(
       jobs.append(job)
   n_bytes = sum(_expected_bytes(*job[3:]) for job in jobs)
   disk.check_room(output_dir, n_bytes, f'{len(jobs)} pairs')
-  progress = progress_bar.Progress(len(jobs), label='Writing')
-  for job in jobs:
-    _write(*job)
-    progress.update(job[1].name)
-  progress.close()
+  _write_all(jobs, manifest, n_processes)
   _report(manifest, len(good))
 
 
@@ -301,7 +308,7 @@ def _stale(manifest, candidates, splits):
     for candidate in candidates
     for path in (candidate.input_path, candidate.target_path)
   }
-  stale = [] if manifest.unfinished is None else [manifest.unfinished]
+  stale = list(manifest.unfinished)
   for key, note in manifest.pairs.items():
     sources = _source_paths(note)
     if key not in keys and (
@@ -372,30 +379,66 @@ def _expected_bytes(form, found):
   return int(2 * seconds * sample_rate * n_channels * _BYTES_PER_SAMPLE)
 
 
-def _write(manifest, candidate, split, form, found):
-  """Writes a pair, or leaves it out."""
-  name = candidate.name
+def _write_all(jobs, manifest, n_processes):
+  """Writes pairs, or leaves them out.
+
+  Args:
+    jobs: Arguments of `_is_written` for each.
+    manifest: Which notes them.
+    n_processes: How many are made side by side.
+  """
+  for _, candidate, _, _, found in jobs:
+    name = candidate.name
+    if found['polarity'] < 0:
+      logging.warning('%s: the target is upside down; it is left so.', name)
+    if any(found['clipped_samples'].values()):
+      logging.warning(
+        '%s: clipped samples: %s.', name, found['clipped_samples']
+      )
+  manifest.begin(f'{split}/{each.name}' for _, each, split, *_ in jobs)
+  progress = progress_bar.Progress(len(jobs), label='Writing')
+  made = side_by_side.run_all(
+    _write,
+    [
+      (manifest.folder / split, candidate, form, found)
+      for _, candidate, split, form, found in jobs
+    ],
+    n_processes,
+  )
+  for (_, candidate, split, _, found), result in zip(jobs, made, strict=True):
+    name = candidate.name
+    if isinstance(result, str):
+      manifest.left_out[name] = result
+      manifest.drop([f'{split}/{name}'])
+      logging.warning('Left out: %s: %s', name, result)
+    else:
+      notes = _notes(candidate, found)
+      manifest.add(split, name, **notes, kept_samples=result)
+    progress.update(name)
+  progress.close()
+
+
+def _write(folder, candidate, form, found):
+  """Writes the files of a pair.
+
+  Args:
+    folder: Of its split.
+    candidate: Which.
+    form: Rate and channels of the files.
+    found: Its alignment.
+
+  Returns:
+    [first sample, sample after the last] of the input that is kept; the reason
+    where it is left out.
+  """
   alignment = align.Alignment(
     *(found[field.name] for field in dataclasses.fields(align.Alignment))
   )
-  if alignment.polarity < 0:
-    logging.warning('%s: the target is upside down; it is left so.', name)
-  if any(found['clipped_samples'].values()):
-    logging.warning('%s: clipped samples: %s.', name, found['clipped_samples'])
   try:
     audio, target, rate = read_sides(candidate)
     aligned = align.apply(audio, target, alignment)
-    first = max(alignment.first_sample, -round(alignment.lag_samples))
-    manifest.write_pair(
-      split,
-      name,
-      aligned,
-      rate,
-      form,
-      **_notes(candidate, found),
-      kept_samples=[first, first + len(aligned[0])],
-    )
+    files.write_sides(folder, candidate.name, aligned, rate, form)
   except ValueError as error:
-    manifest.left_out[name] = str(error)
-    manifest.drop([f'{split}/{name}'])
-    logging.warning('Left out: %s: %s', name, error)
+    return str(error)
+  first = max(alignment.first_sample, -round(alignment.lag_samples))
+  return [first, first + len(aligned[0])]
