@@ -164,7 +164,7 @@ def make_input(mix: np.ndarray, sample_rate: int, seed) -> np.ndarray:
   return to_loudness(audio, sample_rate, rng.uniform(*INPUT_LUFS))
 
 
-def _make(path, form, missing, seed):
+def _make(path, form, missing, seed, mixes_dir):
   """Writes the files of a song that are missing.
 
   Args:
@@ -172,6 +172,7 @@ def _make(path, form, missing, seed):
     form: Rate and channels of the files.
     missing: (side, number of the pair, file without suffix) of each.
     seed: Of the song.
+    mixes_dir: Where all songs are.
 
   Raises:
     ValueError: It is silent.
@@ -179,7 +180,7 @@ def _make(path, form, missing, seed):
   mix, rate = audio_files.read(path)
   if metrics.loudness_lufs(mix, rate) <= metrics.SILENCE_LUFS:
     raise ValueError(
-      f'{path} is silent (below -70 LUFS). Move it out of {path.parent}.'
+      f'{path} is silent (below -70 LUFS). Move it out of {mixes_dir}.'
     )
   if any(side == 'target' for side, _, _ in missing):
     target = make_target(mix, rate, seed)
@@ -254,7 +255,7 @@ def prepare_from_mixes(
   made = side_by_side.run_all(
     _make,
     [
-      (path, form, missing, song_seed(path))
+      (path, form, missing, song_seed(path), mixes_dir)
       for path, _, form, missing in jobs
       if missing
     ],
