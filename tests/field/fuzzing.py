@@ -172,7 +172,7 @@ class Reader:
 
 
 class Nam(Reader):
-  """.nam files: of a WaveNet and of an LSTM."""
+  """.nam files: of each architecture, with all that layers may have."""
 
   def make(self, folder):
     from dafx import neural
@@ -180,11 +180,35 @@ class Nam(Reader):
 
     arrays = [neural.LayerArray(2, 1, (1, 2), gating='gated')]
     arrays += [neural.LayerArray(1, 1, (4,), head_bias=True)]
+    old = neural.WaveNet(arrays=arrays)
+    leaky = neural.Activation('LeakyReLU', {'negative_slope': 0.1})
+    array = neural.LayerArray(
+      2,
+      2,
+      (1, 2),
+      (2, 1),
+      ('none', 'blended'),
+      activation=leaky,
+      bottleneck=4,
+      head1x1=neural.Head1x1(2, 2),
+      groups_input=2,
+      head_kernel_size=2,
+      films={
+        'conv_pre_film': neural.Film(),
+        'activation_post_film': neural.Film(False),
+      },
+    )
+    new = neural.WaveNet(
+      arrays=[array],
+      post_head=neural.PostHead(2, (2, 1)),
+      condition=neural.Linear(2),
+    )
+    lstm = neural.Rnn(n_units=2, activation='linear')
+    conv_net, linear = neural.ConvNet(2, (1, 2)), neural.Linear(3, True)
+    packed = neural.Packed([linear, lstm])
+    chain = neural.Chain([conv_net, packed])
     self.contents = []
-    for network in (
-      neural.WaveNet(arrays=arrays),
-      neural.Rnn(n_units=2, activation='linear'),
-    ):
+    for network in (old, new, lstm, conv_net, linear, packed, chain):
       nam.write(folder / 'a.nam', network, 48000, measures=False)
       self.contents.append((folder / 'a.nam').read_bytes())
 
@@ -195,7 +219,7 @@ class Nam(Reader):
   def read(self, folder):
     from dafx.neural import nam
 
-    nam.read(folder / 'a.nam')
+    nam.read(folder / 'a.nam', size=0.3)
 
 
 class Manifest(Reader):
