@@ -11,7 +11,7 @@ import tensorflow as tf
 from cases import some_quick
 
 from dafx import losses, neural, processors
-from dafx.training import trainers
+from dafx.training import checkpoints, trainers
 from dafx.training.inference import profiling
 from dafx.training.models import effect
 
@@ -239,6 +239,18 @@ def test_networks_of_several_sizes_are_trained_whole():
     trainer.train_step(features())
   with pytest.raises(ValueError, match='2 nodes of neural.Packed'):
     model_of(packed(), neural.Packed([neural.Linear(2)], name='again'))
+
+
+@pytest.mark.parametrize('judged_by, expected', [('esr', 0.25), ('loss', None)])
+def test_a_run_tells_the_error_ratio_of_its_best_validation(
+  judged_by, expected, tmp_path
+):
+  model = model_of(neural.Linear(2), judged_by=judged_by)
+  trainer = trainers.Trainer(model)
+  trainer.build(features())
+  trainer.end_validation(0.25)
+  trainer.save(tmp_path / 'best')
+  assert checkpoints.validation_esr(tmp_path) == expected
 
 
 def test_training_in_windows_learns():

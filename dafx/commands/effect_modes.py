@@ -80,6 +80,7 @@ def export(model: Any, folder: pathlib.Path, values: flags.FlagValues):
   Raises:
     ValueError: It cannot be exported so.
   """
+  from dafx import neural, processors
   from dafx.neural import nam
   from dafx.training import checkpoints, inference
 
@@ -94,7 +95,10 @@ def export(model: Any, folder: pathlib.Path, values: flags.FlagValues):
     inference.export(model, output, knobs=knobs)
     return
   version = given.pop('nam_version')
+  nodes = processors.nodes(model.processor_group).values()
   esr = checkpoints.validation_esr(folder)
+  if any(isinstance(node, neural.Packed) for node in nodes):
+    esr = None  # it is the sum of several networks
   metadata = nam.Metadata(**given, validation_esr=esr)
   inference.export(
     model, output, metadata=metadata, nam_version=version, knobs=knobs
