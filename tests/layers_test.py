@@ -39,23 +39,25 @@ GRADIENTS = (
 LV2 = (
   ('_host', 'build_host', 'errors', 'latency', 'packages'),
   ('items', 'lilv', 'processes', 'shelf'),
-  ('ports',),
+  ('parameters', 'ports'),
   ('world',),
-  ('instances', 'stimuli'),
+  ('presets', 'states', 'stimuli'),
+  ('instances',),
   ('inputs', 'supply'),
-  ('renderer',),
-  ('worker', 'presets', 'safety'),
+  ('renderer', 'preset_files'),
+  ('worker', 'safety'),
 )
 CARDS = (
   ('binding', 'card'),
-  ('experiments', 'neutral', 'text'),
+  ('experiments', 'listing', 'neutral', 'text'),
+  ('file_levels',),
   ('checks',),
 )
 EVALUATION = (
   ('clip_audio', 'ledger', 'measures', 'rule'),
   ('report', 'tables'),
   ('evaluate', 'findings'),
-  ('demonstration',),
+  ('conclusion', 'demonstration'),
 )
 MATCHING = (
   ('distances', 'chain', 'pairing'),

@@ -312,7 +312,7 @@ def test_odd_presets(tmp_path):
   }
   assert list(read['errors']) == [nan, word]
   assert all('amount=' in message for message in read['errors'].values())
-  clipped, state, unknown = read['log']
+  clipped, unknown, state = read['log']
   assert 'amount=1000000000.0, out of its range; 10.0' in clipped
   assert 'more than port values' in state
   assert '(none), old, report' in unknown

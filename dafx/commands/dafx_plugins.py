@@ -4,6 +4,8 @@ r"""dafx_plugins: lists, shows, renders and checks LV2 plugins.
     dafx_plugins show http://calf.sourceforge.net/plugins/Compressor
     dafx_plugins render http://calf.sourceforge.net/plugins/Compressor \
       --input=in.wav --output=out.wav --set threshold=0.1 --set ratio=4
+    dafx_plugins render http://gareus.org/oss/lv2/zeroconvolv#CfgMono \
+      --input=in.wav --output=out.wav --file ir=room.wav
     dafx_plugins gin http://calf.sourceforge.net/plugins/Compressor
     dafx_plugins check http://calf.sourceforge.net/plugins/Compressor
     dafx_plugins check --all --json=cards.json
@@ -15,10 +17,11 @@ folders hold plugins, in place of the standard ones.
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from dafx import _folders, lv2
 from dafx.commands import running
-from dafx.lv2.cards import binding, text
+from dafx.lv2.cards import binding, listing, text
 
 # Samples that are rendered at a time, about.
 _CHUNK = 2**16
@@ -47,15 +50,47 @@ def parse_settings(settings: Iterable[str]) -> dict[str, float]:
   return values
 
 
+def parse_files(uri: str, files: Iterable[str]) -> dict[str, str]:
+  """Returns paths by the URI of a parameter, of texts such as 'ir=room.wav'.
+
+  Args:
+    uri: The plugin's URI.
+    files: One parameter each, by its URI or what stands behind the last '#',
+      '/' or ':' of it; of two for one parameter the last holds. A plugin that
+      takes one file needs no name: 'room.wav' does.
+
+  Raises:
+    KeyError: No such parameter.
+    ValueError: A text without a parameter, of a plugin that does not take just
+      one file; or a parameter that is no file.
+  """
+  plugin = listing.get_plugin(uri)
+  values = {}
+  for given in files:
+    name, _, path = given.rpartition('=')
+    if not name and len(plugin.files) != 1:
+      names = ', '.join(p.short_name for p in plugin.files) or 'none'
+      raise ValueError(
+        f'--file {given!r} must be parameter=path, such as --file ir=room.wav. '
+        f'{uri} takes these files: {names}.'
+      )
+    parameter = plugin.files[0] if not name else plugin.parameter(name.strip())
+    if not parameter.is_file:
+      raise ValueError(f'--file {given!r}: {parameter.uri} is no file.')
+    values[parameter.uri] = path
+  return values
+
+
 def render_file(
   uri: str,
   input_path: str | os.PathLike,
   output_path: str | os.PathLike,
-  values: Mapping[str, float] | None = None,
+  values: Mapping[str, Any] | None = None,
   block_size: int = 1024,
   sample_rate: int | None = None,
   compensate_latency: bool = True,
   isolation: str = 'process',
+  preset: str | None = None,
 ) -> str:
   """Renders an audio file through a plugin, chunk by chunk.
 
@@ -65,13 +100,14 @@ def render_file(
       order, with side chains or without; mono feeds them all.
     output_path: Gets the audio outputs in port order, in the format of its
       suffix; its folder is made if it does not exist.
-    values: Values in port units by symbol; other controls stay at their
-      defaults.
+    values: Values in port units by symbol, and of parameters, such as files,
+      by URI; all else stays at its default.
     block_size: Largest number of samples per run of the plugin.
     sample_rate: Rate to render at, in Hz, to which the input is resampled;
       that of the input by default.
     compensate_latency: Whether to take the plugin's latency out.
     isolation: 'process' or 'thread'; see `lv2.Renderer`.
+    preset: Label or URI of a preset, in place of the defaults.
 
   Returns:
     What was done, for people.
@@ -79,14 +115,13 @@ def render_file(
   Raises:
     OSError: A file cannot be read or written.
     ValueError: An unknown plugin, a value out of range, or unfit audio.
-    KeyError: An unknown symbol.
-    lv2.PluginError: The plugin cannot be run here, crashes or hangs.
+    KeyError: An unknown symbol, parameter or preset.
+    lv2.PluginError: The plugin cannot be run here, crashes or hangs, or cannot
+      use a file or the state of the preset.
   """
   from dafx.audio import files, sources  # not needed by the other commands
 
-  plugin = text.get_plugin(uri)
-  for symbol, value in (values or {}).items():
-    lv2.check_value(plugin, symbol, value)
+  plugin = listing.get_plugin(uri)
   given = sources.from_file(input_path)
   _check_channels(plugin, given.n_channels, input_path)
   source = sources.resampled(given, sample_rate or given.sample_rate)
@@ -99,6 +134,7 @@ def render_file(
     compensate_latency=compensate_latency,
     isolation=isolation,
     stateful=True,
+    preset=preset,
   )
   with (
     lv2.errors_with(input_path),
@@ -178,27 +214,26 @@ def _list(args):
       'calf-plugins lsp-plugins-lv2) or set LV2_PATH to the folder that '
       'holds them.'
     )
-  rows = text.find_plugins(args.filter)
+  rows = listing.find_plugins(args.filter)
   if args.json:
     _print_json(rows)
     return
-  print(text.format_list(rows))
+  print(listing.format_list(rows))
   print(f'{len(rows)} of {n_plugins} plugins')
 
 
 def _show(args):
-  about = text.describe(args.uri)
+  about = listing.describe(args.uri)
   if args.json:
     _print_json(about)
   else:
-    print(text.format_description(about))
+    print(listing.format_description(about))
 
 
 def _render(args):
   from dafx.audio import files
 
-  values = lv2.load_preset(args.uri, args.preset) if args.preset else {}
-  values |= parse_settings(args.set)
+  values = {**parse_settings(args.set), **parse_files(args.uri, args.file)}
   for path, output in files.plan_outputs(args.input, args.output):
     done = render_file(
       args.uri,
@@ -209,12 +244,13 @@ def _render(args):
       args.sample_rate,
       args.latency_compensation,
       args.isolation,
+      args.preset,
     )
     print(done)
 
 
 def _gin(args):
-  plugin = text.get_plugin(args.uri)
+  plugin = listing.get_plugin(args.uri)
   # A binding of what cannot be run is none; the error says why.
   fixed = {s: value for s, (value, _) in binding.find_traps(plugin).items()}
   lv2.Renderer(args.uri, 44100, fixed=fixed, isolation='process')
@@ -230,7 +266,7 @@ def _gin(args):
 
 def _check(args):
   if args.uri:
-    text.get_plugin(args.uri)
+    listing.get_plugin(args.uri)
   from dafx.lv2.cards import checks
 
   path = args.json and _folders.expand_user(args.json)
@@ -322,6 +358,15 @@ def _add_render_arguments(command):
     metavar='SYMBOL=VALUE',
     help='A control, in port units, such as --set ratio=4. It wins over the '
     'preset. Can be given again.',
+  )
+  command.add_argument(
+    '--file',
+    action='append',
+    default=[],
+    metavar='PARAMETER=PATH',
+    help='A file that the plugin is to load, such as an impulse response, by '
+    'the parameter that `show` lists: --file ir=room.wav. Where the plugin '
+    'takes one file, --file=room.wav does. Can be given again.',
   )
   command.add_argument(
     '--preset',

@@ -205,15 +205,14 @@ def _run_folder() -> str:
 
 def _train(save_dir):
   from dafx.training import models, trainers
+  from dafx.training.evaluation import conclusion
 
   model = models.make_model()
   effect_modes.tell_of_export(model)
-  trainers.train(
-    trainer=trainers.Trainer(model),
-    seed=FLAGS.seed,
-    save_dir=str(save_dir),
-    restore_dir=FLAGS.restore_dir,
-  )
+  where = dict(save_dir=str(save_dir), restore_dir=FLAGS.restore_dir)
+  trainers.train(trainer=trainers.Trainer(model), seed=FLAGS.seed, **where)
+  if said := conclusion.conclude(model, save_dir):
+    print(said)
 
 
 def _check_flags():

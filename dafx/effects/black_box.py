@@ -207,28 +207,29 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
     """
     return self._signal(audio, [controls])
 
-  def _signal(self, audio, tensors):
-    """Renders audio under `tensors`, controls first; see `get_signal`."""
+  def _signal(self, audio, tensors, n_out=None, **options):
+    """Renders under `tensors`, by another `render` if `options` has it."""
     audio, is_mono = render_ops.with_channels(audio)
     n_in = audio.shape[-1]
-    n_out = self.n_channels_out(n_in)
+    n_out = self.n_channels_out(n_in) if n_out is None else n_out
     first_key = core.first_item_key(audio, self.workers)
+    render = options.get('render', self.render)
 
     def to_audio(audio, controls, n_calls, first_key, cotangent):
-      rest = n_calls, first_key
-      return self.gradient_to_audio(audio, controls, cotangent, *rest)
+      rest = cotangent, n_calls, first_key
+      return self.gradient_to_audio(audio, controls, *rest, **options)
 
     # Two terms, so that each gradient is worked out only if it is asked for.
     signal = render_ops.render_with_gradient(
-      lambda audio, controls, *rest: self.render(audio, controls),
-      self.gradients_to_tensors,
+      lambda audio, controls, *rest: render(audio, controls),
+      functools.partial(self.gradients_to_tensors, **options),
       tf.stop_gradient(audio),
       tensors,
       n_out,
       self.gradient_step,
       first_key,
     )
-    # How often it was asked is read here, so that asked twice it is the same.
+    # Read here, so that asked twice it is the same.
     n_calls = 0 if self.input_choice is None else self.input_choice[1]
     signal += render_ops.carry_audio_gradient(
       to_audio,
@@ -240,14 +241,11 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
     return signal[..., 0] if is_mono and n_out == 1 else signal
 
   def check_audio_gradient(self, n_in: int, n_out: int):
-    """Raises ValueError where there is no gradient to the audio.
+    """Raises ValueError where there is no gradient to audio of such channels.
 
     Args:
       n_in: Channels that go in.
       n_out: Channels that come out.
-
-    Raises:
-      ValueError: `audio_gradient` has none, or none for such channels.
     """
     strategies.check_channels(self.audio_gradient, n_in, n_out, self.name)
 
@@ -259,6 +257,7 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
     step: tf.Tensor,
     first_key: int,
     signal: tf.Tensor,
+    render: Callable | None = None,
   ) -> list[np.ndarray]:
     """Estimates the gradients to all tensors but the audio.
 
@@ -267,11 +266,8 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
     Returns:
       [gradient to the controls], float32.
     """
-    return [
-      self.gradient_to_controls(
-        audio, controls, cotangent, step, signal, first_key
-      )
-    ]
+    tensors = audio, controls, cotangent, step, signal, first_key
+    return [self.gradient_to_controls(*tensors, render)]
 
   def gradient_to_controls(
     self,
@@ -281,6 +277,7 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
     step: int,
     signal: np.ndarray | None = None,
     first_key: int = 0,
+    render: Callable | None = None,
   ) -> np.ndarray:
     """Estimates the gradient to the controls, by `control_gradient`.
 
@@ -292,22 +289,23 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
       signal: The output, where it is known.
       first_key: Key of the first item, from which on they are counted: 0, or
         where the batch of a replica begins in the whole one.
+      render: What renders, if not `self.render`.
 
     Returns:
       Gradient in port units, shape [batch, n_frames, n_controls], float32; zero
       beyond `estimated_map`.
     """
-    control_map = self.estimated_map
+    control_map, render_box = self.estimated_map, render or self.render
     n_used = control_map.n_controls
     used, rest = controls[..., :n_used], controls[..., n_used:]
 
-    def render(points, items):
+    def render_points(points, items):
       values = control_map.to_port_units(points).astype(np.float32)
       if rest.shape[-1]:
         n_repeats = points.shape[1] // rest.shape[1]
         held = np.repeat(rest[items], n_repeats, axis=1)
         values = np.concatenate([values, held], axis=-1)
-      return render_ops.render_items(self.render, audio[items], values, items)
+      return render_ops.render_items(render_box, audio[items], values, items)
 
     def measure_memory(n_samples, n_frames):
       return self.measure_memory(n_samples, n_frames, audio.shape[-1])
@@ -315,7 +313,7 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
     estimator = self.control_gradient.of_controls(control_map.symbols)
     normalised = control_map.to_normalised(used)
     estimates = estimator.estimates(
-      render,
+      render_points,
       normalised,
       cotangent,
       symbols=control_map.symbols,
@@ -344,6 +342,7 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
     cotangent: np.ndarray,
     n_calls: int | None = None,
     first_key: int = 0,
+    render: Callable | None = None,
   ) -> np.ndarray:
     """Estimates the gradient to the audio, by `audio_gradient`.
 
@@ -353,6 +352,7 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
       cotangent: Gradient to the output, [batch, n_samples, n_channels out].
       n_calls: How often it was asked for before; counted by default.
       first_key: As for `gradient_to_controls`.
+      render: As for `gradient_to_controls`.
 
     Returns:
       Gradient of the shape of the audio, float32.
@@ -363,18 +363,19 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
     n_samples, n_frames = audio.shape[1], controls.shape[1]
     choice, counted = (int(value) for value in self.input_choice.numpy())
     n_calls = counted if n_calls is None else int(n_calls)
+    render_box = render or self.render
     # Whole frames, so that they have the same borders backwards.
     n_missing = -(-n_samples // n_frames) * n_frames - n_samples
     padding = ((0, 0), (0, n_missing), (0, 0))
 
-    def render(signals, items, backwards):
+    def render_signals(signals, items, backwards):
       values = controls[items]
       values = values[:, ::-1] if backwards else values
       signals = signals.astype(np.float32)
-      return render_ops.render_items(self.render, signals, values, items)
+      return render_ops.render_items(render_box, signals, values, items)
 
     gradient, state = self.audio_gradient.pull_back(
-      render,
+      render_signals,
       np.pad(audio, padding),
       np.pad(cotangent, padding),
       sample_rate=self.sample_rate or _USUAL_RATE,
@@ -430,10 +431,8 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
       values = self.estimated_map.to_port_units(points).astype(np.float32)
       return render_ops.render_items(self.render, audio[items], values, None)
 
-    n_controls = self.estimated_map.n_controls
-    return gradients.response_memory(
-      render, len(audio), n_frames, n_controls, hop_size
-    )
+    size = self.estimated_map.n_controls, hop_size
+    return gradients.response_memory(render, len(audio), n_frames, *size)
 
   def gradient_figures(self) -> Mapping[str, float]:
     """Returns figures of the last estimate by name, for TensorBoard.

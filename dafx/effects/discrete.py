@@ -3,14 +3,15 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import gin
 import numpy as np
 import tensorflow as tf
 
 from dafx import core, gradients, lv2
+from dafx.effects import plugin_controls, render_ops, strategies
 from dafx.effects import plugins as lv2_plugins
-from dafx.effects import render_ops, strategies
 
 _ESTIMATORS = ('score_function', 'straight_through')
 _MAX_COMBINATIONS = 64
@@ -78,7 +79,7 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
       last one fastest.
     trainable: Symbols of the controls with a range that come from a network
       too; by default those of `LV2Plugin`.
-    fixed: Values of other controls by symbol, in port units.
+    fixed: As for `LV2Plugin`.
     ranges: As for `LV2Plugin`, and so are the arguments below but two.
     sample_rate: Rate of the audio, in Hz.
     channels: What mono audio comes back as: 'mono' or 'stereo'.
@@ -90,6 +91,7 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
     control_gradient: Estimator of the gradient to the controls with a range.
     audio_gradient: Estimator of the gradient to the audio.
     host: How the plugin is run.
+    preset: As for `LV2Plugin`.
     name: Name of the layer, which is the node's in a DAG.
 
   Raises:
@@ -122,7 +124,7 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
     uri: str,
     choices: Mapping[str, Sequence[float] | None],
     trainable: Sequence[str] | None = None,
-    fixed: Mapping[str, float] | None = None,
+    fixed: Mapping[str, Any] | None = None,
     ranges: Mapping[str, Sequence] | None = None,
     sample_rate: int = 16000,
     channels: str = 'mono',
@@ -131,6 +133,7 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
     control_gradient: gradients.ControlEstimator | None = None,
     audio_gradient: gradients.AudioAdjoint | None = None,
     host: strategies.Host | None = None,
+    preset: str | None = None,
     name: str = 'discrete_lv2_plugin',
   ):
     if estimator not in _ESTIMATORS:
@@ -152,6 +155,7 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
       control_gradient,
       audio_gradient,
       host,
+      preset,
       name,
     )
     self.estimator = estimator
@@ -182,7 +186,8 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
     )  # of shape [n_combinations, n_choices]
     ranged = self._ranged_map
     ports = [self.plugin.control(symbol) for symbol in values]
-    is_default = np.isclose(combinations, [p.default for p in ports]).all(-1)
+    defaults = [plugin_controls.default_of(self.renderer, p) for p in ports]
+    is_default = np.isclose(combinations, defaults).all(-1)
     scores = np.where(is_default, _DEFAULT_SCORE, 0.5)
     return core.ChoiceMap(
       symbols=(*ranged.symbols, *values),

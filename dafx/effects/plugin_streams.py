@@ -1,5 +1,7 @@
 """Streams through a plugin: what it holds goes on from chunk to chunk."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -44,18 +46,33 @@ class PluginStream:
     self._state = np.array([self._state[0] + 1, 0])
     return tf.constant(self._state)
 
-  def go_on(self, state, audio: tf.Tensor, controls: tf.Tensor):
-    """Renders the next chunk; see `LV2Plugin.stream`."""
+  def go_on(
+    self, state, audio: tf.Tensor, controls: tf.Tensor, is_keyed: bool = False
+  ):
+    """Renders the next chunk; see `LV2Plugin.stream`.
+
+    Args:
+      state: Of the stream.
+      audio: Shape [batch, n_samples] or [batch, n_samples, n_channels].
+      controls: In port units, shape [batch, n_frames, n_controls].
+      is_keyed: Whether the audio has a channel for each input, and all that
+        comes out is wanted; see `LV2Plugin.render_keyed`.
+    """
     processor = self._processor
     audio = tf.cast(audio, tf.float32)
     is_mono = audio.shape.rank == 2
     audio = audio[..., tf.newaxis] if is_mono else audio
-    n_out = processor.n_channels_out(audio.shape[-1])
+    render_chunk = processor.render_keyed if is_keyed else processor.render
+    n_out = (
+      len(processor.plugin.audio_outputs)
+      if is_keyed
+      else processor.n_channels_out(audio.shape[-1])
+    )
 
     @tf.custom_gradient
     def render(audio, controls):
       signal, after = core.call_python(
-        self._render,
+        functools.partial(self._render, render_chunk),
         [state, audio, controls],
         [tf.float32, tf.int64],
         'the rendering of a plugin',
@@ -76,7 +93,7 @@ class PluginStream:
     signal, state = render(audio, controls)
     return signal[..., 0] if is_mono and n_out == 1 else signal, state
 
-  def _render(self, state, audio, controls):
+  def _render(self, render, state, audio, controls):
     """Renders NumPy audio; returns (signal, state)."""
     if not np.array_equal(state, self._state):
       raise ValueError(
@@ -85,6 +102,6 @@ class PluginStream:
         f'{self._state[0]}: it keeps one stream, which never goes back. Begin '
         'anew by initial_state (Streamer.reset); make a plugin for each stream.'
       )
-    signal = self._processor.render(audio, controls, renderer=self._renderer)
+    signal = render(audio, controls, renderer=self._renderer)
     self._state = state + np.array([0, audio.shape[1]])
     return signal, self._state

@@ -1,22 +1,23 @@
 """`LV2Plugin` makes a DDSP processor of any LV2 plugin."""
 
 import dataclasses
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gin
 import numpy as np
 import tensorflow as tf
 
-from dafx import core, gradients, lv2
-from dafx.effects import black_box, plugin_streams, strategies
-
-_log = logging.getLogger('dafx.effects')
+from dafx import gradients, lv2
+from dafx.effects import (
+  black_box,
+  plugin_controls,
+  plugin_streams,
+  side_chains,
+  strategies,
+)
 
 _CHANNELS = ('mono', 'stereo')
-# Controls in Hz are moved up to this part of the sample rate.
-_HIGHEST_FREQUENCY = 0.49
 
 
 @gin.register(module='dafx.effects')
@@ -28,7 +29,8 @@ class LV2Plugin(black_box.BlackBoxProcessor):
   outputs, unless `channels` is 'stereo'. Audio with channels goes to the audio
   inputs in port order; a plugin with one input and one output renders each
   channel by itself, under the same controls. Side chains are no channels: they
-  hear what goes in, unless the audio has a channel for each of them too.
+  hear what goes in, unless the audio has a channel for each of them too, or a
+  third input, `sidechain`, is given.
 
   Controls are [batch, n_frames, n_controls]: frame t holds from sample t * hop
   on, hop being n_samples / n_frames rounded up. One frame is a static setting.
@@ -39,8 +41,9 @@ class LV2Plugin(black_box.BlackBoxProcessor):
       By default all that take a range of values and are safe to train: not
       those that the host sets, that change a display, or that move the latency.
       The last cannot be trained at all.
-    fixed: Values of other controls by symbol, in port units. All else stays at
-      the plugin's defaults.
+    fixed: Values of other controls by symbol, in port units, and of the
+      plugin's parameters by URI, such as the path of an impulse response. All
+      else stays at the plugin's defaults.
     ranges: (low, high) in port units, by symbol, where a trainable control is
       to move in less than the plugin's range. What is in Hz stays below half
       of the sample rate. None is the plugin's own end of the range. A third
@@ -58,13 +61,18 @@ class LV2Plugin(black_box.BlackBoxProcessor):
       `NoAudioGradient` or `BestAdjoint`, which compares the first three with
       differences now and then. None for `BestAdjoint()` as gin has it.
     host: How the plugin is run; None for `Host()` as gin has it.
+    preset: Label or URI of a preset, in place of the plugin's defaults, also
+      where a network starts; what else it holds (state, files) is restored.
     name: Name of the layer, which is the node's in a DAG.
 
   Raises:
-    ValueError: An unknown plugin, symbol or option, or a value or range outside
-      the plugin's; the message names what is allowed.
+    ValueError: An unknown plugin, symbol or option, a value or range outside
+      the plugin's, or a file that is not there; the message names what is
+      allowed.
+    KeyError: An unknown parameter or preset.
     TypeError: An argument of version 0.1.0 that has moved.
-    lv2.PluginError: The plugin cannot be run here.
+    lv2.PluginError: The plugin cannot be run here, or cannot use a file or the
+      state of a preset.
   """
 
   uri: str
@@ -75,13 +83,14 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     self,
     uri: str,
     trainable: Sequence[str] | None = None,
-    fixed: Mapping[str, float] | None = None,
+    fixed: Mapping[str, Any] | None = None,
     ranges: Mapping[str, Sequence] | None = None,
     sample_rate: int = 16000,
     channels: str = 'mono',
     control_gradient: gradients.ControlEstimator | None = None,
     audio_gradient: gradients.AudioAdjoint | None = None,
     host: strategies.Host | None = None,
+    preset: str | None = None,
     name: str = 'lv2_plugin',
   ):
     super().__init__(name=name)
@@ -91,13 +100,16 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     self.channels = channels
     self.host = strategies.default_host() if host is None else host
     strategies.check_type(self.host, strategies.Host)
+    self.preset = preset
     self._fixed = dict(fixed or {})
     self._sample_rate = sample_rate
     if trainable is None:
       trainable = self._safe_controls()
     self._rendered = tuple(trainable)  # what `render` gets values for
     self.set_sample_rate(sample_rate)
-    self.control_map = self._map_controls(dict(ranges or {}))
+    self.control_map = plugin_controls.map_controls(
+      self.renderer, self._rendered, dict(ranges or {}), self.name
+    )
     self._refuse_moves_of_latency(self._rendered)
     self._set_gradients(control_gradient, audio_gradient)
 
@@ -110,6 +122,7 @@ class LV2Plugin(black_box.BlackBoxProcessor):
       self.host.block_size,
       self.host.isolation,
       self.host.time_limit_s,
+      self.preset,
     )
 
   def _safe_controls(self):
@@ -133,7 +146,7 @@ class LV2Plugin(black_box.BlackBoxProcessor):
 
   def arguments(self) -> dict[str, Any]:
     """Returns arguments of the constructor that make a plugin like this one."""
-    # By name, whatever ports another version of the plugin has.
+    # By name, whatever another version of the plugin has.
     symbols = list(self.estimated_map.symbols)
     return {**super().arguments(), 'trainable': symbols, 'host': self.host}
 
@@ -154,6 +167,7 @@ class LV2Plugin(black_box.BlackBoxProcessor):
       sample_rate=sample_rate,
       controls=self._rendered,
       fixed=self._fixed,
+      preset=self.preset,
       **dataclasses.asdict(self.host),
     )
     self.renderer = lv2.Renderer(**options)
@@ -161,86 +175,6 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     self._stream = plugin_streams.PluginStream(
       self, lambda: lv2.Renderer(stateful=True, **options)
     )
-
-  def _map_controls(self, ranges):
-    """Returns the map of the trainable controls, from ports and `ranges`."""
-    plugin, symbols = self.plugin, self._rendered
-    for symbol in ranges:
-      plugin.control(symbol)
-      if symbol not in symbols:
-        raise ValueError(
-          f'ranges names {symbol!r}, which is not trainable; trainable are '
-          f'{", ".join(symbols) or "none"}.'
-        )
-    ports = [plugin.control(symbol) for symbol in symbols]
-    rows = [self._range_of(port, ranges.get(port.symbol)) for port in ports]
-    low = np.array([low for low, _, _ in rows], np.float32)
-    high = np.array([high for _, high, _ in rows], np.float32)
-    is_log = np.array([is_log for _, _, is_log in rows], bool)
-    defaults = np.array(
-      [self._start_of(p, r, ranges.get(p.symbol)) for p, r in zip(ports, rows)]
-    )
-    return core.ControlMap(
-      symbols=symbols,
-      low=low,
-      high=high,
-      is_log=is_log,
-      defaults=core.range_to_unit(defaults, low, high, is_log),
-      units=tuple(port.unit for port in ports),
-      fixed=self.renderer.fixed,
-      labels=tuple(port.name for port in ports),
-    )
-
-  def _start_of(self, port, row, given):
-    """Returns where a network starts with a port whose range is known."""
-    if given is None or len(given) < 4:
-      return port.default
-    (low, high, _), start = row, given[3]
-    if not low <= start <= high:
-      raise ValueError(
-        f'ranges starts {port.symbol!r} at {start:g}, which must lie in its '
-        f'range, from {low:g} to {high:g}.'
-      )
-    return start
-
-  def _range_of(self, port, given):
-    """Returns (low, high, is logarithmic) of a port; `given` may be None."""
-    if port.is_discrete:
-      raise ValueError(
-        f'{port.symbol!r} of {self.uri} takes single values only '
-        f'({port.describe_range()}): it has no gradient. Set it in `fixed`.'
-      )
-    given = tuple(given or ())
-    ends = zip((given or (None, None)), (port.minimum, port.maximum))
-    bounds = [end if own is None else own for own, end in ends]
-    low, high, scale = core.parse_range(port.symbol, (*bounds, *given[2:3]))
-    for bound in (low, high):
-      lv2.check_value(self.plugin, port.symbol, bound)
-    low, high = self._below_nyquist(port, (low, high))
-    if not scale:
-      # A narrower range may start above 0 where the port's does not.
-      gain_from_zero = port.logarithmic and not port.is_discrete
-      scale = 'log' if gain_from_zero and low > 0 else port.scale
-    if scale == 'log' and low <= 0:
-      raise ValueError(
-        f'The scale of {port.symbol!r} is logarithmic, which takes a range '
-        f'above 0, not one from {low:g}. Give it in `ranges`, as in '
-        f"{{{port.symbol!r}: ({low:g}, {high:g}, 'linear')}}."
-      )
-    return low, high, scale == 'log'
-
-  def _below_nyquist(self, port, bounds):
-    """Cuts the range of a frequency where filters blow up (Calf's, to 1e38)."""
-    low, high = bounds
-    limit = _HIGHEST_FREQUENCY * self.sample_rate
-    # One that is higher as a whole is no filter's.
-    if port.unit != 'Hz' or high <= limit or low >= limit:
-      return bounds
-    _log.info(
-      '%s of %s moves from %g to %g Hz, not to %g: the rate is %g Hz.',
-      port.symbol, self.name, low, limit, high, self.sample_rate,
-    )  # fmt: skip
-    return low, limit
 
   @property
   def plugin(self) -> lv2.Plugin:
@@ -268,6 +202,11 @@ class LV2Plugin(black_box.BlackBoxProcessor):
       if symbol not in given
     }
 
+  @property
+  def parameter_values(self) -> dict[str, Any]:
+    """What the plugin was given beyond its ports, such as files, by URI."""
+    return self.renderer.parameters
+
   def hold_ports(self, values: Mapping[str, float]):
     """Sets ports of `port_values`; see `Node`."""
     self._fixed = {**self._fixed, **values}
@@ -280,7 +219,7 @@ class LV2Plugin(black_box.BlackBoxProcessor):
 
   @property
   def title(self) -> str:
-    """Name of the node, and that of the plugin."""
+    """Name of the node, and of the plugin."""
     return f'{self.name}: {self.plugin.name}'
 
   @property
@@ -303,13 +242,17 @@ class LV2Plugin(black_box.BlackBoxProcessor):
       The state before the first sample; it can be streamed from once.
 
     Raises:
-      ValueError: A plugin that runs whole blocks only.
+      ValueError: It runs whole blocks only.
     """
     del batch_size
     return self._stream.begin()
 
   def stream(
-    self, state: Any, audio: tf.Tensor, controls: tf.Tensor
+    self,
+    state: Any,
+    audio: tf.Tensor,
+    controls: tf.Tensor,
+    sidechain: tf.Tensor | None = None,
   ) -> tuple[Any, Any]:
     """Renders the next chunk.
 
@@ -317,6 +260,7 @@ class LV2Plugin(black_box.BlackBoxProcessor):
       state: From `initial_state`, or from the chunk before.
       audio: Shape [batch, n_samples] or [batch, n_samples, n_channels].
       controls: In port units, shape [batch, n_frames, n_controls].
+      sidechain: As of `get_controls`.
 
     Returns:
       (audio, late by `latency`, and the state). It has no gradient: asking for
@@ -325,7 +269,72 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     Raises:
       ValueError: A number of channels that the plugin does not take.
     """
-    return self._stream.go_on(state, audio, controls)
+    if sidechain is None:
+      return self._stream.go_on(state, audio, controls)
+    after: list[Any] = []
+
+    def render(audio, controls):
+      after.extend(self._stream.go_on(state, audio, controls, True))
+      return after[0]
+
+    signal = side_chains.run(
+      render, self.plugin, audio, controls, sidechain,
+      is_mixed=self.channels == 'mono',
+    )  # fmt: skip
+    return signal, after[1]
+
+  def get_controls(
+    self,
+    audio: tf.Tensor,
+    controls: tf.Tensor | None = None,
+    sidechain: tf.Tensor | None = None,
+  ) -> dict[str, tf.Tensor]:
+    """Maps network outputs to port units.
+
+    Args:
+      audio: Shape [batch, n_samples] or [batch, n_samples, n_channels].
+      controls: As of `BlackBoxProcessor`.
+      sidechain: Audio for the side chains, of that length, with channels or
+        without; they hear `audio` by default. It gets no gradient by itself.
+
+    Returns:
+      {'audio': as it came, 'controls': port units, [batch, n_frames,
+      n_controls]}, and 'sidechain' where it is given.
+    """
+    found = super().get_controls(audio, controls)
+    return found if sidechain is None else {**found, 'sidechain': sidechain}
+
+  def get_signal(
+    self,
+    audio: tf.Tensor,
+    controls: tf.Tensor,
+    sidechain: tf.Tensor | None = None,
+  ) -> tf.Tensor:
+    """Renders audio; see `BlackBoxProcessor`.
+
+    Args:
+      audio: Shape [batch, n_samples] or [batch, n_samples, n_channels].
+      controls: In port units, shape [batch, n_frames, n_controls].
+      sidechain: As of `get_controls`.
+
+    Returns:
+      Audio of shape [batch, n_samples] for mono, else [batch, n_samples,
+      n_channels].
+
+    Raises:
+      ValueError: Channels that the plugin does not take.
+    """
+    if sidechain is None:
+      return super().get_signal(audio, controls)
+    return side_chains.run(
+      self._keyed_signal, self.plugin, audio, controls, sidechain,
+      is_mixed=self.channels == 'mono',
+    )  # fmt: skip
+
+  def _keyed_signal(self, audio, controls):
+    """As `get_signal`, of audio with a channel for each input."""
+    n_out = self.renderer.n_channels_out
+    return self._signal(audio, [controls], n_out, render=self.render_keyed)
 
   @property
   def _is_mono_plugin(self) -> bool:
@@ -389,6 +398,21 @@ class LV2Plugin(black_box.BlackBoxProcessor):
       signal = (share * signal).sum(axis=-1, keepdims=True)
     return signal
 
+  def render_keyed(
+    self,
+    audio: np.ndarray,
+    controls: np.ndarray,
+    hop_size: int | None = None,
+    renderer: lv2.Renderer | None = None,
+  ) -> np.ndarray:
+    """As `render`, of audio with a channel for each input, side chains too.
+
+    Returns:
+      Audio with all channels that come out.
+    """
+    self.n_renders += len(audio)
+    return (renderer or self.renderer).render(audio, controls, hop_size)
+
   def measure_memory(
     self, n_samples: int, n_frames: int, n_channels: int = 1
   ) -> int:
@@ -403,12 +427,13 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     cotangent: np.ndarray,
     n_calls: int | None = None,
     first_key: int = 0,
+    render: Callable | None = None,
   ) -> np.ndarray:
     """Estimates the gradient to the audio; see `BlackBoxProcessor`."""
     n_items, n_samples, n_channels = audio.shape
-    if not (self._is_mono_plugin and n_channels > 1):
+    if render or not (self._is_mono_plugin and n_channels > 1):
       return super().gradient_to_audio(
-        audio, controls, cotangent, n_calls, first_key
+        audio, controls, cotangent, n_calls, first_key, render
       )
 
     def as_items(signals):

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import gin
 import tensorflow as tf
@@ -115,6 +116,11 @@ class ProxyLV2Plugin(processors.Processor):
   def port_values(self) -> Mapping[str, float]:
     """Values of the plugin's ports that nobody sets, by symbol."""
     return self.processor.port_values
+
+  @property
+  def parameter_values(self) -> Mapping[str, Any]:
+    """What the plugin was given beyond its ports, such as files, by URI."""
+    return self.processor.parameter_values
 
   def hold_ports(self, values: Mapping[str, float]):
     """Sets ports of `port_values`; as of `LV2Plugin`."""

@@ -16,16 +16,20 @@ from dafx.lv2.errors import (
   errors_with,
 )
 from dafx.lv2.inputs import ISOLATIONS, check_value, describe_inputs
+from dafx.lv2.parameters import Parameter
 from dafx.lv2.ports import Port
-from dafx.lv2.presets import Preset, list_presets, load_preset, write_preset
+from dafx.lv2.preset_files import write_preset
+from dafx.lv2.presets import Preset, list_presets, load_preset
 from dafx.lv2.renderer import Renderer
 from dafx.lv2.safety import moves_of_latency, reason_not_to_train
+from dafx.lv2.states import describe_parameters
 from dafx.lv2.supply import default_n_threads
 from dafx.lv2.world import Plugin, get_plugin, list_uris
 
 __all__ = [
   'ISOLATIONS',
   'CrashError',
+  'Parameter',
   'Plugin',
   'PluginError',
   'Port',
@@ -35,6 +39,7 @@ __all__ = [
   'crashes_in',
   'default_n_threads',
   'describe_inputs',
+  'describe_parameters',
   'errors_with',
   'get_plugin',
   'list_presets',

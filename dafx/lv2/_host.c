@@ -5,7 +5,7 @@
  * in is copied, since plugins write to their inputs, too. What comes out is
  * written to the caller's memory where that lies as plugins want it.
  *
- * `build_host.py` puts this file behind _memory.c.
+ * `build_host.py` puts this file behind _memory.c and _state.c.
  *
  * LV2 specification: https://lv2plug.in/ns/
  */
@@ -15,11 +15,13 @@
 
 #include <lilv/lilv.h>
 #include <lv2/atom/atom.h>
+#include <lv2/atom/forge.h>
 #include <lv2/buf-size/buf-size.h>
 #include <lv2/core/lv2.h>
 #include <lv2/log/log.h>
 #include <lv2/options/options.h>
 #include <lv2/parameters/parameters.h>
+#include <lv2/patch/patch.h>
 #include <lv2/state/state.h>
 #include <lv2/urid/urid.h>
 #include <lv2/worker/worker.h>
@@ -127,6 +129,7 @@ static LV2_URID_Map urid_map = {NULL, map_uri};
 static LV2_URID_Unmap urid_unmap = {NULL, unmap_uri};
 
 LV2_URID_Map* dafx_urid_map(void) { return &urid_map; }
+uint32_t dafx_map(const char* uri) { return map_uri(NULL, uri); }
 const char* dafx_unmap(uint32_t id) { return unmap_uri(NULL, id); }
 
 /* Log: plugins speak only when DAFX_LV2_LOG is set -------------------------- */
@@ -172,6 +175,12 @@ enum { N_FEATURES = 11, N_OPTIONS = 5 };
  * itself asks for. One that never has enough is refused. */
 enum { MAX_RESPONSES = 4096, MAX_WORK_DEPTH = 16 };
 
+/* What a plugin makes of a restored state it may make run by run, as LSP's load
+ * their files: so many runs in a row without work, and so long, and it is done.
+ */
+enum { N_QUIET_RUNS = 8, MAX_SETTLING_RUNS = 4096 };
+static const double SETTLING_S = 0.1;
+
 typedef struct {
   uint32_t size;
   void* data;
@@ -190,6 +199,9 @@ typedef struct DafxInstance {
   bool is_led; /* whether the plugin's memory comes from _memory.c */
   Heap heap;
   const LilvState* default_state;
+  const DafxState* state; /* what to restore, or NULL */
+  Restoring restoring;
+  uint32_t n_works; /* asked of the worker so far */
   uint32_t n_ports;
   uint8_t* kinds;
   float* values;    /* one control value per port, which the plugin sees */
@@ -273,6 +285,7 @@ static LV2_Worker_Status schedule_work(LV2_Worker_Schedule_Handle handle,
   DafxInstance* self = handle;
   if (!self->worker || !self->worker->work) return LV2_WORKER_ERR_UNKNOWN;
   if (self->work_depth >= MAX_WORK_DEPTH) return LV2_WORKER_ERR_NO_SPACE;
+  ++self->n_works;
   ++self->work_depth;
   const LV2_Worker_Status status =
       self->worker->work(self->handle, respond, self, size, data);
@@ -356,16 +369,6 @@ static void fill_features(DafxInstance* self) {
   for (int i = 0; i < n; ++i) self->features[i] = &self->feature_list[i];
 }
 
-static void set_port_value(const char* symbol, void* user_data,
-                           const void* value, uint32_t size, uint32_t type) {
-  /* Control values come from the caller; a default state sets the rest. */
-  (void)symbol;
-  (void)user_data;
-  (void)value;
-  (void)size;
-  (void)type;
-}
-
 static void connect_ports(DafxInstance* self) {
   for (uint32_t i = 0; i < self->n_ports; ++i) {
     void* data = NULL;
@@ -414,6 +417,8 @@ static void leave(uint64_t mode) {
   current = NULL;
 }
 
+static void settle(DafxInstance* self);
+
 static void begin_life(DafxInstance* self) {
   self->worker = self->descriptor->extension_data
                      ? self->descriptor->extension_data(LV2_WORKER__interface)
@@ -423,10 +428,14 @@ static void begin_life(DafxInstance* self) {
   connect_ports(self);
   if (self->default_state) {
     LilvInstance view = {self->descriptor, self->handle, self->lilv->pimpl};
-    lilv_state_restore(self->default_state, &view, set_port_value, NULL, 0,
+    lilv_state_restore(self->default_state, &view, leave_port_value, NULL, 0,
                        self->features);
   }
+  if (self->state)
+    restore_state(&self->restoring, self->state, self->descriptor,
+                  self->handle, self->lilv->pimpl, self->features);
   activate(self);
+  if (self->state && !self->restoring.problem) settle(self);
 }
 
 static void free_lilv(DafxInstance* self) {
@@ -585,6 +594,33 @@ int dafx_instance_renew(DafxInstance* self) {
   return is_made;
 }
 
+/* Renews it, and has it begin with a state from now on, which must outlive it.
+ * Returns what dafx_instance_renew does; dafx_instance_state_problem says what
+ * became of the state, then and after each renewal. */
+int dafx_instance_set_state(DafxInstance* self, const DafxState* state) {
+  self->state = state;
+  return dafx_instance_renew(self);
+}
+
+int dafx_instance_state_problem(const DafxInstance* self) {
+  return self->restoring.problem;
+}
+
+/* What the plugin's restore returned. */
+int dafx_instance_state_status(const DafxInstance* self) {
+  return self->restoring.status;
+}
+
+/* The file of a state that is not there. */
+const char* dafx_instance_state_path(const DafxInstance* self) {
+  return self->restoring.path;
+}
+
+/* The key that the plugin asked for at place i, a URID; 0 behind the last. */
+uint32_t dafx_instance_state_asked(const DafxInstance* self, uint32_t i) {
+  return i < self->restoring.n_asked ? self->restoring.asked[i] : 0;
+}
+
 bool dafx_instance_is_led(const DafxInstance* self) { return self->is_led; }
 
 uint64_t dafx_instance_n_bytes(const DafxInstance* self) {
@@ -617,8 +653,36 @@ static void prepare_atoms(DafxInstance* self) {
   }
 }
 
+/* Writes a patch:Set for each property of the state into the port for them. */
+static void write_messages(DafxInstance* self) {
+  const DafxState* state = self->state;
+  const uint32_t port = state->message_port;
+  LV2_Atom_Forge forge;
+  LV2_Atom_Forge_Frame sequence, object;
+  lv2_atom_forge_init(&forge, &urid_map);
+  lv2_atom_forge_set_buffer(&forge, (uint8_t*)self->atoms[port],
+                            self->atom_sizes[port]);
+  lv2_atom_forge_sequence_head(&forge, &sequence, 0);
+  for (uint32_t i = 0; i < state->n_properties; ++i) {
+    const DafxProperty* property = &state->properties[i];
+    lv2_atom_forge_frame_time(&forge, 0);
+    lv2_atom_forge_object(&forge, &object, 0, map_uri(NULL, LV2_PATCH__Set));
+    lv2_atom_forge_key(&forge, map_uri(NULL, LV2_PATCH__property));
+    lv2_atom_forge_urid(&forge, property->key);
+    lv2_atom_forge_key(&forge, map_uri(NULL, LV2_PATCH__value));
+    lv2_atom_forge_atom(&forge, property->size, property->type);
+    lv2_atom_forge_write(&forge, property->value, property->size);
+    lv2_atom_forge_pop(&forge, &object);
+  }
+  lv2_atom_forge_pop(&forge, &sequence);
+}
+
 static void run(DafxInstance* self, uint32_t n_samples) {
   if (self->has_atoms) prepare_atoms(self);
+  if (self->restoring.by_messages) {
+    write_messages(self);
+    self->restoring.by_messages = false;
+  }
   if (self->has_cv) memset(self->silence, 0, n_samples * sizeof(float));
   for (uint32_t i = 0; i < self->n_inputs; ++i) {
     const uint32_t port = self->input_ports[i];
@@ -649,6 +713,19 @@ static void warm_up(DafxInstance* self, uint64_t n_samples) {
     memset(self->silence, 0, self->block_size * sizeof(float));
     run(self, left < self->block_size && !self->fixed_block ? (uint32_t)left
                                                            : self->block_size);
+  }
+}
+
+/* Runs silence until the plugin has made of a state what it makes of it. */
+static void settle(DafxInstance* self) {
+  uint32_t n_quiet = 0;
+  double seconds = 0.0;
+  for (uint32_t i = 0; i < MAX_SETTLING_RUNS; ++i) {
+    const uint32_t n_works = self->n_works;
+    warm_up(self, self->block_size);
+    seconds += self->block_size / self->sample_rate;
+    n_quiet = self->n_works == n_works ? n_quiet + 1 : 0;
+    if (n_quiet >= N_QUIET_RUNS && seconds >= SETTLING_S) break;
   }
 }
 

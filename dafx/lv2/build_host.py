@@ -1,8 +1,8 @@
 """Builds `dafx.lv2._host`: cffi (API mode) over lilv and our own C.
 
-That is `_memory.c` and, behind it, `_host.c`. `setup.py` calls it
-(`cffi_modules`). It needs a C compiler, pkg-config and the headers of lilv and
-LV2 (Debian: `apt-get install liblilv-dev lv2-dev`).
+That is `_memory.c`, `_state.c` and `_host.c`, in this order. `setup.py` calls
+it (`cffi_modules`). It needs a C compiler, pkg-config and the headers of lilv
+and LV2 (Debian: `apt-get install liblilv-dev lv2-dev`).
 
 Never `ffibuilder.compile()` in this folder: cffi writes its own `_host.c`.
 """
@@ -96,14 +96,30 @@ LilvState* lilv_state_new_from_world(LilvWorld*, LV2_URID_Map*,
                                      const LilvNode*);
 void lilv_state_free(LilvState*);
 
-/* dafx/lv2/_host.c, which stands on _memory.c */
+/* dafx/lv2/_host.c, which stands on _memory.c and _state.c */
 typedef struct DafxInstance DafxInstance;
 enum { DAFX_NONFINITE = -1, DAFX_BUSY = -2 };
 enum {
   DAFX_CONTROL_IN, DAFX_CONTROL_OUT, DAFX_AUDIO_IN, DAFX_AUDIO_OUT,
   DAFX_CV_IN, DAFX_CV_OUT, DAFX_ATOM_IN, DAFX_ATOM_OUT, DAFX_UNCONNECTED
 };
+enum {
+  DAFX_STATE_FINE, DAFX_STATE_NO_INTERFACE, DAFX_STATE_REFUSED,
+  DAFX_STATE_NOT_READ, DAFX_STATE_NO_FILE
+};
+typedef struct {
+  uint32_t key, type, size;
+  const void* value;
+} DafxProperty;
+typedef struct {
+  const LilvState* preset;
+  uint32_t n_properties;
+  const DafxProperty* properties;
+  uint32_t path_type, message_port;
+} DafxState;
 LV2_URID_Map* dafx_urid_map(void);
+uint32_t dafx_map(const char* uri);
+const char* dafx_unmap(uint32_t id);
 DafxInstance* dafx_instance_create(const LilvPlugin*, const char* bundle_path,
                                    const char* library_path,
                                    double sample_rate, uint32_t block_size,
@@ -113,8 +129,13 @@ DafxInstance* dafx_instance_create(const LilvPlugin*, const char* bundle_path,
                                    uint32_t n_controls,
                                    const uint32_t* control_ports,
                                    const LilvState* default_state);
+int dafx_instance_set_state(DafxInstance*, const DafxState*);
 void dafx_instance_free(DafxInstance*);
 int dafx_instance_renew(DafxInstance*);
+int dafx_instance_state_problem(const DafxInstance*);
+int dafx_instance_state_status(const DafxInstance*);
+const char* dafx_instance_state_path(const DafxInstance*);
+uint32_t dafx_instance_state_asked(const DafxInstance*, uint32_t i);
 bool dafx_instance_is_led(const DafxInstance*);
 uint64_t dafx_instance_n_bytes(const DafxInstance*);
 float dafx_instance_value(const DafxInstance*, uint32_t port);
@@ -156,7 +177,7 @@ def _make_builder() -> cffi.FFI:
   folder = pathlib.Path(__file__).parent
   source = '\n'.join(
     (folder / name).read_text(encoding='utf-8')
-    for name in ('_memory.c', '_host.c')
+    for name in ('_memory.c', '_state.c', '_host.c')
   )
   builder = cffi.FFI()
   builder.cdef(_DECLARATIONS)

@@ -7,7 +7,7 @@ import pathlib
 
 import numpy as np
 
-from dafx.lv2 import _host, errors, lilv, world
+from dafx.lv2 import _host, errors, lilv, states, world
 
 _ffi = _host.ffi
 _lib = _host.lib
@@ -75,12 +75,14 @@ class Instance:
     block_size: Largest number of samples per run.
     values: What each port holds at the start; of use to controls only.
     controls: Symbols of the controls that `run` gets values for.
+    state: What else it begins with, or None.
 
   Attributes:
     is_used: Whether it may have left its start state.
 
   Raises:
-    errors.PluginError: The plugin refuses, or its library does not load.
+    errors.PluginError: The plugin refuses, or its library does not load; or it
+      cannot use the state.
   """
 
   def __init__(
@@ -90,6 +92,7 @@ class Instance:
     block_size: int,
     values: np.ndarray,
     controls,
+    state: states.State | None = None,
   ):
     kinds = [
       _KINDS.get((p.kind, p.is_input), _lib.DAFX_UNCONNECTED)
@@ -99,11 +102,12 @@ class Instance:
     self._n_inputs = len(plugin.audio_inputs)
     self._n_outputs = len(plugin.audio_outputs)
     self._has_controls = bool(controls)
+    self._state = state
     with lilv.lock:
-      state = _ffi.NULL
+      default_state = _ffi.NULL
       if plugin.loads_default_state:
-        state = plugin.lilv_plugin.default_state()
-      self._default_state = state  # must outlive the handle
+        default_state = plugin.lilv_plugin.default_state()
+      self._default_state = default_state  # must outlive the handle
       handle = _lib.dafx_instance_create(
         plugin.lilv_plugin.handle,
         os.fsencode(plugin.bundle_path) + b'/',
@@ -117,7 +121,7 @@ class Instance:
         _ffi.new('uint32_t[]', [max(p.n_bytes, 16) for p in plugin.ports]),
         len(controls),
         _ffi.new('uint32_t[]', [plugin.control(s).index for s in controls]),
-        state,
+        default_state,
       )
     if handle == _ffi.NULL:
       reason = why_not_loaded(plugin)
@@ -134,22 +138,31 @@ class Instance:
     self.is_used = False
     if not _lib.dafx_instance_is_led(handle):
       _say_memory_is_foreign(plugin.uri)
+    if state is not None:
+      self._check(_lib.dafx_instance_set_state(handle, state.handle))
 
   def renew(self):
     """Replaces the plugin's handle by a new one, in its start state.
 
     Raises:
-      errors.PluginError: The plugin refuses; the instance is of no more use. Or
-        another thread runs it.
+      errors.PluginError: The plugin refuses, or cannot use its state; the
+        instance is of no more use. Or another thread runs it.
     """
-    renewed = _lib.dafx_instance_renew(self.handle)
+    self._check(_lib.dafx_instance_renew(self.handle))
+    self.is_used = False
+
+  def _check(self, renewed: int):
+    """Raises PluginError unless the instance was renewed."""
     if renewed == _lib.DAFX_BUSY:
       raise self._busy_error()
     if not renewed:
       raise errors.PluginError(
         f'{self._plugin.uri} could not be instantiated again.'
       )
-    self.is_used = False
+    if self._state is not None:
+      why = self._state.why_unused(self.handle)
+      if why:
+        raise errors.PluginError(why)
 
   def _busy_error(self) -> errors.PluginError:
     return errors.PluginError(

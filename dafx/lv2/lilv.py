@@ -93,6 +93,16 @@ def file_path(uri: str) -> pathlib.Path:
   return pathlib.Path(text)
 
 
+def map_uri(uri: str) -> int:
+  """Returns the number that stands for a URI in this process."""
+  return _lib.dafx_map(uri.encode())
+
+
+def unmap(number: int) -> str:
+  """Returns the URI that a number of `map_uri` stands for."""
+  return _ffi.string(_lib.dafx_unmap(number)).decode('utf-8', 'replace')
+
+
 class Port:
   """A port of a plugin.
 
@@ -238,6 +248,11 @@ class Plugin:
     texts = _take_texts(_lib.lilv_plugin_get_value(self.handle, node))
     return texts[0] if texts else ''
 
+  def texts(self, predicate: str) -> list[str]:
+    """Returns all objects of a predicate as texts."""
+    node = self._world.node(predicate)
+    return _take_texts(_lib.lilv_plugin_get_value(self.handle, node))
+
   def related(self, class_uri: str) -> list[str]:
     """Returns the URIs of what belongs to it and is of a class, as presets."""
     nodes = _lib.lilv_plugin_get_related(
@@ -260,10 +275,7 @@ class Plugin:
 
     It is freed with the object that is returned.
     """
-    state = _lib.lilv_state_new_from_world(
-      self._world.handle, _lib.dafx_urid_map(), self._world.node(self.uri)
-    )
-    return state if state == _ffi.NULL else _ffi.gc(state, _lib.lilv_state_free)
+    return self._world.state(self.uri)
 
 
 class World:
@@ -337,6 +349,16 @@ class World:
     if nodes != _ffi.NULL:
       _lib.lilv_nodes_free(nodes)
     return found
+
+  def state(self, uri: str):
+    """Returns the state that a plugin or a preset has, NULL for none.
+
+    It is freed with the object that is returned.
+    """
+    state = _lib.lilv_state_new_from_world(
+      self.handle, _lib.dafx_urid_map(), self.node(uri)
+    )
+    return state if state == _ffi.NULL else _ffi.gc(state, _lib.lilv_state_free)
 
   def load_resource(self, uri: str) -> int:
     """Reads the files that rdfs:seeAlso names; returns how many it read."""

@@ -1,8 +1,8 @@
 """Presets: settings of a plugin under a name, which every LV2 host reads.
 
-    fixed = lv2.load_preset(uri, 'Vocal')
-    renderer = lv2.Renderer(uri, sample_rate=44100, fixed=fixed)
-    lv2.write_preset('~/.lv2', uri, 'Vocal, softer', {**fixed, 'mix': 0.5})
+    renderer = lv2.Renderer(uri, sample_rate=44100, preset='Vocal')
+    values = lv2.load_preset(uri, 'Vocal')
+    lv2.write_preset('~/.lv2', uri, 'Vocal, softer', {**values, 'mix': 0.5})
 
 A preset is what the LV2 presets extension calls so
 (http://lv2plug.in/ns/ext/presets): a bundle of Turtle files beside the plugin.
@@ -10,20 +10,12 @@ A preset is what the LV2 presets extension calls so
 
 import dataclasses
 import difflib
-import hashlib
 import logging
 import math
-import os
 import pathlib
 import re
-import tempfile
-import unicodedata
-from collections.abc import Mapping
 
-import numpy as np
-
-from dafx import _folders
-from dafx.lv2 import inputs, lilv, world
+from dafx.lv2 import lilv, world
 from dafx.lv2 import ports as ports_lib
 
 _log = logging.getLogger('dafx.lv2')
@@ -37,15 +29,7 @@ _STATE = 'http://lv2plug.in/ns/ext/state#state'
 _SYMBOL = 'http://lv2plug.in/ns/lv2core#symbol'
 _VALUE = 'http://lv2plug.in/ns/ext/presets#value'
 # Of presets that dafx writes: the version of the plugin whose values they are.
-_VERSION = 'urn:dafx:ns#pluginVersion'
-
-_PREFIXES = """\
-@prefix lv2: <http://lv2plug.in/ns/lv2core#> .
-@prefix pset: <http://lv2plug.in/ns/ext/presets#> .
-@prefix rdfs: <http://www.w3.org/2000/01/rdf-schema#> .
-
-"""
-_MAX_NAME = 64  # characters of a label or plugin's name in a file name
+VERSION = 'urn:dafx:ns#pluginVersion'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,11 +84,11 @@ def list_presets(uri: str) -> list[Preset]:
 def load_preset(uri: str, name: str) -> dict[str, float]:
   """Returns a preset's values, fit for `Renderer(uri, ..., fixed=values)`.
 
-  Only values of control inputs are read. Warned of in the log are what a
-  preset has beyond them (state such as files, which is not applied), symbols
-  that the plugin lacks, which are ignored, values out of a port's range, which
-  are moved to the nearest end of it, and a preset that was written for another
-  version of the plugin.
+  Only values of control inputs are read; `Renderer(preset=...)` restores what
+  else a preset has. Warned of in the log are state beyond the values (such as
+  files), symbols that the plugin lacks, which are ignored, values out of a
+  port's range, which are moved to the nearest end of it, and a preset that was
+  written for another version of the plugin.
 
   Args:
     uri: The plugin's URI.
@@ -127,20 +111,40 @@ def load_preset(uri: str, name: str) -> dict[str, float]:
     Traceback (most recent call last):
     KeyError: ...
   """
+  values, state_uri = load(uri, name)
+  if state_uri:
+    _log.warning(
+      'Preset %r of %s has more than port values (state:state, such as '
+      'files), which Renderer(preset=%r) restores; here are its port values '
+      'alone.',
+      name,
+      uri,
+      name,
+    )
+  return values
+
+
+def load(uri: str, name: str) -> tuple[dict[str, float], str]:
+  """Returns all that there is to a preset.
+
+  Args:
+    uri: The plugin's URI.
+    name: The preset's label or URI.
+
+  Returns:
+    (values as of `load_preset`, URI of what has its state, '' where it has
+    none).
+
+  Raises:
+    KeyError, ValueError: As of `load_preset`.
+  """
   plugin = world.get_plugin(uri)
   preset = _select_preset(plugin, name)
   with lilv.lock:
     opened = lilv.open_world()
     ports = opened.records(preset.uri, _PORT, (_SYMBOL, _VALUE))
     has_state = bool(opened.text(preset.uri, _STATE))
-    version = opened.text(preset.uri, _VERSION)
-  if has_state:
-    _log.warning(
-      'Preset %r of %s has more than port values (state:state, such as '
-      'files); only its port values are used.',
-      preset.label,
-      uri,
-    )
+    version = opened.text(preset.uri, VERSION)
   if version and version != plugin.full_version:
     _log.warning(
       'Preset %r of %s is for its version %s; installed is %s, which may sound '
@@ -161,81 +165,14 @@ def load_preset(uri: str, name: str) -> dict[str, float]:
       ', '.join(unknown),
     )
   texts = {symbol: value for symbol, value in ports}
-  return {
+  values = {
     symbol: _read_value(port, texts[symbol], preset)
     for symbol, port in plugin.controls.items()
     if symbol in texts
   }
+  return values, preset.uri if has_state else ''
 
 
-def write_preset(
-  folder: str | os.PathLike,
-  uri: str,
-  label: str,
-  values: Mapping[str, float],
-) -> pathlib.Path:
-  """Writes a preset bundle that LV2 hosts load.
-
-  It holds a value of every control, so that nothing is left to what was set
-  before, and says for which version of the plugin it is. The bundle is
-  `<plugin's name>_<label>.preset.lv2` in the folder. It appears whole or not at
-  all; one that was written before for the same plugin and label gets the new
-  values. Processes that start from then on see it, if the
-  folder is on their LV2_PATH.
-
-  Args:
-    folder: Where to put the bundle, such as '~/.lv2', where hosts look. Made
-      if it does not exist.
-    uri: The plugin's URI.
-    label: The preset's name for people.
-    values: Values in port units by symbol of a control input. Controls that
-      are not in it get the plugin's defaults, but for those whose default
-      depends on the sample rate: these stay as they are in the host.
-
-  Returns:
-    The bundle's path.
-
-  Raises:
-    ValueError: No such plugin, a value out of its port's range, no values, or
-      a label that is empty or has control characters.
-    KeyError: A symbol that is no control input.
-    FileExistsError: Something else has the bundle's name.
-
-  Examples:
-    >>> from dafx import lv2
-    >>> uri = 'http://calf.sourceforge.net/plugins/Compressor'
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...   print(lv2.write_preset(folder, uri, 'Gentle', {'ratio': 1.5}).name)
-    Calf_Compressor_Gentle.preset.lv2
-  """
-  plugin = world.get_plugin(uri)
-  if not values:
-    raise ValueError(
-      f'values is empty; a preset of {uri} needs one value at least.'
-    )
-  for symbol, value in values.items():
-    inputs.check_value(plugin, symbol, value)
-  if not label.strip() or any(
-    unicodedata.category(c) in ('Cc', 'Cs') for c in label
-  ):
-    raise ValueError(
-      f'label={label!r} must have a visible character, and no line break or '
-      'other control character.'
-    )
-  name = _file_name(label)
-  files = {
-    'manifest.ttl': _manifest(uri, f'{name}.ttl'),
-    f'{name}.ttl': _preset_turtle(plugin, label, values),
-  }
-  folder = _folders.expand_user(folder).absolute()
-  bundle = folder / f'{_ascii_name(plugin.name)}_{name}.preset.lv2'
-  folder.mkdir(parents=True, exist_ok=True)
-  _write_bundle(bundle, files)
-  return bundle
-
-
-# ---------------------------------------------------------------- Reading ----
 def _find_presets(plugin: world.Plugin) -> dict[Preset, bool]:
   """Returns the presets by label, and whether each could be read."""
   with lilv.lock:
@@ -349,101 +286,3 @@ def _read_value(port: ports_lib.Port, text: str, preset: Preset) -> float:
       clipped,
     )
   return clipped
-
-
-# ---------------------------------------------------------------- Writing ----
-def _ascii_name(text: str) -> str:
-  """Returns a text as a part of a file name: ASCII, without spaces."""
-  text = unicodedata.normalize('NFKD', text).encode('ascii', 'ignore').decode()
-  return re.sub(r'[^A-Za-z0-9]+', '_', text).strip('_')[:_MAX_NAME]
-
-
-def _file_name(label: str) -> str:
-  """Returns the file name of a label, another one for each label.
-
-  What ASCII letters, digits and single spaces do not tell, a hash does.
-  """
-  name = _ascii_name(label)
-  if name.replace('_', ' ') == label:
-    return name
-  digest = hashlib.sha256(label.encode()).hexdigest()[:8]
-  return f'{name}-{digest}' if name else f'preset-{digest}'
-
-
-def _manifest(uri: str, file_name: str) -> str:
-  """Returns the manifest of a bundle with one preset."""
-  return _PREFIXES + (
-    f'<{file_name}>\n'
-    '  a pset:Preset ;\n'
-    f'  lv2:appliesTo <{uri}> ;\n'
-    f'  rdfs:seeAlso <{file_name}> .\n'
-  )
-
-
-def _preset_turtle(
-  plugin: world.Plugin, label: str, values: Mapping[str, float]
-) -> str:
-  """Returns a preset as Turtle; its name in LV2 is that of the file."""
-  every = {
-    symbol: values.get(symbol, port.default)
-    for symbol, port in plugin.controls.items()
-    if symbol in values or not port.per_sample_rate
-  }
-  ports = ' , '.join(
-    f'[\n    lv2:symbol "{symbol}" ;\n    pset:value {_decimal(value)}\n  ]'
-    for symbol, value in every.items()
-  )
-  return _PREFIXES + (
-    '<>\n'
-    '  a pset:Preset ;\n'
-    f'  lv2:appliesTo <{plugin.uri}> ;\n'
-    f'  rdfs:label {_literal(label)} ;\n'
-    f'  <{_VERSION}> {_literal(plugin.full_version)} ;\n'
-    f'  lv2:port {ports} .\n'
-  )
-
-
-def _literal(text: str) -> str:
-  return '"' + text.replace('\\', '\\\\').replace('"', '\\"') + '"'
-
-
-def _decimal(value: float) -> str:
-  """Returns the shortest xsd:decimal that reads back as the same float64.
-
-  A float32 so becomes its exact value to 17 digits, which hosts whose parser
-  errs in the last of them still round to the same float32. Always with a
-  point: some hosts skip ports whose value is an integer.
-  """
-  return np.format_float_positional(np.float64(value), trim='0')
-
-
-def _write_bundle(bundle: pathlib.Path, files: dict[str, str]):
-  """Writes a bundle at once, or replaces the preset of an equal one.
-
-  Args:
-    bundle: Path of the bundle.
-    files: The manifest's and the preset's text by file name. The manifest
-      depends on plugin and label alone, so its text tells whose bundle it is.
-
-  Raises:
-    FileExistsError: What lies there is no such bundle.
-  """
-  with tempfile.TemporaryDirectory(prefix='.dafx-', dir=bundle.parent) as temp:
-    new = pathlib.Path(temp) / bundle.name
-    new.mkdir()
-    for name, text in files.items():
-      (new / name).write_text(text, encoding='utf-8', newline='\n')
-    if not os.path.lexists(bundle):
-      new.rename(bundle)
-      return
-    manifest = bundle / 'manifest.ttl'
-    if (
-      not manifest.is_file()
-      or manifest.read_bytes() != files['manifest.ttl'].encode()
-    ):
-      raise FileExistsError(
-        f'{bundle} exists and is no preset of this plugin and label that '
-        'dafx wrote. Choose another folder or label.'
-      )
-    for name in files:
-      (new / name).replace(bundle / name)

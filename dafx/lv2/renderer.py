@@ -10,6 +10,7 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,8 +20,11 @@ from dafx.lv2 import (
   instances,
   items,
   latency,
+  parameters,
+  presets,
   processes,
   shelf,
+  states,
   supply,
   world,
 )
@@ -51,8 +55,8 @@ class Renderer:
     sample_rate: Rate of the audio, in Hz.
     controls: Symbols of the control ports that `render` gets values for, in
       their order there.
-    fixed: Values of other control ports by symbol, in port units. All else
-      stays at the plugin's defaults.
+    fixed: Values of other control ports by symbol, in port units, and of
+      parameters by URI, such as files. All else stays at its default.
     block_size: Largest number of samples per run of the plugin.
     n_threads: Items rendered side by side; as many as there are processors by
       default.
@@ -73,16 +77,20 @@ class Renderer:
       time renders; others wait. A render that is interrupted ends the state.
     time_limit_s: With isolation='process', seconds after which a render of an
       item counts as hung.
+    preset: Label or URI of a preset, in place of the plugin's defaults; what
+      else it holds (state, such as files) is restored. None for none.
 
   Attributes:
+    fixed: Values of `fixed` by symbol.
+    parameters: Values of `fixed` by URI; paths are absolute.
     latency: Samples by which the plugin's output lags behind, as reported or
       measured; 0 without `compensate_latency`, which takes them out.
     n_nonfinite: Samples set to zero so far.
 
   Raises:
-    ValueError: No such plugin, or a fixed value or setting out of its range.
-    KeyError: No such symbol.
-    errors.PluginError: The plugin cannot be run here; the message says why.
+    ValueError: No such plugin or file, or a value out of its range.
+    KeyError: No such symbol, parameter or preset.
+    errors.PluginError: The plugin cannot be run here, or not with that state.
 
   Examples:
     >>> import numpy as np
@@ -102,7 +110,7 @@ class Renderer:
     uri: str,
     sample_rate: float,
     controls: Sequence[str] = (),
-    fixed: Mapping[str, float] | None = None,
+    fixed: Mapping[str, Any] | None = None,
     block_size: int = 1024,
     n_threads: int | None = None,
     compensate_latency: bool = True,
@@ -111,6 +119,7 @@ class Renderer:
     isolation: str = 'thread',
     stateful: bool = False,
     time_limit_s: float = 60.0,
+    preset: str | None = None,
   ):
     inputs.check_options(
       sample_rate, block_size, n_threads, warm_up, isolation, time_limit_s
@@ -118,13 +127,7 @@ class Renderer:
     self.plugin = world.get_plugin(uri).at_rate(sample_rate)
     inputs.check_plugin(self.plugin)
     self.controls = tuple(controls)
-    self.fixed = dict(fixed or {})
-    inputs.check_symbols(self.plugin, self.controls, self.fixed)
-    self.initial_values = inputs.initial_values(self.plugin, self.fixed)
-    self._defaults = self.initial_values[
-      [self.plugin.control(symbol).index for symbol in self.controls]
-    ]
-
+    self._set_values(fixed or {}, preset)
     self.sample_rate = float(sample_rate)
     self.block_size = int(block_size)
     self.n_threads = int(n_threads or supply.default_n_threads())
@@ -136,8 +139,7 @@ class Renderer:
     self._n_items_nonfinite = 0
     self._supply = supply.Supply(self.new_instance)
     self.stateful = stateful
-    # One per item, while they go on.
-    self._streams: list[instances.Instance | processes.Stream] = []
+    self._streams: list[instances.Instance | processes.Stream] = []  # by item
     self._lock = threading.RLock()  # of the streams
     self._is_rendering = self._is_broken = False
     if stateful:
@@ -148,7 +150,11 @@ class Renderer:
       uri=uri,
       sample_rate=self.sample_rate,
       controls=self.controls,
-      fixed={symbol: float(value) for symbol, value in self.fixed.items()},
+      fixed={
+        **{symbol: float(value) for symbol, value in self.fixed.items()},
+        **self.parameters,
+      },
+      preset=preset,
       block_size=self.block_size,
       compensate_latency=bool(compensate_latency),
       warm_up=self.warm_up,
@@ -156,9 +162,29 @@ class Renderer:
     if isolation == 'process':
       self.latency = processes.open_renderer(self._settings, time_limit_s)
     else:
+      if self._state is not None:  # an error now, not later
+        self._supply.give_back(self._supply.take())
       self.latency = 0
       if compensate_latency:
         self.latency = self.latency_at(self.default_controls()) or 0
+
+  def _set_values(self, fixed, preset):
+    """Finds out what the plugin begins with."""
+    uri = self.plugin.uri
+    self.fixed, given = parameters.split(fixed)
+    self.parameters = parameters.resolve(self.plugin.parameters, given, uri)
+    inputs.check_symbols(self.plugin, self.controls, self.fixed)
+    of_preset, state_uri = presets.load(uri, preset) if preset else ({}, '')
+    self.initial_values = inputs.initial_values(
+      self.plugin, {**of_preset, **self.fixed}
+    )
+    self._defaults = self.initial_values[
+      [self.plugin.control(symbol).index for symbol in self.controls]
+    ]
+    self._state: states.State | None = None
+    if self.parameters or state_uri:
+      self._state = states.State(self.plugin, self.parameters, state_uri)
+    self._silence = states.SilenceWatch(self.plugin, self.parameters, state_uri)
 
   @property
   def n_channels_in(self) -> int:
@@ -222,6 +248,7 @@ class Renderer:
       self.block_size,
       self.initial_values,
       self.controls,
+      self._state,
     )
 
   def run(
@@ -419,4 +446,5 @@ class Renderer:
     for n_nonfinite, frames in zip(counts, controls, strict=True):
       if n_nonfinite:
         self._report_nonfinite(n_nonfinite, frames)
+    self._silence.look(audio, out)
     return np.moveaxis(out, 1, -1)

@@ -3,9 +3,10 @@
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from dafx.lv2 import parameters, processes, renderer, world
 from dafx.lv2 import ports as ports_lib
-from dafx.lv2 import processes, renderer
 
 # Hosts, not users, set the ports of this vocabulary, such as the tempo.
 _TIME = 'http://lv2plug.in/ns/ext/time#'
@@ -37,10 +38,11 @@ def moves_of_latency(
   uri: str,
   sample_rate: float,
   symbols: Sequence[str],
-  fixed: Mapping[str, float] | None = None,
+  fixed: Mapping[str, Any] | None = None,
   block_size: int = 1024,
   isolation: str = 'thread',
   time_limit_s: float = 60.0,
+  preset: str | None = None,
 ) -> dict[str, tuple[int, int]]:
   """Finds the controls that move the latency of a plugin, by rendering.
 
@@ -52,11 +54,12 @@ def moves_of_latency(
     uri: URI of the plugin.
     sample_rate: In Hz.
     symbols: Of the controls to try.
-    fixed: Values of others by symbol, in port units.
+    fixed: Values of others, as of `Renderer`.
     block_size: Largest number of samples per run.
     isolation: 'thread', or 'process' for plugins that may crash.
     time_limit_s: With isolation='process', seconds after which it counts as
       hung.
+    preset: A preset in place of the defaults, as of `Renderer`.
 
   Returns:
     (lowest, highest) latency in samples, by symbol.
@@ -70,15 +73,18 @@ def moves_of_latency(
     >>> list(lv2.moves_of_latency(limiter, 44100, ['th', 'lk']))
     ['lk']
   """
-  pairs = tuple(sorted((s, float(value)) for s, value in (fixed or {}).items()))
+  ports, kept = parameters.split(fixed or {})
+  kept = parameters.resolve(world.get_plugin(uri).parameters, kept, uri)
+  values = {symbol: float(value) for symbol, value in ports.items()} | kept
+  pairs = tuple(sorted(values.items()))
   symbols = tuple(symbols)
-  how = (isolation, time_limit_s)
+  how = (isolation, time_limit_s, preset)
   return dict(_moves(uri, float(sample_rate), symbols, pairs, block_size, *how))
 
 
 @functools.cache  # the same plugin is often made again
 def _moves(
-  uri, sample_rate, symbols, fixed, block_size, isolation, time_limit_s
+  uri, sample_rate, symbols, fixed, block_size, isolation, time_limit_s, preset
 ):
   if not symbols:
     return {}
@@ -88,6 +94,7 @@ def _moves(
     symbols=list(symbols),
     fixed=dict(fixed),
     block_size=block_size,
+    preset=preset,
   )
   if isolation == 'thread':
     moves = find_moves_of_latency(**arguments)
@@ -102,8 +109,9 @@ def find_moves_of_latency(
   uri: str,
   sample_rate: float,
   symbols: Sequence[str],
-  fixed: Mapping[str, float] | None = None,
+  fixed: Mapping[str, Any] | None = None,
   block_size: int = 1024,
+  preset: str | None = None,
 ) -> dict[str, list[int]]:
   """Does what `moves_of_latency` does, in this process."""
   host = renderer.Renderer(
@@ -114,6 +122,7 @@ def find_moves_of_latency(
     block_size,
     n_threads=1,
     compensate_latency=False,
+    preset=preset,
   )
   defaults = host.default_controls()  # [1, n_controls]
   usual = host.latency_at(defaults) or 0

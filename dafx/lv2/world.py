@@ -10,6 +10,7 @@ import functools
 import pathlib
 
 from dafx.lv2 import lilv, packages
+from dafx.lv2 import parameters as parameters_lib
 from dafx.lv2 import ports as ports_lib
 
 _LV2 = 'http://lv2plug.in/ns/lv2core#'
@@ -54,6 +55,8 @@ class Plugin:
     ports: All its ports, by index.
     required_features: URIs of what it needs from a host.
     loads_default_state: Whether it wants its default state restored.
+    parameters: What else can be set, such as files, by URI.
+    prefers_whole_blocks: Whether it asks for blocks of one length.
     lilv_plugin: Where this was read, for `instances` and `presets`.
 
   Examples:
@@ -73,6 +76,8 @@ class Plugin:
   ports: tuple[ports_lib.Port, ...]
   required_features: tuple[str, ...]
   loads_default_state: bool
+  parameters: tuple[parameters_lib.Parameter, ...]
+  prefers_whole_blocks: bool
   lilv_plugin: lilv.Plugin = dataclasses.field(repr=False)
 
   @functools.cached_property
@@ -113,14 +118,36 @@ class Plugin:
     return None
 
   @property
+  def files(self) -> tuple[parameters_lib.Parameter, ...]:
+    """The parameters that are paths of files."""
+    return tuple(p for p in self.parameters if p.is_file)
+
+  def parameter(self, name: str) -> parameters_lib.Parameter:
+    """Returns the parameter of a name; see `parameters.choose`.
+
+    Args:
+      name: Its URI, or what stands behind the last '#', '/' or ':' of it.
+
+    Raises:
+      KeyError: There is none; those that there are are named.
+    """
+    return parameters_lib.choose(self.parameters, name, self.uri)
+
+  @property
   def full_version(self) -> str:
     """Its version, and that of the Debian package that it came in."""
     return packages.full_version(self.uri, self.version, self.bundle_path)
 
   @property
   def needs_fixed_block(self) -> bool:
-    """Whether each run must have just the block size in samples."""
-    return any(f in self.required_features for f in FIXED_BLOCK_FEATURES)
+    """Whether each run must have just the block size in samples.
+
+    Also where the plugin only prefers that (coarseBlockLength): convoLV2 drops
+    sound where the length changes.
+    """
+    return self.prefers_whole_blocks or any(
+      f in self.required_features for f in FIXED_BLOCK_FEATURES
+    )
 
   def at_rate(self, sample_rate: float) -> 'Plugin':
     """Returns the plugin with its ports' values at a sample rate, in Hz."""
@@ -167,6 +194,8 @@ def _read_plugin(plugin: lilv.Plugin) -> Plugin:
     ),
     required_features=tuple(sorted(plugin.required_features)),
     loads_default_state=plugin.has_feature(_STATE + 'loadDefaultState'),
+    parameters=parameters_lib.read(plugin),
+    prefers_whole_blocks=plugin.has_feature(_BUF_SIZE + 'coarseBlockLength'),
     lilv_plugin=plugin,
   )
 

@@ -112,6 +112,11 @@ class Node:
     """Values of a plugin's ports that nobody sets: its defaults, by symbol."""
     return {}
 
+  @property
+  def parameter_values(self) -> Mapping[str, Any]:
+    """What a plugin was given beyond its ports, such as files, by URI."""
+    return {}
+
   def hold_ports(self, values: Mapping[str, float]):
     """Sets ports of `port_values` to what they were in another version.
 

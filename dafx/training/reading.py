@@ -16,16 +16,11 @@ from absl import logging
 from dafx import metrics
 from dafx.audio import files as audio_files
 from dafx.audio import sources
-from dafx.training import align
+from dafx.training import align, captures
 
 # What `read_pair` can mend.
 MENDABLE = ('sample_rate', 'channels', 'length', 'latency', 'lag')
 
-# A blip stands out of the quiet around it for no longer than this.
-_BLIP_S = 2e-3
-_QUIET_S = 0.1
-_BLIP_PEAK = 0.1
-_QUIET_PEAK = 1e-3
 # Blips are looked for in so much of the start, and answers so long after one.
 _LEAD_S = 5.0
 _LONGEST_LATENCY_S = 0.25
@@ -242,6 +237,7 @@ def _find_latency(paths, sides, sample_rate, mend):
       )
   whole = 0, len(sides[0])
   dry, wet = (side.mean(axis=1) for side in sides)
+  standard = captures.find_standard(dry, sample_rate)
   latency = blip_latency(dry, wet, sample_rate)
   if latency is None:
     lag, said = _compare(paths, dry, wet, sample_rate)
@@ -259,8 +255,33 @@ def _find_latency(paths, sides, sample_rate, mend):
       f'{paths[1]} is {latency} samples late by its blips. Set align=True, or '
       'shift it.'
     )
-  note = f'{paths[1]} is {latency} samples late by its blips: taken out'
-  return latency, *whole, [note] if latency else []
+  notes = []
+  if latency:
+    notes.append(
+      f'{paths[1]} is {latency} samples late by its blips: taken out'
+    )
+  if standard is None:
+    return latency, *whole, notes
+  known = standard[0]
+  first = round(known.first_sample * sample_rate / known.sample_rate)
+  notes += _about_standard(paths, known, wet[latency:], len(dry), sample_rate)
+  return latency, first, len(sides[0]), notes
+
+
+def _about_standard(paths, known, wet, n_samples, sample_rate):
+  """Says what is left out of a standard input, and how it was answered."""
+  said = f'{paths[0]} is the standard input {known.name}'
+  if known.first_sample:
+    seconds = known.first_sample / known.sample_rate
+    said += f': its first {seconds:.2f} s are left out'
+  yield said
+  esr = captures.repeat_esr(known, wet, n_samples, sample_rate)
+  if esr is not None and esr > captures.MAX_REPEAT_ESR:
+    yield (
+      f'what it plays twice came back differently (ESR {esr:.3f}, at most '
+      f'{captures.MAX_REPEAT_ESR} is wanted): noise, a setting that was moved, '
+      'or an effect with a clock of its own, which no clone can follow'
+    )
 
 
 def _find_lag(paths, sides, sample_rate, plain_lag, said):
@@ -335,6 +356,8 @@ def _compare(paths, dry, wet, sample_rate):
 def find_blips(dry: np.ndarray, sample_rate: int) -> list[int]:
   """Finds single clicks in the quiet at the start of a dry file.
 
+  Those of a standard input are where it has them; see `captures`.
+
   Args:
     dry: Shape [n_samples].
     sample_rate: In Hz.
@@ -342,22 +365,16 @@ def find_blips(dry: np.ndarray, sample_rate: int) -> list[int]:
   Returns:
     First samples of the clicks.
   """
+  standard = captures.find_standard(dry, sample_rate)
+  if standard is not None:
+    return standard[1]
   lead = np.abs(dry[: int(_LEAD_S * sample_rate)])
-  loud = np.flatnonzero(lead > _BLIP_PEAK)
-  quiet, length = int(_QUIET_S * sample_rate), int(_BLIP_S * sample_rate)
+  length = int(captures.BLIP_S * sample_rate)
   blips: list[int] = []
-  for start in loud:
+  for start in np.flatnonzero(lead > captures.BLIP_PEAK):
     if blips and start < blips[-1] + length:
       continue
-    before = lead[max(start - quiet, 0) : start - 1]
-    after = lead[start + length : start + quiet]
-    is_single = (
-      len(before) >= quiet // 2
-      and len(after) >= quiet // 2
-      and before.max() < _QUIET_PEAK
-      and after.max() < _QUIET_PEAK
-    )
-    if not is_single:
+    if not captures.is_blip(lead, int(start), sample_rate):
       break  # The music begins.
     blips.append(int(start))
   return blips
@@ -385,7 +402,9 @@ def blip_latency(
     return None
   latencies = []
   for start in blips:
-    noise = np.abs(wet[max(start - int(_QUIET_S * sample_rate), 0) : start])
+    noise = np.abs(
+      wet[max(start - int(captures.QUIET_S * sample_rate), 0) : start]
+    )
     stop = start + int(_LONGEST_LATENCY_S * sample_rate)
     answer = np.abs(wet[start:stop])
     threshold = max(_OVER_NOISE * noise.max(), _OVER_SILENCE)

@@ -9,7 +9,7 @@ import scipy.signal
 import soundfile
 import soxr
 
-from dafx.training import align, data, reading
+from dafx.training import align, captures, data, reading
 
 RATE = 16000
 
@@ -209,3 +209,69 @@ def test_pairs_that_are_not_recordings_are_not_cut(tmp_path):
   pair = reading.read_pair(*paths, mend=reading.MENDABLE)
   np.testing.assert_array_equal(pair.target[:, 0], np.float32(wet))
   assert not pair.latency and not pair.notes
+
+
+# -------- Standard inputs are known by their blips. ---------------------------
+@pytest.mark.parametrize(
+  'known', captures.STANDARD_INPUTS, ids=lambda k: k.name
+)
+def test_standard_inputs_are_known_at_any_rate(known):
+  n_samples = known.blips[-1] + 40_000
+  dry = np.zeros(n_samples)
+  dry[list(known.blips)] = 0.9
+  if known.name == 'Proteus':
+    dry[0] = 0.9  # a blip without quiet before, which tells nothing
+  # Music, as before the blips of v3.
+  start = max(known.blips[0] - 24_000, 0)
+  dry[:start] = 0.1 * np.random.default_rng(0).standard_normal(start)
+  for rate in (known.sample_rate, 16000, 44100, 96000):
+    resampled = np.zeros(round(n_samples * rate / known.sample_rate) + 1)
+    for at in np.flatnonzero(np.abs(dry) > 0.5):
+      resampled[round(at * rate / known.sample_rate)] = 0.9
+    found, blips = captures.find_standard(resampled, rate)
+    assert found is known
+    want = [round(b * rate / known.sample_rate) for b in known.blips]
+    assert blips == want
+  assert captures.find_standard(dry[1000:], known.sample_rate) is None
+
+
+def v3(seconds=3.0):
+  """A short one: validation, silence, blips, music, validation again."""
+  head = music(9.0)
+  quiet = np.zeros(3 * RATE)
+  quiet[[RATE + RATE // 2, 2 * RATE + RATE // 2]] = 0.9
+  return np.concatenate([head, quiet, music(seconds, seed=1), head])
+
+
+def test_the_standard_input_of_nam_is_taken(tmp_path, caplog):
+  dry = v3()
+  ours, wet = sides(provider(tmp_path, dry, delayed(drive(dry), 37)))
+  # What comes again at the end is not trained on.
+  np.testing.assert_allclose(ours, dry[10 * RATE : len(dry) - 37], atol=1e-7)
+  np.testing.assert_allclose(wet, drive(ours), atol=1e-6)
+  assert 'is the standard input v3 of Neural Amp Modeler' in caplog.text
+  assert 'its first 10.00 s are left out' in caplog.text
+  assert 'came back differently' not in caplog.text
+  caplog.clear()
+  gain = np.linspace(1.0, 0.5, len(dry))  # a knob that is turned
+  provider(tmp_path, dry, gain * delayed(drive(dry), 37))
+  assert 'came back differently (ESR 0.' in caplog.text
+
+
+# -------- What is wrong with a recording is said, once and in numbers. --------
+def test_clipped_and_silent_stretches_are_reported(tmp_path, caplog):
+  dry = music(4.0)
+  wet = drive(dry)
+  provider(tmp_path, dry, wet)
+  assert 'clipped' not in caplog.text and 'silent' not in caplog.text
+  loud = np.clip(20.0 * wet, -1.0, 1.0)
+  provider(tmp_path, dry, loud)
+  assert 'samples of the target are clipped, the first at 0.0' in caplog.text
+  caplog.clear()
+  wet[2 * RATE : 3 * RATE] = 1e-6
+  provider(tmp_path, dry, wet)
+  assert 'the target is silent from 2.0 to 3.0 s' in caplog.text
+  caplog.clear()
+  dry[2 * RATE : 3 * RATE] = 1e-6  # so is the input
+  provider(tmp_path, dry, wet)
+  assert 'silent' not in caplog.text

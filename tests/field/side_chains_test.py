@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dafx import effects, lv2
+from dafx import effects, lv2, processors
 from dafx.commands import dafx_plugins
 from dafx.lv2.cards import binding, checks
 
@@ -91,3 +91,57 @@ def test_stereo_is_keyed_as_mono_is():
     np.testing.assert_array_equal(
       renderer.render(mono), renderer.render(stereo)
     )
+
+
+def test_a_second_input_keys_it():
+  """Oracle: in + amount * key, with a channel for each input of the host."""
+  audio, key = noise(2, 600, 2), noise(2, 600, 2)[:, ::-1]
+  layer = effects.LV2Plugin(KEYED, sample_rate=RATE)
+  halves = np.full((2, 1, 1), 0.5, np.float32)
+  cases = {
+    'mono': (audio[..., 0], key[..., 0], key[..., 0]),
+    'stereo': (audio, key, key),
+    'stereo, one key': (audio, key[..., 0], key[..., :1]),
+    'mono, two keys': (audio[..., 0], key, key.mean(-1)),
+  }
+  for name, (signal, given, heard) in cases.items():
+    want = signal + 0.5 * heard
+    np.testing.assert_allclose(
+      layer(signal, halves, given), want, atol=1e-6, err_msg=name
+    )
+    state, parts = layer.initial_state(2), []
+    for start, stop in ((0, 250), (250, 600)):
+      chunk, state = layer.stream(
+        state, signal[:, start:stop], halves, given[:, start:stop]
+      )
+      parts.append(chunk)
+    streamed = np.concatenate(parts, axis=1)
+    np.testing.assert_allclose(streamed, want, atol=1e-6, err_msg=name)
+  with pytest.raises(ValueError, match='has no side chain'):
+    effects.LV2Plugin('urn:dafx-test:gain')(audio, halves, key)
+  with pytest.raises(ValueError, match='must have 1 or 2'):
+    layer(audio, halves, noise(2, 600, 3))
+
+
+def test_a_graph_has_a_second_audio_input():
+  layer = effects.LV2Plugin(LSP, ['cr'], sample_rate=RATE, name='plugin')
+  group = processors.ProcessorGroup(
+    [(layer, ['audio', 'controls', 'key'])], name='group'
+  )
+  audio, controls = noise(1, 4000), np.full((1, 1, 1), 0.5, np.float32)
+  loud = group({'audio': audio, 'controls': controls, 'key': 8.0 * audio})
+  usual = group({'audio': audio, 'controls': controls, 'key': audio})
+  direct = lv2.Renderer(LSP, RATE, ['cr'])
+  cr = layer.control_map.to_port_units(controls)
+  for out, gain in ((loud, 8.0), (usual, 1.0)):
+    pair = np.stack([audio, audio, gain * audio, gain * audio], axis=-1)
+    want = direct.render(pair, cr).mean(-1)
+    np.testing.assert_allclose(out, want, atol=1e-6)
+  with tf.GradientTape() as tape:  # the audio and the controls get gradients
+    given = tf.constant(audio)
+    tape.watch(given)
+    tape.watch(setting := tf.constant(controls))
+    out = group({'audio': given, 'controls': setting, 'key': audio})
+    loss = tf.reduce_mean(out**2)
+  gradients = tape.gradient(loss, [given, setting])
+  assert all(np.isfinite(g).all() for g in gradients)

@@ -5,11 +5,14 @@ import subprocess
 
 _PREFIXES = """\
 @prefix lv2: <http://lv2plug.in/ns/lv2core#> .
+@prefix atom: <http://lv2plug.in/ns/ext/atom#> .
 @prefix bufsz: <http://lv2plug.in/ns/ext/buf-size#> .
 @prefix doap: <http://usefulinc.com/ns/doap#> .
+@prefix patch: <http://lv2plug.in/ns/ext/patch#> .
 @prefix rdf: <http://www.w3.org/1999/02/22-rdf-syntax-ns#> .
 @prefix rdfs: <http://www.w3.org/2000/01/rdf-schema#> .
 @prefix units: <http://lv2plug.in/ns/extensions/units#> .
+@prefix work: <http://lv2plug.in/ns/ext/worker#> .
 @prefix test: <urn:dafx-test:> .
 """
 
@@ -46,6 +49,20 @@ _PLUGINS = {
   'brittle': (1, 0, 4, ''),
   'keyed': (1, 0, 1, ''),
 }
+_WRITABLE = (
+  'patch:writable test:taps , test:trim ; lv2:requiredFeature work:schedule ;'
+)
+# Those of keepers.c, which keep more than their ports hold.
+_KEEPERS = {
+  'keeper': (1, 0, 4, _WRITABLE),
+  'frail': (1, 0, 4, _WRITABLE),
+  'mailbox': (1, 0, 4, _WRITABLE),
+}
+_PLUGINS |= _KEEPERS
+_PARAMETERS = """
+test:taps a lv2:Parameter ; rdfs:label "Taps" ; rdfs:range atom:Path .
+test:trim a lv2:Parameter ; rdfs:label "Trim" ; rdfs:range atom:Float .
+"""
 NAMES = tuple(_PLUGINS)
 
 
@@ -89,6 +106,9 @@ def _turtle(name, default, minimum, maximum, more):
   if name == 'cross':
     ports.append(_port(4, 'lv2:AudioPort , lv2:InputPort', 'in_right'))
     ports.append(_port(5, 'lv2:AudioPort , lv2:OutputPort', 'out_right'))
+  if name in _KEEPERS:
+    atoms = 'lv2:designation lv2:control ; atom:bufferType atom:Sequence ;'
+    ports.append(_port(4, 'atom:AtomPort , lv2:InputPort', 'control', atoms))
   return (
     f'test:{name} a lv2:Plugin ; doap:name "Test {name}" ; '
     f'lv2:minorVersion 1 ; lv2:microVersion 2 ; {more}\n'
@@ -100,18 +120,20 @@ def build(folder: pathlib.Path, flags=('-O2',)) -> pathlib.Path:
   """Compiles the bundle into a folder; returns the folder for LV2_PATH."""
   bundle = folder / 'dafx-test.lv2'
   bundle.mkdir(parents=True)
-  source = pathlib.Path(__file__).with_name('plugins.c')
-  subprocess.run(
-    ['gcc', *flags, '-Wall', '-shared', '-fPIC', '-o']
-    + [str(bundle / 'plugins.so'), str(source), '-lm'],
-    check=True,
-  )
+  for name in ('plugins', 'keepers'):
+    source = pathlib.Path(__file__).with_name(f'{name}.c')
+    subprocess.run(
+      ['gcc', *flags, '-Wall', '-shared', '-fPIC', '-o']
+      + [str(bundle / f'{name}.so'), str(source), '-lm'],
+      check=True,
+    )
   manifest = ''.join(
-    f'test:{name} a lv2:Plugin ; lv2:binary <plugins.so> ; '
+    f'test:{name} a lv2:Plugin ; '
+    f'lv2:binary <{"keepers" if name in _KEEPERS else "plugins"}.so> ; '
     'rdfs:seeAlso <plugins.ttl> .\n'
     for name in _PLUGINS
   )
   (bundle / 'manifest.ttl').write_text(_PREFIXES + manifest)
   plugins = ''.join(_turtle(name, *row) for name, row in _PLUGINS.items())
-  (bundle / 'plugins.ttl').write_text(_PREFIXES + plugins)
+  (bundle / 'plugins.ttl').write_text(_PREFIXES + _PARAMETERS + plugins)
   return folder

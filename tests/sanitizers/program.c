@@ -4,7 +4,9 @@
  * and lengths; then all do so on threads, on instances of their own and on a
  * shared one, while the process forks. */
 #include "_memory.c"
-/* Which the host's code stands on. */
+/* The one stands on the other. */
+#include "_state.c"
+/* And on both: */
 #include "_host.c"
 
 #include <assert.h>
@@ -20,6 +22,7 @@ typedef struct {
   uint8_t kinds[MAX_PORTS];
   float values[MAX_PORTS];
   uint32_t atom_sizes[MAX_PORTS], control_ports[MAX_PORTS];
+  uint32_t message_port; /* 0 for none */
 } Plugin;
 
 static LilvWorld* world;
@@ -36,6 +39,7 @@ static void read_plugin(Plugin* of, const char* text) {
   LilvNode* uri = lilv_new_uri(world, text);
   LilvNode* audio = lilv_new_uri(world, LILV_URI_AUDIO_PORT);
   LilvNode* input = lilv_new_uri(world, LILV_URI_INPUT_PORT);
+  LilvNode* atom = lilv_new_uri(world, LILV_URI_ATOM_PORT);
   memset(of, 0, sizeof(*of));
   of->plugin =
       lilv_plugins_get_by_uri(lilv_world_get_all_plugins(world), uri);
@@ -53,6 +57,12 @@ static void read_plugin(Plugin* of, const char* text) {
       ++*(is_input ? &of->n_in : &of->n_out);
       continue;
     }
+    if (lilv_port_is_a(of->plugin, port, atom)) {
+      of->kinds[i] = is_input ? DAFX_ATOM_IN : DAFX_ATOM_OUT;
+      of->atom_sizes[i] = 8192;
+      of->message_port = i;
+      continue;
+    }
     of->kinds[i] = is_input ? DAFX_CONTROL_IN : DAFX_CONTROL_OUT;
     if (!is_input) continue;
     LilvNode* value = NULL;
@@ -64,6 +74,7 @@ static void read_plugin(Plugin* of, const char* text) {
   lilv_node_free(uri);
   lilv_node_free(audio);
   lilv_node_free(input);
+  lilv_node_free(atom);
 }
 
 static DafxInstance* make(const Plugin* of, bool fixed_block) {
@@ -119,6 +130,26 @@ static void try_all(const Plugin* of) {
   }
 }
 
+/* A file and a number, by state or messages, as the plugin takes them. */
+static void try_state(const Plugin* of) {
+  const float trim = 0.5f;
+  const char path[] = "/dev/null";
+  const DafxProperty properties[] = {
+      {map_uri(NULL, "urn:dafx-test:taps"), map_uri(NULL, LV2_ATOM__Path),
+       sizeof(path), path},
+      {map_uri(NULL, "urn:dafx-test:trim"), map_uri(NULL, LV2_ATOM__Float),
+       sizeof(trim), &trim}};
+  const DafxState state = {NULL, 2, properties, properties[0].type,
+                           of->message_port};
+  DafxInstance* instance = make(of, false);
+  for (int i = 0; i < 3; ++i) {
+    assert(dafx_instance_set_state(instance, &state) == 1);
+    assert(!dafx_instance_state_problem(instance));
+    assert(render(of, instance, 3 * BLOCK, 1, 0, 1, true) >= 0);
+  }
+  dafx_instance_free(instance);
+}
+
 static DafxInstance* common;
 
 static void* work(void* argument) {
@@ -164,6 +195,7 @@ int main(int argc, char** argv) {
   for (int i = 0; i < n_plugins; ++i) {
     read_plugin(&plugins[i], argv[i + 1]);
     try_all(&plugins[i]);
+    if (plugins[i].message_port) try_state(&plugins[i]);
   }
   common = make(&plugins[0], false);
   pthread_t threads[N_THREADS];

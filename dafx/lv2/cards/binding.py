@@ -222,6 +222,20 @@ def gin_binding(
       *(f'    {s!r}: {value},  # {why}' for s, (value, why) in traps.items()),
       '}',
     ]
+  return '\n'.join([*lines, *_notes(plugin)])
+
+
+def _notes(plugin):
+  """Returns comments on files, and on controls that are off."""
+  lines = []
+  if plugin.files:
+    lines.append(
+      '# Files that it can load; put those that you use into `fixed`:'
+    )
+    lines += [
+      f'#     {p.uri!r}: {"FILE"!r},  # {one_line(p.label)}'
+      for p in plugin.files
+    ]
   sleepers = find_sleepers(plugin)
   if sleepers:
     more = len(sleepers) - _MAX_SLEEPERS
@@ -231,4 +245,4 @@ def gin_binding(
       f'# they are fixed: {names}'
       + (f' and {more} more.' if more > 0 else '.'),
     ]
-  return '\n'.join(lines)
+  return lines

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 AUDIBLE_DB = -60.0
 # No level below this is told from silence.
 SILENCE_DB = -200.0
+# Below it an output counts as silent.
+_QUIET_DB = -100.0
 # An echo's lag is no latency; nor is that of a filter, by a sample or two.
 _LATENCY_TOLERANCE = 4
 
@@ -98,6 +100,9 @@ class Card:
     sample_rate: Rate that it was run at, in Hz.
     block_size: Largest number of samples per run.
     side_chains: Symbols of its side chains, which hear what goes in.
+    files: URIs of its parameters that are files.
+    file_levels: Level of the output at the defaults, in dB, with an impulse
+      response for one of them, by URI.
     status: 'ok', or 'failed' if it does not render.
     reason: Why it failed, or the faults in one line; ''.
     kind: What sort of failure, as of a `Fault`; ''.
@@ -145,6 +150,8 @@ class Card:
   sample_rate: int
   block_size: int
   side_chains: list[str] = dataclasses.field(default_factory=list)
+  files: list[str] = dataclasses.field(default_factory=list)
+  file_levels: dict[str, float] = dataclasses.field(default_factory=dict)
   status: str = 'ok'
   reason: str = ''
   kind: str = ''
@@ -263,8 +270,8 @@ def judge(card: Card) -> Verdict:
       f'{_join(switched)} need{"s" if len(switched) == 1 else ""} switches '
       'at other settings than the defaults: fix these, or leave them out.'
     )
-  if card.level_db is not None and card.level_db < -100.0:
-    advice.append('Silent at its defaults.')
+  if card.level_db is not None and card.level_db < _QUIET_DB:
+    advice.append('Silent at its defaults.' + _needed_files(card))
   if not card.audio_inputs:
     advice.append('It takes no audio: it makes sound of MIDI or by itself.')
   fixed = [f'{symbol}={value:g}' for symbol, (value, _) in card.traps.items()]
@@ -276,6 +283,19 @@ def judge(card: Card) -> Verdict:
   if train == 'yes' and care:
     train = 'with care'
   return Verdict(train, advice + care + _remarks(card))
+
+
+def _needed_files(card: Card) -> str:
+  """Says which files may make a silent plugin sound."""
+  heard = [uri for uri, db in card.file_levels.items() if db >= _QUIET_DB]
+  if heard:
+    return (
+      ' It needs a file: with an impulse response it sounds. Give one by '
+      f'`fixed`, or by --file of dafx_plugins render: {_join(heard)}.'
+    )
+  if card.files:
+    return f' It takes files, which it may need: {_join(card.files)}.'
+  return ''
 
 
 def _reasons_for_care(card: Card) -> list[str]:

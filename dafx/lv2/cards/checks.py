@@ -115,6 +115,7 @@ class _Examination:
       sample_rate=_SAMPLE_RATE,
       block_size=_BLOCK_SIZE,
       side_chains=[p.symbol for p in plugin.side_chains],
+      files=[p.uri for p in plugin.files],
     )
     self.n_hangs = self.n_crashes = 0
 
@@ -164,6 +165,10 @@ class _Examination:
       fault = self.card.faults[0]
       self.keep(dict(status='failed', reason=fault.text, kind=fault.kind))
       return self.card
+    if self.plugin.files:
+      with self.stage('files'):
+        levels = self.call('file_levels', module='cards.file_levels')
+        self.keep({'file_levels': levels})
     with self.stage('blocks'):
       self.keep(self.call('host_dependence'))
     with self.stage('threads'):

@@ -5,9 +5,11 @@ settings, 'knobs', [batch, n_knobs] in [0, 1]. As in `data`, a batch depends on
 the seed and the step alone.
 """
 
+import functools
 import importlib.resources
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ddsp
 import gin
@@ -18,7 +20,7 @@ from absl import logging
 from dafx import _folders, effects, metrics
 from dafx.audio import files as audio_files
 from dafx.audio import sources
-from dafx.training import reading
+from dafx.training import captures, reading
 from dafx.training.data import pairs as effect_pairs
 from dafx.training.data import positions, provider
 
@@ -132,8 +134,10 @@ class RecordingProvider(Recordings):
   Captures are taken as they come: files of other rates are resampled, channels
   are mixed to one, what one of two files has more is cut off, and the lag of
   the target is taken out, by blips at the start of the input or else by
-  correlation. What was done is logged. The lag is that at which the effect
-  begins to answer, so that a causal network can learn it.
+  correlation. Neural Amp Modeler's standard inputs are known by their blips.
+  What was done is logged, and so is what is clipped, silent or upside down. The
+  lag is that at which the effect begins to answer, so that a causal network can
+  learn it.
 
   Args:
     input_path: A dry file, or a folder of `*.input.wav`.
@@ -202,20 +206,32 @@ class RecordingProvider(Recordings):
     recordings = []
     for pair in pairs:
       paths = pair.input_path, pair.target_path
-      sides = reading.read_pair(*paths, sample_rate, 1, mend, find_latency=True)
-      dry, wet = sides.audio[:, 0], sides.target[:, 0]
-      _report(pair.name, dry, wet, sides.notes)
+      version = reading.version(*paths)
+      dry, wet = _read(pair.name, *paths, version, sample_rate, tuple(mend))
       start, stop = effect_pairs.contiguous_part(
         len(dry), split, valid_fraction, test_fraction
       )
       knobs = effect_pairs.knob_values(pair, columns)
       part = dry[start:stop], wet[start:stop]
-      recordings.append((pair.name, *part, knobs, reading.version(*paths)))
+      recordings.append((pair.name, *part, knobs, version))
     super().__init__(recordings, columns, sample_rate, n_samples)
 
 
-def _report(name, dry, wet, notes):
-  """Logs what was mended, and what was found of polarity."""
+@functools.lru_cache(maxsize=2)  # the splits of a task read it one by one
+def _read(name, input_path, target_path, version, sample_rate, mend):
+  """Returns both sides of a recording, and reports on it."""
+  del version  # other files of these names are read anew
+  sides = reading.read_pair(
+    input_path, target_path, sample_rate, 1, mend, find_latency=True
+  )
+  dry, wet = sides.audio[:, 0], sides.target[:, 0]
+  _report(name, dry, wet, sample_rate, sides.notes)
+  return dry, wet
+
+
+def _report(name, dry, wet, sample_rate, notes):
+  """Logs what was mended, and what was found of polarity and levels."""
+  notes = [*notes, *captures.find_faults(dry, wet, sample_rate)]
   if notes:
     logging.warning('%s: %s.', name, '; '.join(notes))
   correlation = metrics.polarity(dry, wet)
@@ -238,7 +254,8 @@ class RenderedProvider(Recordings):
       their range, in their scale.
     ranges: (low, high) in port units, by symbol, of knobs that are to move in
       less than the plugin's range.
-    fixed: Values of other controls, in port units.
+    fixed: Values of other controls, in port units, and of parameters by URI.
+    preset: A preset in place of the plugin's defaults; '' for none.
     dry_path: A file, or a folder; '' for the music that comes with dafx. Of a
       folder with subfolders train, valid and test each split has its own; other
       audio is split side by side.
@@ -275,7 +292,8 @@ class RenderedProvider(Recordings):
     uri: str = gin.REQUIRED,
     knobs: Sequence[str] = (),
     ranges: Mapping[str, Sequence[float]] | None = None,
-    fixed: Mapping[str, float] | None = None,
+    fixed: Mapping[str, Any] | None = None,
+    preset: str = '',
     dry_path: str = '',
     split: str = 'train',
     sample_rate: int = 48000,
@@ -293,6 +311,7 @@ class RenderedProvider(Recordings):
       fixed=fixed,
       ranges=ranges,
       sample_rate=sample_rate,
+      preset=preset or None,
       name='target',
     )
     offset = ('train', 'valid', 'test').index(split)

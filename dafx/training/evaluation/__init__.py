@@ -3,6 +3,6 @@
 The functions that gin knows are registered on import.
 """
 
-from dafx.training.evaluation import evaluate
+from dafx.training.evaluation import conclusion, evaluate
 
-__all__ = ['evaluate']
+__all__ = ['conclusion', 'evaluate']

@@ -152,6 +152,29 @@ def describe(table: Sequence[Mapping]) -> str:
   return '\n'.join(lines)
 
 
+def verdict_of(esr: float) -> str:
+  """Says in words what an error-to-signal ratio means.
+
+  The limits are those of Neural Amp Modeler's trainer.
+
+  Args:
+    esr: The ratio; NaN where there is none.
+
+  Examples:
+    >>> from dafx.training.evaluation import tables
+    >>> tables.verdict_of(0.004)
+    'very close, hard to tell from the recording'
+  """
+  steps = (
+    (0.01, 'very close, hard to tell from the recording'),
+    (0.035, 'close, audible where both are compared'),
+    (0.1, 'audibly different, and may sound fine'),
+    (0.3, 'not alike; more steps or another network may help'),
+  )
+  beyond = 'something went wrong: is the target what became of the input?'
+  return next((word for limit, word in steps if esr < limit), beyond)
+
+
 def describe_recordings(rows: Sequence[Mapping], system: str) -> str:
   """Returns errors of each recording as text, and a verdict by their mean.
 
@@ -176,9 +199,7 @@ def describe_recordings(rows: Sequence[Mapping], system: str) -> str:
     cells = [c.rjust(len(title)) for c, title in zip(cells, titles)]
     lines.append('  '.join([f'{row["name"][-30:]:30}', *cells]))
   esr = mean_of(rows, system, 'esr')
-  steps = ((0.01, 'very close'), (0.035, 'close'), (0.1, 'audibly different'))
-  words = next((word for limit, word in steps if esr < limit), 'not alike')
-  lines.append(f'mean ESR {esr:.4f}: {words}')
+  lines.append(f'mean ESR {esr:.4f}: {verdict_of(esr)}')
   return '\n'.join(lines)
 
 

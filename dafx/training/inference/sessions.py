@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Mapping
 
 import ddsp
+from absl import logging
 
 from dafx import processors, sessions
 from dafx.audio import sources
@@ -77,6 +78,14 @@ def make(
     ValueError: A graph that no session holds; the message says why.
   """
   moving = moving or {}
+  for node in chain_of(group):
+    for uri, value in node.parameter_values.items():
+      logging.warning(
+        'A session does not hold %s=%r of %s: set it in the DAW.',
+        uri,
+        value,
+        node.name,
+      )
   with rendering.at_rate(group, audio.sample_rate):
     plugins = [
       sessions.Plugin(

@@ -11,7 +11,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from dafx import core, processors
+from dafx import core, lv2, processors
 from dafx.audio import sources
 from dafx.training.models import judging, rendering
 
@@ -184,8 +184,9 @@ class Model(tf.keras.Model, abc.ABC):
 
     Returns:
       The URI (or class) by processor that has controls, and by processor/symbol
-      the range and scale, or the value at which it is fixed. Driven controls
-      lie in the order of what drives them.
+      the range and scale, or the value at which it is fixed; by
+      processor/parameter what file it was given. Driven controls lie in the
+      order of what drives them.
     """
     lines = {}
     for node in processors.nodes(self.processor_group).values():
@@ -195,6 +196,11 @@ class Model(tf.keras.Model, abc.ABC):
         lines[member.name] = member.identity
         for symbol, meaning in member.control_map.describe().items():
           lines[f'{member.name}/{symbol}'] = meaning
+        if member.parameter_values:
+          plugin = lv2.get_plugin(member.identity)
+          kept = lv2.describe_parameters(plugin, member.parameter_values)
+          for parameter, words in kept.items():
+            lines[f'{member.name}/{parameter}'] = words
     return lines
 
   def depends(self) -> dict[str, str]:

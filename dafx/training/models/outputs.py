@@ -251,6 +251,7 @@ def write_presets(
       **dict(zip(known.symbols, automation.points[node.name][0])),
     }
     values = {symbol: float(value) for symbol, value in values.items()}
+    values |= node.parameter_values
     paths.append(
       lv2.write_preset(folder, node.uri, f'{label} ({node.name})', values)
     )

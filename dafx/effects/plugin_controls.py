@@ -1,0 +1,120 @@
+"""How the controls of a plugin are mapped, from its ports and given ranges."""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dafx import core, lv2
+
+_log = logging.getLogger('dafx.effects')
+
+# Controls in Hz are moved up to this part of the sample rate.
+_HIGHEST_FREQUENCY = 0.49
+
+
+def map_controls(
+  renderer: lv2.Renderer,
+  symbols: Sequence[str],
+  ranges: Mapping[str, Sequence],
+  name: str,
+) -> core.ControlMap:
+  """Returns the map of controls that come from a network.
+
+  Args:
+    renderer: Renders the plugin, at the rate and with what is fixed.
+    symbols: Of the controls, in order.
+    ranges: As of `LV2Plugin`.
+    name: Of the node, for messages.
+
+  Raises:
+    ValueError: A range that the plugin does not take, or of another control.
+  """
+  plugin = renderer.plugin
+  for symbol in ranges:
+    plugin.control(symbol)
+    if symbol not in symbols:
+      raise ValueError(
+        f'ranges names {symbol!r}, which is not trainable; trainable are '
+        f'{", ".join(symbols) or "none"}.'
+      )
+  ports = [plugin.control(symbol) for symbol in symbols]
+  rows = [_range_of(renderer, p, ranges.get(p.symbol), name) for p in ports]
+  low = np.array([low for low, _, _ in rows], np.float32)
+  high = np.array([high for _, high, _ in rows], np.float32)
+  is_log = np.array([is_log for _, _, is_log in rows], bool)
+  starts = np.array(
+    [
+      _start_of(port, row, ranges.get(port.symbol), default_of(renderer, port))
+      for port, row in zip(ports, rows)
+    ]
+  )
+  return core.ControlMap(
+    symbols=tuple(symbols),
+    low=low,
+    high=high,
+    is_log=is_log,
+    defaults=core.range_to_unit(starts, low, high, is_log),
+    units=tuple(port.unit for port in ports),
+    fixed=renderer.fixed,
+    labels=tuple(port.name for port in ports),
+  )
+
+
+def default_of(renderer: lv2.Renderer, port: lv2.Port) -> float:
+  """Returns the value of a port that nobody sets: the preset's, if any."""
+  return float(renderer.initial_values[port.index])
+
+
+def _start_of(port, row, given, default):
+  """Returns where a network starts with a port whose range is known."""
+  if given is None or len(given) < 4:
+    return default
+  (low, high, _), start = row, given[3]
+  if not low <= start <= high:
+    raise ValueError(
+      f'ranges starts {port.symbol!r} at {start:g}, which must lie in its '
+      f'range, from {low:g} to {high:g}.'
+    )
+  return start
+
+
+def _range_of(renderer, port, given, name):
+  """Returns (low, high, is logarithmic) of a port; `given` may be None."""
+  if port.is_discrete:
+    raise ValueError(
+      f'{port.symbol!r} of {renderer.plugin.uri} takes single values only '
+      f'({port.describe_range()}): it has no gradient. Set it in `fixed`.'
+    )
+  given = tuple(given or ())
+  ends = zip((given or (None, None)), (port.minimum, port.maximum))
+  bounds = [end if own is None else own for own, end in ends]
+  low, high, scale = core.parse_range(port.symbol, (*bounds, *given[2:3]))
+  for bound in (low, high):
+    lv2.check_value(renderer.plugin, port.symbol, bound)
+  low, high = _below_nyquist(port, (low, high), renderer.sample_rate, name)
+  if not scale:
+    # A narrower range may start above 0 where the port's does not.
+    gain_from_zero = port.logarithmic and not port.is_discrete
+    scale = 'log' if gain_from_zero and low > 0 else port.scale
+  if scale == 'log' and low <= 0:
+    raise ValueError(
+      f'The scale of {port.symbol!r} is logarithmic, which takes a range '
+      f'above 0, not one from {low:g}. Give it in `ranges`, as in '
+      f"{{{port.symbol!r}: ({low:g}, {high:g}, 'linear')}}."
+    )
+  return low, high, scale == 'log'
+
+
+def _below_nyquist(port, bounds, sample_rate, name):
+  """Cuts the range of a frequency where filters blow up (Calf's, to 1e38)."""
+  low, high = bounds
+  limit = _HIGHEST_FREQUENCY * sample_rate
+  # One that is higher as a whole is no filter's.
+  if port.unit != 'Hz' or high <= limit or low >= limit:
+    return bounds
+  _log.info(
+    '%s of %s moves from %g to %g Hz, not to %g: the rate is %g Hz.',
+    port.symbol, name, low, limit, high, sample_rate,
+  )  # fmt: skip
+  return low, limit
