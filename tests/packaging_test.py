@@ -92,6 +92,12 @@ def test_wheel_holds_demo_audio_with_its_license(wheel_names):
   assert expected <= wheel_names
 
 
+def test_wheel_holds_the_standard_input_of_nam_with_its_license(wheel_names):
+  folder = 'dafx/neural/nam'
+  expected = _files(folder, '*.flac') | _files(folder, 'README.md')
+  assert len(expected) == 2 and expected <= wheel_names
+
+
 def test_wheel_holds_tutorials_and_page_templates(wheel_names):
   expected = _files('dafx/colab/tutorials', '*.ipynb')
   assert expected | _files('dafx/training', '*.html') <= wheel_names
