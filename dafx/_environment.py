@@ -30,6 +30,8 @@ _LIGHT = (
   'training.needed_plugins',
   'training.progress',
   'training.align',
+  'training.channel',
+  'training.cluster',
   'training.reading',
   'training.trained_models',
   'training.transfer',

@@ -18,7 +18,7 @@ from absl import app
 from absl.testing import flagsaver
 
 from dafx import lv2
-from dafx.commands import dafx_run, effect_modes, running
+from dafx.commands import dafx_run, effect_modes, running, train_mode
 from dafx.neural.nam import files, metadata
 from dafx.training import trained_models, trainers
 
@@ -273,10 +273,10 @@ def test_wrong_values_are_named(home, tmp_path, capsys):
 def test_a_run_that_diverges_ends_with_a_status(
   home, tmp_path, capsys, monkeypatch
 ):
-  def diverge(save_dir):
+  def diverge(values, save_dir, workers):
     raise trainers.DivergedError(f'The loss of {save_dir.name} is nan.')
 
-  monkeypatch.setattr(dafx_run, '_train', diverge)
+  monkeypatch.setattr(train_mode, 'train', diverge)
   error = message_of(capsys, *flags_for(home, tmp_path / 'run'))
   assert 'The loss of run is nan.' in error
 

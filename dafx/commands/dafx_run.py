@@ -7,6 +7,7 @@ It also sets plugins for one recording, without training (match).
 Modes
   train    Train a model, or continue the training that is in --save_dir.
       dafx_run --gin_file=mastering_demo.gin --save_dir=~/dafx/mastering
+      With --workers or --local_workers several processes train one model.
   eval     Compare a trained model with the targets of the test split.
       dafx_run --mode=eval --gin_file=mastering_demo.gin \
         --save_dir=~/dafx/mastering
@@ -35,12 +36,19 @@ wins over all files. gin/README.md lists the files.
 """
 
 import importlib
+import sys
 
 from absl import app, flags
 
 from dafx import _environment, _folders
 from dafx.audio import files as audio_files
-from dafx.commands import effect_modes, instrument_flags, match_mode, running
+from dafx.commands import (
+  effect_modes,
+  instrument_flags,
+  match_mode,
+  running,
+  train_mode,
+)
 from dafx.training import gin_files, needed_plugins, trained_models
 
 FLAGS = flags.FLAGS
@@ -51,21 +59,18 @@ _SAVED_MODES = {'process': ('input', 'output'), 'export': ('output',)}
 _MODES_OF_FLAGS = {
   'input': ('process', 'match'),
   'output': ('process', 'match', 'export'),
-  'target': ('match',),
-  'reference': ('match',),
-  'time_limit': ('match',),
-  'max_renders': ('match',),
   'settings': ('process',),
   'session': ('process', 'match'),
-  'page': ('match',),
   'knobs': ('process', 'export'),
   'model': ('eval', 'sample', 'process'),
   'amount': ('process', 'match'),
   'n_plugins': ('eval', 'sample', 'process'),
   'single_dir': ('eval',),
   'trust': ('process', 'export', 'eval'),
+  **dict.fromkeys(match_mode.NAMES, ('match',)),
   **dict.fromkeys(instrument_flags.NAMES, instrument_flags.MODES),
   **dict.fromkeys(effect_modes.NAMES, effect_modes.MODES),
+  **dict.fromkeys(train_mode.NAMES, ('train',)),
 }
 
 flags.DEFINE_enum(
@@ -203,18 +208,6 @@ def _run_folder() -> str:
   return FLAGS.restore_dir or FLAGS.save_dir
 
 
-def _train(save_dir):
-  from dafx.training import models, trainers
-  from dafx.training.evaluation import conclusion
-
-  model = models.make_model()
-  effect_modes.tell_of_export(model)
-  where = dict(save_dir=str(save_dir), restore_dir=FLAGS.restore_dir)
-  trainers.train(trainer=trainers.Trainer(model), seed=FLAGS.seed, **where)
-  if said := conclusion.conclude(model, save_dir):
-    print(said)
-
-
 def _check_flags():
   """Raises UsageError for flags that do not fit together."""
   mode = FLAGS.mode
@@ -239,6 +232,7 @@ def _check_flags():
     raise app.UsageError('At --amount=0 nothing is set: leave out --session.')
   if mode == 'match':
     match_mode.check_flags(FLAGS)
+  train_mode.check_flags(FLAGS)
   for flag in _SAVED_MODES.get(mode, ()):
     if not FLAGS[flag].value:
       raise app.UsageError(f'--mode={mode} needs --{flag}.')
@@ -403,9 +397,17 @@ def main(argv):
   _check_flags()
   _check_files()
   save_dir = _folders.expand_user(FLAGS.save_dir, '--save_dir')
+  if FLAGS.local_workers is not None:
+    train_mode.run_local(sys.argv[1:], FLAGS.local_workers, save_dir)
   _environment.demand_tensorflow()
   running.announce(f'dafx_run: {_describe_task()}; starting TensorFlow')
   running.prepare_tensorflow(FLAGS.seed, FLAGS.allow_memory_growth)
+  with train_mode.workers(FLAGS) as workers:
+    _do(save_dir, workers)
+
+
+def _do(save_dir, workers):
+  """Does what the flags say, once TensorFlow is there."""
   single = None
   if FLAGS.mode == 'eval' and FLAGS.single_dir:
     import gin
@@ -429,7 +431,7 @@ def main(argv):
   elif FLAGS.mode == 'match':
     match_mode.run(match_mode.plan_of(FLAGS), **match_mode.options(FLAGS))
   elif FLAGS.mode == 'train':
-    _train(save_dir)
+    train_mode.train(FLAGS, save_dir, workers)
   elif FLAGS.mode == 'profile':
     effect_modes.profile(dafx.training.models.make_model(), save_dir)
   elif FLAGS.mode == 'export' and not _uses_saved():

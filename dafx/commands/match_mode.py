@@ -15,6 +15,8 @@ from dafx.audio import files as audio_files
 from dafx.commands import running
 from dafx.training.data_preparation import matching as pairs_by_name
 
+# Flags of dafx_run that only a match takes.
+NAMES = ('target', 'reference', 'time_limit', 'max_renders', 'page')
 # Flags that have no use beside --settings.
 _OF_TRAINED_MODELS = (
   'model', 'amount', 'knobs', 'n_plugins', 'restore_dir', 'session',

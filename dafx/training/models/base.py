@@ -298,7 +298,30 @@ class Model(tf.keras.Model, abc.ABC):
       'figure', the lower the better, and its parts by name; {} where the loss
       is to decide.
     """
-    return judging.judge(self.judged_by, items, self.sample_rate)
+    return self.judge_rows([self.judge_row(item) for item in items])
+
+  def judge_row(self, item: judging.Item) -> list[float]:
+    """Measures what a validation is judged by of one item.
+
+    Args:
+      item: As of `judge`.
+
+    Returns:
+      Numbers for `judge_rows`.
+    """
+    if self.judged_by == judging.LOSS:
+      return []
+    return judging.FIGURES[self.judged_by].row(item, self.sample_rate)
+
+  def judge_rows(self, rows: Sequence[list[float]]) -> dict[str, float]:
+    """Returns what `judge` does, of the rows of all items, in order.
+
+    Args:
+      rows: What `judge_row` returned.
+    """
+    if self.judged_by == judging.LOSS:
+      return {}
+    return judging.FIGURES[self.judged_by].of(rows)
 
   def settling(self, n_samples: int) -> int:
     """Returns how many samples at the start are left out of losses.

@@ -1,8 +1,16 @@
 """What must agree before a training begins: rates, features, stages."""
 
+import itertools
+import json
+import pathlib
+import secrets
 from collections.abc import Mapping, Sequence
 
-from dafx import processors
+import gin
+import tensorflow as tf
+
+import dafx
+from dafx import core, processors
 from dafx.training.trainers import stages as stages_lib
 
 
@@ -50,6 +58,100 @@ def check_multipliers(multipliers: Mapping[str, float], model):
         f'rate_multipliers has {name!r}: {factor}; it must be a factor of at '
         f'least 0 for a node of the graph: {", ".join(known)}.'
       )
+
+
+def check_workers(workers: core.Workers, model, providers: Sequence, seed: int):
+  """Compares what the workers of a training are about to do.
+
+  Args:
+    workers: Who trains.
+    model: The `models.Model`.
+    providers: The `data.Provider`s of training and validation.
+    seed: Of the run.
+
+  Raises:
+    ValueError: A worker has other versions, settings or data than the chief;
+      the message names the first difference.
+  """
+  if workers.n_workers == 1:
+    return
+  nodes = processors.nodes(model.processor_group).values()
+  members = [member for node in nodes for member in node.members]
+  ours = {
+    'version of dafx': dafx.__version__,
+    'version of TensorFlow': tf.__version__,
+    **{f'version of {m.identity}': m.version for m in members if m.version},
+    'seed': str(seed),
+    'settings': gin.config_str(),
+    'model': json.dumps(model.depends(), sort_keys=True, indent=0),
+    **{f'data ({i})': p.summary() for i, p in enumerate(providers)},
+  }
+  said = workers.exchange(ours)
+  for index, theirs in enumerate(said):
+    for what in dict.fromkeys([*said[0], *theirs]):
+      chief, other = said[0].get(what, 'none'), theirs.get(what, 'none')
+      if chief != other:
+        workers.agree_to_end()
+        chief, other = _first_difference(chief, other)
+        raise ValueError(
+          f'Workers differ in {what}: {workers.name(0)} has {chief!r}, '
+          f'{workers.name(index)} has {other!r}. Start all with the same '
+          'command, data, plugins and versions.'
+        )
+
+
+def _first_difference(ours, theirs):
+  """Returns the first lines in which two texts differ."""
+  pairs = itertools.zip_longest(
+    ours.splitlines(), theirs.splitlines(), fillvalue='nothing'
+  )
+  return next(((a, b) for a, b in pairs if a != b), (ours, theirs))
+
+
+def check_folder(workers: core.Workers, folder: pathlib.Path | None):
+  """Raises ValueError unless all workers see the folder of the run.
+
+  Args:
+    workers: Who trains.
+    folder: Where it is saved; None for nowhere.
+  """
+  if workers.n_workers == 1 or folder is None:
+    return
+  mark = folder / '.workers'
+  token = ''
+  if workers.is_chief:
+    folder.mkdir(parents=True, exist_ok=True)
+    token = secrets.token_hex(8)
+    mark.write_text(token, encoding='utf-8')
+  token = workers.exchange(token)[0]
+  is_seen = mark.is_file() and mark.read_text(encoding='utf-8') == token
+  said = workers.exchange(is_seen)
+  if workers.is_chief:
+    mark.unlink(missing_ok=True)
+  if not all(said):
+    workers.agree_to_end()
+    raise ValueError(
+      f'{workers.name(said.index(False))} does not see the folder {folder} of '
+      f'{workers.name(0)}. Take a save_dir on a disk that all hosts share.'
+    )
+
+
+def check_step(workers: core.Workers, step: int):
+  """Raises ValueError unless all workers begin at the same step.
+
+  Args:
+    workers: Who trains.
+    step: At which this one begins.
+  """
+  said = workers.exchange(step)
+  if len(set(said)) > 1:
+    workers.agree_to_end()
+    index = next(i for i, each in enumerate(said) if each != said[0])
+    raise ValueError(
+      f'{workers.name(0)} goes on from step {said[0]}, {workers.name(index)} '
+      f'from step {said[index]}: their disk shows them other files. Wait a '
+      'while, and start them again.'
+    )
 
 
 def _check_rates(model, providers):

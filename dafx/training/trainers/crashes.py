@@ -1,7 +1,7 @@
 """Items of a batch at which plugins crash: a step goes on without them."""
 
 import collections
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -34,6 +34,7 @@ class Crashes:
 
   def __init__(self, model: models.Model):
     self.counts: collections.Counter[tuple[str, str]] = collections.Counter()
+    self._news: list[tuple[str, str]] = []
     self._is_isolated = any(
       member.is_isolated
       for node in processors.nodes(model.processor_group).values()
@@ -93,6 +94,7 @@ class Crashes:
     key = (error.uri, name)
     shown = name or 'An item without a name'
     self.counts[key] += 1
+    self._news.append(key)
     if self.counts[key] > _MOST_WITH_A_FILE:
       raise lv2.CrashError(
         f'{shown}: {error} It is the third time with this plugin and file, '
@@ -101,6 +103,19 @@ class Crashes:
         error.uri,
       ) from error
     logging.warning('%s is left out, its weight is 0: %s', shown, error)
+
+  def take_news(self) -> list[tuple[str, str]]:
+    """Returns what was counted since the last time, for other workers."""
+    news, self._news = self._news, []
+    return news
+
+  def add_news(self, news: Iterable[Sequence[str]]):
+    """Counts what other workers have left out.
+
+    Args:
+      news: (URI, name of the item) of each, as they tell it.
+    """
+    self.counts.update((uri, name) for uri, name in news)
 
   def report(self):
     """Logs what was left out of the whole training, if anything was."""

@@ -14,6 +14,7 @@ from dafx import _folders, core, processors
 from dafx.audio import disk
 from dafx.training import checkpoints, data, gin_files, signals
 from dafx.training import progress as progress_bar
+from dafx.training.data import positions
 from dafx.training.trainers import agreement
 from dafx.training.trainers import run as runs
 from dafx.training.trainers import stages as stages_lib
@@ -37,11 +38,12 @@ def _build(trainer, batches):
     logging.info('The %s has %s trainable parameters.', name, f'{count:,}')
 
 
-def _give_seed(model, seed):
-  """Gives the nodes of the graph the seed of the run, for what they draw."""
+def _tell_nodes(model, seed, workers):
+  """Gives nodes the seed of what they draw, and who shares their batches."""
   for node in processors.nodes(model.processor_group).values():
     for member in {id(n): n for n in (node, *node.members)}.values():
       member.run_seed = seed
+      member.workers = workers
 
 
 def _take_up(trainer, folder, restore_dir):
@@ -55,12 +57,12 @@ def _take_up(trainer, folder, restore_dir):
     trainer.model.start()
 
 
-def _read_validation(provider, batch_size, margin):
+def _read_validation(provider, batch_size, margin, part):
   """Returns the batches to validate on, all of which can be read, or None."""
   if provider is None:
     return None
   batches = provider.get_batch(
-    batch_size, shuffle=False, repeats=1, margin=margin
+    batch_size, shuffle=False, repeats=1, margin=margin, part=part
   )
   logging.info('Reading the validation data.')
   for _ in batches:  # what cannot be read is known before training
@@ -174,21 +176,30 @@ def train(
   model = trainer.model
   providers = [p for p in (data_provider, valid_provider) if p is not None]
   agreement.check_agreement(model, providers, stages, single_fraction)
-  _give_seed(model, seed)
-  margin = model.margin
+  workers = trainer.workers
+  positions.check_parts(batch_size, workers.n_workers)
+  workers.n_items = batch_size // workers.n_workers
+  _tell_nodes(model, seed, workers)
+  margin, part = model.margin, workers.part
   folder = _folders.expand_user(save_dir) if save_dir else None
   stop_value = early_stop_loss_value
   with contextlib.ExitStack() as stack:
     stack.enter_context(core.raising_faults())
-    if folder is not None:
+    if folder is not None and workers.is_chief:
       stack.enter_context(disk.locked(folder, 'training'))
-    batches = data_provider.get_batch(batch_size, seed=seed, margin=margin)
+    agreement.check_workers(workers, model, providers, seed)
+    agreement.check_folder(workers, folder)
+    batches = data_provider.get_batch(
+      batch_size, seed=seed, margin=margin, part=part
+    )
     _build(trainer, batches)
     _take_up(trainer, folder, restore_dir)
-    valid_batches = _read_validation(valid_provider, batch_size, margin)
+    agreement.check_step(workers, trainer.step)
+    valid_batches = _read_validation(valid_provider, batch_size, margin, part)
     batches = data_provider.get_batch(
-      batch_size, first_step=trainer.step, seed=seed, margin=margin
+      batch_size, first_step=trainer.step, seed=seed, margin=margin, part=part
     )
+    interrupted = stack.enter_context(signals.deferred_signals())
     run = runs.Run(
       trainer,
       folder,
@@ -196,6 +207,7 @@ def train(
       valid_batches,
       functools.partial(data_provider.name_at, seed=seed),
       _names_of_validation(valid_provider),
+      interrupted.is_set,
     )
     stack.callback(run.close)
     plan = stages_lib.Stages(trainer, stages, num_steps, single_fraction)
@@ -204,13 +216,11 @@ def train(
       plan.n_steps, trainer.step, 'Training', unit='step', advice=_ADVICE
     )
     stack.callback(progress.close)
-    interrupted = stack.enter_context(signals.deferred_signals())
     with run.saved_at_faults():
       _take_steps(
         run,
         plan,
         progress,
-        interrupted,
         _Intervals(steps_per_summary, steps_per_validation, steps_per_save),
         -math.inf if stop_value is None else stop_value,
       )
@@ -226,7 +236,7 @@ class _Intervals:
   save: int
 
 
-def _take_steps(run, plan, progress, interrupted, every, stop_value):
+def _take_steps(run, plan, progress, every, stop_value):
   """Trains until the last stage is over, or something says stop."""
   trainer = run.trainer
   progress.say('tracing the first step')
@@ -248,7 +258,7 @@ def _take_steps(run, plan, progress, interrupted, every, stop_value):
       run.validate()
     if step % every.save == 0 or plan.is_over:
       run.save()
-    if interrupted.is_set():
+    if run.is_to_stop:
       run.interrupt()
     is_enough = loss is not None and loss <= stop_value
     if is_enough or trainer.monitor.should_stop:

@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -30,6 +31,7 @@ class Run:
     name_item: Names the items of all batches from step 0 on, by their place; as
       `Provider.name_at`.
     name_valid_item: The same of the validation.
+    is_asked_to_stop: Says whether this process was, by a signal.
 
   Attributes:
     history: Values of each step and validation by name, in order.
@@ -62,9 +64,13 @@ class Run:
     valid_batches: Iterable | None,
     name_item: Callable[[int], str] = str,
     name_valid_item: Callable[[int], str] = str,
+    is_asked_to_stop: Callable[[], bool] = lambda: False,
   ):
     self.trainer = trainer
-    self.folder = folder
+    # The chief writes; the others take part where variables are read together.
+    self._is_saved = folder is not None
+    self.folder = folder = folder if trainer.workers.is_chief else None
+    self.is_asked_to_stop = is_asked_to_stop
     self.batches = batches
     self.valid_batches = valid_batches
     self._name_item = name_item
@@ -91,9 +97,12 @@ class Run:
   def take_step(self) -> float | None:
     """Takes a step; returns its loss, or None where no item was left."""
     batch = next(self.batches)
-    first = self.trainer.step * next(iter(batch.values())).shape[0]
+    n_items = next(iter(batch.values())).shape[0]
+    first = self.trainer.workers.place(self.trainer.step, n_items)
     found = self.trainer.train_step(
-      batch, lambda place: self._name_item(first + place)
+      batch,
+      lambda place: self._name_item(first + place),
+      self.is_asked_to_stop,
     )
     if found is None:
       return None
@@ -107,6 +116,14 @@ class Run:
     if self.folder is not None and len(self.history['step']) == 1:
       gin_files.write_operative_config(self.folder, self.trainer.step - 1)
     return losses['total_loss']
+
+  @property
+  def is_to_stop(self) -> bool:
+    """Whether a signal has asked this process, or another worker, to stop."""
+    workers = self.trainer.workers
+    if workers.n_workers > 1:
+      return workers.is_to_stop  # what all of them know
+    return self.is_asked_to_stop()
 
   def summarize(self):
     """Writes the means since the last time."""
@@ -176,9 +193,15 @@ class Run:
   def save(self, subfolder: str = ''):
     """Saves a checkpoint, if there is a folder for it."""
     step = self.trainer.step
-    if self.folder is not None and self._saved.get(subfolder) != step:
+    if not self._is_saved or self._saved.get(subfolder) == step:
+      return
+    self._saved[subfolder] = step
+    if self.folder is not None:
       self.trainer.save(self.folder / subfolder)
-      self._saved[subfolder] = step
+      return
+    # Reading a moving average takes all workers; the chief's file counts.
+    with tempfile.TemporaryDirectory(prefix='dafx-') as folder:
+      self.trainer.save(folder)
 
   @contextlib.contextmanager
   def saved_at_faults(self) -> Iterator[None]:
@@ -192,8 +215,14 @@ class Run:
     except (DivergedError, KeyboardInterrupt):
       raise  # nothing to save; saved already
     except Exception as error:
-      weights = self.trainer.model.variables
-      if not all(np.isfinite(w).all() for w in weights if w.dtype.is_floating):
+      if not self.trainer.workers.is_agreed:
+        raise  # the others are not at this step
+      weights = [
+        tf.convert_to_tensor(w)
+        for w in self.trainer.model.variables
+        if w.dtype.is_floating
+      ]
+      if not all(np.isfinite(w).all() for w in weights):
         raise self._diverged('weights are not finite') from error
       if self.history:
         self.save()
@@ -201,6 +230,7 @@ class Run:
 
   def _diverged(self, what):
     """Returns the error for a training that went out of bounds."""
+    self.trainer.workers.agree_to_end()
     before = f'The checkpoints in {self.folder} are from before. '
     return DivergedError(
       f'Training diverged at step {self.trainer.step}: {what}. '
@@ -215,6 +245,7 @@ class Run:
       KeyboardInterrupt: Always.
     """
     self.save()
+    self.trainer.workers.agree_to_end()
     goes_on = f'; the same command goes on from {self.folder}'
     logging.info(
       'Interrupted at step %d%s.',

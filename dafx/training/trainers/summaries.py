@@ -74,7 +74,9 @@ def write_examples(writer, trainer, batch, losses, folder, n_examples=2):
     n_examples: Items to show.
   """
   model = trainer.model
-  found = trainer.crashes.leave_out(model, batch, str, counts=False)
+  found = trainer.crashes.leave_out(
+    trainer.outputs_of, batch, str, counts=False
+  )
   with writer.as_default(step=trainer.step):
     for name, value in losses.items():
       tf.summary.scalar(f'losses/{name}', value)

@@ -3,25 +3,41 @@
 import functools
 import os
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import gin
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from dafx import processors
+from dafx import core
 from dafx.training import checkpoints, descriptions
 from dafx.training.models import judging
-from dafx.training.trainers import agreement, crashes, monitor, stages, windows
-
-# AutoGraph would read and rewrite the source of all that a step calls, DDSP's
-# and Keras's too: a third of the first step. Python's `if` and `for` over
-# tensors need it; a function that has them is to be a tf.function itself.
-_graph = functools.partial(tf.function, autograph=False)
+from dafx.training.trainers import (
+  agreement,
+  crashes,
+  monitor,
+  stages,
+  steps,
+  team,
+)
 
 
 def _name_behind(name_item, n_before, place):
   return name_item(n_before + place)
+
+
+def _schedule(learning_rate, decay_steps, plateau_patience):
+  """Returns the learning rate, a number, or its schedule."""
+  learning_rate = float(learning_rate)
+  if decay_steps is None:
+    return learning_rate
+  if plateau_patience is not None:
+    raise ValueError(
+      f'decay_steps={decay_steps} and plateau_patience={plateau_patience} '
+      'both change the learning rate; set one of them to None.'
+    )
+  return tf.keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps)
 
 
 @gin.configurable(module='dafx.training')
@@ -53,6 +69,8 @@ class Trainer:
     stop_patience: Validations without a new best until training stops; None
       never stops it.
     checkpoints_to_keep: The older ones are deleted.
+    workers: Who trains: this process alone, or a `Team` in whose scope the
+      model was made.
 
   Attributes:
     crashes: What plugins crashed at, and is left out; see `Crashes`.
@@ -72,34 +90,27 @@ class Trainer:
     min_learning_rate: float = 1e-6,
     stop_patience: int | None = None,
     checkpoints_to_keep: int = 3,
+    workers: core.Workers | None = None,
   ):
     self.model = model
+    self.workers = core.Workers() if workers is None else workers
     self.grad_clip_norm = grad_clip_norm
     self.plateau_factor = plateau_factor
     self.min_learning_rate = min_learning_rate
     self.checkpoints_to_keep = checkpoints_to_keep
-    learning_rate = float(learning_rate)
-    if decay_steps is not None:
-      if plateau_patience is not None:
-        raise ValueError(
-          f'decay_steps={decay_steps} and plateau_patience={plateau_patience} '
-          'both change the learning rate; set one of them to None.'
-        )
-      learning_rate = tf.keras.optimizers.schedules.CosineDecay(
-        learning_rate, decay_steps
-      )
+    learning_rate = _schedule(learning_rate, decay_steps, plateau_patience)
     self._start_learning_rate = learning_rate
-    self.optimizer = tf.keras.optimizers.Adam(
-      learning_rate, weight_decay=weight_decay
-    )
-    self.tbptt_samples = tbptt_samples
+    with self.workers.scope():
+      self.optimizer = tf.keras.optimizers.Adam(
+        learning_rate, weight_decay=weight_decay
+      )
     if tbptt_samples is not None and not model.streams:
       raise ValueError(
         f'tbptt_samples={tbptt_samples} needs a model that streams, such as '
         f'EffectModel; {type(model).__name__} does not. Set it to None.'
       )
-    self.rate_multipliers = dict(rate_multipliers or {})
-    agreement.check_multipliers(self.rate_multipliers, model)
+    agreement.check_multipliers(rate_multipliers or {}, model)
+    self._make_steps(rate_multipliers or {}, tbptt_samples)
     self.monitor = monitor.Monitor(plateau_patience, stop_patience)
     self.crashes = crashes.Crashes(model)
 
@@ -129,6 +140,19 @@ class Trainer:
       judged_by=self._judged_by,
     )
 
+  def _make_steps(self, rate_multipliers, tbptt_samples):
+    options: dict[str, Any] = dict(
+      model=self.model,
+      optimizer=self.optimizer,
+      grad_clip_norm=self.grad_clip_norm,
+      rate_multipliers=dict(rate_multipliers),
+      tbptt_samples=tbptt_samples,
+    )
+    self._steps = steps.Steps(**options)
+    self._team_steps: team.TeamSteps | None = None
+    if isinstance(self.workers, team.Team):
+      self._team_steps = team.TeamSteps(self.workers, **options)
+
   @property
   def step(self) -> int:
     """Number of steps trained, in all stages."""
@@ -147,7 +171,8 @@ class Trainer:
   @property
   def learning_rate(self) -> float:
     """The present learning rate."""
-    return float(self.optimizer.learning_rate)
+    # A strategy has a variable of its own kind.
+    return float(tf.convert_to_tensor(self.optimizer.learning_rate))
 
   def build(self, batch: Mapping[str, tf.Tensor]):
     """Makes all variables, which a checkpoint is restored into.
@@ -155,9 +180,10 @@ class Trainer:
     Args:
       batch: Features as `train_step` gets them.
     """
-    # Shapes will do; silence is what plugins bear.
-    self.model({key: tf.zeros_like(value) for key, value in batch.items()})
-    self.optimizer.build(self.model.trainable_variables)
+    with self.workers.scope():
+      # Shapes will do; silence is what plugins bear.
+      self.model({key: tf.zeros_like(value) for key, value in batch.items()})
+      self.optimizer.build(self.model.trainable_variables)
 
   def begin_stage(self, number: int, stage: stages.Stage):
     """Starts a stage: weights stay, optimizer and monitor start anew.
@@ -186,14 +212,16 @@ class Trainer:
     self,
     batch: Mapping[str, tf.Tensor],
     name_item: Callable[[int], str] = str,
-  ) -> dict[str, tf.Tensor] | None:
+    is_asked_to_stop: Callable[[], bool] = lambda: False,
+  ) -> Mapping[str, Any] | None:
     """Takes one step; returns {name of loss: value before the updates}.
 
     Items at which a plugin crashes in a process of its own are left out.
 
     Args:
-      batch: Features, {'audio', 'target', ...}.
+      batch: Features, {'audio', 'target', ...}: of a team, its part.
       name_item: Names an item by its place in the batch.
+      is_asked_to_stop: Says whether this process was; of a team, all know then.
 
     Returns:
       As said; None if no item is left: then nothing is updated.
@@ -201,104 +229,27 @@ class Trainer:
     Raises:
       ValueError: Crops that hold no window of `tbptt_samples`.
       lv2.CrashError: A plugin crashed with a file for the third time.
+      WorkerError: Another worker has ended.
     """
+    if self._team_steps is not None:
+      losses = self._team_steps.take_together(
+        batch, self._kind, self.crashes, name_item, is_asked_to_stop
+      )
+      self.n_steps.assign_add(1)
+      return losses
     found = self.crashes.leave_out(
-      self._take_step, batch, name_item, self._changed_by_steps
+      lambda part: self._steps.take(part, self._kind),
+      batch,
+      name_item,
+      self._steps.changed_variables,
     )
     self.n_steps.assign_add(1)
     return None if found is None else found[1]
-
-  def _take_step(self, batch):
-    if self.tbptt_samples is None:
-      return self._update(batch, self._kind)
-    return self._update_by_windows(batch, self.tbptt_samples)
-
-  def _changed_by_steps(self):
-    """Returns the variables that a step changes which fails on its way."""
-    if self.tbptt_samples is None:
-      return self.model.non_trainable_variables
-    return [*self.model.variables, *self.optimizer.variables]
 
   @property
   def _kind(self):
     """What of the model is trained now."""
     return self.model.n_plugins, self.model.is_single
-
-  @_graph
-  def _update(self, batch, kind):
-    del kind  # not a tensor: each kind has a graph of its own
-    with tf.GradientTape() as tape:
-      _, losses = self.model(batch, return_losses=True, training=True)
-    return self._apply(tape, losses)
-
-  def _update_by_windows(self, batch, size):
-    """Goes through a batch window by window; returns mean losses."""
-    settling = self.model.settling(batch['audio'].shape[1])
-    parts, n_silent = windows.cut(batch, size, settling)
-    losses, state = self._update_first_window(*parts[: n_silent + 1])
-    rows = [losses]
-    for part in parts[n_silent + 1 :]:
-      losses, state = self._update_window(part, state)
-      rows.append(losses)
-    return {key: tf.reduce_mean([r[key] for r in rows]) for key in rows[0]}
-
-  def _update_first_window(self, *parts):
-    """Lets the state settle in all windows but the last, and updates there.
-
-    Where the start is trained, its gradient comes through all of them.
-    """
-    n_items = parts[0]['audio'].shape[0]
-    if not self.model.learns_start:
-      state = self.model.initial_state(n_items)
-      for part in parts[:-1]:
-        state = self._settle(part, state)
-      return self._update_window(parts[-1], state)
-    with tf.GradientTape() as tape:
-      state = self.model.initial_state(n_items)
-      for part in parts[:-1]:
-        state = self._settle(part, state)
-      losses, state = self._run_window(parts[-1], state)
-    return self._apply(tape, losses), state
-
-  @_graph
-  def _run_window(self, part, state):
-    return self.model.stream(state, part)[1:]
-
-  @_graph
-  def _settle(self, part, state):
-    return self.model.stream(state, part)[2]
-
-  @_graph
-  def _update_window(self, part, state):
-    with tf.GradientTape() as tape:
-      _, losses, state = self.model.stream(state, part)
-    return self._apply(tape, losses), state
-
-  def _apply(self, tape, losses):
-    """Updates the variables; returns the losses and the gradient's norm."""
-    variables = self.model.trainable_variables
-    gradients = tape.gradient(losses['total_loss'], variables)
-    # The heads of plugins that do not run have none.
-    pairs = [(g, v) for g, v in zip(gradients, variables) if g is not None]
-    gradients = [gradient for gradient, _ in pairs]
-    norm = tf.linalg.global_norm(gradients)
-    if self.grad_clip_norm is not None:
-      gradients, _ = tf.clip_by_global_norm(
-        gradients, self.grad_clip_norm, use_norm=norm
-      )
-    # Adam is deaf to the size of a gradient: what is scaled is the update.
-    nodes = processors.modules(self.model.processor_group)
-    scaled = [
-      (factor, variable, tf.identity(variable))
-      for name, factor in self.rate_multipliers.items()
-      for variable in nodes[name].trainable_variables
-    ]
-    self.optimizer.apply_gradients(
-      [(g, v) for g, (_, v) in zip(gradients, pairs)]
-    )
-    for factor, variable, before in scaled:
-      variable.assign(before + factor * (variable - before))
-    return {**losses, 'gradient_norm': norm}
 
   def validation_step(
     self, batch: Mapping[str, tf.Tensor]
@@ -306,11 +257,23 @@ class Trainer:
     """Returns ({name of loss: value}, audio), training nothing."""
     return self._validation_step(batch, self._kind)
 
-  @_graph
+  @steps.graph
   def _validation_step(self, batch, kind):
-    del kind  # as above
-    outputs, losses = self.model(batch, return_losses=True)
-    return losses, self.model.audio_to_judge(outputs)
+    del kind  # not a tensor: each kind has a graph of its own
+
+    def validate(batch):
+      outputs, losses = self.model(batch, return_losses=True)
+      return losses, self.model.audio_to_judge(outputs)
+
+    return self.workers.run(validate, batch)
+
+  def outputs_of(self, batch: Mapping[str, tf.Tensor]) -> dict[str, Any]:
+    """Returns what the model makes of a batch, whether others do so or not.
+
+    Args:
+      batch: Features, {'audio', 'target', ...}.
+    """
+    return self.workers.run(self.model, batch)
 
   def validate(
     self,
@@ -318,6 +281,8 @@ class Trainer:
     name_item: Callable[[int], str] = str,
   ) -> dict[str, float]:
     """Returns the mean of each loss over the items of all batches.
+
+    Of a team, each worker validates its part, and all get the same means.
 
     Args:
       batches: Features, {'audio', 'target', ...}.
@@ -330,33 +295,51 @@ class Trainer:
 
     Raises:
       lv2.CrashError: A plugin crashed with a file for the third time.
+      WorkerError: Another worker has ended.
     """
-    rows, sizes = [], []
-    items: list[judging.Item] = []
-    n_before = 0
-    for whole in batches:
-      found = self.crashes.leave_out(
-        self.validation_step,
-        whole,
-        functools.partial(_name_behind, name_item, n_before),
-      )
-      n_before += whole['audio'].shape[0]
-      if found is None:
-        continue
-      batch, (losses, audio) = found
-      rows.append(losses)
-      sizes.append(batch['audio'].shape[0])
-      if self.model.judged_by != judging.LOSS:
-        start = self.model.settling(batch['audio'].shape[1])
-        sides = (batch['audio'], batch['target'], audio)
-        items += zip(*(side.numpy()[:, start:] for side in sides), strict=True)
+    self.workers.synchronise(self.model.variables)
+    found: list[dict[str, Any]] = []
+    for number, batch in enumerate(batches):
+      if not found:  # of all batches but the last one
+        n_items = self.workers.n_items or batch['audio'].shape[0]
+      first = self.workers.place(number, n_items)
+      named = functools.partial(_name_behind, name_item, first)
+      found.append(self._validate_batch(number, batch, named))
+    said = self.workers.exchange([found, self.crashes.take_news()])
+    for index, (_, news) in enumerate(said):
+      if index != self.workers.index:
+        self.crashes.add_news(news)
+    # In the order of the items: batch by batch, worker by worker.
+    rows = [row for each, _ in said for row in each if row['n_items']]
+    rows.sort(key=lambda row: row['number'])
     if not rows:
       return {}
+    sizes = [row['n_items'] for row in rows]
     means = {
-      key: float(np.average([float(row[key]) for row in rows], weights=sizes))
-      for key in rows[0]
+      key: float(np.average([r['losses'][key] for r in rows], weights=sizes))
+      for key in rows[0]['losses']
     }
-    return {**means, **self.model.judge(items)}
+    judged = [values for row in rows for values in row['judged']]
+    return {**means, **self.model.judge_rows(judged)}
+
+  def _validate_batch(self, number, whole, name_item):
+    """Returns what a batch gives to a validation, as JSON can hold it."""
+    found = self.crashes.leave_out(self.validation_step, whole, name_item)
+    if found is None:
+      return {'number': number, 'n_items': 0}
+    batch, (losses, audio) = found
+    start = self.model.settling(batch['audio'].shape[1])
+    sides = (batch['audio'], batch['target'], audio)
+    judged = []
+    if self.model.judged_by != judging.LOSS:
+      items = zip(*(side.numpy()[:, start:] for side in sides), strict=True)
+      judged = [self.model.judge_row(item) for item in items]
+    return {
+      'number': number,
+      'n_items': batch['audio'].shape[0],
+      'losses': {key: float(value) for key, value in losses.items()},
+      'judged': judged,
+    }
 
   def end_validation(self, figure: float) -> bool:
     """Takes what decides in; returns whether it is the best so far.

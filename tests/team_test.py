@@ -1,0 +1,236 @@
+"""Several processes that train one model: equal to one, ended together.
+
+Workers that train each by itself would pass most comparisons: every test looks
+at the number of replicas and at the batch that each of them traced.
+"""
+
+import functools
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import team_worker
+
+from dafx import core
+from dafx.commands import running
+from dafx.training import cluster
+
+WORKER = pathlib.Path(__file__).with_name('team_worker.py')
+# What a run on several machines may differ by: sums in another order.
+CLOSE = 1e-6
+LIMIT_S = 240.0
+N_SAMPLES = 2048
+
+
+def start(n_workers, save_dir='', each=(), **options):
+  """Starts workers; `each` has options of single ones."""
+  addresses = cluster.local(n_workers) if n_workers > 1 else []
+  started = []
+  for index in range(n_workers):
+    words = {
+      **options,
+      'addresses': addresses,
+      'index': index,
+      'save_dir': str(save_dir),
+      **(each[index] if index < len(each) else {}),
+    }
+    started.append(
+      subprocess.Popen(
+        [sys.executable, str(WORKER), json.dumps(words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
+      )
+    )
+  return started
+
+
+def end(started):
+  """Waits for workers; returns [(status, what came of it or '', stderr)]."""
+  limit, found = time.monotonic() + LIMIT_S, []
+  try:
+    for each in started:
+      out, err = each.communicate(timeout=max(limit - time.monotonic(), 1.0))
+      lines = out.strip().splitlines()
+      result = json.loads(lines[-1]) if lines and lines[-1][0] == '{' else ''
+      found.append((each.returncode, result, err))
+  finally:
+    for each in started:
+      each.kill()
+  return found
+
+
+def run(*args, **options):
+  """Trains; returns results and weights of all workers."""
+  return begin(*args, **options)()
+
+
+def begin(n_workers, tmp_path, name, batch_size=4, **options):
+  """Begins a training; returns what waits for results and weights."""
+  outs = [tmp_path / f'{name}_{i}.npz' for i in range(n_workers)]
+  each = [{'out': str(out)} for out in outs]
+  started = start(n_workers, each=each, batch_size=batch_size, **options)
+  return functools.partial(finish, started, outs, batch_size)
+
+
+def finish(started, outs, batch_size):
+  """Waits for a training; returns results and weights of all workers."""
+  n_workers = len(started)
+  found = end(started)
+  for status, result, err in found:
+    assert status == 0, err[-3000:]
+    assert result['replicas'] == n_workers
+    assert result['error'] or result['shapes']
+    for shape in result['shapes']:
+      assert shape[0] == batch_size // n_workers
+  weights = []
+  for out in outs:
+    with np.load(out) as file:
+      weights.append([file[key] for key in file.files])
+  return [result for _, result, _ in found], weights
+
+
+def assert_alike(ours, theirs):
+  """Losses and weights of several workers are those of one."""
+  (results, weights), ((alone,), (expected,)) = ours, theirs
+  for result in results:
+    for key, values in alone['history'].items():
+      np.testing.assert_allclose(
+        result['history'][key], values, rtol=CLOSE, atol=CLOSE, err_msg=key
+      )
+    assert result['history'] == results[0]['history']
+    for way, other in zip(result['ways'], alone['ways'], strict=True):
+      assert way[:2] == other[:2]
+      np.testing.assert_allclose(way[2], other[2], rtol=CLOSE)
+  for found in weights:
+    for ours_, first, theirs_ in zip(found, weights[0], expected, strict=True):
+      np.testing.assert_array_equal(ours_, first)
+      np.testing.assert_allclose(ours_, theirs_, rtol=CLOSE, atol=CLOSE)
+
+
+def run_here(tmp_path, **options):
+  """Trains alone, in this process."""
+  running.prepare_tensorflow(0)
+  out = tmp_path / 'here.npz'
+  options = {**team_worker.DEFAULTS, **options, 'out': str(out)}
+  result = team_worker.train(options, core.Workers())
+  with np.load(out) as file:
+    return [result], [[file[key] for key in file.files]]
+
+
+def test_two_workers_are_one(tmp_path):
+  two = begin(2, tmp_path, 'two', n_steps=4)
+  alone = run_here(tmp_path, n_steps=4)
+  assert alone[0][0]['ways'][1][0] >= 0  # an adjoint was chosen
+  assert_alike(two(), alone)
+  losses = alone[0][0]['history']['total_loss']
+  assert len(losses) == 4 and losses[-1] < losses[0]
+
+
+@pytest.mark.slow
+def test_validations_are_shared(tmp_path):
+  alone = run(1, tmp_path, 'one', validate=True)
+  assert alone[0][0]['history']['valid_step'] == [3, 6]
+  assert_alike(run(2, tmp_path, 'two', validate=True), alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['chain', 'discrete', 'proxy', 'windows'])
+def test_other_models_are_alike_too(tmp_path, kind):
+  alone = run(1, tmp_path, 'one', kind=kind)
+  assert_alike(run(2, tmp_path, 'two', kind=kind), alone)
+
+
+@pytest.mark.slow
+def test_four_workers_are_one(tmp_path):
+  alone = run(1, tmp_path, 'one', batch_size=8, validate=True)
+  four = run(4, tmp_path, 'four', batch_size=8, validate=True)
+  assert_alike(four, alone)
+
+
+@pytest.mark.slow
+def test_interrupted_workers_end_at_one_step_and_go_on(tmp_path):
+  whole = run(2, tmp_path, 'whole')
+  folder = tmp_path / 'run'
+  found = end(start(2, folder, each=[{}, {'stop_at': 3}]))
+  assert [result['step'] for _, result, _ in found] == [4, 4] or [
+    result['step'] for _, result, _ in found
+  ] == [3, 3]
+  assert all(r['error'] == 'KeyboardInterrupt' for _, r, _ in found)
+  two = run(2, tmp_path, 'two', save_dir=str(folder))
+  np.testing.assert_array_equal(two[1][0][0], whole[1][0][0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('n_after', [1, 2])
+@pytest.mark.parametrize('victim', [0, 1])
+def test_a_worker_that_dies_ends_the_others(tmp_path, victim, n_after):
+  """They name it, in time, and go on from the last checkpoint."""
+  whole = run(1, tmp_path, 'whole')
+  folder = tmp_path / 'run'
+  each = [{}, {}]
+  each[victim] = {'die_at': 5}
+  begun = start(2, folder, each=each)
+  begun[victim].wait(LIMIT_S)
+  died = time.monotonic()
+  found = end(begun)
+  assert time.monotonic() - died < 30.0
+  status, _, err = found[1 - victim]
+  assert status == 1
+  assert re.search(rf'Worker {victim} \(127.0.0.1:\d+\) is lost', err)
+  (result, *_), weights = run(n_after, tmp_path, 'on', save_dir=str(folder))
+  assert result['step'] == 6 and result['history']['step'][0] == 5
+  for ours, theirs in zip(weights[0], whole[1][0], strict=True):
+    np.testing.assert_allclose(ours, theirs, rtol=CLOSE, atol=CLOSE)
+
+
+@pytest.mark.slow
+def test_batch_normalisation_is_saved_by_all(tmp_path):
+  results, _ = run(
+    2, tmp_path, 'two', kind='normed', save_dir=str(tmp_path / 'run'),
+    validate=True,
+  )  # fmt: skip
+  assert [result['step'] for result in results] == [6, 6]
+  assert (tmp_path / 'run' / 'ckpt-6.index').exists()
+
+
+@pytest.mark.slow
+def test_a_crash_costs_its_item_and_is_counted_by_all(tmp_path):
+  results, weights = run(2, tmp_path, 'two', kind='brittle', n_steps=1)
+  assert results[0]['counts'] == results[1]['counts'] != []
+  assert results[0]['history'] == results[1]['history']
+  np.testing.assert_array_equal(weights[0][0], weights[1][0])
+
+
+@pytest.mark.slow
+def test_the_data_of_one_worker_moves_the_others(tmp_path):
+  _, same = run(2, tmp_path, 'same', n_steps=2)
+  outs = [str(tmp_path / f'other_{i}.npz') for i in (0, 1)]
+  each = [{'out': outs[0]}, {'out': outs[1], 'loud': 2.0}]
+  found = end(start(2, each=each, n_steps=2))
+  assert all(status == 0 for status, *_ in found)
+  with np.load(outs[0]) as file:
+    assert np.abs(file['arr_0'] - same[0][0]).max() > 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'other, message',
+  [
+    ({'settings': 'gin.singleton.constructor = @dict'}, 'differ in settings'),
+    ({'seed': 1}, 'differ in seed'),
+    ({'kind': 'chain'}, 'differ in '),
+    ({'batch_size': 3}, 'does not divide'),
+  ],
+)
+def test_workers_that_differ_are_refused(other, message):
+  found = end(start(2, each=[{}, other]))
+  assert all(status == 1 for status, *_ in found)
+  assert any(message in err for *_, err in found), found
