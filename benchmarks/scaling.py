@@ -1,0 +1,279 @@
+"""What several workers gain on this machine, beside what a model of cost says.
+
+    python benchmarks/scaling.py
+
+Trains a task on noise by 1, 2 and 4 processes, which share the processors, and
+the same batch. Measured in the process that is alone are the time of a render
+of each plugin, what a step renders, and the network's time for each part of a
+batch; in the team, the time of a reduction. From these docs/scaling.md predicts
+a step, and that is compared with the steps that were taken.
+
+With --simulated_threads=64, renders are replaced by sleeps of their measured
+time, on so many threads: what is printed is the share of the time in which they
+are busy, with --batch_size items.
+"""
+
+import functools
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import results
+import tensorflow as tf
+from absl import app, flags
+
+from dafx import core
+from dafx.commands import running
+from dafx.lv2 import items
+from dafx.training import cluster as cluster_lib
+from dafx.training import gin_files, models, trainers
+from dafx.training.trainers import team as team_lib
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string('gin_file', 'mastering_demo.gin', 'Task.')
+flags.DEFINE_integer('batch_size', 8, 'Items per step, of all workers.')
+flags.DEFINE_integer('n_samples', 16384, 'Samples per item.')
+flags.DEFINE_integer('n_steps', 8, 'Steps; medians are printed.')
+flags.DEFINE_list('counts', ['1', '2', '4'], 'Numbers of workers.')
+flags.DEFINE_integer('simulated_threads', 0, 'Threads that renders sleep on.')
+flags.DEFINE_string('addresses', '', 'Of workers; this is set for them.')
+flags.DEFINE_integer('index', 0, 'Of a worker; this is set for it.')
+
+
+def seconds(function):
+  """Returns how long a call takes."""
+  start = time.perf_counter()
+  function()
+  return time.perf_counter() - start
+
+
+def noise(n_items):
+  """Returns a part of a batch."""
+  shape = [n_items, FLAGS.n_samples]
+  return {
+    'audio': 0.1 * tf.random.stateless_normal(shape, [0, 1]),
+    'target': 0.2 * tf.random.stateless_normal(shape, [0, 2]),
+  }
+
+
+def record_calls(plugins):
+  """Notes what is rendered from now on, as [plugin, items] of each call."""
+  calls = []
+  for index, plugin in enumerate(plugins):
+    render = plugin.renderer.render
+
+    def noted(audio, *args, index=index, render=render):
+      calls.append([index, len(audio)])
+      return render(audio, *args)
+
+    plugin.renderer.render = noted
+  return calls
+
+
+def seconds_of_render(plugin):
+  """Returns the time of a render of one item, by one thread."""
+  renderer = plugin.renderer
+  audio = np.zeros([4, FLAGS.n_samples, renderer.n_channels_in], np.float32)
+  audio += np.random.default_rng(0).normal(0.0, 0.1, audio.shape)
+  former, renderer.n_threads = renderer.n_threads, 1
+  found = [seconds(lambda: renderer.render(audio)) / 4 for _ in range(5)]
+  renderer.n_threads = former
+  return statistics.median(found)
+
+
+def seconds_of_network(model, n_items):
+  """Returns the time of the network, forward and backward, without plugins."""
+  batch = noise(n_items)
+
+  @tf.function
+  def run():
+    with tf.GradientTape() as tape:
+      controls = model.predict_controls(batch['audio'])
+      total = tf.add_n([tf.reduce_sum(c) for c in controls.values()])
+      audio = batch['audio'] + 1e-9 * total
+      losses = [
+        tf.add_n(list(loss.get_losses_dict(batch['target'], audio).values()))
+        for loss in model.loss_objs
+      ]
+      loss = tf.add_n(losses)
+    return loss, tape.gradient(loss, model.trainable_variables)
+
+  run()
+  return statistics.median(seconds(run) for _ in range(5))
+
+
+def seconds_of_reduction(team, n_weights):
+  """Returns the time in which workers sum so many numbers."""
+
+  @tf.function
+  def run():
+    def replica():
+      context = tf.distribute.get_replica_context()
+      values = tf.zeros([n_weights])
+      return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+    return team.strategy.run(replica)
+
+  run()
+  return statistics.median(seconds(run) for _ in range(9))
+
+
+def work(workers):
+  """Takes steps as one worker; returns what was measured."""
+  with workers.scope():
+    model = models.make_model()
+  trainer = trainers.Trainer(model, workers=workers)
+  n_items = FLAGS.batch_size // workers.n_workers
+  batch = noise(n_items)
+  trainer.build(batch)
+  plugins = list(model.driven.values())
+  calls = record_calls(plugins)
+  for _ in range(2):
+    trainer.train_step(batch)  # traces, and compares adjoints
+  calls.clear()
+  trainer.train_step(batch)
+  measured: dict[str, Any] = {'calls': list(calls)}
+  found = []
+  for _ in range(FLAGS.n_steps):
+    workers.exchange('begin')
+    found.append(seconds(lambda: trainer.train_step(batch)))
+  measured['step'] = statistics.median(found)
+  n_weights = sum(int(tf.size(v)) for v in model.trainable_variables)
+  if isinstance(workers, team_lib.Team):
+    measured['reduction'] = seconds_of_reduction(workers, n_weights)
+    return measured
+  measured['reduction'] = 0.0
+  measured['uris'] = [plugin.uri for plugin in plugins]
+  measured['renders'] = [seconds_of_render(plugin) for plugin in plugins]
+  measured['network'] = {
+    count: seconds_of_network(model, FLAGS.batch_size // int(count))
+    for count in FLAGS.counts
+  }
+  if FLAGS.simulated_threads:
+    measured['busy'] = busy_share(measured)
+  return measured
+
+
+def _sleep(duration_s, item):
+  del item
+  time.sleep(duration_s)
+
+
+def busy_share(measured):
+  """Returns the share of time in which threads sleep that stand for cores."""
+  n_threads = FLAGS.simulated_threads
+  start, slept = time.perf_counter(), 0.0
+  for plugin, n_items in measured['calls']:
+    each = measured['renders'][plugin]
+    slept += each * n_items
+    sleep = functools.partial(_sleep, each)
+    with items.Stop(holds_interrupts=False) as stop:
+      items.render_all(sleep, n_items, n_threads, stop)
+  return slept / n_threads / (time.perf_counter() - start)
+
+
+def predict(alone, reduction, n_workers):
+  """Returns the time of a step that the model of cost gives.
+
+  Args:
+    alone: What was measured with one worker.
+    reduction: Seconds of one.
+    n_workers: How many there are.
+  """
+  n_processors = len(os.sched_getaffinity(0)) / n_workers
+  render = sum(
+    alone['renders'][plugin] * math.ceil(n_items / n_workers / n_processors)
+    for plugin, n_items in alone['calls']
+  )
+  # The network's time has this process's two threads; parts share them.
+  share = max(1.0, n_workers / len(os.sched_getaffinity(0)))
+  network = alone['network'][str(n_workers)] * share
+  return render + network + reduction
+
+
+def run(n_workers):
+  """Runs so many workers; returns what the first one measured."""
+  addresses = ','.join(cluster_lib.local(n_workers)) if n_workers > 1 else ''
+  processors = sorted(os.sched_getaffinity(0))
+  started = []
+  for index in range(n_workers):
+    own = set(processors[index::n_workers]) or set(processors)
+    started.append(
+      subprocess.Popen(
+        [sys.executable, *sys.argv, f'--addresses={addresses or "alone"}']
+        + [f'--index={index}'],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=functools.partial(os.sched_setaffinity, 0, own),
+      )
+    )
+  outputs = [each.communicate()[0] for each in started]
+  if any(each.returncode for each in started):
+    sys.exit(f'One of {n_workers} workers has failed.')
+  return json.loads(outputs[0].splitlines()[-1])
+
+
+def be_worker():
+  """Measures as one worker, and prints what was found."""
+  running.prepare_tensorflow(0)
+  gin_files.add_gin_search_paths()
+  gin_files.parse_gin(
+    [FLAGS.gin_file],
+    ["data_path = ''", f'n_samples = {FLAGS.n_samples}'],
+  )
+  if FLAGS.addresses == 'alone':
+    print(json.dumps(work(core.Workers())))
+    return
+  found = cluster_lib.Cluster(tuple(FLAGS.addresses.split(',')), FLAGS.index)
+  with team_lib.Team(found) as team:
+    measured = work(team)
+  print(json.dumps(measured))
+
+
+def main(argv):
+  """Measures and prints."""
+  del argv
+  if FLAGS.addresses:
+    be_worker()
+    return
+  found = {int(count): run(int(count)) for count in FLAGS.counts}
+  alone = found[1]
+  rows = []
+  for n_workers, measured in found.items():
+    predicted = predict(alone, measured['reduction'], n_workers)
+    step = measured['step']
+    rows.append(
+      [
+        n_workers,
+        FLAGS.batch_size / step,
+        1e3 * step,
+        1e3 * predicted,
+        1e3 * measured['reduction'],
+        alone['step'] / step,
+      ]
+    )
+  head = ['Workers', 'Items per s', 'Step in ms', 'Predicted', 'Reduction']
+  head.append('Rate to one worker')
+  for row in [head, *rows]:
+    print(
+      ' '.join(
+        f'{v:>18.2f}' if isinstance(v, float) else f'{v:>18}' for v in row
+      )
+    )
+  if 'busy' in alone:
+    print(
+      f'{FLAGS.simulated_threads} simulated threads are busy '
+      f'{100 * alone["busy"]:.0f} % of the time.'
+    )
+  results.write('scaling', head, rows, alone['uris'])
+  results.keep(found)
+
+
+if __name__ == '__main__':
+  app.run(main)
