@@ -5,6 +5,7 @@ A `Place` is a value of a file that knows where it lies, such as
 that names file and place, says what is there and what is allowed.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -87,12 +88,17 @@ class Place:
     Raises:
       FileError: Something else is there, or there are more.
     """
-    n = self._length(most)
+    n = self.length(most)
     return [
       Place(self.value[i], self._path, f'{self.name}[{i}]') for i in range(n)
     ]
 
-  def _length(self, most=None):
+  def length(self, most: int | None = None) -> int:
+    """Returns how many entries a list has, `most` at most.
+
+    Raises:
+      FileError: Something else is there, or there are more.
+    """
     if not isinstance(self.value, list):
       raise self.error('a list')
     if most is not None and len(self.value) > most:
@@ -123,12 +129,16 @@ class Place:
 
   def numbers(self, most: int | None = None) -> np.ndarray:
     """Returns a list of finite numbers as float32, or raises FileError."""
-    self._length(most)
-    for index, value in enumerate(self.value):
-      if not _is_finite(value):
-        place = Place(value, self._path, f'{self.name}[{index}]')
-        raise place.error('a finite number of 32 bits')
-    return np.array(self.value, np.float32)
+    self.length(most)
+    # A list may have millions of entries: what is wrong is looked for later.
+    if set(map(type, self.value)) <= {int, float}:
+      with contextlib.suppress(OverflowError):
+        numbers = np.array(self.value, np.float64)
+        if np.all(np.abs(numbers) <= _LARGEST):  # not so where one is NaN
+          return numbers.astype(np.float32)
+    wrong = next(i for i, v in enumerate(self.value) if not _is_finite(v))
+    place = Place(self.value[wrong], self._path, f'{self.name}[{wrong}]')
+    raise place.error('a finite number of 32 bits')
 
   def flag(self) -> bool:
     """Returns true or false, or raises FileError."""

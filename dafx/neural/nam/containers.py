@@ -52,7 +52,7 @@ def plan_sequential(
   config: json_files.Place, weights: Weights, reading: reading_lib.Reading
 ) -> Plan:
   """Plans the networks of a Sequential as a chain; see `Reading.plan`."""
-  if weights.values.size:
+  if weights.count:
     raise weights.place.error('[]: each network has its own')
   entries = config['models'].entries(_MOST_MODELS)
   if not entries:

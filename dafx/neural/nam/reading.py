@@ -60,46 +60,52 @@ class Weights:
   Args:
     place: The list.
 
+  Attributes:
+    count: How many there are.
+
   Raises:
-    FileError: It is no list of finite numbers.
+    FileError: It is no list.
   """
 
   def __init__(self, place: json_files.Place):
     self.place = place
-    self.values = place.numbers()
+    self.count = place.length()
+    self._values = np.zeros(0, np.float32)
     self._position = 0
 
   def check(self, tensors: Sequence[Tensor]):
-    """Checks that the list is as long as the config asks for.
+    """Checks that the list is what the config asks for, and reads it.
 
     Args:
       tensors: What it holds, in order.
 
     Raises:
-      FileError: It is not, or a kernel of groups is too large.
+      FileError: It has another length or what is no finite number, or a kernel
+        of groups is too large.
     """
     n_weights = sum(tensor.size for tensor in tensors)
-    if n_weights != len(self.values):
+    if n_weights != self.count:
       raise self.place.error(
         f'a list of {n_weights} numbers, as the config asks for; there are '
-        f'{len(self.values)}'
+        f'{self.count}'
       )
     if any(t.size * t.groups > _MOST_DENSE for t in tensors):
       raise self.place.error(
         f'for maps of {_MOST_DENSE} numbers at most, the zeros between their '
         'groups included'
       )
+    self._values = self.place.numbers()
 
   def take(self, *shape: int) -> np.ndarray:
     """Returns the next numbers, in a shape."""
     n = math.prod(shape)
-    values = self.values[self._position : self._position + n]
+    values = self._values[self._position : self._position + n]
     self._position += n
     return values.reshape(shape)
 
   def replace(self, values: np.ndarray):
     """Goes on with other numbers, from their start."""
-    self.values, self._position = values, 0
+    self._values, self._position = values, 0
 
   def assign(self, variable: tf.Variable):
     """Assigns the next numbers, whose axes are those of a variable reversed."""
