@@ -26,7 +26,7 @@ import dafx
 from dafx import effects, losses, processors
 from dafx.training import checkpoints, data, models, progress, trainers
 from dafx.training.models import effect, encoders
-from dafx.training.trainers import summaries
+from dafx.training.trainers import loop, summaries
 
 RATE = 16000
 HOP = 512
@@ -1052,3 +1052,35 @@ def test_a_folder_of_nothing_but_damage_is_not_started_over(tmp_path, folder):
   (tmp_path / 'ckpt-3.data-00000-of-00001').write_bytes(b'')
   with pytest.raises(ValueError, match=r'none of .*can be read.*--save_dir'):
     built(folder).restore(tmp_path)
+
+
+class Counted:
+  """A provider of so many items that are zeros."""
+
+  def __init__(self, n_items):
+    self.n_items = n_items
+
+  def get_batch(self, batch_size, **kwargs):
+    del kwargs
+    starts = range(0, self.n_items, batch_size)
+    sizes = [min(batch_size, self.n_items - start) for start in starts]
+    return [{'audio': np.zeros([size, 1])} for size in sizes]
+
+
+@pytest.mark.parametrize(
+  'n_items, batch_size, n_parts, sizes',
+  [
+    (20, 8, 1, [5] * 4),
+    (16, 8, 1, [8, 8]),
+    (3, 8, 1, [3]),
+    (7, 4, 1, [4, 3]),  # no size of 3 or 4 divides it
+    (20, 8, 2, [8, 8, 4]),  # each of the workers has its part
+  ],
+)
+def test_validation_has_batches_of_one_size(
+  n_items, batch_size, n_parts, sizes
+):
+  batches = loop._read_validation(
+    Counted(n_items), batch_size, margin=0, part=(0, n_parts)
+  )
+  assert [len(batch['audio']) for batch in batches] == sizes

@@ -61,13 +61,25 @@ def _read_validation(provider, batch_size, margin, part):
   """Returns the batches to validate on, all of which can be read, or None."""
   if provider is None:
     return None
-  batches = provider.get_batch(
-    batch_size, shuffle=False, repeats=1, margin=margin, part=part
-  )
+
+  def batches_of(size):
+    return provider.get_batch(
+      size, shuffle=False, repeats=1, margin=margin, part=part
+    )
+
+  batches = batches_of(batch_size)
   logging.info('Reading the validation data.')
-  for _ in batches:  # what cannot be read is known before training
-    pass
-  return batches
+  # What cannot be read is known before training.
+  n_items = sum(len(batch['audio']) for batch in batches)
+  if part[1] > 1 or n_items <= batch_size:
+    return batches
+  # A graph is traced for each size of a batch: better all of one size.
+  even = [
+    size
+    for size in range(batch_size, batch_size // 2, -1)
+    if n_items % size == 0
+  ]
+  return batches_of(even[0]) if even else batches
 
 
 def _names_of_validation(provider):
