@@ -35,6 +35,12 @@ def conclude(
   Returns:
     Errors of each recording, a verdict in words, and where to listen; '' where
     it is not to be done.
+
+  Examples:
+    >>> from dafx.training import models
+    >>> from dafx.training.evaluation import conclusion
+    >>> def close(model: models.Model, save_dir: str):
+    ...   print(conclusion.conclude(model, save_dir, after_training=True))
   """
   if not after_training:
     return ''
