@@ -87,9 +87,9 @@ def finish(started, outs, batch_size):
   for status, result, err in found:
     assert status == 0, err[-3000:]
     assert result['replicas'] == n_workers
-    assert result['error'] or result['shapes']
-    for shape in result['shapes']:
-      assert shape[0] == batch_size // n_workers
+    # Less only where an item is left out.
+    sizes = [shape[0] for shape in result['shapes']]
+    assert max(sizes) == batch_size // n_workers
   weights = []
   for out in outs:
     with np.load(out) as file:

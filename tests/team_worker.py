@@ -132,7 +132,13 @@ def train(options, workers):
       shapes.add(tuple(features['audio'].shape))
     return call(features, *args, **kwargs)
 
-  model.call = noted
+  stream = model.stream
+
+  def noted_window(state, features):
+    shapes.add(tuple(features['audio'].shape))
+    return stream(state, features)
+
+  model.call, model.stream = noted, noted_window
   size = N_SAMPLES // 4 if options['kind'] == 'windows' else None
   trainer = trainers.Trainer(
     model, learning_rate=1e-2, tbptt_samples=size, workers=workers

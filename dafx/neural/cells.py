@@ -143,6 +143,11 @@ def _loop(step, gates, state):
   return tf.transpose(outputs.stack(), [1, 0, 2]), state
 
 
+def _as_tensors(*weights):
+  """Reads weights: of a strategy's variable a custom gradient sees a part."""
+  return [tf.convert_to_tensor(weight) for weight in weights]
+
+
 def lstm(x, state, kernel, recurrent, bias):
   """Runs an LSTM over a sequence.
 
@@ -162,7 +167,8 @@ def lstm(x, state, kernel, recurrent, bias):
   """
   h, c = state
   if core.is_compiled(x):
-    outputs, c = _compiled_lstm(x, h, c, kernel, recurrent, bias)
+    weights = _as_tensors(kernel, recurrent, bias)
+    outputs, c = _compiled_lstm(x, h, c, *weights)
     return outputs, (outputs[:, -1], c)
   gates = tf.matmul(x, kernel) + bias
   outputs, (h, c) = _loop(
@@ -191,7 +197,8 @@ def gru(x, state, kernel, recurrent, bias, recurrent_bias):
   """
   (h,) = state
   if core.is_compiled(x):
-    outputs = _compiled_gru(x, h, kernel, recurrent, bias, recurrent_bias)
+    weights = _as_tensors(kernel, recurrent, bias, recurrent_bias)
+    outputs = _compiled_gru(x, h, *weights)
     return outputs, (outputs[:, -1],)
   gates = tf.matmul(x, kernel) + bias
   outputs, (h,) = _loop(

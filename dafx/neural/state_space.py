@@ -284,7 +284,8 @@ def state_space(poles, weights, direct, state, x):
   """
   inputs = (*_split(poles), *_split(weights), direct, state, x)
   if core.is_compiled(x):
-    return _compiled_state_space(*inputs)
+    # Of a strategy's variable a custom gradient would see a part.
+    return _compiled_state_space(*map(tf.convert_to_tensor, inputs))
   return _state_space(*inputs)
 
 
