@@ -32,6 +32,7 @@ _LIGHT = (
   'training.align',
   'training.channel',
   'training.cluster',
+  'training.captures',
   'training.reading',
   'training.trained_models',
   'training.transfer',

@@ -91,19 +91,25 @@ def pytest_terminal_summary(terminalreporter):
 
 
 @pytest.fixture
-def fresh_gin():
-  """Has gin know nothing but where dafx's files are; undone afterwards."""
+def empty_gin():
+  """Has gin know nothing; undone afterwards."""
   import gin
-
-  from dafx.training import gin_files
 
   prefixes = gin.config._LOCATION_PREFIXES
   former = list(prefixes)
   gin.clear_config()
-  gin_files.add_gin_search_paths()
   yield
   gin.clear_config()
   prefixes[:] = former
+
+
+@pytest.fixture
+def fresh_gin(empty_gin):
+  """Has gin know nothing but where dafx's files are; undone afterwards."""
+  del empty_gin
+  from dafx.training import gin_files
+
+  gin_files.add_gin_search_paths()
 
 
 def pytest_configure(config):

@@ -22,7 +22,7 @@ from dafx.commands import dafx_run, effect_modes, running, train_mode
 from dafx.neural.nam import files, metadata
 from dafx.training import trained_models, trainers
 
-pytestmark = pytest.mark.usefixtures('fresh_gin')
+pytestmark = pytest.mark.usefixtures('empty_gin')
 
 ROOT = pathlib.Path(__file__).parents[1]
 RATE = 16000

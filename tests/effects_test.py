@@ -742,11 +742,11 @@ MOVED = {
 }
 
 
-def test_there_are_ten_arguments_and_each_old_one_says_its_new_place():
+def test_there_are_eleven_arguments_and_each_old_one_says_its_new_place():
   arguments = [*inspect.signature(effects.LV2Plugin.__init__).parameters][1:]
   assert arguments == [
     'uri', 'trainable', 'fixed', 'ranges', 'sample_rate', 'channels',
-    'control_gradient', 'audio_gradient', 'host', 'name',
+    'control_gradient', 'audio_gradient', 'host', 'preset', 'name',
   ]  # fmt: skip
   for name, place in MOVED.items():
     message = f"LV2Plugin has no argument '{name}'.*{place}"

@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import functools
 import importlib
 import importlib.util
 import pathlib
@@ -37,6 +38,7 @@ def _docstrings(path: pathlib.Path) -> list[str]:
   return [text for text in found if text]
 
 
+@functools.cache
 def _shown() -> set[str]:
   """Returns the words of the code of all examples and snippets."""
   parser, code = doctest.DocTestParser(), []

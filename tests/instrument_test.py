@@ -206,6 +206,7 @@ def test_loudness_follows_the_training_set(records):
   assert 370.0 < np.median(curves['f0_hz']) < 410.0
 
 
+@pytest.mark.slow
 def test_silence_stays_silent(records):
   model = instrument(str(records))
   model.make_variables()

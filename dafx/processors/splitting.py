@@ -75,7 +75,7 @@ class _Parts:
     self._structure = None
     n_moving, n_held = len(tf.nest.flatten(moving)), len(tf.nest.flatten(held))
 
-    @tf.function(autograph=False)
+    @tf.function
     def whole(moving_flat, held_flat):
       outputs = function(
         tf.nest.pack_sequence_as(moving, moving_flat),
@@ -198,7 +198,7 @@ def _part(graph, kinds, kind, inputs, outputs, variables=()):
   computed = [x.name for x in outputs if x.op.name in taken]
   graph_def = _graph_def(graph, taken)
 
-  @tf.function(autograph=False)
+  @tf.function
   def run(values, captured):
     values = dict(zip([*names, *captures], [*values, *captured]))
     values.update((name, v.read_value()) for name, v in variables.items())

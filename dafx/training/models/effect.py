@@ -1,6 +1,6 @@
 """Models that are an effect themselves: audio, and knobs, in; audio out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ddsp
@@ -219,11 +219,17 @@ class EffectModel(base.Model):
       return outputs['audio_of_sizes']
     return self.get_audio_from_outputs(outputs)
 
-  def judge(self, items: Iterable[judging.Item]) -> dict[str, float]:
+  def judge_row(self, item: judging.Item) -> list[float]:
+    """Measures an item; of a Packed, for each of its networks."""
+    if self._packed is not None:
+      return packed.judge_row(self._packed, super().judge_row, item)
+    return super().judge_row(item)
+
+  def judge_rows(self, rows: Sequence[list[float]]) -> dict[str, float]:
     """Returns the figure of a validation; the sum of those of a Packed."""
     if self._packed is not None:
-      return packed.judge_all(self._packed, super().judge, items)
-    return super().judge(items)
+      return packed.judge_rows(self._packed, super().judge_rows, rows)
+    return super().judge_rows(rows)
 
   def figures(self, outputs: Mapping[str, Any]) -> base.Figures:
     """Draws the blocks of a gray box; see `blocks.block_figures`."""

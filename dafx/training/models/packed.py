@@ -4,7 +4,7 @@ Each network is trained as if it were alone: losses are summed, and so are the
 figures by which a validation is judged.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ddsp
@@ -71,26 +71,45 @@ def run_all(
   return outputs, {**all_losses, 'total_loss': tf.add_n(totals)}
 
 
-def judge_all(
+def judge_row(
   packed: neural.Packed,
-  judge: Callable[[Iterable[judging.Item]], dict[str, float]],
-  items: Iterable[judging.Item],
+  row_of: Callable[[judging.Item], list[float]],
+  item: judging.Item,
+) -> list[float]:
+  """Measures an item for each network, one after the other.
+
+  Args:
+    packed: The networks.
+    row_of: As `Model.judge_row`, of one network.
+    item: Input and target, [n_samples], and the audio of all networks,
+      [n_samples, n_networks].
+  """
+  dry, wet, audio = item
+  rows = [row_of((dry, wet, audio[:, i])) for i in range(len(packed.networks))]
+  return [number for row in rows for number in row]
+
+
+def judge_rows(
+  packed: neural.Packed,
+  judge: Callable[[Sequence[list[float]]], dict[str, float]],
+  rows: Sequence[list[float]],
 ) -> dict[str, float]:
   """Judges each network by itself.
 
   Args:
     packed: The networks.
-    judge: As `Model.judge`, of one network.
-    items: Input and target [n_samples], and the audio of all networks,
-      [n_samples, n_networks].
+    judge: As `Model.judge_rows`, of one network.
+    rows: What `judge_row` returned.
 
   Returns:
     'figure', the sum of the figures, and each as 'figure_0' and so on; {} where
     one has none.
   """
-  items, figures = list(items), []
+  figures = []
   for i in range(len(packed.networks)):
-    found = judge([(dry, wet, audio[:, i]) for dry, wet, audio in items])
+    sizes = [len(row) // len(packed.networks) for row in rows]
+    own = [row[i * n : (i + 1) * n] for row, n in zip(rows, sizes)]
+    found = judge(own)
     if not found:
       return {}
     figures.append(found['figure'])
