@@ -174,7 +174,7 @@ def test_flags_are_described_as_they_are_written():
       + ["--gin_param=input_path = '{0}/dry.wav'"],
       'dry.wav: there is no such file or folder; the macro input_path',
     ),
-    ('dafx_plugins', ['lsit'], "'lsit' (choose from 'list', 'show', 'render'"),
+    ('dafx_plugins', ['lsit'], "invalid choice: 'lsit' (choose from"),
     ('dafx_plugins', ['list', '--filtre=a'], 'Did you mean --filter?'),
     ('dafx_prepare', ['--sample_rate=a'], 'sample_rate'),
     (
