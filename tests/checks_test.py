@@ -96,6 +96,7 @@ def test_values_go_with_the_sample_rate():
   assert math.isclose(change_db, 20 * math.log10(24000 / 25024), abs_tol=0.1)
 
 
+@pytest.mark.slow
 def test_what_was_found_before_a_crash_stays(monkeypatch):
   monkeypatch.setattr(checks, '_TIME_LIMIT_S', 1.0)
   monkeypatch.setattr(checks, '_MAX_CRASHES', 4)

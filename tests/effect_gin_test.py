@@ -142,7 +142,7 @@ def recordings(tmp_path):
   'task',
   [
     pytest.param('blackbox_tcn', marks=pytest.mark.slow),
-    'blackbox_lstm',
+    pytest.param('blackbox_lstm', marks=pytest.mark.slow),
     pytest.param('graybox_compressor', marks=pytest.mark.slow),
     pytest.param('graybox', marks=pytest.mark.slow),
   ],

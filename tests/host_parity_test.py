@@ -130,6 +130,7 @@ def test_explains_defaults_that_go_with_the_sample_rate():
   assert row['evidence']['values given'] <= host_parity.TIGHT
 
 
+@pytest.mark.slow
 def test_leaves_nothing_behind():
   done = subprocess.run(
     [sys.executable, '-c', _RENDER_OFTEN, *LEAKS],

@@ -106,6 +106,7 @@ def test_a_master_hardly_changes(song):
   assert changed['average_spectrum_db'] < 0.3
 
 
+@pytest.mark.slow
 def test_mixes_are_drawn_from_the_ranges():
   piece = music(2)
   mixes = [house_rule.make_mix(piece, RATE, seed) for seed in range(12)]

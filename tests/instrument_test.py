@@ -164,6 +164,7 @@ def test_an_instrument_is_trained_and_restored(records, tmp_path):
 
 @pytest.mark.parametrize('transpose', some_quick([0.0, 7.0], [7.0]))
 @pytest.mark.parametrize('rate', some_quick([16000, 44100], [44100]))
+@pytest.mark.slow
 def test_it_plays_the_pitch_of_a_voice(rate, transpose):
   """Even untrained: what sounds are partials of its pitch."""
   model = instrument()
@@ -274,6 +275,7 @@ TASKS = ('', '_48k', '_demo')
     ['solo_instrument_demo.gin'],
   ),
 )
+@pytest.mark.slow
 def test_tasks_take_a_step(task, tmp_path):
   rate = 48000 if '48k' in task else SR
   audio, _ = voice(0.24, rate)

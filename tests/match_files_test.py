@@ -124,6 +124,7 @@ def test_folders_are_matched_by_name(tmp_path):
   assert jobs[0][2] == tmp_path / 'out' / 'a.wav'
 
 
+@pytest.mark.slow
 def test_a_target_at_another_rate_is_resampled(tmp_path):
   audio = music()
   path = write(tmp_path / 'master.wav', np.repeat(0.5 * audio, 2, 0), 2 * RATE)

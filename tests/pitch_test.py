@@ -165,6 +165,7 @@ def test_a_track_jumps_where_it_does_not_glide():
   np.testing.assert_allclose(confidence, [0.9, 0.9, 0.9, 0.58])
 
 
+@pytest.mark.slow
 def test_pyin_tracks_too():
   f0 = glide(200.0, 300.0, SR)
   found, _ = pitch.estimate(tone(f0, SAW), SR, RATE, 'pyin', 100.0, 600.0)

@@ -156,6 +156,7 @@ def test_what_will_not_do_is_refused(tmp_path, sound, message):
   assert not (tmp_path / 'out').exists()
 
 
+@pytest.mark.slow
 def test_the_command_prepares_a_folder(tmp_path, monkeypatch, capsys):
   takes, out = tmp_path / 'takes', tmp_path / 'out'
   takes.mkdir()

@@ -77,6 +77,7 @@ def test_a_synth_is_learned_through_tube_and_limiter():
   assert learn(gradients.BestAdjoint())[-10:].mean() < 0.05
 
 
+@pytest.mark.slow
 def test_as_a_wire_they_stand_in_the_way():
   assert learn(gradients.StraightThrough()).min() > 0.05
 

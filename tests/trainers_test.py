@@ -208,6 +208,7 @@ def test_one_seed_gives_one_result_on_any_number_of_render_threads(folder):
   assert np.mean(values[-4:]) < 0.8 * np.mean(values[:4])  # and it learns
 
 
+@pytest.mark.slow
 def test_other_seeds_of_weights_and_of_data_give_other_results(folder):
   histories = [
     train(make_trainer(seed), folder, 3, seed=data_seed)
@@ -299,6 +300,7 @@ def test_a_run_goes_on_after_ctrl_c_as_if_there_had_been_none(
     assert second.learning_rate <= 1.5  # the plateau was seen
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(
   tmp_path, folder, monkeypatch
 ):
@@ -420,6 +422,7 @@ def test_ctrl_c_without_a_folder_ends_without_a_word_of_one(
 STAGES = ((1, 10), (2, 20))
 
 
+@pytest.mark.slow
 def test_stages_train_the_first_plugins_first(tmp_path, folder, monkeypatch):
   monkeypatch.setattr(summaries, 'write_examples', lambda *args: None)
   trainer = make_trainer(decay_steps=10)

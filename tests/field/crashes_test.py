@@ -140,7 +140,8 @@ def step_of(kind, batch, **kwargs):
     pytest.param('discrete', 'probe', None, marks=pytest.mark.slow),
     ('proxy', 'crash', None),
     pytest.param('effect', 'crash', None, marks=pytest.mark.slow),
-    ('effect', 'crash', N_SAMPLES // 4),  # in the third of four windows
+    # In the third of four windows.
+    pytest.param('effect', 'crash', N_SAMPLES // 4, marks=pytest.mark.slow),
   ],
 )
 def test_a_step_is_that_of_the_items_left(kind, how, tbptt_samples, caplog):
