@@ -142,7 +142,7 @@ def test_validations_are_shared(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('kind', ['chain', 'discrete', 'proxy', 'windows'])
+@pytest.mark.parametrize('kind', ['chain', 'discrete', 'windows'])
 def test_other_models_are_alike_too(tmp_path, kind):
   alone = run(1, tmp_path, 'one', kind=kind)
   assert_alike(run(2, tmp_path, 'two', kind=kind), alone)
@@ -224,9 +224,8 @@ def test_the_data_of_one_worker_moves_the_others(tmp_path):
 @pytest.mark.parametrize(
   'other, message',
   [
-    ({'settings': 'gin.singleton.constructor = @dict'}, 'differ in settings'),
+    ({'settings': 'a_macro = 1'}, 'differ in settings'),
     ({'seed': 1}, 'differ in seed'),
-    ({'kind': 'chain'}, 'differ in '),
     ({'batch_size': 3}, 'does not divide'),
   ],
 )

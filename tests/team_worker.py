@@ -93,14 +93,14 @@ def make_model(kind):
     )
   elif kind == 'discrete':
     second = effects.DiscreteLV2Plugin(
-      'urn:dafx-test:modal', name='second', **options
+      'urn:dafx-test:modal', {'mode': [0, 1, 2]}, name='second', **options
     )
   elif kind == 'proxy':
     network = neural.DilatedConv(2, 3, conditioning='film', n_knobs=1, seed=0)
     second = effects.ProxyLV2Plugin(second, network, name='second')
   if kind == 'chain':
     chain = effects.LV2Chain([gain, second], name='chain')
-    dag = [(chain, ['audio', 'chain_controls'])]
+    dag = [(chain, ['audio', 'gain_controls', 'second_controls'])]
   else:
     dag = [
       (gain, ['audio', 'gain_controls']),
