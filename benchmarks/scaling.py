@@ -23,6 +23,7 @@ import sys
 import time
 from typing import Any
 
+import network_step
 import numpy as np
 import results
 import tensorflow as tf
@@ -89,21 +90,7 @@ def seconds_of_render(plugin):
 
 def seconds_of_network(model, n_items):
   """Returns the time of the network, forward and backward, without plugins."""
-  batch = noise(n_items)
-
-  @tf.function
-  def run():
-    with tf.GradientTape() as tape:
-      controls = model.predict_controls(batch['audio'])
-      total = tf.add_n([tf.reduce_sum(c) for c in controls.values()])
-      audio = batch['audio'] + 1e-9 * total
-      losses = [
-        tf.add_n(list(loss.get_losses_dict(batch['target'], audio).values()))
-        for loss in model.loss_objs
-      ]
-      loss = tf.add_n(losses)
-    return loss, tape.gradient(loss, model.trainable_variables)
-
+  run = network_step.make(model, noise(n_items))
   run()
   return statistics.median(seconds(run) for _ in range(5))
 

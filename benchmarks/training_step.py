@@ -18,6 +18,7 @@ import concurrent.futures
 import statistics
 import time
 
+import network_step
 import results
 import tensorflow as tf
 from absl import app, flags
@@ -156,20 +157,7 @@ def main(argv):
   }
   trainer.build(batch)
 
-  @tf.function
-  def encode_and_compare():
-    with tf.GradientTape() as tape:
-      controls = model.predict_controls(batch['audio'])
-      # As if each plugin's gradient to its controls were ones.
-      total = tf.add_n([tf.reduce_sum(c) for c in controls.values()])
-      audio = batch['audio'] + 1e-9 * total
-      losses = [
-        tf.add_n(list(loss.get_losses_dict(batch['target'], audio).values()))
-        for loss in model.loss_objs
-      ]
-      loss = tf.add_n(losses)
-    return loss, tape.gradient(loss, model.trainable_variables)
-
+  encode_and_compare = network_step.make(model, batch)
   recorder = Recorder([p.renderer for p in model.driven.values()])
   trainer.train_step(batch)
   encode_and_compare()

@@ -149,6 +149,16 @@ def test_other_models_are_alike_too(tmp_path, kind):
 
 
 @pytest.mark.slow
+def test_a_proxy_is_the_same_on_all_workers(tmp_path):
+  """It is not that of one worker: see docs/scaling.md."""
+  (first, second), weights = run(2, tmp_path, 'two', kind='proxy')
+  assert first['history'] == second['history']
+  assert np.isfinite(first['history']['added_loss']).all()
+  for ours, theirs in zip(*weights, strict=True):
+    np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.slow
 def test_four_workers_are_one(tmp_path):
   alone = run(1, tmp_path, 'one', batch_size=8, validate=True)
   four = run(4, tmp_path, 'four', batch_size=8, validate=True)
@@ -226,6 +236,8 @@ def test_the_data_of_one_worker_moves_the_others(tmp_path):
   [
     ({'settings': 'a_macro = 1'}, 'differ in settings'),
     ({'seed': 1}, 'differ in seed'),
+    # At the same settings: TensorFlow notices, in its words.
+    ({'kind': 'chain'}, 'Error'),
     ({'batch_size': 3}, 'does not divide'),
   ],
 )

@@ -119,9 +119,11 @@ def train(options, workers):
   import numpy as np
 
   from dafx.training import trainers
+  from dafx.training.trainers import agreement
 
   if options['settings']:
     gin.parse_config(options['settings'])
+  agreement.check_settings(workers)
   with workers.scope():
     model = make_model(options['kind'])
   shapes = set()

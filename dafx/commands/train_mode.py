@@ -143,7 +143,9 @@ def train(values: flags.FlagValues, save_dir: pathlib.Path, workers):
   """
   from dafx.training import models, trainers
   from dafx.training.evaluation import conclusion
+  from dafx.training.trainers import agreement
 
+  agreement.check_settings(workers)
   with workers.scope():
     model = models.make_model()
   if workers.is_chief:

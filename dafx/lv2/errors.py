@@ -1,8 +1,9 @@
 """What can go wrong with a plugin."""
 
 import contextlib
+import difflib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -103,3 +104,19 @@ def describe_controls(symbols: Sequence[str], controls: np.ndarray) -> str:
     f'{symbol}={low:g}' + (f'..{high:g}' if high > low else '')
     for symbol, low, high in rows
   ) or 'its defaults'  # fmt: skip
+
+
+def hint_of_names(
+  name: str, known: Iterable[str], is_quoted: bool = False
+) -> str:
+  """Returns a sentence that names what may have been meant: the closest.
+
+  Args:
+    name: What was asked for, and is not there.
+    known: What is there, all of which is named if nothing is close.
+    is_quoted: Whether names are put in quotes, being words for people.
+  """
+  known = list(known)
+  near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+  named = ', '.join(repr(n) if is_quoted else n for n in near or known)
+  return f'The closest are {named}.' if near else f'It has {named or "none"}.'

@@ -5,14 +5,13 @@ state (https://lv2plug.in/ns/ext/state).
 """
 
 import dataclasses
-import difflib
 import os
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dafx import _folders
-from dafx.lv2 import lilv
+from dafx.lv2 import errors, lilv
 
 _ATOM = 'http://lv2plug.in/ns/ext/atom#'
 _LABEL = 'http://www.w3.org/2000/01/rdf-schema#label'
@@ -121,13 +120,7 @@ def choose(parameters: Sequence[Parameter], name: str, uri: str) -> Parameter:
       found = [p for p in [_of_uri(name)] if p.kind]
   if len(found) == 1:
     return found[0]
-  names = [p.uri for p in parameters]
-  near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
-  hint = (
-    f'The closest are {", ".join(near)}.'
-    if near
-    else f'It has {", ".join(names) or "none"}.'
-  )
+  hint = errors.hint_of_names(name, (p.uri for p in parameters))
   raise KeyError(f'{name!r} is no parameter of {uri}. {hint}')
 
 

@@ -9,13 +9,12 @@ A preset is what the LV2 presets extension calls so
 """
 
 import dataclasses
-import difflib
 import logging
 import math
 import pathlib
 import re
 
-from dafx.lv2 import lilv, world
+from dafx.lv2 import errors, lilv, world
 from dafx.lv2 import ports as ports_lib
 
 _log = logging.getLogger('dafx.lv2')
@@ -250,13 +249,8 @@ def _select_preset(plugin: world.Plugin, name: str) -> Preset:
       raise ValueError(
         f'name={name!r} is a preset of {owner}, not of {plugin.uri}.'
       )
-  labels = [p.label for p in found]
-  near = difflib.get_close_matches(name, labels, n=5, cutoff=0.5)
-  hint = (
-    f'The closest are {", ".join(map(repr, near))}.'
-    if near
-    else f'It has {", ".join(map(repr, labels)) or "none"}.'
-  )
+  labels = (p.label for p in found)
+  hint = errors.hint_of_names(name, labels, is_quoted=True)
   raise KeyError(f'name={name!r} is no preset of {plugin.uri}. {hint}')
 
 

@@ -9,7 +9,7 @@ import difflib
 import functools
 import pathlib
 
-from dafx.lv2 import lilv, packages
+from dafx.lv2 import errors, lilv, packages
 from dafx.lv2 import parameters as parameters_lib
 from dafx.lv2 import ports as ports_lib
 
@@ -167,12 +167,7 @@ class Plugin:
     """
     if symbol in self.controls:
       return self.controls[symbol]
-    near = difflib.get_close_matches(symbol, self.controls, n=5, cutoff=0.5)
-    hint = (
-      f'The closest are {", ".join(near)}.'
-      if near
-      else f'It has {", ".join(self.controls) or "none"}.'
-    )
+    hint = errors.hint_of_names(symbol, self.controls)
     raise KeyError(
       f'symbol={symbol!r} is no control input of {self.uri}. {hint}'
     )

@@ -60,6 +60,22 @@ def check_multipliers(multipliers: Mapping[str, float], model):
       )
 
 
+def check_settings(workers: core.Workers):
+  """Compares versions and settings of the workers of a training.
+
+  A model is made by all of them together. Where their settings make other ones,
+  they would wait for each other: so this comes before.
+
+  Args:
+    workers: Who trains.
+
+  Raises:
+    ValueError: A worker has others than the chief.
+  """
+  if workers.n_workers > 1:
+    _compare(workers, _settings())
+
+
 def check_workers(workers: core.Workers, model, providers: Sequence, seed: int):
   """Compares what the workers of a training are about to do.
 
@@ -77,15 +93,28 @@ def check_workers(workers: core.Workers, model, providers: Sequence, seed: int):
     return
   nodes = processors.nodes(model.processor_group).values()
   members = [member for node in nodes for member in node.members]
-  ours = {
+  _compare(
+    workers,
+    {
+      **_settings(),
+      **{f'version of {m.identity}': m.version for m in members if m.version},
+      'seed': str(seed),
+      'model': json.dumps(model.depends(), sort_keys=True, indent=0),
+      **{f'data ({i})': p.summary() for i, p in enumerate(providers)},
+    },
+  )
+
+
+def _settings():
+  return {
     'version of dafx': dafx.__version__,
     'version of TensorFlow': tf.__version__,
-    **{f'version of {m.identity}': m.version for m in members if m.version},
-    'seed': str(seed),
     'settings': gin.config_str(),
-    'model': json.dumps(model.depends(), sort_keys=True, indent=0),
-    **{f'data ({i})': p.summary() for i, p in enumerate(providers)},
   }
+
+
+def _compare(workers, ours):
+  """Raises ValueError that names the first difference from the chief's."""
   said = workers.exchange(ours)
   for index, theirs in enumerate(said):
     for what in dict.fromkeys([*said[0], *theirs]):

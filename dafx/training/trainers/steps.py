@@ -14,7 +14,7 @@ Kind = tuple[int | None, bool]
 
 
 # AutoGraph would read and rewrite the source of all that a step calls, DDSP's
-# and Keras's too: a third of the first step. Python's `if` and `for` over
+# and Keras's too: half of the first step and more. Python's `if` and `for` over
 # tensors need it; a function that has them is to be a tf.function itself.
 graph = functools.partial(tf.function, autograph=False)
 
