@@ -15,6 +15,7 @@ from gin import config_parser
 
 import dafx
 from dafx import _folders
+from dafx.audio import disk
 from dafx.training import gin_text
 
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
@@ -416,6 +417,5 @@ def write_operative_config(folder, step: int):
   # Imports stay in it, so that it can be parsed by itself.
   text = f'{_VERSION}{dafx.__version__}.\n{gin.operative_config_str()}'
   path = pathlib.Path(folder) / f'operative_config-{step}.gin'
-  temporary = path.with_suffix('.partial')
-  temporary.write_text(text, encoding='utf-8')
-  temporary.replace(path)
+  with disk.replacing(path) as temporary:
+    temporary.write_text(text, encoding='utf-8')

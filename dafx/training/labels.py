@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dafx.audio import disk
+
 
 @dataclasses.dataclass(frozen=True)
 class Event:
@@ -39,12 +41,13 @@ def events_path(folder: pathlib.Path, name: str) -> pathlib.Path:
 def write_events(events: list[Event], path: pathlib.Path):
   """Writes labels as CSV, in columns kind, start and stop."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{path.name}.partial')
-  with open(temporary, 'w', newline='', encoding='utf-8') as file:
+  with (
+    disk.replacing(path) as temporary,
+    open(temporary, 'w', newline='', encoding='utf-8') as file,
+  ):
     writer = csv.writer(file)
     writer.writerow(['kind', 'start', 'stop'])
     writer.writerows([e.kind, e.start, e.stop] for e in events)
-  temporary.replace(path)
 
 
 def read_events(path: pathlib.Path) -> tuple[Event, ...]:

@@ -3,14 +3,13 @@
 import datetime
 import json
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from dafx import processors
-from dafx.audio import json_files
+from dafx.audio import disk, json_files
 from dafx.neural import base
 from dafx.neural.chain import Chain
 from dafx.neural.conv_net import ConvNet, Linear
@@ -176,9 +175,8 @@ def write(
   content = _content(model, sample_rate, version, measures)
   if metadata is not None:
     content['metadata'] |= metadata.to_json()
-  pathlib.Path(path).write_text(
-    json.dumps(content, allow_nan=False), encoding='utf-8'
-  )
+  with disk.replacing(path) as temporary:
+    temporary.write_text(json.dumps(content, allow_nan=False), encoding='utf-8')
 
 
 def _content(model, sample_rate, version, measures):

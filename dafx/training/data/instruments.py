@@ -13,7 +13,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from dafx import _folders
-from dafx.audio import sources
+from dafx.audio import disk, sources
 from dafx.training import reading
 from dafx.training.data import provider, tfrecords
 
@@ -60,19 +60,17 @@ def write_examples(
     >>> batch['f0_hz'].shape
     TensorShape([2, 250, 1])
   """
-  temporary = pathlib.Path(f'{os.fspath(path)}.partial')
-  try:
-    with tf.io.TFRecordWriter(os.fspath(temporary)) as writer:
-      for example in examples:
-        features = {
-          name: tf.train.Feature(float_list=tf.train.FloatList(value=values))
-          for name, values in example.items()
-        }
-        message = tf.train.Example(features=tf.train.Features(feature=features))
-        writer.write(message.SerializeToString())
-    temporary.replace(path)
-  finally:
-    temporary.unlink(missing_ok=True)
+  with (
+    disk.replacing(path) as temporary,
+    tf.io.TFRecordWriter(os.fspath(temporary)) as writer,
+  ):
+    for example in examples:
+      features = {
+        name: tf.train.Feature(float_list=tf.train.FloatList(value=values))
+        for name, values in example.items()
+      }
+      message = tf.train.Example(features=tf.train.Features(feature=features))
+      writer.write(message.SerializeToString())
 
 
 @dataclasses.dataclass(frozen=True)

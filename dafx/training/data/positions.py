@@ -1,5 +1,7 @@
 """Which items come at which step: by position, of which workers have parts."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -13,7 +15,14 @@ def permuted(position: int, n_items: int, seed: int) -> int:
     seed: Of the order.
   """
   epoch, slot = divmod(position, n_items)
-  return int(np.random.default_rng([seed, epoch]).permutation(n_items)[slot])
+  return int(_permutation(n_items, seed, epoch)[slot])
+
+
+# Positions come nearly in order: of several lists at once, and at most from
+# two epochs of each.
+@functools.lru_cache(maxsize=16)
+def _permutation(n_items, seed, epoch):
+  return np.random.default_rng([seed, epoch]).permutation(n_items)
 
 
 def crop_start(

@@ -98,7 +98,7 @@ def find(folder: pathlib.Path, split: str) -> list[pathlib.Path]:
   if len(sets) > 1:
     raise ValueError(
       f'{path}-*: there are shards of {" and of ".join(map(str, sorted(sets)))}'
-      ' files. Delete those that are not meant.'
+      ' files. Move those that are not meant to another folder.'
     )
   ((n_shards, found),) = sets.items()
   expected = shard_paths(path, n_shards)

@@ -1,6 +1,5 @@
 """Pairs in shards, which are TFRecord files: one per split in place of many."""
 
-import contextlib
 import os
 import pathlib
 import struct
@@ -228,19 +227,17 @@ def write_shard(
   Raises:
     ValueError: A pair that is damaged.
   """
-  temporary = f'{os.fspath(path)}.partial'
-  with contextlib.ExitStack() as stack:
-    stack.callback(lambda: pathlib.Path(temporary).unlink(missing_ok=True))
-    writer = stack.enter_context(tf.io.TFRecordWriter(temporary))
-    found, place = [], 0
+  found, place = [], 0
+  with (
+    disk.replacing(path) as temporary,
+    tf.io.TFRecordWriter(os.fspath(temporary)) as writer,
+  ):
     for pair in pairs:
       record = serialise(pair)
       writer.write(record)
       place += _HEADER_BYTES
       found.append(_parse(record, place, path))
       place += len(record) + _FOOTER_BYTES
-    writer.close()
-    os.replace(temporary, path)
   if with_index:
     shard_index.write(path, found)
 

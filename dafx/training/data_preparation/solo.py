@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dafx import pitch
+from dafx.audio import disk, scans, sources
 from dafx.audio import files as audio_files
-from dafx.audio import scans, sources
 from dafx.training import progress as progress_bar
 from dafx.training import transfer
 from dafx.training.data_preparation import files
@@ -322,8 +322,8 @@ def write(
   output_dir.mkdir(parents=True, exist_ok=True)
   for split, examples in shared.items():
     instruments.write_examples(examples, output_dir / f'{split}.tfrecord')
-  path = output_dir / 'statistics.json'
-  path.write_text(statistics.to_json() + '\n', encoding='utf-8')
+  with disk.replacing(output_dir / 'statistics.json') as temporary:
+    temporary.write_text(statistics.to_json() + '\n', encoding='utf-8')
   report = {**dataclasses.asdict(form), **figures, 'words': words}
   files.write_json(output_dir / 'report.json', report)
   return words

@@ -5,6 +5,8 @@ import json
 import os
 import pathlib
 
+from dafx.audio import disk
+
 
 def fingerprint(*parts) -> str:
   """Returns a name for what results depend on.
@@ -37,10 +39,9 @@ class Ledger:
     lines = self._path.read_bytes().splitlines() if self._path.exists() else []
     self._results = dict(filter(None, map(self._parse, lines)))
     # Anew, without what does not count: a line cut short would spoil the next.
-    temporary = self._path.with_name(f'.{self._path.name}.partial')
-    with open(temporary, 'w', encoding='utf-8') as file:
-      file.writelines(self._line(*item) for item in self._results.items())
-    os.replace(temporary, self._path)
+    text = ''.join(self._line(*item) for item in self._results.items())
+    with disk.replacing(self._path) as temporary:
+      temporary.write_text(text, encoding='utf-8')
 
   def _parse(self, line):
     """Returns (name, result) of a line; None if it does not count."""

@@ -12,7 +12,6 @@ import dataclasses
 import html
 import io
 import math
-import os
 import pathlib
 import string
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ import ddsp
 import numpy as np
 from PIL import Image
 
+from dafx.audio import disk
 from dafx.training import plotting
 from dafx.training.evaluation import clip_audio, measures
 
@@ -131,13 +131,8 @@ def write_report(
   )
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  # In the same folder, as a file is replaced at once only within a disk.
-  draft = path.with_name(f'.{path.name}.{os.getpid()}')
-  try:
-    draft.write_text(page, encoding='utf-8')
-    os.replace(draft, path)
-  finally:
-    draft.unlink(missing_ok=True)
+  with disk.replacing(path) as temporary:
+    temporary.write_text(page, encoding='utf-8')
 
 
 # ------------------------------------------------------------------ Table ----

@@ -6,6 +6,7 @@ import pathlib
 import tensorflow as tf
 
 from dafx import processors
+from dafx.audio import disk
 from dafx.training import plotting
 from dafx.training.plotting import blocks
 
@@ -51,14 +52,15 @@ def append_history(folder, row):
     with open(path, newline='', encoding='utf-8') as file:
       rows = [r for r in csv.DictReader(file) if int(r['step']) < row['step']]
   rows.append(row)
-  temporary = path.with_suffix('.partial')
-  with open(temporary, 'w', newline='', encoding='utf-8') as file:
+  with (
+    disk.replacing(path) as temporary,
+    open(temporary, 'w', newline='', encoding='utf-8') as file,
+  ):
     writer = csv.DictWriter(
       file, list(dict.fromkeys(k for r in rows for k in r))
     )
     writer.writeheader()
     writer.writerows(rows)
-  temporary.replace(path)
 
 
 def write_examples(writer, trainer, batch, losses, folder, n_examples=2):
