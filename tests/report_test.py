@@ -3,6 +3,7 @@
 import base64
 import html.parser
 import io
+import os
 import re
 
 import numpy as np
@@ -328,7 +329,7 @@ def test_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
   def fail(source, target):
     raise OSError('disk full')
 
-  monkeypatch.setattr(report.os, 'replace', fail)
+  monkeypatch.setattr(os, 'replace', fail)
   with pytest.raises(OSError, match='disk full'):
     _write(path, title='Second')
   assert Page(path.read_text()).text('h1') == ['First']

@@ -162,7 +162,8 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
     self.n_samples = n_samples
     self._ranged_map = self.control_map
     self.control_map = self._map_choices(choices)
-    self._refuse_moves_of_latency(sorted(choices))
+    moves = self._moves_of_latency(sorted(choices))
+    plugin_controls.check_latency(self.uri, moves)
     self._rendered = self.control_map.symbols
     self.set_sample_rate(sample_rate)
 

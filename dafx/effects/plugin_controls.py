@@ -1,7 +1,7 @@
 """How the controls of a plugin are mapped, from its ports and given ranges."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 import numpy as np
 
@@ -59,6 +59,44 @@ def map_controls(
     fixed=renderer.fixed,
     labels=tuple(port.name for port in ports),
   )
+
+
+def safe_symbols(
+  plugin: lv2.Plugin,
+  fixed: Container[str],
+  find_moves: Callable[[Sequence[str]], Container[str]],
+) -> list[str]:
+  """Returns which controls are trained by default.
+
+  Args:
+    plugin: The plugin.
+    fixed: Symbols of controls that are set.
+    find_moves: Says which of some controls move the latency, by symbol.
+  """
+  symbols = [
+    p.symbol
+    for p in plugin.controls.values()
+    if not p.is_discrete and p.symbol not in fixed
+    if not lv2.reason_not_to_train(p)
+  ]
+  moves = find_moves(symbols)
+  return [symbol for symbol in symbols if symbol not in moves]
+
+
+def check_latency(uri: str, moves: Mapping[str, tuple[int, int]]):
+  """Raises ValueError for a control that moves the latency.
+
+  Args:
+    uri: Of the plugin.
+    moves: Lowest and highest latency in samples, by the symbol of what moves
+      it.
+  """
+  for symbol, (low, high) in moves.items():
+    raise ValueError(
+      f'{symbol!r} of {uri} moves its latency, from {low} to {high} samples. '
+      'It is taken out as it is at the defaults, so the sound would move in '
+      f'time: {symbol!r} cannot be trained. Set it in `fixed`.'
+    )
 
 
 def default_of(renderer: lv2.Renderer, port: lv2.Port) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from dafx import core, lv2
+from dafx.effects import side_chains
 
 
 class PluginStream:
@@ -47,17 +48,29 @@ class PluginStream:
     return tf.constant(self._state)
 
   def go_on(
-    self, state, audio: tf.Tensor, controls: tf.Tensor, is_keyed: bool = False
+    self,
+    state,
+    audio: tf.Tensor,
+    controls: tf.Tensor,
+    sidechain: tf.Tensor | None = None,
   ):
-    """Renders the next chunk; see `LV2Plugin.stream`.
+    """Renders the next chunk; see `LV2Plugin.stream`."""
+    if sidechain is None:
+      return self._go_on(state, audio, controls)
+    processor, after = self._processor, [state]
 
-    Args:
-      state: Of the stream.
-      audio: Shape [batch, n_samples] or [batch, n_samples, n_channels].
-      controls: In port units, shape [batch, n_frames, n_controls].
-      is_keyed: Whether the audio has a channel for each input, and all that
-        comes out is wanted; see `LV2Plugin.render_keyed`.
-    """
+    def render(audio, controls):
+      signal, after[0] = self._go_on(state, audio, controls, is_keyed=True)
+      return signal
+
+    signal = side_chains.run(
+      render, processor.plugin, audio, controls, sidechain,
+      is_mixed=processor.channels == 'mono',
+    )  # fmt: skip
+    return signal, after[0]
+
+  def _go_on(self, state, audio, controls, is_keyed=False):
+    """Renders audio that has a channel for each input if it `is_keyed`."""
     processor = self._processor
     audio = tf.cast(audio, tf.float32)
     is_mono = audio.shape.rank == 2

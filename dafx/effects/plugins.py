@@ -11,13 +11,12 @@ import tensorflow as tf
 from dafx import gradients, lv2
 from dafx.effects import (
   black_box,
+  plugin_channels,
   plugin_controls,
   plugin_streams,
   side_chains,
   strategies,
 )
-
-_CHANNELS = ('mono', 'stereo')
 
 
 @gin.register(module='dafx.effects')
@@ -41,9 +40,8 @@ class LV2Plugin(black_box.BlackBoxProcessor):
       By default all that take a range of values and are safe to train: not
       those that the host sets, that change a display, or that move the latency.
       The last cannot be trained at all.
-    fixed: Values of other controls by symbol, in port units, and of the
-      plugin's parameters by URI, such as the path of an impulse response. All
-      else stays at the plugin's defaults.
+    fixed: Values of other controls by symbol, in port units, and of parameters
+      by URI, such as the path of an impulse response.
     ranges: (low, high) in port units, by symbol, where a trainable control is
       to move in less than the plugin's range. What is in Hz stays below half
       of the sample rate. None is the plugin's own end of the range. A third
@@ -94,8 +92,8 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     name: str = 'lv2_plugin',
   ):
     super().__init__(name=name)
-    if channels not in _CHANNELS:
-      raise ValueError(f'channels={channels!r} must be one of {_CHANNELS}.')
+    if channels not in ('mono', 'stereo'):
+      raise ValueError(f"channels={channels!r} must be 'mono' or 'stereo'.")
     self.uri = uri
     self.channels = channels
     self.host = strategies.default_host() if host is None else host
@@ -104,13 +102,15 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     self._fixed = dict(fixed or {})
     self._sample_rate = sample_rate
     if trainable is None:
-      trainable = self._safe_controls()
+      trainable = plugin_controls.safe_symbols(
+        lv2.get_plugin(uri), self._fixed, self._moves_of_latency
+      )
     self._rendered = tuple(trainable)  # what `render` gets values for
     self.set_sample_rate(sample_rate)
     self.control_map = plugin_controls.map_controls(
       self.renderer, self._rendered, dict(ranges or {}), self.name
     )
-    self._refuse_moves_of_latency(self._rendered)
+    plugin_controls.check_latency(uri, self._moves_of_latency(self._rendered))
     self._set_gradients(control_gradient, audio_gradient)
 
   def _moves_of_latency(self, symbols):
@@ -124,25 +124,6 @@ class LV2Plugin(black_box.BlackBoxProcessor):
       self.host.time_limit_s,
       self.preset,
     )
-
-  def _safe_controls(self):
-    """Returns the symbols of the controls that are trained by default."""
-    symbols = [
-      p.symbol
-      for p in lv2.get_plugin(self.uri).controls.values()
-      if not p.is_discrete and p.symbol not in self._fixed
-      if not lv2.reason_not_to_train(p)
-    ]
-    moves = self._moves_of_latency(symbols)
-    return [symbol for symbol in symbols if symbol not in moves]
-
-  def _refuse_moves_of_latency(self, symbols):
-    for symbol, (low, high) in self._moves_of_latency(symbols).items():
-      raise ValueError(
-        f'{symbol!r} of {self.uri} moves its latency, from {low} to {high} '
-        'samples. It is taken out as it is at the defaults, so the sound would '
-        f'move in time: {symbol!r} cannot be trained. Set it in `fixed`.'
-      )
 
   def arguments(self) -> dict[str, Any]:
     """Returns arguments of the constructor that make a plugin like this one."""
@@ -269,19 +250,7 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     Raises:
       ValueError: A number of channels that the plugin does not take.
     """
-    if sidechain is None:
-      return self._stream.go_on(state, audio, controls)
-    after: list[Any] = []
-
-    def render(audio, controls):
-      after.extend(self._stream.go_on(state, audio, controls, True))
-      return after[0]
-
-    signal = side_chains.run(
-      render, self.plugin, audio, controls, sidechain,
-      is_mixed=self.channels == 'mono',
-    )  # fmt: skip
-    return signal, after[1]
+    return self._stream.go_on(state, audio, controls, sidechain)
 
   def get_controls(
     self,
@@ -336,12 +305,6 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     n_out = self.renderer.n_channels_out
     return self._signal(audio, [controls], n_out, render=self.render_keyed)
 
-  @property
-  def _is_mono_plugin(self) -> bool:
-    """Whether channels of the audio are rendered each by itself."""
-    n_in, n_out = self.renderer.n_channels_in, self.renderer.n_channels_out
-    return (n_in, n_out) == (1, 1)
-
   def n_channels_out(self, n_channels: int) -> int:
     """Returns the number of channels that come out.
 
@@ -351,16 +314,9 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     Raises:
       ValueError: The plugin takes another number.
     """
-    if self._is_mono_plugin:
-      return n_channels
-    n_in, n_all = self.renderer.n_channels_in, len(self.plugin.audio_inputs)
-    if n_channels not in (1, n_in, n_all):
-      raise ValueError(
-        f'audio has {n_channels} channels; {self.name!r} ({self.uri}) takes '
-        f'{lv2.describe_inputs(self.plugin)}.'
-      )
-    is_mono = n_channels == 1 and self.channels == 'mono'
-    return 1 if is_mono else self.renderer.n_channels_out
+    return plugin_channels.n_channels_out(
+      self.renderer, n_channels, self.channels == 'mono', self.name
+    )
 
   def render(
     self,
@@ -381,22 +337,17 @@ class LV2Plugin(black_box.BlackBoxProcessor):
       Audio of shape [batch, n_samples, n_channels out].
     """
     renderer = renderer or self.renderer
-    n_items, n_samples, n_channels = audio.shape
+    n_items, _, n_channels = audio.shape
     self.n_renders += n_items
-    if self._is_mono_plugin and n_channels > 1:
-      # Channels become items of their own.
-      audio = np.moveaxis(audio, -1, 1).reshape(-1, n_samples, 1)
+    if n_channels > 1 and plugin_channels.are_apart(self.renderer):
+      items = plugin_channels.split(audio)
       controls = np.repeat(controls, n_channels, axis=0)
       with lv2.crashes_in(np.repeat(range(n_items), n_channels)):
-        signal = renderer.render(audio, controls, hop_size)
-      return np.moveaxis(signal.reshape(n_items, n_channels, n_samples), 1, -1)
+        signal = renderer.render(items, controls, hop_size)
+      return plugin_channels.join(signal, n_channels)
     signal = renderer.render(audio, controls, hop_size)
-    if signal.shape[-1] != self.n_channels_out(n_channels):
-      # Divided first: the sum of samples near the largest float is infinite,
-      # and the host has looked at what the plugin gave already.
-      share = np.float32(1.0 / signal.shape[-1])
-      signal = (share * signal).sum(axis=-1, keepdims=True)
-    return signal
+    is_mixed = signal.shape[-1] != self.n_channels_out(n_channels)
+    return plugin_channels.mix(signal) if is_mixed else signal
 
   def render_keyed(
     self,
@@ -430,21 +381,19 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     render: Callable | None = None,
   ) -> np.ndarray:
     """Estimates the gradient to the audio; see `BlackBoxProcessor`."""
-    n_items, n_samples, n_channels = audio.shape
-    if render or not (self._is_mono_plugin and n_channels > 1):
+    n_items, _, n_channels = audio.shape
+    if (
+      render or n_channels == 1 or not plugin_channels.are_apart(self.renderer)
+    ):
       return super().gradient_to_audio(
         audio, controls, cotangent, n_calls, first_key, render
       )
-
-    def as_items(signals):
-      return np.moveaxis(signals, -1, 1).reshape(-1, n_samples, 1)
-
     with lv2.crashes_in(np.repeat(range(n_items), n_channels)):
       gradient = super().gradient_to_audio(
-        as_items(audio),
+        plugin_channels.split(audio),
         np.repeat(controls, n_channels, axis=0),
-        as_items(cotangent),
+        plugin_channels.split(cotangent),
         n_calls,
         first_key * n_channels,
       )
-    return np.moveaxis(gradient.reshape(n_items, n_channels, -1), 1, -1)
+    return plugin_channels.join(gradient, n_channels)
