@@ -9,7 +9,7 @@ import pytest
 from dafx import losses, neural, processors
 from dafx.audio import files as audio_files
 from dafx.training import data, models, trainers
-from dafx.training.evaluation import conclusion, tables
+from dafx.training.evaluation import conclusion, evaluate, tables
 
 RATE = 16000
 pytestmark = pytest.mark.usefixtures('fresh_gin')
@@ -84,6 +84,29 @@ def test_it_measures_the_best_on_what_was_kept(recording, tmp_path):
   assert str(audio) in said and 'waveform.png' in said
   verdict = (run / 'held_out' / 'verdict.txt').read_text().strip()
   assert verdict and verdict in said
+
+
+def test_networks_of_several_sizes_have_a_verdict_each(recording):
+  taps = {'small': [0.5], 'large': [1.5, 0.0]}
+  networks = [neural.Linear(len(t), name=name) for name, t in taps.items()]
+  for network, response in zip(networks, taps.values(), strict=True):
+    network.set_response(response)
+  group = processors.ProcessorGroup([(neural.Packed(networks), ['audio'])])
+  model = models.EffectModel(group, [losses.EsrLoss()], RATE, burn_in=0)
+  held_out = recording('test')
+  rows = evaluate.evaluate(model, held_out, with_baselines=False)
+  lines = evaluate.describe(model, rows).splitlines()
+  (item,) = held_out.items()
+  dry, wet = (
+    np.concatenate(list(side.blocks()))[:, 0]
+    for side in (item.input, item.target)
+  )
+  expected = []
+  for i, (name, response) in enumerate(taps.items(), 1):
+    esr = np.sum((wet - response[0] * dry) ** 2) / np.sum(wet**2)
+    verdict = f'mean ESR {esr:.4f}: {tables.verdict_of(esr)}'
+    expected += [f'network {i} of 2 ({name})', verdict]
+  assert lines[::4] + lines[3::4] == expected[::2] + expected[1::2]
 
 
 @pytest.mark.parametrize(

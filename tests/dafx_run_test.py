@@ -19,7 +19,7 @@ from absl.testing import flagsaver
 
 from dafx import lv2
 from dafx.commands import dafx_run, effect_modes, running, train_mode
-from dafx.neural.nam import files, metadata
+from dafx.neural.nam import metadata
 from dafx.training import trained_models, trainers
 
 pytestmark = pytest.mark.usefixtures('empty_gin')
@@ -179,9 +179,6 @@ def test_an_export_says_before_training_what_it_cannot_be(tmp_path, capsys):
 
 
 def test_flags_of_metadata_are_those_of_the_format():
-  assert effect_modes.GEAR_TYPES == metadata.GEAR_TYPES
-  assert effect_modes.TONE_TYPES == metadata.TONE_TYPES
-  assert effect_modes.VERSIONS == files.VERSIONS
   names = {field.name for field in dataclasses.fields(metadata.Metadata)}
   assert names - {'validation_esr'} == {*effect_modes.NAMES} - {'nam_version'}
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from cases import some_quick
 
 from dafx import losses, neural, processors
+from dafx.audio import sources
 from dafx.training import checkpoints, trainers
 from dafx.training.inference import profiling
 from dafx.training.models import effect
@@ -231,6 +232,36 @@ def test_networks_of_several_sizes_are_judged_together():
     figures.append(np.sum(error**2) / np.sum(wet**2))
   assert found['figure_0'] == pytest.approx(figures[0], rel=1e-4)
   assert found['figure'] == pytest.approx(sum(figures), rel=1e-4)
+
+
+def test_a_size_chooses_the_network_that_is_used():
+  net, dry = packed(), features()['audio'][0].numpy()[:, np.newaxis]
+  model, source = model_of(net), sources.from_array(dry, 48000)
+
+  def used(**options):
+    return np.concatenate(list(model.render(source, **options).blocks()))
+
+  by_name = {name: used(**o) for name, o in model.sizes().items()}
+  names = ['network 1 of 2 (linear)', 'network 2 of 2 (linear)']
+  assert list(by_name) == names
+  both = list(by_name.values())
+  for network, audio in zip(net.networks, both, strict=True):
+    np.testing.assert_allclose(
+      audio[:, 0], network(dry.T).numpy()[0], atol=1e-6
+    )
+  assert np.abs(both[0] - both[1]).max() > 0.01
+  # As players of .nam files: the first network up to its share, then the next.
+  for size, expected in ((0.0, 0), (0.49, 0), (0.5, 1), (1.0, 1), (None, 1)):
+    np.testing.assert_array_equal(used(size=size), both[expected])
+  # And then it is as before.
+  small, large = (model.render(source, size=s).blocks() for s in (0.0, 1.0))
+  np.testing.assert_array_equal(np.concatenate(list(small)), both[0])
+  np.testing.assert_array_equal(np.concatenate(list(large)), both[1])
+  assert net.chosen == 1
+  with pytest.raises(ValueError, match='from 0 to 1'):
+    model.render(source, size=1.5)
+  with pytest.raises(ValueError, match='one size.*blackbox_a2.gin'):
+    model_of(neural.Linear(2)).render(source, size=0.5)
 
 
 def test_networks_of_several_sizes_are_trained_whole():

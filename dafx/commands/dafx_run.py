@@ -62,6 +62,7 @@ _MODES_OF_FLAGS = {
   'settings': ('process',),
   'session': ('process', 'match'),
   'knobs': ('process', 'export'),
+  'size': ('process',),
   'model': ('eval', 'sample', 'process'),
   'amount': ('process', 'match'),
   'n_plugins': ('eval', 'sample', 'process'),
@@ -324,7 +325,8 @@ def _options(model) -> dict:
     ValueError: A flag that the kind of model has no use for.
   """
   knobs = [float(knob) for knob in FLAGS.knobs or ()] or None
-  given = {'n_plugins': FLAGS.n_plugins, 'amount': FLAGS.amount, 'knobs': knobs}
+  given = {name: FLAGS[name].value for name in ('n_plugins', 'amount', 'size')}
+  given['knobs'] = knobs
   given |= instrument_flags.values_of(FLAGS)
   options = {name: value for name, value in given.items() if value is not None}
   flags_of = {f'--{name}': name for name in options}
@@ -362,7 +364,7 @@ def _use_saved(folder):
 
 def _use(save_dir, single):
   from dafx.training import checkpoints, descriptions, models
-  from dafx.training.evaluation import evaluate, tables
+  from dafx.training.evaluation import evaluate
 
   folder = _folders.expand_user(_run_folder())
   if FLAGS.mode in _SAVED_MODES:
@@ -385,7 +387,7 @@ def _use(save_dir, single):
     with_metrics=FLAGS.mode == 'eval',
     settings=settings,
   )
-  if described := tables.describe_recordings(rows, evaluate.DAFX):
+  if described := evaluate.describe(model, rows):
     print(described)
   print(save_dir / name)
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from absl import flags, logging
 
+from dafx.audio import nam_words
+
 # Entries of `neural.nam.Metadata`.
 _METADATA = (
   'name',
@@ -18,24 +20,20 @@ _METADATA = (
 )
 # The flags of export, and of it alone.
 NAMES, MODES = (*_METADATA, 'nam_version'), ('export',)
-# As `neural.nam` has them; TensorFlow loads after the flags are read.
-GEAR_TYPES = (
-  'amp',
-  'pedal',
-  'pedal_amp',
-  'amp_cab',
-  'amp_pedal_cab',
-  'preamp',
-  'studio',
-)
-TONE_TYPES = ('clean', 'overdrive', 'crunch', 'hi_gain', 'fuzz')
-VERSIONS = ('0.5.4', '0.7.0')
 
 flags.DEFINE_list(
   'knobs',
   None,
   'process, export: knobs of a model of an effect, from 0 to 1; a .nam file '
   'has none, and is of one setting; --knobs=0.3,0.8.',
+)
+flags.DEFINE_float(
+  'size',
+  None,
+  'process: of a model with networks of several sizes (blackbox_a2.gin), which '
+  'to use, from 0 to 1, the largest, which is the default; --size=0.3.',
+  lower_bound=0.0,
+  upper_bound=1.0,
 )
 flags.DEFINE_string(
   'name', None, "export: what a .nam file is called; --name='Driven tube'."
@@ -48,10 +46,10 @@ flags.DEFINE_string(
   'gear_model', None, 'export: model of what was captured; --gear_model=JTM45.'
 )
 flags.DEFINE_enum(
-  'gear_type', None, GEAR_TYPES, 'export: kind of what was captured.'
+  'gear_type', None, nam_words.GEAR_TYPES, 'export: kind of what was captured.'
 )
 flags.DEFINE_enum(
-  'tone_type', None, TONE_TYPES, 'export: sound of what was captured.'
+  'tone_type', None, nam_words.TONE_TYPES, 'export: sound of what was captured.'
 )
 flags.DEFINE_float(
   'input_level_dbu',
@@ -63,7 +61,7 @@ flags.DEFINE_float('output_level_dbu', None, 'export: the same at the output.')
 flags.DEFINE_enum(
   'nam_version',
   None,
-  VERSIONS,
+  nam_words.VERSIONS,
   'export: version of the .nam format: 0.5.4 for players of before, 0.7.0 for '
   'the trainer from 0.13 on; by default the first that can hold the network.',
 )

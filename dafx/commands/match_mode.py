@@ -19,7 +19,7 @@ from dafx.training.data_preparation import matching as pairs_by_name
 NAMES = ('target', 'reference', 'time_limit', 'max_renders', 'page')
 # Flags that have no use beside --settings.
 _OF_TRAINED_MODELS = (
-  'model', 'amount', 'knobs', 'n_plugins', 'restore_dir', 'session',
+  'model', 'amount', 'knobs', 'size', 'n_plugins', 'restore_dir', 'session',
 )  # fmt: skip
 # Input, target (None with references), output.
 Job = tuple[pathlib.Path, pathlib.Path | None, pathlib.Path]

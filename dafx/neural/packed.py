@@ -65,6 +65,20 @@ class Packed(base.SettlingNetwork):
     """The network that plays."""
     return self.networks[self.chosen]
 
+  def index_of(self, size: float) -> int:
+    """Returns which network a size stands for, as in players of .nam files.
+
+    Args:
+      size: From 0 to 1, the largest; each network has an equal range.
+
+    Raises:
+      ValueError: Another size.
+    """
+    if not 0.0 <= size <= 1.0:
+      raise ValueError(f'size is {size}; it is a number from 0 to 1.')
+    n = len(self.networks)
+    return next((i for i in range(n) if size < (i + 1) / n), n - 1)
+
   @property
   def receptive_field(self) -> int | None:
     """Samples that an output depends on, in the network that hears most."""

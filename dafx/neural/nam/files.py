@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dafx import processors
-from dafx.audio import disk, json_files
+from dafx.audio import disk, json_files, nam_words
 from dafx.neural import base
 from dafx.neural.chain import Chain
 from dafx.neural.conv_net import ConvNet, Linear
@@ -20,9 +20,7 @@ from dafx.neural.packed import Packed
 from dafx.neural.recurrent import Rnn
 from dafx.neural.wavenet import WaveNet
 
-# That which all players read, as far as it goes; and that of today.
-_OLD, _NEW = '0.5.4', '0.7.0'
-VERSIONS = (_OLD, _NEW)
+_OLD, _NEW = nam_words.OLD_VERSION, nam_words.NEW_VERSION
 _MOST_BYTES = 2**24
 _PLANNERS: Mapping[str, reading_lib.Planner] = {
   'WaveNet': wavenet.plan,
@@ -92,9 +90,9 @@ def check(model: processors.Node, version: str | None = None):
     Traceback (most recent call last):
     ValueError: The .nam format has LSTMs with cell='lstm' alone; ...
   """
-  if version not in (None, *VERSIONS):
+  if version not in (None, *nam_words.VERSIONS):
     raise ValueError(
-      f'version is {version!r}; dafx writes {" and ".join(VERSIONS)}.'
+      f'version is {version!r}; dafx writes {" and ".join(nam_words.VERSIONS)}.'
     )
   if isinstance(model, (WaveNet, Rnn)) and model.n_knobs:
     raise ValueError(

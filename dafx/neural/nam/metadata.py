@@ -10,18 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from dafx.audio import files as audio_files
+from dafx.audio import nam_words
 from dafx.neural import base
 
-GEAR_TYPES = (
-  'amp',
-  'pedal',
-  'pedal_amp',
-  'amp_cab',
-  'amp_pedal_cab',
-  'preamp',
-  'studio',
-)
-TONE_TYPES = ('clean', 'overdrive', 'crunch', 'hi_gain', 'fuzz')
 _N_GAINS = 11
 
 
@@ -34,8 +25,8 @@ class Metadata:
     modeled_by: Who made it.
     gear_make: Maker of what was captured.
     gear_model: Its model.
-    gear_type: One of GEAR_TYPES: 'amp', 'pedal' and so on.
-    tone_type: One of TONE_TYPES: 'clean', 'overdrive' and so on.
+    gear_type: One of `nam_words.GEAR_TYPES`: 'amp', 'pedal' and so on.
+    tone_type: One of `nam_words.TONE_TYPES`: 'clean', 'overdrive' and so on.
     input_level_dbu: Level of a sine of 1 kHz that peaks at full scale at the
       input, in dBu RMS.
     output_level_dbu: The same at the output.
@@ -63,8 +54,8 @@ class Metadata:
   def __post_init__(self):
     """Checks what is there."""
     for key, value, allowed in (
-      ('gear_type', self.gear_type, GEAR_TYPES),
-      ('tone_type', self.tone_type, TONE_TYPES),
+      ('gear_type', self.gear_type, nam_words.GEAR_TYPES),
+      ('tone_type', self.tone_type, nam_words.TONE_TYPES),
     ):
       if value not in (None, *allowed):
         raise ValueError(f'{key} is {value!r}; it is one of {allowed}.')

@@ -10,7 +10,7 @@ from dafx import _folders
 from dafx.audio import disk
 from dafx.audio import files as audio_files
 from dafx.training import checkpoints, models, plotting
-from dafx.training.evaluation import evaluate, tables
+from dafx.training.evaluation import evaluate
 
 FOLDER = 'held_out'
 # Of the loudest part, in which single periods can be seen.
@@ -33,8 +33,8 @@ def conclude(
     after_training: Whether to do so; gin says where that takes no long time.
 
   Returns:
-    Errors of each recording, a verdict in words, and where to listen; '' where
-    it is not to be done.
+    Errors of each recording, a verdict in words (for each network of a model
+    with several sizes), and where to listen; '' where it is not to be done.
 
   Examples:
     >>> from dafx.training import models
@@ -52,7 +52,7 @@ def conclude(
   )
   own = [row for row in rows if row['system'] == evaluate.DAFX]
   drawn = [path for row in own for path in _draw(output_dir, row)]
-  verdict = tables.describe_recordings(rows, evaluate.DAFX)
+  verdict = evaluate.describe(model, rows)
   (output_dir / 'verdict.txt').write_text(verdict + '\n', encoding='utf-8')
   where = f'Listen to input, target and output in {output_dir / "audio"}'
   if drawn:

@@ -4,7 +4,7 @@ import collections
 import functools
 import math
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 
 import gin
@@ -187,7 +187,8 @@ def evaluate(
     `measures`, and those of `labels.event_changes` where it has labels. Systems
     are 'untreated', 'untreated at target loudness' (times the gain that gives
     it the target's; as it is if one of them is silent; left out where more than
-    five channels have no loudness), 'a rule', the baselines, the names of
+    five channels have no loudness), 'a rule', the baselines, the networks of
+    other sizes than the one that is used (`Model.sizes`), the names of
     `settings`, and 'dafx'; default and best single setting are also there 'at
     target loudness', in the same way. None where there is no value.
 
@@ -223,7 +224,8 @@ def evaluate(
       base = disk.inside(pathlib.Path(output_dir) / 'audio', item.name)
     noted = known and known.get(_note_name(position, item, base))
     if not noted:
-      tried = dict(settings or {})
+      sizes = {name: o for name, o in model.sizes().items() if o}
+      tried = {**sizes, **(settings or {})}
       if with_baselines:
         tried = {**model.baselines([seed, position]), **tried}
       if RANDOM_SETTING in tried:  # comes last
@@ -250,6 +252,24 @@ def evaluate(
     if known is not None:
       known.remove()
   return rows
+
+
+def describe(model: models.Model, rows: Sequence[Mapping]) -> str:
+  """Returns errors of each recording as text, and a verdict.
+
+  Args:
+    model: The model; of one with networks of several sizes, each has its own.
+    rows: What `evaluate` returned.
+
+  Returns:
+    As of `tables.describe_recordings`; '' for a model that is not to give its
+    target sample by sample.
+  """
+  parts = []
+  for name, options in (model.sizes() or {'': {}}).items():
+    text = tables.describe_recordings(rows, name if options else DAFX)
+    parts += [part for part in (name, text) if text and part]
+  return '\n'.join(parts)
 
 
 def _tell_of_left_out(names, n_items):

@@ -427,6 +427,15 @@ class Model(tf.keras.Model, abc.ABC):
     del seed
     return {}
 
+  def sizes(self) -> dict[str, dict]:
+    """Returns options of `render` by network, where there are several sizes.
+
+    Returns:
+      From small to large; the one that is used by default has no options. {}
+      for a model of one size.
+    """
+    return {}
+
   def describe_outputs(self, outputs: Sequence[pathlib.Path]) -> str:
     """Says what to do with what lies beside processed files; '' for nothing.
 

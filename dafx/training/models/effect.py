@@ -53,14 +53,15 @@ class EffectModel(base.Model):
     name: Name of the model.
 
   `render` takes 'knobs', in [0, 1], shape [n_knobs]; by default the middle of
-  all. The graph runs at the model's rate.
+  all; and of a `neural.Packed` 'size', from 0 to 1, the largest network. The
+  graph runs at the model's rate.
 
   Raises:
     ValueError: A DAG that cannot run, or a start that there is not.
   """
 
   modes = (*base.Model.modes, 'export', 'profile')
-  options = ('knobs',)
+  options = ('knobs', 'size')
   judges = ('loss', 'esr')
   measures = ('esr', 'mae', 'mr_stft', 'si_sdr', 'dc', 'polarity')
   streams = True
@@ -283,23 +284,38 @@ class EffectModel(base.Model):
     return audio, self.losses_of(features['target'], audio), state
 
   def render(
-    self, source: sources.Source, knobs: Sequence[float] | None = None
+    self,
+    source: sources.Source,
+    knobs: Sequence[float] | None = None,
+    size: float | None = None,
   ) -> rendering.Rendering:
     """Sets the model to work on audio of any length, rate and channels.
 
     Args:
       source: The audio; channels go through one by one.
       knobs: In [0, 1], shape [n_knobs]; the middle of all if there are some.
+      size: Which network of a Packed, from 0 to 1, the largest; by default the
+        one that is chosen.
 
     Raises:
-      ValueError: Knobs that the model does not have, or out of their range; or
-        a graph that takes more from the data than a file has.
+      ValueError: Knobs or sizes that the model does not have, or out of their
+        range; or a graph that takes more from the data than a file has.
     """
     self.check_file_has_all('audio', 'knobs')
     inputs = self._knob_frames(knobs)
-    return rendering.Rendering(
-      self.processor_group, source, self.sample_rate, inputs
-    )
+    made = self.processor_group, source, self.sample_rate, inputs
+    if size is None:
+      return rendering.Rendering(*made)
+    if self._packed is None:
+      raise ValueError(
+        f'size={size}: the model has one size; networks of several sizes come '
+        'by neural.Packed (blackbox_a2.gin).'
+      )
+    return packed.SizedRendering(self._packed, size, *made)
+
+  def sizes(self) -> dict[str, dict[str, float]]:
+    """Returns options of `render` by network of a Packed; {} without one."""
+    return {} if self._packed is None else packed.sizes_of(self._packed)
 
   def _knob_frames(self, knobs):
     """Returns the knobs as one frame of an input of the graph."""

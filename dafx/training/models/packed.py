@@ -4,7 +4,7 @@ Each network is trained as if it were alone: losses are summed, and so are the
 figures by which a validation is judged.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ddsp
@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from dafx import neural, processors
-from dafx.training.models import judging
+from dafx.training.models import judging, rendering
 
 
 def packed_in(group: ddsp.processors.ProcessorGroup) -> neural.Packed | None:
@@ -31,6 +31,47 @@ def packed_in(group: ddsp.processors.ProcessorGroup) -> neural.Packed | None:
       f'The graph has {len(packed)} nodes of neural.Packed; one is allowed.'
     )
   return packed[0] if packed else None
+
+
+def sizes_of(packed: neural.Packed) -> dict[str, dict[str, float]]:
+  """Returns options of `Model.render` by network, from small to large.
+
+  Args:
+    packed: The networks. The one that is chosen needs no option.
+  """
+  n = len(packed.networks)
+  return {
+    f'network {i + 1} of {n} ({network.name})': (
+      {} if i == packed.chosen else {'size': (i + 0.5) / n}
+    )
+    for i, network in enumerate(packed.networks)
+  }
+
+
+class SizedRendering(rendering.Rendering):
+  """A rendering by another network than the one that is chosen.
+
+  Args:
+    packed: The networks, one node of the graph.
+    size: Which to take, from 0 to 1, the largest.
+    *args: Those of `Rendering`.
+
+  Raises:
+    ValueError: A size out of that range.
+  """
+
+  def __init__(self, packed: neural.Packed, size: float, *args: Any):
+    super().__init__(*args)
+    self._packed, self._index = packed, packed.index_of(size)
+
+  def blocks(self) -> Iterator[np.ndarray]:
+    """Yields what comes out; the networks are then as before."""
+    former = self._packed.chosen
+    self._packed.chosen = self._index
+    try:
+      yield from super().blocks()
+    finally:
+      self._packed.chosen = former
 
 
 def run_all(
