@@ -96,6 +96,20 @@ CHAINS = {
 }  # fmt: skip
 
 
+def export(folder, name):
+  """Returns what Ardour makes of a session, [n_samples, n_channels]."""
+  path = folder.parent / 'exported.wav'
+  subprocess.run(
+    [ardour.export_command(), '-b', 'float', '-o', path, folder, name],
+    capture_output=True,
+    check=True,
+    timeout=300,
+  )
+  exported, rate = soundfile.read(path, dtype='float32', always_2d=True)
+  assert rate == RATE
+  return exported
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('chain', CHAINS)
 def test_an_export_is_what_dafx_renders(chain, tmp_path):
@@ -109,15 +123,49 @@ def test_an_export_is_what_dafx_renders(chain, tmp_path):
     sources.from_array(target, RATE), gain_db=-3.0, fader_db=-2.0,
   )  # fmt: skip
   folder = sessions.write(session, tmp_path / 'song_session')
-  path = tmp_path / 'exported.wav'
-  subprocess.run(
-    [ardour.export_command(), '-b', 'float', '-o', path, folder, 'so ng'],
-    capture_output=True,
-    check=True,
-    timeout=300,
-  )
-  exported, rate = soundfile.read(path, dtype='float32', always_2d=True)
-  assert rate == RATE and exported.shape == samples.shape
+  exported = export(folder, 'so ng')
+  assert exported.shape == samples.shape
   expected = render(session, samples)
   assert np.std(expected) > 0.01
   np.testing.assert_allclose(exported, expected, atol=1e-6)
+
+
+# Plugins that need a file: the parameter, and what else they need.
+CONVOLVERS = {
+  TEST + 'keeper': ('taps', {}),
+  'http://gareus.org/oss/lv2/zeroconvolv#CfgMono': ('ir', {}),
+  'http://gareus.org/oss/lv2/convoLV2#Mono': ('impulse', {}),
+  'http://lsp-plug.in/plugins/lv2/impulse_responses_mono': (
+    'ifn', {'cs': 1, 'dry': 0, 'fft': 1},
+  ),
+}  # fmt: skip
+# The keeper has its taps after some cycles.
+LOADED = RATE // 2
+
+
+@pytest.mark.slow
+def test_a_session_opens_with_the_files_of_its_plugins(tmp_path):
+  response = np.zeros(200, np.float32)
+  response[[0, 10, 199]] = 0.5, 0.25, -0.2
+  wav, text = tmp_path / 'a room.wav', tmp_path / 'a room.txt'
+  soundfile.write(wav, response, RATE, 'FLOAT')
+  np.savetxt(text, response)
+  plugins = []
+  for uri, (name, values) in CONVOLVERS.items():
+    path = text if uri.startswith(TEST) else wav
+    kept = {lv2.get_plugin(uri).parameter(name).uri: path}
+    plugins.append(sessions.Plugin(uri, values, parameters=kept))
+  rng = np.random.default_rng(0)
+  samples = (0.1 * rng.standard_normal([RATE, 2])).astype(np.float32)
+  session = sessions.Session('a', plugins, sources.from_array(samples, RATE))
+  expected = samples.T[..., np.newaxis]  # channels as items
+  for plugin in plugins:
+    expected = session.renderer(plugin).render(expected)
+  folder = sessions.write(session, tmp_path / 'song_session')
+  wav.unlink()  # the session has its own
+  text.unlink()
+  exported = export(folder, 'a')
+  assert np.std(expected) > 1e-3
+  np.testing.assert_allclose(
+    exported[LOADED:], expected[:, LOADED:, 0].T, atol=1e-6
+  )

@@ -44,8 +44,9 @@ LV2 = (
   ('presets', 'states', 'stimuli'),
   ('instances',),
   ('inputs', 'supply'),
-  ('renderer', 'preset_files'),
-  ('worker', 'safety'),
+  ('renderer',),
+  ('saving', 'worker', 'safety'),
+  ('preset_files',),
 )
 CARDS = (
   ('binding', 'card'),

@@ -95,6 +95,29 @@ def test_settings_hold_effects_of_dafx_and_single_values(tmp_path):
   np.testing.assert_allclose(again, found.audio, atol=1e-5)
 
 
+def test_settings_hold_the_files_of_plugins(tmp_path):
+  audio, taps = music(), tmp_path / 'taps.txt'
+  taps.write_text('0.5 0.25')
+  keeper = effects.LV2Plugin(
+    TEST + 'keeper', ['amount'], {TEST + 'taps': str(taps)}, sample_rate=RATE,
+    name='keeper',
+  )  # fmt: skip
+  found = matching.match(
+    [keeper], audio, RATE, target=0.3 * audio, max_renders=50,
+    time_limit_s=None,
+  )  # fmt: skip
+  settings.write(tmp_path / 'own.json', found)
+  write(tmp_path / 'mix.wav', audio)
+  paths = [tmp_path / name for name in ('own.json', 'mix.wav', 'out.wav')]
+  matching.process_files(*paths)
+  again, _ = audio_files.read(paths[-1])
+  np.testing.assert_allclose(again, found.audio, atol=1e-5)
+  assert np.std(again) > 1e-3
+  taps.unlink()
+  with pytest.raises(ValueError, match='there is no file'):
+    matching.process_files(*paths)
+
+
 @pytest.mark.parametrize('amount', [0.0, 0.5])
 def test_an_amount_keeps_the_loudness_and_halves_the_way(amount):
   audio = music()

@@ -1,5 +1,7 @@
 """Sessions: what is written for Ardour and Reaper, and what is refused."""
 
+import re
+import urllib.parse
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -359,3 +361,60 @@ def test_what_a_session_cannot_hold_is_refused():
 def test_automation_that_cannot_be_is_refused(times_s, values, is_log, match):
   with pytest.raises(ValueError, match=match):
     sessions.Automation(times_s, values, is_log)
+
+
+# ---------------------- What plugins keep beyond ports ------------------------
+KEEPER, MAILBOX = TEST + 'keeper', TEST + 'mailbox'
+
+
+@pytest.fixture(name='taps')
+def write_taps(tmp_path):
+  path = tmp_path / 'the taps: 1#.txt'
+  path.write_text('0.5 0.25')
+  return path
+
+
+def test_files_of_plugins_lie_in_the_session(taps, tmp_path):
+  kept = {TEST + 'taps': taps, TEST + 'trim': 0.5}
+  session = make([sessions.Plugin(KEEPER, parameters=kept)], n_channels=2)
+  folder = sessions.write(session, tmp_path / 's')
+  root = ET.parse(folder / 'song.ardour').getroot()
+  (processor,) = root.findall(".//Processor[@type='lv2']")
+  place = processor.find('lv2').get('state-dir')
+  state = folder / 'plugins' / processor.get('id') / place
+  taps.unlink()
+  turtle = (state / 'state.ttl').read_text()
+  assert f'lv2:appliesTo <{KEEPER}>' in turtle
+  # Relative to the file, as a URI.
+  (copied,) = re.findall(f'<{TEST}taps> <([^>]+)>', turtle)
+  copied = state / urllib.parse.unquote(copied)
+  assert copied.parent == state and copied.read_text() == '0.5 0.25'
+  assert f'<{TEST}trim> "0.5"^^xsd:float' in turtle
+  text = (folder / 'READ_ME.txt').read_text()
+  assert "Reaper's project does not hold" in text and str(taps) in text
+  # It is replaced as others are.
+  assert sessions.write(make([]), tmp_path / 's') == folder
+
+
+def test_what_a_session_does_not_hold_is_said(taps):
+  session = make([sessions.Plugin(MAILBOX, parameters={TEST + 'taps': taps})])
+  (said,) = session.left_out()
+  assert 'by messages, which no session holds' in said and str(taps) in said
+  assert make([sessions.Plugin(TEST + 'gain')]).left_out() == []
+
+
+def test_what_a_plugin_keeps_is_checked(tmp_path):
+  for kept, error in (
+    ({TEST + 'taps': tmp_path / 'none'}, 'there is no file'),
+    ({TEST + 'trim': 'loud'}, 'must be of the kind float'),
+  ):
+    with pytest.raises(ValueError, match=error):
+      make([sessions.Plugin(KEEPER, parameters=kept)])
+
+
+def test_a_plugin_is_tried_with_its_files(taps):
+  # Without taps it would be silent, and depend on nothing.
+  plugin = sessions.Plugin(KEEPER, parameters={TEST + 'taps': taps})
+  session = make([plugin])
+  out = session.renderer(plugin).render(np.ones([1, 8, 1], np.float32))
+  np.testing.assert_allclose(out[0, 2:, 0], 0.75)

@@ -152,6 +152,7 @@ class LV2Plugin(black_box.BlackBoxProcessor):
       **dataclasses.asdict(self.host),
     )
     self.renderer = lv2.Renderer(**options)
+    self.state_preset = self.renderer.state_preset
     self._memories = {}
     self._stream = plugin_streams.PluginStream(
       self, lambda: lv2.Renderer(stateful=True, **options)

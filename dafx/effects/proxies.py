@@ -122,6 +122,11 @@ class ProxyLV2Plugin(processors.Processor):
     """What the plugin was given beyond its ports, such as files, by URI."""
     return self.processor.parameter_values
 
+  @property
+  def state_preset(self) -> str:
+    """URI of a preset whose state was restored, beyond ports; '' for none."""
+    return self.processor.state_preset
+
   def hold_ports(self, values: Mapping[str, float]):
     """Sets ports of `port_values`; as of `LV2Plugin`."""
     self.processor.hold_ports(values)

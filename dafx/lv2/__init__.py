@@ -16,12 +16,13 @@ from dafx.lv2.errors import (
   errors_with,
 )
 from dafx.lv2.inputs import ISOLATIONS, check_value, describe_inputs
-from dafx.lv2.parameters import Parameter
+from dafx.lv2.parameters import Parameter, Property
 from dafx.lv2.ports import Port
-from dafx.lv2.preset_files import write_preset
+from dafx.lv2.preset_files import state_turtle, write_preset
 from dafx.lv2.presets import Preset, list_presets, load_preset
 from dafx.lv2.renderer import Renderer
 from dafx.lv2.safety import moves_of_latency, reason_not_to_train
+from dafx.lv2.saving import read_state, takes_state
 from dafx.lv2.states import describe_parameters
 from dafx.lv2.supply import default_n_threads
 from dafx.lv2.world import Plugin, get_plugin, list_uris
@@ -34,6 +35,7 @@ __all__ = [
   'PluginError',
   'Port',
   'Preset',
+  'Property',
   'Renderer',
   'check_value',
   'crashes_in',
@@ -46,6 +48,9 @@ __all__ = [
   'list_uris',
   'load_preset',
   'moves_of_latency',
+  'read_state',
   'reason_not_to_train',
+  'state_turtle',
+  'takes_state',
   'write_preset',
 ]

@@ -201,6 +201,7 @@ typedef struct DafxInstance {
   const LilvState* default_state;
   const DafxState* state; /* what to restore, or NULL */
   Restoring restoring;
+  Saved* saved; /* by dafx_instance_save */
   uint32_t n_works; /* asked of the worker so far */
   uint32_t n_ports;
   uint8_t* kinds;
@@ -468,6 +469,7 @@ void dafx_instance_free(DafxInstance* self) {
   }
   drop_responses(self);
   free(self->responses);
+  free_saved(&self->saved);
   if (self->atoms)
     for (uint32_t i = 0; i < self->n_ports; ++i) free(self->atoms[i]);
   free(self->atoms);
@@ -619,6 +621,36 @@ const char* dafx_instance_state_path(const DafxInstance* self) {
 /* The key that the plugin asked for at place i, a URID; 0 behind the last. */
 uint32_t dafx_instance_state_asked(const DafxInstance* self, uint32_t i) {
   return i < self->restoring.n_asked ? self->restoring.asked[i] : 0;
+}
+
+/* Asks the plugin for all that it keeps now, as hosts save it. Returns how many
+ * properties there are, 0 of a plugin that keeps no state; or DAFX_BUSY, where
+ * another thread runs it. */
+int dafx_instance_save(DafxInstance* self) {
+  if (!seize(self)) return DAFX_BUSY;
+  free_saved(&self->saved);
+  const LV2_State_Interface* interface =
+      self->handle && self->descriptor->extension_data
+          ? self->descriptor->extension_data(LV2_STATE__interface)
+          : NULL;
+  if (interface && interface->save) {
+    const uint64_t mode = enter(self);
+    interface->save(self->handle, store, &self->saved, 0, self->features);
+    leave(mode);
+  }
+  int n = 0;
+  for (const Saved* one = self->saved; one; one = one->next) ++n;
+  release(self);
+  return n;
+}
+
+/* Property i of those of dafx_instance_save, which live until it is called
+ * again. */
+DafxProperty dafx_instance_saved(const DafxInstance* self, uint32_t i) {
+  const Saved* one = self->saved;
+  while (one && i--) one = one->next;
+  if (!one) return (DafxProperty){0, 0, 0, NULL};
+  return (DafxProperty){one->key, one->type, (uint32_t)one->size, one->value};
 }
 
 bool dafx_instance_is_led(const DafxInstance* self) { return self->is_led; }

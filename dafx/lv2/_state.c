@@ -42,7 +42,7 @@ typedef struct {
 
 enum { MAX_ASKED = 64 };
 
-/* What a plugin that is new says that it keeps. */
+/* What a plugin says that it keeps. */
 typedef struct Saved {
   uint32_t key, type;
   size_t size;
@@ -57,7 +57,7 @@ typedef struct {
   LV2_State_Handle retrieve_handle;
   const LV2_State_Interface* interface;
   LV2_Handle plugin;
-  Saved* saved;
+  Saved* saved; /* by the plugin while it was new */
   bool by_messages; /* its properties are yet to be sent */
   int problem;
   int status;       /* what the plugin's restore returned */
@@ -76,25 +76,25 @@ static void note_missing_file(Restoring* self, const char* path) {
 static LV2_State_Status store(LV2_State_Handle handle, uint32_t key,
                               const void* value, size_t size, uint32_t type,
                               uint32_t flags) {
-  Restoring* self = handle;
+  Saved** list = handle;
   if (!(flags & LV2_STATE_IS_POD)) return LV2_STATE_ERR_BAD_FLAGS;
   Saved* one = malloc(sizeof(Saved) + size + 1);
   if (!one) return LV2_STATE_ERR_NO_SPACE;
   one->key = key;
   one->type = type;
   one->size = size;
-  one->next = self->saved;
+  one->next = *list;
   if (size) memcpy(one->value, value, size);
   one->value[size] = 0;
-  self->saved = one;
+  *list = one;
   return LV2_STATE_SUCCESS;
 }
 
-static void free_saved(Restoring* self) {
-  while (self->saved) {
-    Saved* next = self->saved->next;
-    free(self->saved);
-    self->saved = next;
+static void free_saved(Saved** list) {
+  while (*list) {
+    Saved* next = (*list)->next;
+    free(*list);
+    *list = next;
   }
 }
 
@@ -204,9 +204,9 @@ static void restore_state(Restoring* self, const DafxState* state,
   } else {
     /* Some take a state only as a whole: what is not given is as it was. */
     if (self->interface->save)
-      self->interface->save(plugin, store, self, 0, features);
+      self->interface->save(plugin, store, &self->saved, 0, features);
     call_restore(self, features);
-    free_saved(self);
+    free_saved(&self->saved);
   }
   if (self->problem) return;
   bool is_read = !state->preset || self->n_found;

@@ -136,6 +136,8 @@ int dafx_instance_state_problem(const DafxInstance*);
 int dafx_instance_state_status(const DafxInstance*);
 const char* dafx_instance_state_path(const DafxInstance*);
 uint32_t dafx_instance_state_asked(const DafxInstance*, uint32_t i);
+int dafx_instance_save(DafxInstance*);
+DafxProperty dafx_instance_saved(const DafxInstance*, uint32_t i);
 bool dafx_instance_is_led(const DafxInstance*);
 uint64_t dafx_instance_n_bytes(const DafxInstance*);
 float dafx_instance_value(const DafxInstance*, uint32_t port);

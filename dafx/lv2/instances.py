@@ -170,6 +170,29 @@ class Instance:
       'thread an instance of its own.'
     )
 
+  def saved(self) -> list[tuple[str, str, bytes]]:
+    """Returns all that the plugin keeps now, as hosts save it.
+
+    Returns:
+      Key, type of the atom, both URIs, and the atom's body, of each property;
+      [] of a plugin that keeps no state.
+
+    Raises:
+      errors.PluginError: Another thread runs the instance.
+    """
+    n = _lib.dafx_instance_save(self.handle)
+    if n == _lib.DAFX_BUSY:
+      raise self._busy_error()
+    found = [_lib.dafx_instance_saved(self.handle, n - i - 1) for i in range(n)]
+    return [
+      (
+        lilv.unmap(p.key),
+        lilv.unmap(p.type),
+        bytes(_ffi.buffer(p.value, p.size)),
+      )
+      for p in found
+    ]
+
   @property
   def n_bytes(self) -> int:
     """Memory that the plugin has taken since the start, as far as is known."""

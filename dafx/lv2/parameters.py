@@ -29,6 +29,12 @@ _KINDS = {
   'Double': 'double',
 }
 _TYPES = {kind: _ATOM + name for name, kind in _KINDS.items()}
+# Those that a state may have, too.
+_KINDS_OF_TYPES = {
+  **{uri: kind for kind, uri in _TYPES.items()},
+  _ATOM + 'URID': 'urid',
+  _ATOM + 'Chunk': 'chunk',
+}
 _FORMATS = {'bool': 'i', 'int': 'i', 'long': 'q', 'float': 'f', 'double': 'd'}
 
 
@@ -66,6 +72,32 @@ class Parameter:
   def short_name(self) -> str:
     """What stands behind the last '#', '/' or ':' of its URI."""
     return self.uri.replace('#', '/').replace(':', '/').rsplit('/', 1)[-1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Property:
+  """A part of the state of a plugin.
+
+  Attributes:
+    uri: Its name.
+    kind: As of `Parameter`, or 'urid' (the name of something), or 'chunk'
+      (bytes); '' for what dafx cannot write.
+    value: A path, text or URI as str; a number; or bytes.
+
+  Examples:
+    >>> from dafx import lv2
+    >>> lv2.Property('urn:example:gain', 'float', 0.5).value
+    0.5
+  """
+
+  uri: str
+  kind: str
+  value: Any
+
+  @property
+  def is_written(self) -> bool:
+    """Whether a file can hold it, and there is something to hold."""
+    return bool(self.kind) and self.value not in ('', b'')
 
 
 def read(plugin: lilv.Plugin) -> tuple[Parameter, ...]:
@@ -189,6 +221,26 @@ def pack(kind: str, value) -> bytes:
   if kind in _FORMATS:
     return struct.pack(_FORMATS[kind], value)
   return os.fsencode(value) + b'\0'
+
+
+def unpack(uri: str, type_uri: str, body: bytes) -> Property:
+  """Returns what an atom holds, as a property of a name.
+
+  Args:
+    uri: The name.
+    type_uri: URI of the atom's type.
+    body: What is in it.
+  """
+  kind = _KINDS_OF_TYPES.get(type_uri, '')
+  value: Any = body
+  if kind in _FORMATS:
+    (value,) = struct.unpack(_FORMATS[kind], body)
+    value = bool(value) if kind == 'bool' else value
+  elif kind in ('path', 'string'):
+    value = os.fsdecode(body.rstrip(b'\0'))
+  elif kind == 'urid':
+    value = lilv.unmap(*struct.unpack('I', body))
+  return Property(uri, kind, value)
 
 
 def type_uri(kind: str) -> str:

@@ -1,18 +1,23 @@
 """Writes presets as bundles that LV2 hosts load; `presets` reads them."""
 
+import base64
 import hashlib
+import logging
 import os
 import pathlib
 import re
 import tempfile
 import unicodedata
-from collections.abc import Mapping
+import urllib.parse
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from dafx import _folders
-from dafx.lv2 import inputs, parameters, presets, world
+from dafx.lv2 import inputs, parameters, presets, renderer, saving, world
+
+_log = logging.getLogger('dafx.lv2')
 
 _PREFIXES = """\
 @prefix lv2: <http://lv2plug.in/ns/lv2core#> .
@@ -24,6 +29,7 @@ _STATE_PREFIXES = """\
 @prefix state: <http://lv2plug.in/ns/ext/state#> .
 @prefix xsd: <http://www.w3.org/2001/XMLSchema#> .
 """
+_SAMPLE_RATE_HZ = 48000  # at which a plugin says what it keeps
 _MAX_NAME = 64  # characters of a label or plugin's name in a file name
 
 
@@ -32,6 +38,7 @@ def write_preset(
   uri: str,
   label: str,
   values: Mapping[str, Any],
+  preset: str | None = None,
 ) -> pathlib.Path:
   """Writes a preset bundle that LV2 hosts load.
 
@@ -51,6 +58,7 @@ def write_preset(
       parameters by URI, such as files, which stay where they are. Controls
       that are not in it get the plugin's defaults, but for those whose default
       depends on the sample rate: these stay as they are in the host.
+    preset: Label or URI of a preset whose state it takes over; None for none.
 
   Returns:
     The bundle's path.
@@ -58,8 +66,10 @@ def write_preset(
   Raises:
     ValueError: No such plugin or file, a value out of its port's range, no
       values, or a label that is empty or has control characters.
-    KeyError: A symbol that is no control input, or no such parameter.
+    KeyError: A symbol that is no control input, or no such parameter or
+      preset.
     FileExistsError: Something else has the bundle's name.
+    errors.PluginError: The plugin cannot use a file, or the preset's state.
 
   Examples:
     >>> from dafx import lv2
@@ -70,12 +80,12 @@ def write_preset(
     Calf_Compressor_Gentle.preset.lv2
   """
   plugin = world.get_plugin(uri)
-  if not values:
+  if not values and not preset:
     raise ValueError(
       f'values is empty; a preset of {uri} needs one value at least.'
     )
   ports, kept = parameters.split(values)
-  kept = parameters.resolve(plugin.parameters, kept, uri)
+  state = _state_of(uri, kept, preset) if kept or preset else []
   for symbol, value in ports.items():
     inputs.check_value(plugin, symbol, value)
   if not label.strip() or any(
@@ -88,7 +98,7 @@ def write_preset(
   name = _file_name(label)
   files = {
     'manifest.ttl': _manifest(uri, f'{name}.ttl'),
-    f'{name}.ttl': _preset_turtle(plugin, label, ports, kept),
+    f'{name}.ttl': _preset_turtle(plugin, label, ports, state),
   }
   folder = _folders.expand_user(folder).absolute()
   bundle = folder / f'{_ascii_name(plugin.name)}_{name}.preset.lv2'
@@ -129,7 +139,7 @@ def _preset_turtle(
   plugin: world.Plugin,
   label: str,
   values: Mapping[str, float],
-  kept: Mapping[str, Any],
+  kept: Sequence[parameters.Property],
 ) -> str:
   """Returns a preset as Turtle; its name in LV2 is that of the file."""
   every = {
@@ -141,10 +151,7 @@ def _preset_turtle(
     f'[\n    lv2:symbol "{symbol}" ;\n    pset:value {_decimal(value)}\n  ]'
     for symbol, value in every.items()
   )
-  state = ''
-  if kept:
-    lines = (f'    <{u}> {_term(plugin, u, v)}' for u, v in kept.items())
-    state = '  state:state [\n' + ' ;\n'.join(lines) + '\n  ] ;\n'
+  state = f'  {_state(kept)} ;\n' if kept else ''
   return (
     (_STATE_PREFIXES if kept else '')
     + _PREFIXES
@@ -160,20 +167,76 @@ def _preset_turtle(
   )
 
 
-def _term(plugin: world.Plugin, uri: str, value) -> str:
-  """Returns the value of a parameter as Turtle."""
-  kind = plugin.parameter(uri).kind
-  if kind == 'path':
-    return f'<{pathlib.Path(value).as_uri()}>'
-  if kind == 'string':
-    return _literal(value)
-  words = str(value).lower() if kind == 'bool' else str(value)
-  name = 'boolean' if kind == 'bool' else kind
+def _state_of(uri, kept, preset) -> list[parameters.Property]:
+  """Returns the state of a plugin with parameters and that of a preset.
+
+  It is a whole one: some plugins take no other.
+  """
+  made = renderer.Renderer(uri, _SAMPLE_RATE_HZ, fixed=kept, preset=preset)
+  if not saving.takes_state(made):
+    words = ', '.join(f'{key}={value!r}' for key, value in kept.items())
+    _log.warning(
+      '%s takes %s by messages alone: hosts do not have it from a preset.',
+      uri,
+      words,
+    )
+  return [p for p in saving.read_state(made) if p.is_written]
+
+
+def state_turtle(uri: str, properties: Iterable[parameters.Property]) -> str:
+  """Returns a state as Turtle, as hosts keep it in a file.
+
+  Args:
+    uri: The plugin's URI.
+    properties: What the state has; see `read_state`. The path of a file may be
+      relative: to the folder that the Turtle lies in.
+
+  Raises:
+    ValueError: What dafx cannot write.
+
+  Examples:
+    >>> from dafx import lv2
+    >>> gain = lv2.Property('urn:example:gain', 'float', 0.5)
+    >>> print(lv2.state_turtle('urn:example:plugin', [gain]).splitlines()[-2])
+        <urn:example:gain> "0.5"^^xsd:float
+  """
+  return (
+    _STATE_PREFIXES
+    + _PREFIXES
+    + f'<>\n  lv2:appliesTo <{uri}> ;\n  {_state(properties)} .\n'
+  )
+
+
+def _state(properties: Iterable[parameters.Property]) -> str:
+  lines = (f'    <{p.uri}> {_term(p)}' for p in properties)
+  return 'state:state [\n' + ' ;\n'.join(lines) + '\n  ]'
+
+
+def _term(kept: parameters.Property) -> str:
+  """Returns the value of a property as Turtle."""
+  if kept.kind == 'path':
+    path = pathlib.Path(kept.value)
+    if path.is_absolute():
+      return f'<{path.as_uri()}>'
+    return f'<./{urllib.parse.quote(str(path))}>'
+  if kept.kind == 'urid':
+    return f'<{kept.value}>'
+  if kept.kind == 'string':
+    return _literal(kept.value)
+  if kept.kind == 'chunk':
+    words, name = base64.b64encode(kept.value).decode(), 'base64Binary'
+  elif kept.kind == 'bool':
+    words, name = str(kept.value).lower(), 'boolean'
+  elif kept.kind:
+    words, name = str(kept.value), kept.kind
+  else:
+    raise ValueError(f'dafx cannot write {kept.uri}, a part of a state.')
   return f'"{words}"^^xsd:{name}'
 
 
 def _literal(text: str) -> str:
-  return '"' + text.replace('\\', '\\\\').replace('"', '\\"') + '"'
+  text = text.replace('\\', '\\\\').replace('"', '\\"')
+  return '"' + text.replace('\n', '\\n').replace('\r', '\\r') + '"'
 
 
 def _decimal(value: float) -> str:

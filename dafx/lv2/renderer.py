@@ -83,6 +83,7 @@ class Renderer:
   Attributes:
     fixed: Values of `fixed` by symbol.
     parameters: Values of `fixed` by URI; paths are absolute.
+    state_preset: URI of the preset whose state was restored; '' for none.
     latency: Samples by which the plugin's output lags behind, as reported or
       measured; 0 without `compensate_latency`, which takes them out.
     n_nonfinite: Samples set to zero so far.
@@ -181,10 +182,9 @@ class Renderer:
     self._defaults = self.initial_values[
       [self.plugin.control(symbol).index for symbol in self.controls]
     ]
-    self._state: states.State | None = None
-    if self.parameters or state_uri:
-      self._state = states.State(self.plugin, self.parameters, state_uri)
-    self._silence = states.SilenceWatch(self.plugin, self.parameters, state_uri)
+    kept = self.plugin, self.parameters, state_uri
+    self._state = states.State(*kept) if any(kept[1:]) else None
+    self._silence, self.state_preset = states.SilenceWatch(*kept), state_uri
 
   @property
   def n_channels_in(self) -> int:
@@ -433,7 +433,6 @@ class Renderer:
     )
     n_items, n_samples, _ = audio.shape
     out = self._shelf.new((n_items, self.n_channels_out, n_samples))
-
     if self.stateful:
       counts = self._render_streams(audio, controls, hop_size, out)
     else:

@@ -101,6 +101,8 @@ class State:
     values: Of its parameters by URI, as `parameters.resolve` returns them.
     preset_uri: Of a preset whose state is restored; '' for none. What `values`
       has besides wins.
+    by_messages: Whether values are sent as messages where a plugin takes them
+      so alone.
 
   Attributes:
     handle: What the C part of the host takes.
@@ -111,6 +113,7 @@ class State:
     plugin: world.Plugin,
     values: Mapping[str, Any],
     preset_uri: str = '',
+    by_messages: bool = True,
   ):
     self._plugin = plugin
     self._values = dict(values)
@@ -119,7 +122,8 @@ class State:
       self._preset = (
         lilv.open_world().state(preset_uri) if preset_uri else _ffi.NULL
       )
-    bodies, rows = [], []
+    bodies: list = []
+    rows: list[dict] = []
     for uri, value in values.items():
       kind = plugin.parameter(uri).kind
       body = parameters.pack(kind, value)
@@ -141,7 +145,9 @@ class State:
         'n_properties': len(rows),
         'properties': self._rows,
         'path_type': lilv.map_uri(parameters.type_uri('path')),
-        'message_port': self._message_port(sum(map(len, bodies))),
+        'message_port': (
+          self._message_port(sum(map(len, bodies))) if by_messages else _NO_PORT
+        ),
       },
     )
 

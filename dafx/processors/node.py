@@ -55,6 +55,8 @@ class Node:
     macs_per_sample: Multiply-accumulates per sample of audio; None if unknown.
     has_variables: Whether all its variables are there before its first call.
     learns_start: Whether its state before the first sample is trained.
+    state_preset: URI of a preset of which a plugin has more than values of
+      ports, such as files; '' for none.
 
   Examples:
     >>> from dafx import effects, processors
@@ -86,6 +88,7 @@ class Node:
   macs_per_sample: float | None = None
   has_variables = True
   learns_start = False
+  state_preset = ''
 
   @property
   def identity(self) -> str:

@@ -6,7 +6,10 @@ in parts where a point lies within a cycle. So points are written at the starts
 of cycles alone, and every plugin reads the same.
 """
 
+import dataclasses
 import itertools
+import pathlib
+import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
@@ -25,6 +28,8 @@ _FIRST_CYCLE, _CYCLE = 256, 1024
 # Of the largest value: what a point may lie off the line between its neighbours
 # to be left out.
 _ON_A_LINE = 1e-12
+# Where a plugin's state lies. Ardour counts up from 1, also before it reads.
+_STATE = 'state1000'
 # Where along its way a muted track is silent.
 _MUTED_AT = 'PreFader,PostFader,Listen,Main'
 # Who saved the file last; Ardour puts its own name there.
@@ -32,7 +37,7 @@ SAVED_BY = 'modified-with="dafx '
 
 
 def to_xml(session: sessions.Session) -> bytes:
-  """Returns a session as the text of an .ardour file.
+  """Returns a session as the text of an .ardour file; see `write`.
 
   The audio has to lie in interchange/NAME/audiofiles/ beside it, as input.wav
   and target.wav, NAME being `Session.file_name`.
@@ -43,11 +48,48 @@ def to_xml(session: sessions.Session) -> bytes:
   return _Document(session).text()
 
 
+def write(session: sessions.Session, folder: pathlib.Path):
+  """Writes NAME.ardour, and what plugins keep beyond their ports.
+
+  That lies in plugins/ID/state1000/, ID being the plugin's in the session.
+  Files are copied there, so that the folder can be moved.
+
+  Args:
+    session: What it is to hold.
+    folder: Where; there is no session in it.
+  """
+  document = _Document(session)
+  path = folder / f'{session.file_name}.ardour'
+  path.write_bytes(document.text())
+  for place, (plugin, plugin_state) in document.states.items():
+    state = folder / 'plugins' / place / _STATE
+    state.mkdir(parents=True)
+    properties = [
+      _in_folder(kept, state, f'{i}_') for i, kept in enumerate(plugin_state)
+    ]
+    text = lv2.state_turtle(plugin.uri, properties)
+    (state / 'state.ttl').write_text(text, encoding='utf-8')
+
+
+def _in_folder(
+  kept: lv2.Property, folder: pathlib.Path, prefix: str
+) -> lv2.Property:
+  """Copies the file that a property names into a folder."""
+  path = pathlib.Path(kept.value) if kept.kind == 'path' else None
+  if path is None or not path.is_file():
+    return kept
+  name = prefix + path.name
+  shutil.copyfile(path, folder / name)
+  return dataclasses.replace(kept, value=name)
+
+
 class _Document:
   """The tree of elements of one session."""
 
   def __init__(self, session):
     self._session = session
+    # By ID: a plugin, and what it keeps beyond its ports.
+    self.states: dict[str, tuple[sessions.Plugin, list[lv2.Property]]] = {}
     self._ids = itertools.count(1)
     self._root = ET.Element(
       'Session',
@@ -224,6 +266,9 @@ class _Document:
           lines, found.control(symbol), automation, latency, n_behind
         )
     state = self._add(processor, 'lv2')
+    if kept := self._session.state(plugin):
+      state.set('state-dir', _STATE)
+      self.states[processor.get('id', '')] = plugin, kept
     for symbol, value in self._session.port_values(plugin).items():
       self._add(state, 'Port', symbol=symbol, value=f'{value:.9g}')
 

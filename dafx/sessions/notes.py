@@ -77,10 +77,7 @@ def _loudest(session: sessions.Session) -> np.ndarray:
 
 def _render(session, plugin, signal, block_size=_BLOCK_SIZE, warm_up=_WARM_UP):
   """Renders a signal, [n, n_channels], through one plugin of a session."""
-  renderer = lv2.Renderer(
-    plugin.uri, session.sample_rate, fixed=session.port_values(plugin),
-    block_size=block_size, warm_up=warm_up,
-  )  # fmt: skip
+  renderer = session.renderer(plugin, block_size=block_size, warm_up=warm_up)
   if session.n_copies(plugin) > 1:  # channels as items
     return renderer.render(signal.T[..., np.newaxis])[..., 0].T.copy()
   return renderer.render(signal[np.newaxis])[0].copy()

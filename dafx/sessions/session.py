@@ -3,11 +3,13 @@
 import dataclasses
 import unicodedata
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from dafx import lv2
 from dafx.audio import sources
+from dafx.lv2 import parameters, presets
 
 # Names of the tracks, of their audio files, and of the bus that they go to.
 INPUT, TARGET, BUS = 'input', 'target', 'Master'
@@ -103,6 +105,8 @@ class Plugin:
     automation: Of the controls that move, by symbol.
     latency: Samples by which it is late, whether it reports that or not; None
       to have it measured at these values.
+    parameters: Of what it keeps beyond its ports, by URI, such as files.
+    preset: Label or URI of a preset that it begins with; '' for none.
 
   Examples:
     >>> from dafx import sessions
@@ -115,6 +119,8 @@ class Plugin:
   values: Mapping[str, float] = dataclasses.field(default_factory=dict)
   automation: Mapping[str, Automation] = dataclasses.field(default_factory=dict)
   latency: int | None = None
+  parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  preset: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,9 +139,9 @@ class Session:
     fader_db: Gain behind the plugins, in dB.
 
   Raises:
-    ValueError: An unknown plugin, a value out of its range, plugins whose
-      channels do not fit, or a target at another rate.
-    KeyError: An unknown symbol.
+    ValueError: An unknown plugin, a value out of its range, a file that is not
+      there, plugins whose channels do not fit, or a target at another rate.
+    KeyError: An unknown symbol, parameter or preset.
 
   Examples:
     >>> import numpy as np
@@ -164,6 +170,7 @@ class Session:
     for plugin in self.plugins:
       self._check_channels(plugin)
       self.port_values(plugin)
+      self.parameters(plugin)
 
   def _check_channels(self, plugin: Plugin):
     found = lv2.get_plugin(plugin.uri)
@@ -211,8 +218,73 @@ class Session:
     """
     if plugin.latency is not None:
       return plugin.latency
-    values = self.port_values(plugin)
-    return lv2.Renderer(plugin.uri, self.sample_rate, fixed=values).latency
+    return self.renderer(plugin).latency
+
+  def renderer(self, plugin: Plugin, **options: Any) -> lv2.Renderer:
+    """Returns what renders a plugin as it is set, at its first values.
+
+    Args:
+      plugin: Of those of the session.
+      **options: Those of `lv2.Renderer`.
+    """
+    fixed = {**self.port_values(plugin), **self.parameters(plugin)}
+    return lv2.Renderer(
+      plugin.uri,
+      self.sample_rate,
+      fixed=fixed,
+      preset=plugin.preset or None,
+      **options,
+    )
+
+  def parameters(self, plugin: Plugin) -> dict[str, Any]:
+    """Returns what a plugin keeps beyond its ports, by URI; paths are absolute.
+
+    Args:
+      plugin: Of those of the session.
+
+    Raises:
+      ValueError: A file that is not there, or a value of another type.
+      KeyError: No such parameter.
+    """
+    known = lv2.get_plugin(plugin.uri).parameters
+    return parameters.resolve(known, plugin.parameters, plugin.uri)
+
+  def state(self, plugin: Plugin) -> list[lv2.Property]:
+    """Returns what a plugin keeps beyond its ports, as far as it is written.
+
+    Args:
+      plugin: Of those of the session.
+
+    Returns:
+      Nothing of a plugin that was given neither parameters nor a preset.
+    """
+    if not plugin.parameters and not plugin.preset:
+      return []
+    kept = lv2.read_state(self.renderer(plugin))
+    return [p for p in kept if p.is_written]
+
+  def left_out(self) -> list[str]:
+    """Says, a sentence each, what a session does not hold of its plugins."""
+    given = [p for p in self.plugins if p.parameters or p.preset]
+    return [words for plugin in given for words in self._left_out_of(plugin)]
+
+  def _left_out_of(self, plugin):
+    name, renderer = lv2.get_plugin(plugin.uri).name, self.renderer(plugin)
+    words = ', '.join(f'{k}={v!r}' for k, v in renderer.parameters.items())
+    words = words or f'the state of the preset {plugin.preset!r}'
+    then = 'Set it in the window of the plugin.'
+    if not lv2.takes_state(renderer):
+      yield f'{name} takes {words} by messages, which no session holds. {then}'
+      return
+    yield f"Reaper's project does not hold {words} of {name}. {then}"
+    plain = lv2.read_state(lv2.Renderer(plugin.uri, self.sample_rate))
+    unknown = [
+      kept.uri
+      for kept in lv2.read_state(renderer)
+      if not kept.kind and kept not in plain
+    ]
+    if unknown:
+      yield f'No session holds {", ".join(unknown)} of {name}. {then}'
 
   def port_values(self, plugin: Plugin) -> dict[str, float]:
     """Returns values of all controls of a plugin, in port units, by symbol.
@@ -226,6 +298,8 @@ class Session:
     """
     found = lv2.get_plugin(plugin.uri).at_rate(self.sample_rate)
     values = {symbol: port.default for symbol, port in found.controls.items()}
+    if plugin.preset:
+      values |= presets.load(plugin.uri, plugin.preset)[0]
     for symbol, value in plugin.values.items():
       lv2.check_value(found, symbol, value)
       values[symbol] = float(found.control(symbol).nearest(value))

@@ -85,7 +85,7 @@ def _fill(session: sessions.Session, folder: pathlib.Path):
   )
   if session.target is not None:
     _write_audio(session.target, audio / f'{sessions.TARGET}.wav')
-  (folder / f'{name}.ardour').write_bytes(ardour.to_xml(session))
+  ardour.write(session, folder)
   (folder / f'{name}.rpp').write_text(
     reaper.to_rpp(session), encoding='utf-8', newline='\n'
   )
@@ -182,5 +182,6 @@ def describe(session: sessions.Session, folder: pathlib.Path) -> str:
     f'  without a window: ardour7-export -b float -o exported.wav {path} '
     f'{shlex.quote(name)}',
     f'  Reaper: {name}.rpp in that folder (untested)',
+    *session.left_out(),
   ]
   return '\n'.join(lines)

@@ -259,6 +259,24 @@ def test_a_preset_that_dafx_writes_holds_the_file(tmp_path, taps):
   np.testing.assert_allclose(found['mine'], 0.5 * values[:8], rtol=1e-6)
 
 
+@pytest.mark.parametrize('uri', CONVOLVERS)
+def test_a_preset_that_dafx_writes_is_a_whole_state(uri, tmp_path, response):
+  """Some plugins, such as convoLV2, take no other."""
+  path, values = response
+  name, others, gain = CONVOLVERS[uri]
+  kept = {lv2.get_plugin(uri).parameter(name).uri: path}
+  lv2.write_preset(tmp_path, uri, 'mine', {**others, **kept})
+  found = render_in_new_process(tmp_path, uri, 'mine')
+  np.testing.assert_allclose(found['mine'], gain * values[:8], atol=1e-6)
+
+
+def test_a_preset_takes_over_the_state_of_another(tmp_path):
+  uri, other = f'{ZERO}Mono', 'No-OP Mono'
+  lv2.write_preset(tmp_path, uri, 'mine', {}, other)
+  found = render_in_new_process(tmp_path, uri, 'mine', other)
+  assert found['mine'] == found[other] and any(found['mine'])
+
+
 def test_an_installed_preset_brings_its_response():
   uri = f'{ZERO}Mono'
   audio = noise(1, 3000, 1)

@@ -11,6 +11,7 @@ _PREFIXES = """\
 @prefix patch: <http://lv2plug.in/ns/ext/patch#> .
 @prefix rdf: <http://www.w3.org/1999/02/22-rdf-syntax-ns#> .
 @prefix rdfs: <http://www.w3.org/2000/01/rdf-schema#> .
+@prefix state: <http://lv2plug.in/ns/ext/state#> .
 @prefix units: <http://lv2plug.in/ns/extensions/units#> .
 @prefix work: <http://lv2plug.in/ns/ext/worker#> .
 @prefix test: <urn:dafx-test:> .
@@ -50,13 +51,14 @@ _PLUGINS = {
   'keyed': (1, 0, 1, ''),
 }
 _WRITABLE = (
-  'patch:writable test:taps , test:trim ; lv2:requiredFeature work:schedule ;'
+  'patch:writable test:taps , test:trim ; lv2:requiredFeature work:schedule ; '
+  'lv2:extensionData work:interface '
 )
 # Those of keepers.c, which keep more than their ports hold.
 _KEEPERS = {
-  'keeper': (1, 0, 4, _WRITABLE),
-  'frail': (1, 0, 4, _WRITABLE),
-  'mailbox': (1, 0, 4, _WRITABLE),
+  'keeper': (1, 0, 4, _WRITABLE + ', state:interface ;'),
+  'frail': (1, 0, 4, _WRITABLE + ', state:interface ;'),
+  'mailbox': (1, 0, 4, _WRITABLE + ';'),
 }
 _PLUGINS |= _KEEPERS
 _PARAMETERS = """

@@ -146,6 +146,9 @@ static void try_state(const Plugin* of) {
     assert(dafx_instance_set_state(instance, &state) == 1);
     assert(!dafx_instance_state_problem(instance));
     assert(render(of, instance, 3 * BLOCK, 1, 0, 1, true) >= 0);
+    const int n = dafx_instance_save(instance);
+    assert(n >= 0 && !dafx_instance_saved(instance, n).key);
+    for (int k = 0; k < n; ++k) assert(dafx_instance_saved(instance, k).key);
   }
   dafx_instance_free(instance);
 }

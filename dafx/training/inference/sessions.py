@@ -4,9 +4,9 @@ import pathlib
 from collections.abc import Mapping
 
 import ddsp
-from absl import logging
+import numpy as np
 
-from dafx import processors, sessions
+from dafx import lv2, processors, sessions
 from dafx.audio import sources
 from dafx.training.models import outputs, rendering
 
@@ -78,24 +78,27 @@ def make(
     ValueError: A graph that no session holds; the message says why.
   """
   moving = moving or {}
-  for node in chain_of(group):
-    for uri, value in node.parameter_values.items():
-      logging.warning(
-        'A session does not hold %s=%r of %s: set it in the DAW.',
-        uri,
-        value,
-        node.name,
-      )
   with rendering.at_rate(group, audio.sample_rate):
     plugins = [
       sessions.Plugin(
-        str(node.uri), values[node.name], moving.get(node.name, {}),
-        latency=node.latency,
+        str(node.uri), {**_held(node), **values[node.name]},
+        moving.get(node.name, {}), node.latency, node.parameter_values,
+        node.state_preset,
       )
       for node in chain_of(group)
       if node.name in values
     ]  # fmt: skip
   return sessions.Session(name, plugins, audio, target, gain_db)
+
+
+def _held(node):
+  """Returns values of ports that nobody sets, where these are no defaults."""
+  ports = lv2.get_plugin(node.uri).at_rate(node.sample_rate).controls
+  return {
+    symbol: value
+    for symbol, value in node.port_values.items()
+    if value != np.float32(ports[symbol].default)
+  }
 
 
 def of_rendering(made: rendering.Rendering, name: str) -> sessions.Session:

@@ -30,8 +30,9 @@ def to_json(match: result.Match) -> dict[str, Any]:
     'written_by', 'sample_rate' in Hz, 'gain_db' before the graph, 'nodes' in
     their order, and for people 'figures', 'doubts', 'end' and 'verdict'. A node
     has a 'name', 'inputs' ('audio', or names of nodes), 'controls' in port
-    units by symbol, and of a plugin 'uri' and 'channels', else 'layer', as
-    Keras serialises it.
+    units by symbol, and of a plugin 'uri' and 'channels', and 'parameters' by
+    URI (such as files) and 'preset' where it has some; else 'layer', as Keras
+    serialises it.
   """
   nodes = []
   last_of: dict[str, str] = {}
@@ -47,6 +48,10 @@ def to_json(match: result.Match) -> dict[str, Any]:
         entry['uri'] = member.uri
         entry['plugin'] = member.plugin.name
         entry['channels'] = member.channels
+        if member.parameter_values:
+          entry['parameters'] = dict(member.parameter_values)
+        if member.preset:
+          entry['preset'] = member.preset
       else:
         layer = modules.get(member.name, member)
         entry['layer'] = tf.keras.layers.serialize(layer)
@@ -117,6 +122,12 @@ def _check(found):
     if 'uri' in node.fields():
       node['uri'].text()
       node['channels'].text()
+      if 'preset' in node.fields():
+        node['preset'].text()
+      if 'parameters' in node.fields():
+        for value in node['parameters'].fields().values():
+          if not isinstance(value.value, (str, int, float)):
+            raise value.error('a text, a number or a truth value')
     else:
       node['layer'].fields()
 
@@ -134,7 +145,7 @@ def make_graph(
 
   Raises:
     ValueError: An unknown plugin or symbol, a value that its port does not
-      take, a layer that is neither dafx's nor DDSP's, or one that cannot be
+      take, a file or preset that is not there, a layer that is neither dafx's nor DDSP's, or one that cannot be
       made.
   """
   rate = int(settings['sample_rate'])
@@ -148,12 +159,13 @@ def make_graph(
       try:
         for symbol, value in controls.items():
           lv2.check_value(plugin, symbol, value)
-      except KeyError as error:  # no such symbol
+        node = effects.LV2Plugin(
+          entry['uri'], [], {**controls, **entry.get('parameters', {})},
+          sample_rate=rate, channels=entry['channels'],
+          preset=entry.get('preset'), name=name,
+        )  # fmt: skip
+      except (KeyError, lv2.PluginError) as error:  # no such symbol, or state
         raise ValueError(error.args[0]) from error
-      node = effects.LV2Plugin(
-        entry['uri'], [], controls, sample_rate=rate,
-        channels=entry['channels'], name=name,
-      )  # fmt: skip
     else:
       _check_harmless(entry['layer'])
       node = _make_layer(name, entry['layer'])

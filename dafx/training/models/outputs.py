@@ -252,9 +252,9 @@ def write_presets(
     }
     values = {symbol: float(value) for symbol, value in values.items()}
     values |= node.parameter_values
-    paths.append(
-      lv2.write_preset(folder, node.uri, f'{label} ({node.name})', values)
-    )
+    name = f'{label} ({node.name})'
+    from_preset = node.state_preset or None
+    paths.append(lv2.write_preset(folder, node.uri, name, values, from_preset))
   return paths
 
 
