@@ -145,8 +145,8 @@ def make_graph(
 
   Raises:
     ValueError: An unknown plugin or symbol, a value that its port does not
-      take, a file or preset that is not there, a layer that is neither dafx's nor DDSP's, or one that cannot be
-      made.
+      take, a file or preset that is not there, a layer that is neither dafx's
+      nor DDSP's, or one that cannot be made.
   """
   rate = int(settings['sample_rate'])
   dag, names, setting = [], [], {}
