@@ -236,7 +236,8 @@ def test_networks_of_several_sizes_are_judged_together():
 
 def test_a_size_chooses_the_network_that_is_used():
   net, dry = packed(), features()['audio'][0].numpy()[:, np.newaxis]
-  model, source = model_of(net), sources.from_array(dry, 48000)
+  model = model_of(net)
+  source = sources.from_array(dry, model.sample_rate)
 
   def used(**options):
     return np.concatenate(list(model.render(source, **options).blocks()))

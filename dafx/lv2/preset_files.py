@@ -161,8 +161,8 @@ def _preset_turtle(
       f'  lv2:appliesTo <{plugin.uri}> ;\n'
       f'  rdfs:label {_literal(label)} ;\n'
       f'{state}'
-      f'  <{presets.VERSION}> {_literal(plugin.full_version)} ;\n'
-      f'  lv2:port {ports} .\n'
+      f'  <{presets.VERSION}> {_literal(plugin.full_version)}'
+      + (f' ;\n  lv2:port {ports} .\n' if ports else ' .\n')
     )
   )
 

@@ -209,7 +209,7 @@ def render_in_new_process(folder, uri, *names, fixed=None):
     check=False,
   )
   assert result.returncode == 0, result.stderr
-  found = json.loads(result.stdout)
+  found = json.loads(result.stdout.splitlines()[-1])  # plugins may print, too
   for one, other in found.values():
     assert one == other or 'Settings' in other
   return {name: answers[0] for name, answers in found.items()}
