@@ -484,7 +484,7 @@ def test_static_and_framewise_controls_of_two_plugins():
   static = tf.Variable(tf.fill([2, 1], 0.25))
   weights = noise(2, 60, seed=9)
 
-  @tf.function
+  @tf.function(autograph=False)
   def step():
     with tf.GradientTape(persistent=True) as tape:
       loss = tf.reduce_sum(weights * slow(fast(audio, frames), static))
@@ -617,7 +617,7 @@ def test_dag_of_synth_plugin_and_reverb_trains(gin_group):
   trained = [*variables.values(), *gin_group.trainable_variables]
   optimizer = tf.keras.optimizers.Adam(0.05)
 
-  @tf.function
+  @tf.function(autograph=False)
   def step():
     with tf.GradientTape() as tape:
       loss = tf.reduce_mean((render(variables) - target) ** 2)

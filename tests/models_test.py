@@ -69,7 +69,9 @@ def test_encoder_gives_a_frame_per_hop(n_samples, hop_size):
   assert embedding.shape[:2] == (2, n_frames)
   # The same where the length is not known while the graph is built.
   graph = tf.function(
-    own.__call__, input_signature=[tf.TensorSpec([None, None], tf.float32)]
+    own.__call__,
+    input_signature=[tf.TensorSpec([None, None], tf.float32)],
+    autograph=False,
   )
   np.testing.assert_allclose(graph(noise(2, n_samples)), embedding, atol=1e-5)
 

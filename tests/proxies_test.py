@@ -133,7 +133,7 @@ def test_a_model_learns_controls_through_a_network_of_dafx():
   )
   optimizer = tf.keras.optimizers.Adam(0.01)
 
-  @tf.function
+  @tf.function(autograph=False)
   def step(audio):
     with tf.GradientTape() as tape:
       _, values = model(

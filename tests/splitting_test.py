@@ -108,3 +108,17 @@ def test_a_stream_follows_its_knobs_and_after_a_reset_its_weights(n_knobs):
     variable.assign(variable + 1.0)
   assert np.abs(check(0.2) - first).max() > 1e-2
   check(0.9)
+
+
+def test_a_node_may_ask_tensors():
+  """As AutoGraph allows: it is not used where nobody asks."""
+
+  def function(moving, held):
+    if tf.reduce_sum(moving) > 0.0:
+      return moving * held
+    return -moving
+
+  split = splitting.SplitFunction(function)
+  for x in (1.0, -1.0):
+    out = split(tf.constant([x]), tf.constant(3.0))
+    np.testing.assert_array_equal(out, [3.0 if x > 0.0 else 1.0])

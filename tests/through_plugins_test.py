@@ -59,7 +59,7 @@ def learn(audio_gradient, n_steps=80):
   distribution = tf.Variable(tf.zeros([1, N_FRAMES, N_HARMONICS]))
   optimizer = tf.keras.optimizers.Adam(0.1)
 
-  @tf.function
+  @tf.function(autograph=False)
   def step():
     with tf.GradientTape() as tape:
       audio = group(with_glide(amplitudes, distribution))

@@ -75,7 +75,6 @@ class _Parts:
     self._structure = None
     n_moving, n_held = len(tf.nest.flatten(moving)), len(tf.nest.flatten(held))
 
-    @tf.function
     def whole(moving_flat, held_flat):
       outputs = function(
         tf.nest.pack_sequence_as(moving, moving_flat),
@@ -86,8 +85,8 @@ class _Parts:
       return [x for x in tf.nest.flatten(outputs) if x is not None]
 
     # Kept: it owns what the graph refers to by name.
-    self._whole = whole.get_concrete_function(
-      _specs(tf.nest.flatten(moving)), _specs(tf.nest.flatten(held))
+    self._whole = _trace(
+      whole, _specs(tf.nest.flatten(moving)), _specs(tf.nest.flatten(held))
     )
     graph = self._whole.graph
     moving = graph.inputs[:n_moving]
@@ -135,6 +134,16 @@ class _Parts:
 
 def _specs(tensors):
   return [tf.TensorSpec(x.shape, x.dtype) for x in tensors]
+
+
+def _trace(function, *specs):
+  """Returns a graph of a function."""
+  # AutoGraph reads and rewrites the source of all that is called, which takes
+  # nearly all of the time. Only Python's `if` and `for` over tensors need it.
+  try:
+    return tf.function(function, autograph=False).get_concrete_function(*specs)
+  except tf.errors.OperatorNotAllowedInGraphError:
+    return tf.function(function).get_concrete_function(*specs)
 
 
 def _has_effects(op):
@@ -198,7 +207,6 @@ def _part(graph, kinds, kind, inputs, outputs, variables=()):
   computed = [x.name for x in outputs if x.op.name in taken]
   graph_def = _graph_def(graph, taken)
 
-  @tf.function
   def run(values, captured):
     values = dict(zip([*names, *captures], [*values, *captured]))
     values.update((name, v.read_value()) for name, v in variables.items())
@@ -210,8 +218,8 @@ def _part(graph, kinds, kind, inputs, outputs, variables=()):
     return [values[x.name] for x in outputs]
 
   captured = list(captures.values())
-  run = run.get_concrete_function(_specs(inputs), _specs(captured))
-  return lambda values: run(values, captured)
+  traced = _trace(run, _specs(inputs), _specs(captured))
+  return lambda values: traced(values, captured)
 
 
 def _ops_for(outputs, given, graph, kinds, kind):
