@@ -37,8 +37,8 @@ GRADIENTS = (
   ('directional',),
 )
 LV2 = (
-  ('_host', 'build_host', 'errors', 'latency', 'packages'),
-  ('items', 'lilv', 'processes', 'shelf'),
+  ('_host', 'build_host', 'errors', 'packages'),
+  ('items', 'latency', 'lilv', 'processes', 'shelf'),
   ('parameters', 'ports'),
   ('world',),
   ('presets', 'states', 'stimuli'),

@@ -264,11 +264,18 @@ __attribute__((constructor)) static void prepare_forks(void) {
   pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
+/* Whether the plugin's code runs in this thread: threads of its own may not ask
+ * for work, nor answer, but some do. */
+static bool is_inside(const DafxInstance* self) {
+  return current == &self->heap;
+}
+
 /* Work is done at once, in the thread that renders; the plugin gets the answers
  * after its run, as the worker extension has it for offline rendering. */
 static LV2_Worker_Status respond(LV2_Worker_Respond_Handle handle,
                                  uint32_t size, const void* data) {
   DafxInstance* self = handle;
+  if (!is_inside(self)) return LV2_WORKER_ERR_UNKNOWN;
   if (self->n_responses >= MAX_RESPONSES) return LV2_WORKER_ERR_NO_SPACE;
   Response* grown = realloc(self->responses,
                             (self->n_responses + 1) * sizeof(*grown));
@@ -284,7 +291,8 @@ static LV2_Worker_Status respond(LV2_Worker_Respond_Handle handle,
 static LV2_Worker_Status schedule_work(LV2_Worker_Schedule_Handle handle,
                                        uint32_t size, const void* data) {
   DafxInstance* self = handle;
-  if (!self->worker || !self->worker->work) return LV2_WORKER_ERR_UNKNOWN;
+  if (!is_inside(self) || !self->worker || !self->worker->work)
+    return LV2_WORKER_ERR_UNKNOWN;
   if (self->work_depth >= MAX_WORK_DEPTH) return LV2_WORKER_ERR_NO_SPACE;
   ++self->n_works;
   ++self->work_depth;
@@ -439,10 +447,14 @@ static void begin_life(DafxInstance* self) {
   if (self->state && !self->restoring.problem) settle(self);
 }
 
+static void clean_nothing(LV2_Handle handle) { (void)handle; }
+
 static void free_lilv(DafxInstance* self) {
-  /* A plugin that refused to be renewed has nothing to clean up. */
-  static const LV2_Descriptor nothing = {0};
-  if (!self->handle) self->lilv->lv2_descriptor = &nothing;
+  /* A plugin that refused to be renewed has nothing to clean up, and some have
+   * no way to; lilv calls it all the same. */
+  static const LV2_Descriptor nothing = {.cleanup = clean_nothing};
+  if (!self->handle || !self->descriptor->cleanup)
+    self->lilv->lv2_descriptor = &nothing;
   self->lilv->lv2_handle = self->handle;
   lilv_instance_free(self->lilv);
 }

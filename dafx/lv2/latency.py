@@ -2,6 +2,33 @@
 
 import numpy as np
 
+from dafx.lv2 import errors
+
+# Of what a plugin reports. More is no lag but a fault, and takes long to run.
+_MOST_S = 60.0
+
+
+def of_report(reported: float, sample_rate: float, uri: str) -> int:
+  """Returns the latency that a plugin reports, in whole samples.
+
+  Args:
+    reported: What its port holds; below 0, or not finite, stands for none.
+    sample_rate: In Hz.
+    uri: Of the plugin, for the message.
+
+  Raises:
+    errors.PluginError: More than a minute.
+  """
+  if not np.isfinite(reported):
+    return 0
+  if reported > _MOST_S * sample_rate:
+    raise errors.PluginError(
+      f'{uri} reports a latency of {reported:g} samples; dafx takes out '
+      f'{_MOST_S:g} s at most. Leave it in the output by '
+      'compensate_latency=False, or take another plugin.'
+    )
+  return max(int(round(reported)), 0)
+
 
 def lag_of_copy(
   outputs: np.ndarray, inputs: np.ndarray, n_lags: int, least: float

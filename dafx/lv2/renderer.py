@@ -218,7 +218,7 @@ class Renderer:
       quiet = np.zeros((1, 2 * self.block_size), np.float32)
       self.run(instance, quiet, controls, quiet.shape[1])
       reported = instance.value(port.index)
-      return max(int(round(reported)), 0) if np.isfinite(reported) else 0
+      return latency.of_report(reported, self.sample_rate, self.plugin.uri)
 
   def _measure_latency(self, instance, controls) -> int | None:
     """Finds the lag of the output by noise.

@@ -96,6 +96,51 @@ def test_no_answer_goes_to_the_next_instance():
     np.testing.assert_array_equal(out[0, ::BLOCK, 0], [0, 3])
 
 
+def test_a_thread_of_the_plugin_gets_no_work_done():
+  host = renderer('restless')
+  audio = noise(4, 100 * BLOCK, 1)
+  for _ in range(3):
+    out = host.render(audio, amounts(1, 2, 3, 4))
+    np.testing.assert_array_equal(out, audio * amounts(1, 2, 3, 4))
+
+
+# ------------------------------------------------------------- Instances ----
+# Kind: plugins that are not as long or as many as the host wants them.
+@pytest.mark.parametrize('isolation', lv2.ISOLATIONS)
+def test_a_plugin_that_refuses_another_instance_is_an_error(isolation):
+  run_program(f"""
+host = renderer('single', isolation={isolation!r}, n_threads=1)
+for _ in range(3):
+  try:
+    host.render(ones)
+    raise SystemExit('It has made two.')
+  except lv2.CrashError as error:
+    raise SystemExit(str(error))
+  except lv2.PluginError as error:
+    assert 'could not be instantiated' in str(error)
+del host
+""")
+
+
+def test_a_plugin_without_cleanup_is_left():
+  run_program("""
+for _ in range(3):
+  host = renderer('rootless')
+  np.testing.assert_array_equal(host.render(ones), ones)
+  del host
+""")
+
+
+@pytest.mark.parametrize('isolation', lv2.ISOLATIONS)
+def test_a_latency_without_end_is_refused(isolation):
+  with pytest.raises(
+    lv2.PluginError, match=r'latency of 3e\+09 .*60 s at most'
+  ):
+    renderer('endless', compensate_latency=True, isolation=isolation)
+  out = renderer('endless', isolation=isolation).render(noise(1, BLOCK, 1))
+  np.testing.assert_array_equal(out, noise(1, BLOCK, 1))
+
+
 # ---------------------------------------------------------------- Inputs ----
 # Kind: plugins that write to what they may only read.
 @pytest.mark.parametrize('n_samples', [10 * BLOCK, 7 * BLOCK + 30])

@@ -82,14 +82,13 @@ def train(folder):
 def prepare(folder):
   """What dafx_prepare does of one's own pairs, and TFRecords of them."""
   from dafx.audio import disk
-  from dafx.commands import dafx_prepare
-  from dafx.training.data_preparation import matching, pairs
+  from dafx.training.data_preparation import matching, pairs, shards
 
   own = folder.parent / 'own'
   found, left_out = matching.find_candidates(own / 'input', own / 'target')
   with disk.locked(folder, 'dafx_prepare'):
     pairs.prepare_from_candidates(found, left_out, folder, RATE, 1)
-    dafx_prepare.write_tfrecords(folder)
+    shards.write_tfrecords(folder, n_shards=2)
 
 
 def evaluate(folder):
@@ -167,9 +166,8 @@ if __name__ == '__main__':
     pathlib.Path(sys.argv[2]).mkdir(parents=True, exist_ok=True)
     import runs_test  # noqa: F401
 
-    from dafx.commands import dafx_prepare  # noqa: F401
     from dafx.training import data, evaluation  # noqa: F401
-    from dafx.training.data_preparation import pairs  # noqa: F401
+    from dafx.training.data_preparation import pairs, shards  # noqa: F401
 
     sys.stdout.write('loaded\n')
     sys.stdout.flush()

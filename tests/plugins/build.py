@@ -60,7 +60,18 @@ _KEEPERS = {
   'frail': (1, 0, 4, _WRITABLE + ', state:interface ;'),
   'mailbox': (1, 0, 4, _WRITABLE + ';'),
 }
-_PLUGINS |= _KEEPERS
+# Those of strangers.c, which do what plugins may not.
+_STRANGERS = {
+  'single': (1, 0, 4, ''),
+  'restless': (1, 0, 4, 'lv2:extensionData work:interface ;'),
+  'endless': (1, 0, 4, ''),
+  'rootless': (1, 0, 4, ''),
+}
+_PLUGINS |= {**_KEEPERS, **_STRANGERS}
+_LIBRARIES = {
+  **dict.fromkeys(_KEEPERS, 'keepers'),
+  **dict.fromkeys(_STRANGERS, 'strangers'),
+}
 _PARAMETERS = """
 test:taps a lv2:Parameter ; rdfs:label "Taps" ; rdfs:range atom:Path .
 test:trim a lv2:Parameter ; rdfs:label "Trim" ; rdfs:range atom:Float .
@@ -91,7 +102,9 @@ def _turtle(name, default, minimum, maximum, more):
       )
       + ' ;'
     )
-  latency = 'lv2:designation lv2:latency ;' if name in ('late', 'ahead') else ''
+  latency = ''
+  if name in ('late', 'ahead', 'endless'):
+    latency = 'lv2:designation lv2:latency ;'
   ports = [
     _port(0, 'lv2:AudioPort , lv2:InputPort', 'in'),
     _port(1, 'lv2:AudioPort , lv2:OutputPort', 'out'),
@@ -122,16 +135,16 @@ def build(folder: pathlib.Path, flags=('-O2',)) -> pathlib.Path:
   """Compiles the bundle into a folder; returns the folder for LV2_PATH."""
   bundle = folder / 'dafx-test.lv2'
   bundle.mkdir(parents=True)
-  for name in ('plugins', 'keepers'):
+  for name in ('plugins', 'keepers', 'strangers'):
     source = pathlib.Path(__file__).with_name(f'{name}.c')
     subprocess.run(
       ['gcc', *flags, '-Wall', '-shared', '-fPIC', '-o']
-      + [str(bundle / f'{name}.so'), str(source), '-lm'],
+      + [str(bundle / f'{name}.so'), str(source), '-lm', '-lpthread'],
       check=True,
     )
   manifest = ''.join(
     f'test:{name} a lv2:Plugin ; '
-    f'lv2:binary <{"keepers" if name in _KEEPERS else "plugins"}.so> ; '
+    f'lv2:binary <{_LIBRARIES.get(name, "plugins")}.so> ; '
     'rdfs:seeAlso <plugins.ttl> .\n'
     for name in _PLUGINS
   )

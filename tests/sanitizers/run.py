@@ -25,7 +25,7 @@ _SANITIZERS = {
   'ThreadSanitizer': ['thread'],
 }
 # Which take the host down on purpose, or are refused by it.
-_LEFT_OUT = ('alien', 'fatal', 'nan')
+_LEFT_OUT = ('alien', 'fatal', 'nan', 'rootless', 'single')
 _TIME_LIMIT_S = 300
 
 

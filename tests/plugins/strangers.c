@@ -1,0 +1,126 @@
+/* Plugins that do what plugins may not, and a host must bear, for the tests.
+ *
+ * Ports as in plugins.c; all give out = amount * in. "single" has one instance in
+ * the life of the process; "restless" asks for work in a thread of its own, too,
+ * until it is cleaned up; "endless" reports a latency of 3e9 samples; "rootless"
+ * has no cleanup. */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <lv2/core/lv2.h>
+#include <lv2/worker/worker.h>
+
+#define PREFIX "urn:dafx-test:"
+
+typedef struct {
+  void* ports[4];
+  const LV2_Worker_Schedule* schedule;
+  pthread_t thread;
+  _Atomic int is_over;
+} Stranger;
+
+static LV2_Handle instantiate(const LV2_Descriptor* descriptor, double rate,
+                              const char* path,
+                              const LV2_Feature* const* features) {
+  (void)descriptor, (void)rate, (void)path;
+  Stranger* self = calloc(1, sizeof(*self));
+  for (; *features; ++features)
+    if (!strcmp((*features)->URI, LV2_WORKER__schedule))
+      self->schedule = (*features)->data;
+  return self;
+}
+
+static LV2_Handle instantiate_once(const LV2_Descriptor* descriptor,
+                                   double rate, const char* path,
+                                   const LV2_Feature* const* features) {
+  static int n_made = 0;
+  return n_made++ ? NULL : instantiate(descriptor, rate, path, features);
+}
+
+static void ask(Stranger* self) {
+  self->schedule->schedule_work(self->schedule->handle, 1, "");
+}
+
+static void* keep_asking(void* argument) {
+  Stranger* self = argument;
+  while (!self->is_over) {
+    ask(self);
+    usleep(10);
+  }
+  return NULL;
+}
+
+static LV2_Handle instantiate_restless(const LV2_Descriptor* descriptor,
+                                       double rate, const char* path,
+                                       const LV2_Feature* const* features) {
+  Stranger* self = instantiate(descriptor, rate, path, features);
+  pthread_create(&self->thread, NULL, keep_asking, self);
+  return self;
+}
+
+static void connect_port(LV2_Handle handle, uint32_t port, void* data) {
+  ((Stranger*)handle)->ports[port] = data;
+}
+
+static void run(LV2_Handle handle, uint32_t n) {
+  Stranger* self = handle;
+  const float* in = self->ports[0];
+  float* out = self->ports[1];
+  const float amount = *(const float*)self->ports[2];
+  for (uint32_t i = 0; i < n; ++i) out[i] = amount * in[i];
+  *(float*)self->ports[3] = 0.0f;
+}
+
+static void run_restless(LV2_Handle handle, uint32_t n) {
+  run(handle, n);
+  ask(handle);
+}
+
+static void run_endless(LV2_Handle handle, uint32_t n) {
+  run(handle, n);
+  *(float*)((Stranger*)handle)->ports[3] = 3e9f;
+}
+
+static void cleanup_restless(LV2_Handle handle) {
+  Stranger* self = handle;
+  self->is_over = 1;
+  pthread_join(self->thread, NULL);
+  free(self);
+}
+
+static LV2_Worker_Status work(LV2_Handle handle,
+                              LV2_Worker_Respond_Function respond,
+                              LV2_Worker_Respond_Handle to, uint32_t size,
+                              const void* data) {
+  (void)handle;
+  return respond(to, size, data);
+}
+
+static LV2_Worker_Status work_response(LV2_Handle handle, uint32_t size,
+                                       const void* data) {
+  (void)handle, (void)size, (void)data;
+  return LV2_WORKER_SUCCESS;
+}
+
+static const void* worker_extension(const char* uri) {
+  static const LV2_Worker_Interface interface = {work, work_response, NULL};
+  return strcmp(uri, LV2_WORKER__interface) ? NULL : &interface;
+}
+
+static const LV2_Descriptor descriptors[] = {
+    {PREFIX "single", instantiate_once, connect_port, NULL, run, NULL, free,
+     NULL},
+    {PREFIX "restless", instantiate_restless, connect_port, NULL, run_restless,
+     NULL, cleanup_restless, worker_extension},
+    {PREFIX "endless", instantiate, connect_port, NULL, run_endless, NULL, free,
+     NULL},
+    {PREFIX "rootless", instantiate, connect_port, NULL, run, NULL, NULL, NULL},
+};
+
+LV2_SYMBOL_EXPORT const LV2_Descriptor* lv2_descriptor(uint32_t index) {
+  return index < sizeof(descriptors) / sizeof(*descriptors)
+             ? &descriptors[index]
+             : NULL;
+}
