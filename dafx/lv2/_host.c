@@ -9,9 +9,12 @@
  *
  * LV2 specification: https://lv2plug.in/ns/
  */
+#include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include <lilv/lilv.h>
 #include <lv2/atom/atom.h>
@@ -415,15 +418,38 @@ static void deactivate(DafxInstance* self) {
   self->active = false;
 }
 
+/* What is the thread's, and which some plugins change and leave so. */
+typedef struct {
+  uint64_t floats; /* how it rounds, and what becomes of denormals */
+  sigset_t signals; /* that it blocks */
+} Mode;
+
 /* Before and after a plugin's code runs in this thread. */
-static uint64_t enter(DafxInstance* self) {
+static Mode enter(DafxInstance* self) {
+  Mode mode;
+  pthread_sigmask(SIG_SETMASK, NULL, &mode.signals);
   current = &self->heap;
-  return flush_denormals();
+  mode.floats = flush_denormals();
+  return mode;
 }
 
-static void leave(uint64_t mode) {
-  restore_denormals(mode);
+static void leave(Mode mode) {
+  restore_denormals(mode.floats);
   current = NULL;
+  pthread_sigmask(SIG_SETMASK, &mode.signals, NULL);
+}
+
+/* The current folder, to come back to where a plugin leaves it; -1 if it cannot
+ * be opened. */
+static int open_folder(void) {
+  return open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+static void come_back(int folder) {
+  if (folder < 0) return;
+  const int failed = fchdir(folder);
+  (void)failed; /* it was the current one, and is open */
+  close(folder);
 }
 
 static void settle(DafxInstance* self);
@@ -472,7 +498,7 @@ static void release(DafxInstance* self) {
 void dafx_instance_free(DafxInstance* self) {
   if (!self || !seize(self)) return;
   if (self->lilv) {
-    const uint64_t mode = enter(self);
+    const Mode mode = enter(self);
     deactivate(self);
     pthread_mutex_lock(&instantiate_mutex);
     free_lilv(self);
@@ -562,11 +588,13 @@ DafxInstance* dafx_instance_create(
   }
   if (complete) {
     fill_features(self);
-    const uint64_t mode = enter(self);
+    const Mode mode = enter(self);
     pthread_mutex_lock(&instantiate_mutex);
     self->is_led = prepare_library(library_path);
     begin_heap(&self->heap);
+    const int folder = open_folder();
     self->lilv = lilv_plugin_instantiate(plugin, sample_rate, self->features);
+    come_back(folder);
     pthread_mutex_unlock(&instantiate_mutex);
     if (self->lilv) {
       self->descriptor = self->lilv->lv2_descriptor;
@@ -587,7 +615,7 @@ DafxInstance* dafx_instance_create(
  * where another thread runs it. */
 int dafx_instance_renew(DafxInstance* self) {
   if (!seize(self)) return DAFX_BUSY;
-  const uint64_t mode = enter(self);
+  const Mode mode = enter(self);
   deactivate(self);
   pthread_mutex_lock(&instantiate_mutex);
   if (self->handle && self->descriptor->cleanup)
@@ -598,8 +626,10 @@ int dafx_instance_renew(DafxInstance* self) {
   for (uint32_t i = 0; i < self->n_ports; ++i)
     if (self->atoms[i]) memset(self->atoms[i], 0, self->atom_sizes[i]);
   begin_heap(&self->heap);
+  const int folder = open_folder();
   self->handle = self->descriptor->instantiate(
       self->descriptor, self->sample_rate, self->bundle_path, self->features);
+  come_back(folder);
   pthread_mutex_unlock(&instantiate_mutex);
   const bool is_made = self->handle != NULL;
   if (is_made) begin_life(self);
@@ -646,7 +676,7 @@ int dafx_instance_save(DafxInstance* self) {
           ? self->descriptor->extension_data(LV2_STATE__interface)
           : NULL;
   if (interface && interface->save) {
-    const uint64_t mode = enter(self);
+    const Mode mode = enter(self);
     interface->save(self->handle, store, &self->saved, 0, self->features);
     leave(mode);
   }
@@ -904,7 +934,7 @@ int64_t dafx_render(DafxInstance* self, const float* in, int64_t in_step,
                      uint64_t n_skip, const float* controls, uint64_t n_frames,
                      uint64_t hop_size, uint64_t n_warm_up) {
   if (!seize(self)) return DAFX_BUSY;
-  const uint64_t mode = enter(self);
+  const Mode mode = enter(self);
   const Item item = {in,        in_step, in_channel_step, out, out_channel_step,
                      n_samples, n_skip};
   const uint32_t block_size = self->block_size;

@@ -131,6 +131,20 @@ for _ in range(3):
 """)
 
 
+def test_what_is_the_callers_stays_as_it_was():
+  run_program("""
+def thread():
+  blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+  return os.getcwd(), blocked, float(np.float32(1.0) / np.float32(3.0))
+
+before = thread()
+host = renderer('wanderer', n_threads=1)
+for _ in range(3):
+  np.testing.assert_array_equal(host.render(ones), ones)
+  assert thread() == before
+""")
+
+
 @pytest.mark.parametrize('isolation', lv2.ISOLATIONS)
 def test_a_latency_without_end_is_refused(isolation):
   with pytest.raises(

@@ -66,6 +66,7 @@ _STRANGERS = {
   'restless': (1, 0, 4, 'lv2:extensionData work:interface ;'),
   'endless': (1, 0, 4, ''),
   'rootless': (1, 0, 4, ''),
+  'wanderer': (1, 0, 4, ''),
 }
 _PLUGINS |= {**_KEEPERS, **_STRANGERS}
 _LIBRARIES = {

@@ -3,8 +3,11 @@
  * Ports as in plugins.c; all give out = amount * in. "single" has one instance in
  * the life of the process; "restless" asks for work in a thread of its own, too,
  * until it is cleaned up; "endless" reports a latency of 3e9 samples; "rootless"
- * has no cleanup. */
+ * has no cleanup; "wanderer" changes the current folder, which signals the thread
+ * blocks, and how it rounds. */
+#include <fenv.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -43,6 +46,12 @@ static void ask(Stranger* self) {
   self->schedule->schedule_work(self->schedule->handle, 1, "");
 }
 
+static LV2_Handle instantiate_away(const LV2_Descriptor* descriptor,
+                                   double rate, const char* path,
+                                   const LV2_Feature* const* features) {
+  return chdir("/") ? NULL : instantiate(descriptor, rate, path, features);
+}
+
 static void* keep_asking(void* argument) {
   Stranger* self = argument;
   while (!self->is_over) {
@@ -76,6 +85,14 @@ static void run(LV2_Handle handle, uint32_t n) {
 static void run_restless(LV2_Handle handle, uint32_t n) {
   run(handle, n);
   ask(handle);
+}
+
+static void run_wanderer(LV2_Handle handle, uint32_t n) {
+  sigset_t all;
+  sigfillset(&all);
+  run(handle, n);
+  pthread_sigmask(SIG_BLOCK, &all, NULL);
+  fesetround(FE_DOWNWARD);
 }
 
 static void run_endless(LV2_Handle handle, uint32_t n) {
@@ -116,6 +133,8 @@ static const LV2_Descriptor descriptors[] = {
      NULL, cleanup_restless, worker_extension},
     {PREFIX "endless", instantiate, connect_port, NULL, run_endless, NULL, free,
      NULL},
+    {PREFIX "wanderer", instantiate_away, connect_port, NULL, run_wanderer, NULL,
+     free, NULL},
     {PREFIX "rootless", instantiate, connect_port, NULL, run, NULL, NULL, NULL},
 };
 
