@@ -54,7 +54,7 @@ def describe_parameters(
 
 
 class SilenceWatch:
-  """Warns, once, of a plugin for files that gives silence.
+  """Warns, once, of a plugin for files or presets that gives silence.
 
   None may be given, or one that it cannot read: a plugin says neither.
 
@@ -69,14 +69,17 @@ class SilenceWatch:
   ):
     self._plugin = plugin
     self._given = dict(given)
-    self._is_done = not (plugin.files or given or preset_uri)
+    is_given = bool(given or preset_uri)
+    # One without controls has all it knows from what it is given.
+    self._needs_preset = not (is_given or plugin.files or plugin.controls)
+    self._is_done = not (is_given or plugin.files or self._needs_preset)
 
   def look(self, audio: np.ndarray, out: np.ndarray):
     """Looks at what went in and what came out, of any shapes."""
     if self._is_done or not audio.any():
       return
     self._is_done = True
-    if out.any():
+    if out.any() or (self._needs_preset and not self._plugin.has_presets):
       return
     files = [p.uri for p in self._plugin.files]
     given = [uri for uri in files if uri in self._given]
@@ -85,6 +88,12 @@ class SilenceWatch:
       why = (
         f'It takes files, of which none is given here: {", ".join(files)}. '
         'Give one by `fixed`, or by --file of dafx_plugins render.'
+      )
+    elif self._needs_preset:
+      why = (
+        'It has presets, which may hold what it needs; `dafx_plugins show` '
+        'names them. Give one by `preset`, or by --preset of dafx_plugins '
+        'render.'
       )
     elif given:
       why = 'It may not be able to read ' + ', '.join(

@@ -16,6 +16,7 @@ from dafx.lv2 import ports as ports_lib
 _LV2 = 'http://lv2plug.in/ns/lv2core#'
 _BUF_SIZE = 'http://lv2plug.in/ns/ext/buf-size#'
 _STATE = 'http://lv2plug.in/ns/ext/state#'
+_PRESET = 'http://lv2plug.in/ns/ext/presets#Preset'
 
 FIXED_BLOCK_FEATURES = (
   _BUF_SIZE + 'fixedBlockLength',
@@ -86,6 +87,12 @@ class Plugin:
     return {
       p.symbol: p for p in self.ports if p.kind == 'control' and p.is_input
     }
+
+  @functools.cached_property
+  def has_presets(self) -> bool:
+    """Whether presets of it are installed."""
+    with lilv.lock:
+      return bool(self.lilv_plugin.related(_PRESET))
 
   @functools.cached_property
   def audio_inputs(self) -> tuple[ports_lib.Port, ...]:

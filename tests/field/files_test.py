@@ -19,7 +19,7 @@ import tensorflow as tf
 from dafx import effects, losses, lv2, processors
 from dafx.audio import files as audio_files
 from dafx.commands import dafx_plugins
-from dafx.lv2.cards import binding, checks
+from dafx.lv2.cards import binding, card, checks
 from dafx.training import models
 from dafx.training.models import outputs
 
@@ -143,6 +143,14 @@ def test_silence_is_told(response, taps, tmp_path, caplog):
       assert caplog.records[0].levelno == logging.WARNING
       with pytest.raises(AssertionError, match=message):
         raise AssertionError(told[0])
+
+
+def test_silence_without_a_preset_is_told(caplog):
+  lv2.Renderer(f'{ZERO}Mono', RATE).render(noise(1, 400, 1))
+  (told,) = [r.getMessage() for r in caplog.records if 'silence' in r.msg]
+  assert 'It has presets, which may hold what it needs' in told
+  said = card.judge(checks.check(f'{ZERO}Mono')).advice
+  assert any('It has presets' in words for words in said)
 
 
 # -------------------------------------------------------------- Presets ----

@@ -101,6 +101,7 @@ class Card:
     block_size: Largest number of samples per run.
     side_chains: Symbols of its side chains, which hear what goes in.
     files: URIs of its parameters that are files.
+    has_presets: Whether presets of it are installed.
     file_levels: Level of the output at the defaults, in dB, with an impulse
       response for one of them, by URI.
     status: 'ok', or 'failed' if it does not render.
@@ -151,6 +152,7 @@ class Card:
   block_size: int
   side_chains: list[str] = dataclasses.field(default_factory=list)
   files: list[str] = dataclasses.field(default_factory=list)
+  has_presets: bool = False
   file_levels: dict[str, float] = dataclasses.field(default_factory=dict)
   status: str = 'ok'
   reason: str = ''
@@ -286,7 +288,7 @@ def judge(card: Card) -> Verdict:
 
 
 def _needed_files(card: Card) -> str:
-  """Says which files may make a silent plugin sound."""
+  """Says which files, or what else, may make a silent plugin sound."""
   heard = [uri for uri, db in card.file_levels.items() if db >= _QUIET_DB]
   if heard:
     return (
@@ -295,6 +297,11 @@ def _needed_files(card: Card) -> str:
     )
   if card.files:
     return f' It takes files, which it may need: {_join(card.files)}.'
+  if card.has_presets:
+    return (
+      ' It has presets, which may hold what it needs; `dafx_plugins show` '
+      'names them.'
+    )
   return ''
 
 

@@ -116,6 +116,7 @@ class _Examination:
       block_size=_BLOCK_SIZE,
       side_chains=[p.symbol for p in plugin.side_chains],
       files=[p.uri for p in plugin.files],
+      has_presets=plugin.has_presets,
     )
     self.n_hangs = self.n_crashes = 0
 
