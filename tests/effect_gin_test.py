@@ -138,14 +138,10 @@ def recordings(tmp_path):
   return paths
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'task',
-  [
-    pytest.param('blackbox_tcn', marks=pytest.mark.slow),
-    pytest.param('blackbox_lstm', marks=pytest.mark.slow),
-    pytest.param('graybox_compressor', marks=pytest.mark.slow),
-    pytest.param('graybox', marks=pytest.mark.slow),
-  ],
+  ['amp', 'blackbox_tcn', 'blackbox_lstm', 'graybox_compressor', 'graybox'],
 )
 def test_task_trains_on_a_recording(task, recordings, tmp_path):
   parse(

@@ -27,8 +27,10 @@ FILES = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob('*.gin'))
 TASKS = [f for f in FILES if f.startswith('tasks/')]
 # Those that train effects are in effect_gin_test.py, those that match files in
 # match_files_test.py, those that learn an instrument in instrument_test.py.
-_OTHERS = ('tasks/blackbox', 'tasks/graybox', 'tasks/match', 'tasks/solo')
-CONTROL_TASKS = [f for f in TASKS if not f.startswith(_OTHERS)]
+_OTHERS = ('amp', 'blackbox', 'graybox', 'match', 'solo')
+CONTROL_TASKS = [
+  f for f in TASKS if not f.startswith(tuple(f'tasks/{x}' for x in _OTHERS))
+]
 # Small enough for a test; the rate stays, since plugins' ranges depend on it.
 SMALL = [
   'n_samples = 8192',
