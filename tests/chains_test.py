@@ -4,6 +4,7 @@ import ddsp
 import numpy as np
 import pytest
 import tensorflow as tf
+from cases import some_quick
 
 from dafx import effects, gradients, losses, processors
 from dafx.training import models
@@ -178,7 +179,7 @@ def test_central_differences_meet_the_closed_form(in_graph):
   np.testing.assert_allclose(d_audio, weights * to_audio, rtol=2e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize('at', [0.4, 0.0, 1.0])
+@pytest.mark.parametrize('at', some_quick([0.4, 0.0, 1.0], [0.4]))
 def test_the_mean_of_joint_estimates_is_the_gradient(at):
   # Linear in all controls at once, of which only one at a time is off its
   # place: three gains of which the product is taken.

@@ -138,7 +138,7 @@ def step_of(kind, batch, **kwargs):
     pytest.param('hanging', 'hang', None, marks=pytest.mark.slow),
     pytest.param('chain', 'probe', None, marks=pytest.mark.slow),
     pytest.param('discrete', 'probe', None, marks=pytest.mark.slow),
-    ('proxy', 'crash', None),
+    pytest.param('proxy', 'crash', None, marks=pytest.mark.slow),
     pytest.param('effect', 'crash', None, marks=pytest.mark.slow),
     # In the third of four windows.
     pytest.param('effect', 'crash', N_SAMPLES // 4, marks=pytest.mark.slow),
