@@ -84,8 +84,9 @@ def finish(started, outs, batch_size):
   """Waits for a training; returns results and weights of all workers."""
   n_workers = len(started)
   found = end(started)
-  for status, result, err in found:
-    assert status == 0, err[-3000:]
+  said = '\n'.join(err[-9000:] for status, _, err in found if status)
+  for status, result, _ in found:
+    assert status == 0, said
     assert result['replicas'] == n_workers
     # Less only where an item is left out.
     sizes = [shape[0] for shape in result['shapes']]

@@ -236,7 +236,7 @@ def choose_adjoint(
       step,
     )  # fmt: skip
   rows = gather(
-    np.concatenate([ranks[:, np.newaxis], sums.reshape(len(here), -1)], 1)
+    np.hstack([ranks[:, np.newaxis], sums.reshape(-1, 3 * len(candidates))])
   )
   # In the order of their sizes, whoever has them: sums are alike to the bit.
   rows = rows[np.argsort(rows[:, 0], kind='stable'), 1:]

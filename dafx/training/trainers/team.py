@@ -172,12 +172,13 @@ class TeamSteps(steps.Steps):
       found = batch, (losses, {})
     else:
       try:
-        found = crashes.leave_out(
-          lambda part: self._find(part, kind),
-          batch,
-          name_item,
-          self._local_variables,
-        )
+        with core.raising_faults():
+          found = crashes.leave_out(
+            lambda part: self._find(part, kind),
+            batch,
+            name_item,
+            self._local_variables,
+          )
       except Exception as error:  # told to all, and raised below
         fault = error
     said = self._team.exchange(
