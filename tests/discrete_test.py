@@ -121,9 +121,10 @@ def test_ports_with_a_range_have_their_gradient_beside(in_graph):
 
 @pytest.mark.parametrize('estimator', ['score_function', 'straight_through'])
 @pytest.mark.parametrize(
-  'start, target', some_quick([(0, 1), (2, 1), (1, 0)], [(1, 0)])
+  'start_target', some_quick([(0, 1), (2, 1), (1, 0)], [(1, 0)])
 )
-def test_learns_the_value_that_made_the_target(estimator, start, target):
+def test_learns_the_value_that_made_the_target(estimator, start_target):
+  start, target = start_target
   # Modes are gains of 1, -1 and 0.5.
   plugin = modal(estimator=estimator, trainable=[])
   audio = noise(2, 60)
