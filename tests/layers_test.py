@@ -28,7 +28,7 @@ ROWS = (
   ('dafx.training.evaluation',),
   ('dafx.training.matching',),
   ('dafx.commands',),
-  ('dafx.colab',),
+  ('dafx.colab', 'dafx.ddsp'),
 )
 # The same within rooms that have an order of their own.
 GRADIENTS = (
