@@ -5,6 +5,8 @@ import dafx  # noqa: F401  # isort: skip
 
 import csv
 import math
+import subprocess
+import sys
 
 import ddsp
 import numpy as np
@@ -253,6 +255,65 @@ def test_what_does_not_fit_is_named(tmp_path):
     instrument(str(tmp_path)).start()
   with pytest.raises(ValueError, match='does not take amount'):
     instrument().check_options(['amount'])
+
+
+# ---------------------- Export ------------------------------------------------
+# By a loader that knows nothing of dafx.
+PLAIN = """
+import sys
+import numpy as np
+import tensorflow as tf
+folder, curves = sys.argv[1], dict(np.load(sys.argv[1] + '/in.npz'))
+signatures = tf.saved_model.load(folder).signatures
+facts = {key: int(value) for key, value in signatures['facts']().items()}
+state, signals = signatures['initial_state'](), []
+for i in range(0, curves['f0_hz'].shape[1], 2):
+  inputs = {key: tf.constant(x[:, i : i + 2]) for key, x in curves.items()}
+  state = signatures['stream'](**inputs, **state)
+  signals.append(state.pop('signal').numpy())
+np.savez(folder + '/out.npz', audio=np.concatenate(signals, axis=1), **facts)
+assert 'dafx' not in sys.modules
+"""
+
+
+def test_a_saved_model_streams_what_is_played_at_once(tmp_path):
+  model = instrument()
+  model.make_variables()
+  noise = processors.modules(model.processor_group)['filtered_noise']
+  reverb = processors.modules(model.processor_group)['reverb']
+  rng = np.random.default_rng(0)
+  reverb.taps.assign(rng.normal(size=50) * 0.5 ** np.arange(50))
+  n = 24
+  curves = {
+    'f0_hz': rng.uniform(200.0, 400.0, [1, n, 1]).astype('f'),
+    'loudness_db': rng.uniform(-50.0, -10.0, [1, n, 1]).astype('f'),
+  }
+  whole = model({'audio': tf.zeros([1, n * HOP]), **curves})['audio_synth']
+  noise.draw.assign(0)  # as that began
+  inference.export(model, tmp_path / 'model', block_size=150)
+  np.savez(tmp_path / 'model' / 'in.npz', **curves)
+  run = subprocess.run(
+    [sys.executable, '-c', PLAIN, tmp_path / 'model'],
+    capture_output=True,
+    text=True,
+    cwd=tmp_path,
+  )
+  assert run.returncode == 0, run.stderr
+  out = np.load(tmp_path / 'model' / 'out.npz')
+  latency = int(out['latency'])
+  assert (out['sample_rate'], out['hop_size'], latency) == (SR, HOP, 2 * HOP)
+  assert np.all(out['audio'][:, :latency] == 0.0)
+  assert np.std(whole) > 1e-3
+  np.testing.assert_allclose(
+    out['audio'][:, latency:], whole[:, : n * HOP - latency], atol=2e-5
+  )
+
+
+def test_what_cannot_be_exported_is_named(tmp_path):
+  with pytest.raises(ValueError, match=r'outside of TensorFlow .*PyFunc'):
+    inference.export(instrument(plugin=True), tmp_path / 'model')
+  with pytest.raises(ValueError, match='InstrumentModel is no effect'):
+    inference.export(instrument(), tmp_path / 'model.nam')
 
 
 # ---------------------- gin ---------------------------------------------------

@@ -25,7 +25,8 @@ Modes
         --target=master.wav --output=out.wav
       dafx_run --mode=process --settings=out.settings.json --input=other.wav \
         --output=other_out.wav
-  export   Write a model of an effect as a .nam file or a SavedModel.
+  export   Write a model of an effect as a .nam file or a SavedModel, one of an
+           instrument as a SavedModel.
       dafx_run --mode=export --save_dir=~/dafx/amp --output=amp.nam
            With --gin_file before training: say whether it can be.
   profile  Measure size and speed of a model of an effect, trained or not.

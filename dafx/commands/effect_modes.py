@@ -133,7 +133,7 @@ def tell_of_export(model: Any):
   """
   from dafx.training import inference
 
-  if 'export' not in model.modes:
+  if not model.can_be_nam:
     return
   try:
     inference.check_nam(model)

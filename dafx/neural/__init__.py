@@ -4,7 +4,11 @@ from dafx.neural.activations import Activation
 from dafx.neural.chain import Chain
 from dafx.neural.conv_net import ConvNet, Linear
 from dafx.neural.convolutional import DilatedConv
-from dafx.neural.export import export_saved_model
+from dafx.neural.export import (
+  check_block_size,
+  export_saved_model,
+  export_stream,
+)
 from dafx.neural.packed import Packed
 from dafx.neural.recurrent import Rnn
 from dafx.neural.s4 import S4
@@ -25,5 +29,7 @@ __all__ = [
   'PostHead',
   'Rnn',
   'WaveNet',
+  'check_block_size',
   'export_saved_model',
+  'export_stream',
 ]

@@ -7,6 +7,7 @@ check the group that they are given. In Python, `ProcessorGroup` of this package
 checks itself. `Streamer` runs groups over audio that comes in chunks.
 """
 
+from dafx.processors.blocks import BlockStreamer
 from dafx.processors.dag import (
   ProcessorGroup,
   bypass_nodes,
@@ -29,6 +30,7 @@ from dafx.processors.node import Node, as_node
 from dafx.processors.streaming import Streamer
 
 __all__ = [
+  'BlockStreamer',
   'Layer',
   'Node',
   'Processor',

@@ -1,11 +1,8 @@
-"""Models of effects for use outside of Python."""
+"""Models of effects and instruments for use outside of Python."""
 
-import math
 import os
 import pathlib
 from collections.abc import Sequence
-
-import tensorflow as tf
 
 from dafx import _folders, neural, processors
 from dafx.neural import nam
@@ -23,11 +20,13 @@ def export(
   """Writes a model for use outside of Python.
 
   Args:
-    model: A model of an effect; for a .nam file, of one network.
+    model: A model of an effect or an instrument; for a .nam file, of one
+      network.
     path: Ends in .nam for a file of Neural Amp Modeler (see `neural.nam.write`
       for networks that it holds); any other is the folder of a SavedModel that
-      streams.
-    block_size: Samples per call of the SavedModel.
+      streams: audio to audio, or the pitch and loudness of frames to audio.
+    block_size: Samples per call of the SavedModel; of an instrument, what whole
+      frames take of it.
     metadata: What a .nam file says beside loudness and gain.
     nam_version: Of the .nam format; None for the first that can hold it.
     knobs: Setting at which a network with knobs becomes a .nam file, in [0, 1],
@@ -64,7 +63,7 @@ def export(
         'setting is for a path that ends in .nam.'
       )
     path.parent.mkdir(parents=True, exist_ok=True)
-    neural.export_saved_model(_Stream(model), path, block_size)
+    _write_stream(model, path, block_size)
     return
   check_nam(model, nam_version)
   (network,) = processors.nodes(model.processor_group).values()
@@ -73,7 +72,7 @@ def export(
     network = nam.at_setting(network, knobs)
   elif network.n_knobs:
     beside = path.with_suffix('.saved_model')
-    neural.export_saved_model(_Stream(model), beside, block_size)
+    _write_stream(model, beside, block_size)
     raise ValueError(
       f'{path} was not written: {network.name!r} has {network.n_knobs} '
       'knob(s), and neither the .nam format nor its players have any. '
@@ -81,6 +80,12 @@ def export(
       f'setting, give knobs (--knobs={",".join(network.n_knobs * ["0.5"])}).'
     )
   nam.write(path, network, model.sample_rate, metadata, nam_version)
+
+
+def _write_stream(model, path, block_size):
+  """Writes a model as a SavedModel."""
+  stream = model.as_stream(block_size)
+  neural.export_stream(stream, path, stream.input_shapes, facts=stream.facts)
 
 
 def is_nam(path: str | os.PathLike) -> bool:
@@ -118,6 +123,11 @@ def check_nam(model: models.Model, nam_version: str | None = None):
     ValueError: The .nam format has no Waveshaper: ...
   """
   model.check_mode('export')
+  if not model.can_be_nam:
+    raise ValueError(
+      f'{type(model).__name__} is no effect, so no .nam file can hold it. A '
+      'path that does not end in .nam gets a SavedModel.'
+    )
   nodes = list(processors.nodes(model.processor_group).values())
   if len(nodes) != 1:
     raise ValueError(
@@ -129,25 +139,3 @@ def check_nam(model: models.Model, nam_version: str | None = None):
   if network.n_knobs:
     network = nam.at_setting(network, network.n_knobs * [0.5])
   nam.check(network, nam_version)
-
-
-class _Stream:
-  """A model as `neural.export_saved_model` takes it."""
-
-  def __init__(self, model):
-    self.name, self.n_knobs = model.name, model.n_knobs
-    model.make_variables()
-    self.variables = model.variables
-    self._group = model.processor_group
-    nodes = processors.nodes(self._group).values()
-    self.frame_size = math.lcm(*(node.frame_size for node in nodes))
-
-  def initial_state(self, batch_size):
-    self._streamer = processors.Streamer(self._group, batch_size)
-    return self._streamer.states
-
-  def stream(self, state, audio, knobs=None):
-    inputs = {'audio': audio}
-    if knobs is not None:
-      inputs['knobs'] = knobs[:, tf.newaxis]
-    return self._streamer.run(inputs, state)

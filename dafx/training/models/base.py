@@ -14,6 +14,7 @@ import tensorflow as tf
 from dafx import core, lv2, processors
 from dafx.audio import sources
 from dafx.training.models import judging, rendering
+from dafx.training.models import streams as streams_lib
 
 
 def _describe_graph(group):
@@ -83,6 +84,7 @@ class Model(tf.keras.Model, abc.ABC):
     judged_by: Which of these it is: what decides on the best checkpoint, on the
       learning rate and on when to stop.
     streams: Whether it can be trained in windows, by `stream`.
+    can_be_nam: Whether one of its kind can become a .nam file.
     margin: Samples around the audio of a crop that it hears too.
     max_true_peak_dbtp: True peak that files it makes louder stay below; None
       for no such bound.
@@ -99,6 +101,7 @@ class Model(tf.keras.Model, abc.ABC):
   judges: tuple[str, ...] = (judging.LOSS,)
   judged_by: str = judging.LOSS
   streams: bool = False
+  can_be_nam: bool = False
   margin: int = 0
   max_true_peak_dbtp: float | None = None
   preprocessor: Any = None
@@ -370,6 +373,20 @@ class Model(tf.keras.Model, abc.ABC):
       f'{type(self).__name__} cannot be trained in windows. Set '
       'tbptt_samples=None.'
     )
+
+  def as_stream(self, block_size: int) -> streams_lib.Stream:
+    """Returns the model as what can be exported as a SavedModel.
+
+    Args:
+      block_size: Samples of a block.
+
+    Raises:
+      ValueError: A model that is not exported (`modes` says so), or that cannot
+        stream.
+    """
+    del block_size
+    self.check_mode('export')
+    raise ValueError(f'{type(self).__name__} has no stream to export.')
 
   @staticmethod
   def get_audio_from_outputs(outputs: Mapping[str, Any]) -> tf.Tensor:

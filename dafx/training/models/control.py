@@ -125,13 +125,10 @@ class ControlModel(base.Model):
     self._is_single = False
     sizes = dict(output_splits)
     dag = self.processor_group.dag  # what no head gives comes from the data
-    processors.check_dag(dag, {*processors.input_names(dag), *sizes})
-    self.heads = {
-      key: heads.sigmoid_head(known.n_controls, known.defaults, f'{key}_head')
-      for key, known in self._control_maps().items()
-    }
-    for key, size in sizes.items():
-      self.heads[key] = tfkl.Dense(size, name=f'{key}_head')
+    inputs = processors.input_names(dag)
+    processors.check_dag(dag, {*inputs, *sizes})
+    parts = {k: part for k, part in encoder.outputs.items() if k in inputs}
+    self.heads = heads.make_heads(self._control_maps(), sizes, parts)
 
   def _control_maps(self):
     """Returns the control maps of the driven nodes, by input of the DAG."""

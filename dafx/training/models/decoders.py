@@ -1,5 +1,6 @@
 """Networks that hear pitch and loudness, as DDSP's decoders do."""
 
+import abc
 from collections.abc import Iterator, Mapping
 
 import ddsp
@@ -54,8 +55,87 @@ def scaled_loudness(loudness_db: tf.Tensor) -> tf.Tensor:
   return loudness_db / _DB_RANGE + 1.0
 
 
+class CurveEncoder(encoders.Encoder, abc.ABC):
+  """An encoder that hears curves of pitch and loudness, not audio.
+
+  A subclass sets the attributes, and gives `call`, whose features are curves
+  [batch, n_frames, 1] of `features_used`, and `embed_curves`.
+
+  Attributes:
+    frame_rate: Frames per second.
+    hop_size: Samples per frame.
+    streams: Whether it can go on from a state, by `initial_state` and `stream`.
+  """
+
+  features_used = ('f0_hz', 'loudness_db')
+  frame_rate: int
+  hop_size: int
+  streams = False
+
+  def initial_state(self, batch_size: int) -> tf.Tensor:
+    """Returns the state before the first frame.
+
+    Args:
+      batch_size: Number of items.
+    """
+    raise NotImplementedError(f'{self.name!r} does not stream.')
+
+  def stream(
+    self, state: tf.Tensor, f0_hz: tf.Tensor, loudness_db: tf.Tensor
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Embeds the next frames.
+
+    Args:
+      state: Of the frames before, or `initial_state`.
+      f0_hz: Pitch in Hz, [batch, n_frames, 1].
+      loudness_db: Loudness as of `pitch.loudness_db`, [batch, n_frames, 1].
+
+    Returns:
+      (Embedding [batch, n_frames, width], state).
+    """
+    raise NotImplementedError(f'{self.name!r} does not stream.')
+
+  @abc.abstractmethod
+  def embed_curves(
+    self, curves: Mapping[str, np.ndarray]
+  ) -> Iterator[tf.Tensor]:
+    """Embeds curves of any length, stretch by stretch.
+
+    Args:
+      curves: 'f0_hz' and 'loudness_db', [n_frames] each.
+
+    Yields:
+      Embeddings [1, n_frames, width], which together are what `call` gives.
+    """
+
+  def embed(self, source: sources.Source) -> Iterator[tf.Tensor]:
+    """Refuses a file: pitch and loudness have to be found in it before."""
+    raise ValueError(
+      f'{self.name!r} hears pitch and loudness, not audio: take an '
+      'InstrumentModel, which finds them in a file.'
+    )
+
+
+def hop_size_of(sample_rate: int, frame_rate: int) -> int:
+  """Returns how many samples a frame holds.
+
+  Args:
+    sample_rate: Rate of the audio, in Hz.
+    frame_rate: Frames per second.
+
+  Raises:
+    ValueError: Frames that hold no whole samples.
+  """
+  if frame_rate < 1 or sample_rate % frame_rate:
+    raise ValueError(
+      f'frame_rate={frame_rate} does not divide sample_rate={sample_rate}: '
+      'a frame must hold whole samples, as with 250 at 16000 or 48000 Hz.'
+    )
+  return sample_rate // frame_rate
+
+
 @gin.register(module='dafx.training.encoders')
-class F0LoudnessDecoder(encoders.Encoder):
+class F0LoudnessDecoder(CurveEncoder):
   """DDSP's RnnFcDecoder on F0LoudnessPreprocessor, without its last layer.
 
   A stack of dense layers for each of loudness and pitch, a GRU over both, and a
@@ -82,8 +162,7 @@ class F0LoudnessDecoder(encoders.Encoder):
     ValueError: Frames that hold no whole samples.
   """
 
-  features_used = ('f0_hz', 'loudness_db')
-  hop_size: int
+  streams = True
 
   def __init__(
     self,
@@ -95,14 +174,9 @@ class F0LoudnessDecoder(encoders.Encoder):
     name: str = 'f0_loudness_decoder',
   ):
     super().__init__(name=name, autocast=False)
-    if frame_rate < 1 or sample_rate % frame_rate:
-      raise ValueError(
-        f'frame_rate={frame_rate} does not divide sample_rate={sample_rate}: '
-        'a frame must hold whole samples, as with 250 at 16000 or 48000 Hz.'
-      )
+    self.hop_size = hop_size_of(sample_rate, frame_rate)
     self.sample_rate = sample_rate
     self.frame_rate = frame_rate
-    self.hop_size = sample_rate // frame_rate
     bias = tf.keras.initializers.RandomUniform(-1.0, 1.0, seed=0)
     self.loudness_stack = _stack(ch, layers_per_stack, 'loudness_stack', bias)
     self.f0_stack = _stack(ch, layers_per_stack, 'f0_stack', bias)
@@ -120,16 +194,7 @@ class F0LoudnessDecoder(encoders.Encoder):
   def stream(
     self, state: tf.Tensor, f0_hz: tf.Tensor, loudness_db: tf.Tensor
   ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Embeds the next frames.
-
-    Args:
-      state: Of the GRU, [batch, rnn_channels].
-      f0_hz: Pitch in Hz, [batch, n_frames, 1].
-      loudness_db: Loudness as of `pitch.loudness_db`, [batch, n_frames, 1].
-
-    Returns:
-      (Embedding [batch, n_frames, ch], state).
-    """
+    """Embeds the next frames; the state is that of the GRU."""
     return self._run(state, f0_hz, loudness_db)
 
   def _embed(self, state, f0_hz, loudness_db):
@@ -156,14 +221,7 @@ class F0LoudnessDecoder(encoders.Encoder):
   def embed_curves(
     self, curves: Mapping[str, np.ndarray]
   ) -> Iterator[tf.Tensor]:
-    """Embeds curves of any length, stretch by stretch.
-
-    Args:
-      curves: 'f0_hz' and 'loudness_db', [n_frames] each.
-
-    Yields:
-      Embeddings [1, n_frames, ch], which together are what `call` gives.
-    """
+    """Embeds curves stretch by stretch; see `CurveEncoder.embed_curves`."""
     state = self.initial_state(1)
     n_frames = len(curves['f0_hz'])
     for start in range(0, n_frames, _FRAMES_AT_ONCE):
@@ -177,10 +235,3 @@ class F0LoudnessDecoder(encoders.Encoder):
         state, *(tf.constant(x[None, :, None], tf.float32) for x in inputs)
       )
       yield embedding[:, :n]
-
-  def embed(self, source: sources.Source) -> Iterator[tf.Tensor]:
-    """Refuses a file: pitch and loudness have to be found in it before."""
-    raise ValueError(
-      f'{self.name!r} hears pitch and loudness, not audio: take an '
-      'InstrumentModel, which finds them in a file.'
-    )

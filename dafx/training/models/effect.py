@@ -12,6 +12,7 @@ from dafx import processors
 from dafx.audio import sources
 from dafx.training.models import base, judging, packed, rendering
 from dafx.training.models import starts as starts_lib
+from dafx.training.models import streams as streams_lib
 from dafx.training.plotting import blocks
 
 tfkl = tf.keras.layers
@@ -65,6 +66,7 @@ class EffectModel(base.Model):
   judges = ('loss', 'esr')
   measures = ('esr', 'mae', 'mr_stft', 'si_sdr', 'dc', 'polarity')
   streams = True
+  can_be_nam = True
 
   def __init__(
     self,
@@ -282,6 +284,11 @@ class EffectModel(base.Model):
       raise ValueError('A stream begins with the state of initial_state.')
     audio, state = self._streamer.run(inputs, state)
     return audio, self.losses_of(features['target'], audio), state
+
+  def as_stream(self, block_size: int) -> streams_lib.Stream:
+    """Returns the model as a stream of audio; see `Model.as_stream`."""
+    self.make_variables()
+    return streams_lib.EffectStream(self, block_size)
 
   def render(
     self,
