@@ -381,7 +381,20 @@ class Settings(Reader):
       'channels': 'stereo',
       'controls': {'amount': 1.0, 'mode': 1.0},
     }
-    nodes = [plugin]
+    (folder.parent / 'taps.txt').write_text('0.5 0.25')
+    keeper = {
+      'name': 'keeper',
+      'inputs': ['modal'],
+      'uri': 'urn:dafx-test:keeper',
+      'plugin': 'Keeper',
+      'channels': 'mono',
+      'controls': {'amount': 1.0},
+      'parameters': {
+        'urn:dafx-test:taps': str(folder.parent / 'taps.txt'),
+        'urn:dafx-test:trim': 0.5,
+      },
+    }
+    nodes = [plugin, keeper]
     for layer, controls in (
       (effects.Gain(name='gain'), {'gain_db': 3.0}),
       (effects.Waveshaper(name='bend'), {}),

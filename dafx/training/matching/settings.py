@@ -125,7 +125,9 @@ def _check(found):
       if 'preset' in node.fields():
         node['preset'].text()
       if 'parameters' in node.fields():
-        for value in node['parameters'].fields().values():
+        for uri, value in node['parameters'].fields().items():
+          if ':' not in uri:
+            raise value.error('left out: the name of a parameter is a URI')
           if not isinstance(value.value, (str, int, float)):
             raise value.error('a text, a number or a truth value')
     else:
