@@ -26,12 +26,12 @@ from typing import Any
 import network_step
 import numpy as np
 import results
+import simulated
 import tensorflow as tf
 from absl import app, flags
 
 from dafx import core
 from dafx.commands import running
-from dafx.lv2 import items
 from dafx.training import cluster as cluster_lib
 from dafx.training import gin_files, models, trainers
 from dafx.training.trainers import team as team_lib
@@ -143,26 +143,29 @@ def work(workers):
     for count in FLAGS.counts
   }
   if FLAGS.simulated_threads:
-    measured['busy'] = busy_share(measured)
+    measured['busy'] = simulate(trainer, batch, plugins, measured['renders'])
   return measured
 
 
-def _sleep(duration_s, item):
-  del item
-  time.sleep(duration_s)
+def simulate(trainer, batch, plugins, seconds_each):
+  """Returns how busy threads are that stand for cores, over some steps.
 
-
-def busy_share(measured):
-  """Returns the share of time in which threads sleep that stand for cores."""
-  n_threads = FLAGS.simulated_threads
-  start, slept = time.perf_counter(), 0.0
-  for plugin, n_items in measured['calls']:
-    each = measured['renders'][plugin]
-    slept += each * n_items
-    sleep = functools.partial(_sleep, each)
-    with items.Stop(holds_interrupts=False) as stop:
-      items.render_all(sleep, n_items, n_threads, stop)
-  return slept / n_threads / (time.perf_counter() - start)
+  Returns:
+    'rendering': their share of the time in which any of them renders; 'all':
+    of the whole time; 'step': seconds.
+  """
+  cores = simulated.Cores(FLAGS.simulated_threads)
+  with cores.stand_for(plugins, seconds_each):
+    trainer.train_step(batch)
+    cores.busy_s = cores.rendering_s = 0.0
+    whole = seconds(
+      lambda: [trainer.train_step(batch) for _ in range(FLAGS.n_steps)]
+    )
+  return {
+    'rendering': cores.busy_s / cores.n_threads / cores.rendering_s,
+    'all': cores.busy_s / cores.n_threads / whole,
+    'step': whole / FLAGS.n_steps,
+  }
 
 
 def predict(alone, reduction, n_workers):
@@ -208,6 +211,10 @@ def run(n_workers):
 
 def be_worker():
   """Measures as one worker, and prints what was found."""
+  if FLAGS.simulated_threads:  # as TensorFlow does with so many cores
+    tf.config.threading.set_inter_op_parallelism_threads(
+      FLAGS.simulated_threads
+    )
   running.prepare_tensorflow(0)
   gin_files.add_gin_search_paths()
   gin_files.parse_gin(
@@ -254,9 +261,11 @@ def main(argv):
       )
     )
   if 'busy' in alone:
+    busy = alone['busy']
     print(
       f'{FLAGS.simulated_threads} simulated threads are busy '
-      f'{100 * alone["busy"]:.0f} % of the time.'
+      f'{100 * busy["rendering"]:.0f} % of the time in which plugins render, '
+      f'{100 * busy["all"]:.0f} % of a step of {busy["step"]:.2f} s.'
     )
   results.write('scaling', head, rows, alone['uris'])
   results.keep(found)

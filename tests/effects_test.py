@@ -139,6 +139,33 @@ def gradients_of(processor, audio, unit, in_graph=False):
   return tf.function(run, autograph=False)() if in_graph else run()
 
 
+@pytest.mark.parametrize('sides', [1, 2])
+def test_probes_that_a_graph_renders_ahead_are_those_of_the_estimate(sides):
+  audio, unit = noise(2, 600), np.full((2, 3, 1), 0.4, np.float32)
+  estimator = gradients.Spsa(n_probes=3, sides=sides)
+  onepole = plugin('onepole', control_gradient=estimator, name='onepole')
+  _, found = gradients_of(onepole, audio, unit, in_graph=True)
+  n_renders, ports = onepole.n_renders, onepole.control_map.to_port_units(unit)
+  for probes in (
+    None,
+    onepole.render_probes(audio.numpy()[..., None], ports, 0),
+  ):
+    estimate = onepole.gradient_to_controls(
+      audio.numpy()[..., np.newaxis],
+      ports,
+      noise(2, 600, seed=9).numpy()[..., np.newaxis],
+      0,
+      onepole(audio, unit).numpy()[..., np.newaxis],
+      probes=probes,
+    )
+    expected = estimate * onepole.control_map.slope(ports)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+  # None is rendered twice: forward, probes, and each probe of the audio.
+  other = plugin('onepole', control_gradient=estimator, name='onepole')
+  gradients_of(other, audio, unit)
+  assert other.n_renders == n_renders
+
+
 @pytest.mark.parametrize('in_graph', [False, True])
 @pytest.mark.parametrize(
   'estimator', [gradients.Spsa(memory=0), gradients.CentralDifferences()]

@@ -118,6 +118,38 @@ def test_central_differences_cost_two_renders_per_entry():
 
 
 # ------------------------------------------------------------------ SPSA ----
+@pytest.mark.parametrize(
+  'options',
+  [dict(n_probes=2), dict(sides=1, memory='auto'), dict(hold=2, n_probes=3)],
+)
+@pytest.mark.parametrize('n_frames', [1, N_FRAMES])
+def test_probes_are_known_before_the_cotangent(options, n_frames):
+  calls, controls = [], interior()[:, :n_frames]
+  drawing = dict(
+    measure_memory=lambda n_samples, n_frames: 1,
+    seed=2,
+    step=3,
+    item_keys=(5, 0, 7),
+  )
+
+  def box(points, items):
+    calls.append((points, items))
+    return np.zeros((len(points), N_SAMPLES))
+
+  estimator = gradients.Spsa(**options)
+  ahead = estimator.points_ahead(controls, N_SAMPLES, **drawing)
+  estimator.estimates(box, controls, cotangent(), **drawing)
+  for found, expected in zip(ahead, calls[0], strict=True):
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_an_estimator_need_not_say_what_it_renders():
+  estimator = gradients.CentralDifferences()
+  assert estimator.points_ahead(interior(), N_SAMPLES) is None
+  nothing = np.zeros((N_ITEMS, N_FRAMES, 0))
+  assert gradients.Spsa(memory=1).points_ahead(nothing, N_SAMPLES) is None
+
+
 def mean_and_error(estimate, n=400):
   draws = np.stack([estimate(step) for step in range(n)])
   return draws.mean(0), draws.std(0, ddof=1) / np.sqrt(n)

@@ -32,7 +32,7 @@ ROWS = (
 )
 # The same within rooms that have an order of their own.
 GRADIENTS = (
-  ('black_box',),
+  ('black_box', 'figures'),
   ('adjoint', 'differences', 'response', 'spsa'),
   ('directional',),
 )

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from dafx import core, gradients, processors
-from dafx.effects import render_ops, strategies
+from dafx.effects import estimation, render_ops, strategies
 
 _log = logging.getLogger('dafx.effects')
 
@@ -35,6 +35,7 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
   Subclasses set `control_map`, and then the strategies by `_set_gradients`.
 
   Attributes:
+    bears_threads: Whether several threads may call `render` at a time.
     n_renders: Items rendered so far, forward and for gradients.
     gradient_step: Variable that counts the steps of training, so that each
       draws directions of its own. In a checkpoint with the model, it has a
@@ -46,8 +47,8 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
 
   control_map: core.ControlMap
   receptive_field = None
-  is_black_box = True
-  takes_channels = True
+  is_black_box = takes_channels = True
+  bears_threads = False
   n_renders = 0
 
   def __new__(cls, *args, **kwargs):
@@ -215,11 +216,14 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
     first_key = core.first_item_key(audio, self.workers)
     render = options.get('render', self.render)
 
+    def ahead(audio, controls, *rest):
+      return self.render_probes(audio, controls, *rest[-2:], **options)
+
     def to_audio(audio, controls, n_calls, first_key, cotangent):
       rest = cotangent, n_calls, first_key
       return self.gradient_to_audio(audio, controls, *rest, **options)
 
-    # Two terms, so that each gradient is worked out only if it is asked for.
+    # Two terms: each gradient is worked out only if it is asked for.
     signal = render_ops.render_with_gradient(
       lambda audio, controls, *rest: render(audio, controls),
       functools.partial(self.gradients_to_tensors, **options),
@@ -228,6 +232,7 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
       n_out,
       self.gradient_step,
       first_key,
+      ahead if self.bears_threads else None,
     )
     # Read here, so that asked twice it is the same.
     n_calls = 0 if self.input_choice is None else self.input_choice[1]
@@ -257,6 +262,7 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
     step: tf.Tensor,
     first_key: int,
     signal: tf.Tensor,
+    probes: np.ndarray | None = None,
     render: Callable | None = None,
   ) -> list[np.ndarray]:
     """Estimates the gradients to all tensors but the audio.
@@ -267,7 +273,23 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
       [gradient to the controls], float32.
     """
     tensors = audio, controls, cotangent, step, signal, first_key
-    return [self.gradient_to_controls(*tensors, render)]
+    return [self.gradient_to_controls(*tensors, render, probes)]
+
+  def render_probes(
+    self,
+    audio: np.ndarray,
+    controls: np.ndarray,
+    step: int,
+    first_key: int = 0,
+    render: Callable | None = None,
+  ) -> np.ndarray:
+    """Renders what `gradient_to_controls`, with these arguments, begins with.
+
+    Returns:
+      As of `Estimation.render_probes`.
+    """
+    arguments = audio, controls, step, first_key, render
+    return self._estimation(*arguments).render_probes()
 
   def gradient_to_controls(
     self,
@@ -278,6 +300,7 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
     signal: np.ndarray | None = None,
     first_key: int = 0,
     render: Callable | None = None,
+    probes: np.ndarray | None = None,
   ) -> np.ndarray:
     """Estimates the gradient to the controls, by `control_gradient`.
 
@@ -290,50 +313,28 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
       first_key: Key of the first item, from which on they are counted: 0, or
         where the batch of a replica begins in the whole one.
       render: What renders, if not `self.render`.
+      probes: What `render_probes` has rendered.
 
     Returns:
       Gradient in port units, shape [batch, n_frames, n_controls], float32; zero
       beyond `estimated_map`.
     """
-    control_map, render_box = self.estimated_map, render or self.render
-    n_used = control_map.n_controls
-    used, rest = controls[..., :n_used], controls[..., n_used:]
-
-    def render_points(points, items):
-      values = control_map.to_port_units(points).astype(np.float32)
-      if rest.shape[-1]:
-        n_repeats = points.shape[1] // rest.shape[1]
-        held = np.repeat(rest[items], n_repeats, axis=1)
-        values = np.concatenate([values, held], axis=-1)
-      return render_ops.render_items(render_box, audio[items], values, items)
-
-    def measure_memory(n_samples, n_frames):
-      return self.measure_memory(n_samples, n_frames, audio.shape[-1])
-
-    estimator = self.control_gradient.of_controls(control_map.symbols)
-    normalised = control_map.to_normalised(used)
-    estimates = estimator.estimates(
-      render_points,
-      normalised,
-      cotangent,
-      symbols=control_map.symbols,
-      measure_memory=measure_memory,
-      signal=signal,
-      seed=self.seed,
-      step=int(step),
-      item_keys=_item_keys(first_key, len(audio)),
-    )
-    sizes = estimator.epsilons_at(control_map.symbols, int(step))
-    self._figures = functools.partial(
-      gradients.estimate_figures,
-      control_map.symbols,
-      estimates,
-      normalised,
-      sizes,
-    )
-    gradient = np.zeros(controls.shape, np.float32)
-    gradient[..., :n_used] = estimates.mean(0) / control_map.slope(used)
+    estimator = self._estimation(audio, controls, step, first_key, render)
+    gradient, self._figures = estimator.gradient(cotangent, signal, probes)
     return gradient
+
+  def _estimation(self, audio, controls, step, first_key, render):
+    return estimation.Estimation(
+      self.control_gradient.of_controls(self.estimated_map.symbols),
+      self.estimated_map,
+      render or self.render,
+      audio,
+      controls,
+      lambda n, n_frames: self.measure_memory(n, n_frames, audio.shape[-1]),
+      self.seed,
+      int(step),
+      _item_keys(first_key, len(audio)),
+    )
 
   def gradient_to_audio(
     self,

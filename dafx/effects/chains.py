@@ -58,6 +58,7 @@ class LV2Chain(black_box.BlackBoxProcessor):
     TensorShape([1, 1000])
   """
 
+  bears_threads = True
   changeable = ('n_plugins',)
   _run_seed = 0
 

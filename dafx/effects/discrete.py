@@ -301,6 +301,7 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
     step: tf.Tensor,
     first_key: int,
     signal: tf.Tensor,
+    probes: np.ndarray | None = None,
   ) -> list[np.ndarray]:
     """Estimates the gradients to the controls and to the logits.
 
@@ -312,12 +313,13 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
       step: Training step, for the draws and directions.
       first_key: Key of the first item; see `gradient_to_controls`.
       signal: The output.
+      probes: What `render_probes` has rendered.
 
     Returns:
       Gradients of the shapes of controls and logits, float32.
     """
     to_controls = self.gradient_to_controls(
-      audio, controls, cotangent, step, signal, first_key
+      audio, controls, cotangent, step, signal, first_key, probes=probes
     )
     to_logits = self.gradient_to_logits(
       audio, controls, logits, cotangent, step, first_key

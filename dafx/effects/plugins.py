@@ -74,7 +74,7 @@ class LV2Plugin(black_box.BlackBoxProcessor):
   """
 
   uri: str
-  has_free_rate = True
+  has_free_rate = bears_threads = True
   changeable: tuple[str, ...] = ('sample_rate', 'channels')
 
   def __init__(

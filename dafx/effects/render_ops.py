@@ -66,19 +66,25 @@ def render_with_gradient(
   n_channels_out: int,
   step: tf.Variable,
   first_key: tf.Tensor,
+  render_ahead: Callable | None = None,
 ) -> tf.Tensor:
   """Renders, with an estimated gradient to the controls only.
 
   Args:
     render: From (audio, *controls), arrays, to [batch, n_samples, n_channels
       out], float32.
-    gradient: From (audio, *controls, cotangent, step, first_key, signal) to a
-      list of gradients, one for each of the controls, float32.
+    gradient: From (audio, *controls, cotangent, step, first_key, signal), and
+      what was rendered ahead, to a list of gradients, one for each of the
+      controls, float32.
     audio: Shape [batch, n_samples, n_channels].
     controls: Tensors that get a gradient.
     n_channels_out: Channels that come out.
     step: Counts the gradients asked for; one asked for twice is the same.
     first_key: Key of the first item; see `core.first_item_key`.
+    render_ahead: From (audio, *controls, step, first_key) to what the gradient
+      needs and the cotangent has no part in, float32. A graph that has a
+      gradient calls it as soon as the controls are known, beside all that
+      comes until the cotangent is: on processors that a batch leaves idle.
 
   Returns:
     Audio of shape [batch, n_samples, n_channels_out].
@@ -91,9 +97,14 @@ def render_with_gradient(
     signal.set_shape([*audio.shape[:-1], n_channels_out])
 
     def backward(cotangent):
+      # Here, as only a graph that has a gradient has use for it.
+      ahead = []
+      if render_ahead is not None:
+        sources = [audio, *controls, current, first_key]
+        ahead = [core.call_python(render_ahead, sources, tf.float32, _WHAT)]
       results = core.call_python(
         gradient,
-        [audio, *controls, cotangent, current, first_key, signal],
+        [audio, *controls, cotangent, current, first_key, signal, *ahead],
         [tf.float32] * len(controls),
         _WHAT,
       )

@@ -52,15 +52,14 @@ from dafx.gradients.directional import (
   draw_audio_directions,
   measure_slopes,
 )
+from dafx.gradients.figures import estimate_figures, signal_to_noise_db
 from dafx.gradients.response import response_memory
 from dafx.gradients.spsa import (
   DIRECTIONS,
   Spsa,
   draw_directions,
-  estimate_figures,
   frame_credit,
   frames_of_probes,
-  signal_to_noise_db,
 )
 
 __all__ = [

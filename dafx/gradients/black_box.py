@@ -33,6 +33,32 @@ def alone(rows: np.ndarray) -> np.ndarray:
   return rows
 
 
+def check_controls(controls: np.ndarray) -> np.ndarray:
+  """Checks controls that all estimators of their gradient are given.
+
+  Args:
+    controls: In [0, 1], shape [batch, n_frames, n_controls].
+
+  Returns:
+    The controls, float64.
+
+  Raises:
+    ValueError: Another shape, or values outside.
+  """
+  controls = np.asarray(controls, np.float64)
+  if controls.ndim != 3:
+    raise ValueError(
+      f'controls has shape {controls.shape}; it must be [batch, n_frames, '
+      'n_controls].'
+    )
+  if controls.size and not (controls.min() >= 0.0 and controls.max() <= 1.0):
+    raise ValueError(
+      f'controls span {controls.min():g} to {controls.max():g}; they must '
+      'lie in [0, 1].'
+    )
+  return controls
+
+
 def check(
   controls: np.ndarray, cotangent: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -48,17 +74,7 @@ def check(
   Raises:
     ValueError: Arguments that do not fit together.
   """
-  controls = np.asarray(controls, np.float64)
-  if controls.ndim != 3:
-    raise ValueError(
-      f'controls has shape {controls.shape}; it must be [batch, n_frames, '
-      'n_controls].'
-    )
-  if controls.size and not (controls.min() >= 0.0 and controls.max() <= 1.0):
-    raise ValueError(
-      f'controls span {controls.min():g} to {controls.max():g}; they must '
-      'lie in [0, 1].'
-    )
+  controls = check_controls(controls)
   if len(cotangent) != len(controls):
     raise ValueError(
       f'cotangent has {len(cotangent)} items, controls has {len(controls)}.'
@@ -138,6 +154,40 @@ class ControlEstimator(abc.ABC):
       return self
     sizes = {s: size for s, size in self.epsilons.items() if s in symbols}
     return dataclasses.replace(self, epsilons=sizes)
+
+  def points_ahead(
+    self,
+    controls: np.ndarray,
+    n_samples: int,
+    *,
+    symbols: Sequence[str] | None = None,
+    measure_memory: MeasureMemory | None = None,
+    seed: int = 0,
+    step: int = 0,
+    item_keys: Sequence[int] | None = None,
+  ) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns what `estimates` renders first, before the cotangent is known.
+
+    Who has idle processors can render it ahead.
+
+    Args:
+      controls: As of `estimates`, and so are all that follow.
+      n_samples: Samples of an item.
+      symbols: Names of the controls.
+      measure_memory: As of `estimates`.
+      seed: Seed of the run.
+      step: Training step.
+      item_keys: A whole number for each item.
+
+    Returns:
+      (controls [n, n_frames, n_controls], items [n]), as the first call of
+      `render` gets them; None for an estimator that does not say.
+
+    Raises:
+      ValueError: Arguments that do not fit together.
+    """
+    del controls, n_samples, symbols, measure_memory, seed, step, item_keys
+    return None
 
   @abc.abstractmethod
   def estimates(

@@ -3,6 +3,7 @@
 import dataclasses
 import numbers
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -228,14 +229,51 @@ class Spsa(black_box.ControlEstimator):
   ) -> np.ndarray:
     """Estimates the gradient; see `ControlEstimator.estimates`."""
     controls, cotangent = black_box.check(controls, cotangent)
+    probes = self._draw(
+      controls,
+      cotangent.shape[1],
+      symbols,
+      measure_memory,
+      seed,
+      step,
+      item_keys,
+    )
+    if probes is None:
+      return np.zeros((self.n_probes, *controls.shape))
+    estimates = self._estimates_of_frames(render, probes, cotangent, signal)
+    is_static = probes.controls.shape[1] > controls.shape[1]
+    return estimates.sum(2, keepdims=True) if is_static else estimates
+
+  def points_ahead(
+    self,
+    controls: np.ndarray,
+    n_samples: int,
+    *,
+    symbols: Sequence[str] | None = None,
+    measure_memory: black_box.MeasureMemory | None = None,
+    seed: int = 0,
+    step: int = 0,
+    item_keys: Sequence[int] | None = None,
+  ) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns the probes; see `ControlEstimator.points_ahead`."""
+    controls = black_box.check_controls(controls)
+    probes = self._draw(
+      controls, n_samples, symbols, measure_memory, seed, step, item_keys
+    )
+    return None if probes is None else _as_items(probes.points)
+
+  def _draw(
+    self, controls, n_samples, symbols, measure_memory, seed, step, item_keys
+  ):
+    """Returns the `_Probes` of a step; None where there is no control."""
     n_items, n_frames, n_controls = controls.shape
     item_keys = range(n_items) if item_keys is None else item_keys
     if len(item_keys) != n_items:
       raise ValueError(f'{len(item_keys)} item_keys for {n_items} items.')
     names: Sequence = range(n_controls) if symbols is None else symbols
     epsilon = self.epsilons_at(names, step)
-    n_samples = cotangent.shape[1]
-    memory, n_probed = self.memory, n_frames
+    memory: Any = self.memory
+    n_probed = n_frames
     if memory == 'auto':
       if measure_memory is None:
         raise ValueError(
@@ -248,56 +286,69 @@ class Spsa(black_box.ControlEstimator):
         )
       memory = measure_memory(n_samples, n_probed)
     if not n_controls:
-      return np.zeros((self.n_probes, *controls.shape))
-    estimates = self._estimates_of_frames(
-      render,
-      np.repeat(controls, n_probed // n_frames, axis=1),
-      cotangent,
-      epsilon,
-      memory,
-      signal,
-      [[seed, step, key] for key in item_keys],
-    )
-    return estimates.sum(2, keepdims=True) if n_probed > n_frames else estimates
-
-  def _estimates_of_frames(
-    self, render, controls, cotangent, epsilon, memory, signal, keys
-  ):
-    """Perturbs frames and controls; `keys` are those of each item's draws."""
-    n_items, n_frames, n_controls = controls.shape
-    n_probes, hold = self.n_probes, self.hold
-    n_blocks = -(-n_frames // hold)
+      return None
+    controls = np.repeat(controls, n_probed // n_frames, axis=1)
+    n_blocks = -(-n_probed // self.hold)
     deltas = np.stack(
       [
-        draw_directions(self.directions, n_probes, n_blocks, n_controls, *key)
-        for key in keys
+        draw_directions(
+          self.directions, self.n_probes, n_blocks, n_controls, seed, step, key
+        )
+        for key in item_keys
       ],
       axis=1,
     )
-    # Of shape [n_probes, n_items, n_frames, n_controls].
-    deltas = np.repeat(deltas, hold, axis=2)[:, :, :n_frames]
+    deltas = np.repeat(deltas, self.hold, axis=2)[:, :, :n_probed]
     if self.sides == 2:
       plus = np.clip(controls + epsilon * deltas, 0.0, 1.0)
       minus = np.clip(controls - epsilon * deltas, 0.0, 1.0)
-      steps = plus - minus
-      signals = _render_all(render, np.concatenate([plus, minus]), n_items)
+      points, steps = np.concatenate([plus, minus]), plus - minus
+      return _Probes(controls, controls, points, steps, memory)
+    # From where there is room on either side: a step that could go one way
+    # only would be the same in all probes, and correlate with the others.
+    centre = np.clip(controls, epsilon, 1.0 - epsilon)
+    steps = epsilon * deltas
+    return _Probes(controls, centre, centre + steps, steps, memory)
+
+  def _estimates_of_frames(self, render, probes, cotangent, signal):
+    """Renders the probes; returns what each says of each frame."""
+    n_items, n_frames, _ = probes.controls.shape
+    n_probes, hold = self.n_probes, self.hold
+    signals = _render_all(render, probes.points)
+    if self.sides == 2:
       differences = signals[:n_probes] - signals[n_probes:]
     else:
-      # From where there is room on either side: a step that could go one way
-      # only would be the same in all probes, and correlate with the others.
-      centre = np.clip(controls, epsilon, 1.0 - epsilon)
-      steps = epsilon * deltas
-      signals = _render_all(render, centre + steps, n_items)
-      differences = signals - _base(render, controls, centre, signal)
+      differences = signals - _base(
+        render, probes.controls, probes.centre, signal
+      )
     products = (differences * cotangent).sum(-1).reshape(n_probes * n_items, -1)
-    credit = frame_credit(products, n_frames, memory, hold)
+    credit = frame_credit(products, n_frames, probes.memory, hold)
     # What is found for a block is shared by its frames.
     frames = np.arange(n_frames)
     in_block = np.minimum(frames // hold * hold + hold, n_frames)
     in_block -= frames // hold * hold
     shared = credit / in_block
-    estimates = shared.reshape(n_probes, n_items, n_frames, 1) / steps
+    estimates = shared.reshape(n_probes, n_items, n_frames, 1) / probes.steps
     return _smooth(estimates, self.smoothing) if self.smoothing else estimates
+
+
+class _Probes(NamedTuple):
+  """What a step perturbs.
+
+  Attributes:
+    controls: Of all frames that are perturbed, [n_items, n_frames, n_controls].
+    centre: What is perturbed, of that shape.
+    points: What is rendered, [n, n_items, n_frames, n_controls].
+    steps: What differences are divided by, [n_probes, n_items, n_frames,
+      n_controls].
+    memory: Frames after its own that a frame is credited with; None for all.
+  """
+
+  controls: np.ndarray
+  centre: np.ndarray
+  points: np.ndarray
+  steps: np.ndarray
+  memory: int | None
 
 
 def _smooth(estimates, n_around):
@@ -311,13 +362,18 @@ def _smooth(estimates, n_around):
   return convolve(estimates, 2) / total[:, np.newaxis]
 
 
-def _render_all(render, points, n_items):
-  """Renders points [n, n_items, ...] to [n, n_items, n_samples, channels]."""
-  n = len(points)
+def _as_items(points):
+  """Returns points [n, n_items, ...] as [n * n_items, ...], and which items."""
+  n, n_items = points.shape[:2]
   flat = points.reshape(n * n_items, *points.shape[2:])
-  signals = render(flat, np.tile(np.arange(n_items), n))
-  signals = black_box.flatten(signals, len(flat))
-  return signals.reshape(n, n_items, *signals.shape[1:])
+  return flat, np.tile(np.arange(n_items), n)
+
+
+def _render_all(render, points):
+  """Renders points [n, n_items, ...] to [n, n_items, n_samples, channels]."""
+  flat, items = _as_items(points)
+  signals = black_box.flatten(render(flat, items), len(flat))
+  return signals.reshape(*points.shape[:2], *signals.shape[1:])
 
 
 def _base(render, controls, centre, base):
@@ -335,75 +391,3 @@ def _base(render, controls, centre, base):
       return signals
     base[unknown] = signals
   return base
-
-
-def signal_to_noise_db(estimates: np.ndarray) -> np.ndarray:
-  """Says how far the mean of estimates stands out of their spread.
-
-  10 log10 of (squared mean) / (squared standard error), per control, over
-  probes, items and frames, less the 1 that noise alone would give; as noisy as
-  the figure is, it is cut off at -30 dB.
-
-  Args:
-    estimates: Shape [n_probes, batch, n_frames, n_controls].
-
-  Returns:
-    In dB, shape [n_controls]; NaN for a single estimate.
-
-  Examples:
-    >>> import numpy as np
-    >>> from dafx import gradients
-    >>> gradients.signal_to_noise_db(
-    ...   np.array([0.9, 1.1]).reshape(2, 1, 1, 1)
-    ... ).round(1)
-    array([20.])
-  """
-  samples = estimates.reshape(-1, estimates.shape[-1])
-  n = len(samples)
-  if n < 2:
-    return np.full(samples.shape[-1], np.nan)
-  error = samples.var(axis=0, ddof=1) / n
-  ratio = samples.mean(axis=0) ** 2 / np.maximum(error, 1e-300) - 1.0
-  return 10.0 * np.log10(np.maximum(ratio, 1e-3))
-
-
-def estimate_figures(
-  symbols: Sequence[str],
-  estimates: np.ndarray,
-  controls: np.ndarray,
-  epsilons: np.ndarray,
-) -> dict[str, float]:
-  """Returns figures of an estimate by name.
-
-  Args:
-    symbols: Names of the controls.
-    estimates: One for each probe, shape [n_probes, batch, n_frames,
-      n_controls].
-    controls: In [0, 1], shape [batch, n_frames, n_controls].
-    epsilons: Sizes of the perturbations, shape [n_controls].
-
-  Returns:
-    For each control the norm of the gradient ('norm/<symbol>'), the
-    signal-to-noise ratio of the probes in dB ('signal_to_noise_db/<symbol>')
-    and the share of frames too near to a bound for a whole step
-    ('clipped_share/<symbol>').
-
-  Examples:
-    >>> import numpy as np
-    >>> from dafx import gradients
-    >>> estimates, controls = np.ones([2, 1, 1, 1]), np.full([1, 1, 1], 0.5)
-    >>> figures = gradients.estimate_figures(
-    ...   ['gain'], estimates, controls, np.array([0.01])
-    ... )
-    >>> float(figures['norm/gain'])
-    1.0
-  """
-  norms = np.sqrt(np.square(estimates.mean(0)).sum((0, 1)))
-  ratios_db = signal_to_noise_db(estimates)
-  is_clipped = (controls < epsilons) | (controls > 1.0 - epsilons)
-  figures = {}
-  for i, symbol in enumerate(symbols):
-    figures[f'norm/{symbol}'] = float(norms[i])
-    figures[f'signal_to_noise_db/{symbol}'] = float(ratios_db[i])
-    figures[f'clipped_share/{symbol}'] = float(is_clipped[..., i].mean())
-  return figures

@@ -1,8 +1,10 @@
 """Items of a batch on threads, and what becomes of them at an interrupt."""
 
-import concurrent.futures.thread  # loaded late, it can hang in a fork
+import atexit
 import functools
+import itertools
 import os
+import queue
 import signal
 import threading
 from collections.abc import Callable
@@ -11,11 +13,83 @@ from typing import Any
 from dafx.lv2 import errors
 
 
+class _Batch:
+  """Items that threads take one after the other, as long as there are some.
+
+  Threads meet in nothing but counters, which the interpreter's lock guards: a
+  future for each item would take longer than many a render.
+
+  Args:
+    render_item: Called with the index of an item.
+    n_items: Number of items, 1 or more.
+
+  Attributes:
+    results: What was returned, by item.
+  """
+
+  def __init__(self, render_item: Callable[[int], Any], n_items: int):
+    self.results: list = [None] * n_items
+    self._render_item = render_item
+    self._numbers = iter(range(n_items))
+    self._ended = itertools.count(1)
+    self._is_done = threading.Lock()
+    self._is_done.acquire()
+
+  def run(self):
+    """Takes items until none is left."""
+    for i in self._numbers:
+      self.results[i] = self._render_item(i)
+      if next(self._ended) == len(self.results):
+        self._is_done.release()
+
+  def wait(self):
+    """Returns when all items have ended."""
+    self._is_done.acquire()
+    self._is_done.release()
+
+
+class _Pool:
+  """Threads to render on, which batches share in the order in which they come.
+
+  Args:
+    n_threads: How many.
+  """
+
+  def __init__(self, n_threads: int):
+    self._calls: queue.SimpleQueue = queue.SimpleQueue()
+    self._process_id = os.getpid()
+    self._threads = [
+      threading.Thread(target=self._work, name='dafx_render', daemon=True)
+      for _ in range(n_threads)
+    ]
+    for thread in self._threads:
+      thread.start()
+    # A plugin that runs while the process is taken down would crash it.
+    atexit.register(self._end)
+
+  def _work(self):
+    while call := self._calls.get():
+      call()
+      del call  # which would keep the batch until the next one
+
+  def _end(self):
+    if os.getpid() == self._process_id:  # a fork has none of the threads
+      for _ in self._threads:
+        self._calls.put(None)
+      for thread in self._threads:
+        thread.join()
+
+  def begin(self, batch: _Batch):
+    """Has as many threads as there are items, or all, run a batch."""
+    for _ in range(min(len(batch.results), len(self._threads))):
+      self._calls.put(batch.run)
+
+
 @functools.cache
-def _executor(n_threads: int, process_id: int):
+def _pool(n_threads: int, process_id: int) -> _Pool:
   """Returns the threads to render on; a forked process makes its own."""
   del process_id
-  return concurrent.futures.thread.ThreadPoolExecutor(n_threads, 'dafx_render')
+  return _Pool(n_threads)
 
 
 class Stop:
@@ -90,15 +164,15 @@ def render_all(
         stop.note(error)
     return None
 
-  if n_threads == 1 or n_items == 1:
+  if n_threads == 1 or n_items <= 1:
     return [attempt(i) for i in range(n_items)]
-  executor = _executor(n_threads, os.getpid())
-  futures: list[concurrent.futures.Future] = []
+  batch = _Batch(attempt, n_items)
   try:
-    for i in range(n_items):
-      futures.append(executor.submit(attempt, i))
-    return [future.result() for future in futures]
+    _pool(n_threads, os.getpid()).begin(batch)
+    batch.wait()
   except BaseException as error:  # of another signal's handler
     stop.note(error)
-    concurrent.futures.wait(futures)
+    batch.run()  # none begins any more
+    batch.wait()
     raise
+  return batch.results
