@@ -12,7 +12,7 @@ _INIT = (_ROOT / 'dafx' / '__init__.py').read_text(encoding='utf-8')
 # can satisfy, though it runs with the versions below. So it is no dependency
 # here: scripts/setup installs it with `pip install --no-deps ddsp==3.7.0`.
 # scripts/requirements.lock holds the exact versions that are tested, for all
-# extras and Pythons: `make lock` renews it after a change here.
+# extras (but beam) and Pythons: `make lock` renews it after a change here.
 _INSTALL_REQUIRES = [
   'absl-py',
   'cffi>=1.17',
@@ -40,6 +40,8 @@ _INSTALL_REQUIRES = [
 ]
 
 _EXTRAS_REQUIRE = {
+  # Has all use an older protobuf than the lock's, which is without it.
+  'beam': ['apache-beam>=2.77'],
   'benchmarks': ['cma>=4'],
   # Drives the browser in which the demonstration's page is tested.
   'browser': ['selenium>=4'],

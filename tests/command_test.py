@@ -179,6 +179,16 @@ def test_flags_are_described_as_they_are_written():
     ('dafx_prepare', ['--sample_rate=a'], 'sample_rate'),
     (
       'dafx_prepare',
+      ['mastering', '--runner=DirectRunner', '--workers=2'],
+      '--workers is for processes of this machine',
+    ),
+    (
+      'dafx_prepare',
+      ['mastering', '--runner_options=direct_num_workers=2'],
+      '--runner_options goes with --runner',
+    ),
+    (
+      'dafx_prepare',
       ['mastering', '--output_dir={0}/a.gin'],
       'a.gin is no folder',
     ),
@@ -213,6 +223,23 @@ def test_what_is_wrong_is_found_without_tensorflow(
     f'  ({text.partition(":")[0]} --help shows what there is.)',
   )
   assert 'Traceback' not in text
+
+
+def test_a_runner_of_beam_without_beam_says_what_to_install(tmp_path):
+  (tmp_path / 'apache_beam.py').write_text("raise ImportError('broken')\n")
+  result = run_without_tensorflow(
+    'dafx_prepare',
+    'mastering',
+    '--runner=DirectRunner',
+    f'--output_dir={tmp_path / "out"}',
+    PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]),
+  )
+  assert (result.returncode, result.stdout) == (1, '')
+  assert result.stderr == (
+    "dafx_prepare: --runner needs Apache Beam: pip install 'dafx[beam]'. Or do "
+    'without it: --workers=4 for processes of this machine.\n'
+  )
+  assert not (tmp_path / 'out').exists()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What tests share: the project's own test plugins; what may be missing."""
 
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -42,6 +43,8 @@ _IN_BROWSER = 'page_test.py'
 _BY_FLUIDSYNTH = 'demo_render_test.py'
 # What needs Ardour.
 _BY_ARDOUR = 'ardour_test.py'
+# What needs Apache Beam.
+_ON_BEAM = 'beam_test.py'
 
 
 def pytest_addoption(parser):
@@ -63,7 +66,13 @@ def pytest_ignore_collect(collection_path, config):
     return True
   if collection_path.name == _BY_ARDOUR and not ardour.export_command():
     return True
+  if collection_path.name == _ON_BEAM and not _has_beam():
+    return True
   return None
+
+
+def _has_beam():
+  return importlib.util.find_spec('apache_beam') is not None
 
 
 def pytest_collection_modifyitems(items):
@@ -87,6 +96,11 @@ def pytest_terminal_summary(terminalreporter):
   if not ardour.export_command():
     terminalreporter.write_line(
       f'No Ardour: tests/{_BY_ARDOUR} was left out. To run it, {ardour.REMEDY}.'
+    )
+  if not _has_beam():
+    terminalreporter.write_line(
+      f'No Apache Beam: tests/{_ON_BEAM} was left out. To run it, in an '
+      "environment of its own: pip install 'dafx[beam]'."
     )
 
 

@@ -26,7 +26,9 @@ and target. Train and valid are written at --sample_rate and with --n_channels.
 Test keeps the rate and the channels of its source, because a trained model
 takes any.
 
-The command given again does only what is missing.
+The command given again does only what is missing. --workers=4 has four
+processes make pairs side by side, --runner=NAME a runner of Apache Beam
+(pip install 'dafx[beam]'); the pairs are the same.
 """
 
 import contextlib
@@ -61,6 +63,17 @@ def _define_flags(values: flags.FlagValues = FLAGS):
     prepare_solo.define_flags,
   ):
     define(values)
+
+
+def _workers(output_dir, default=1):
+  """Returns who makes the pairs; by default so many processes."""
+  from dafx.training.data_preparation import side_by_side
+
+  if FLAGS.runner:
+    from dafx.training.data_preparation import beam  # needs Apache Beam
+
+    return beam.Beam(output_dir, FLAGS.runner, tuple(FLAGS.runner_options))
+  return side_by_side.Processes(FLAGS.workers or default)
 
 
 def _write_tfrecords(output_dir):
@@ -142,7 +155,7 @@ def _prepare_debian(output_dir, download_dir):
     output_dir,
     *_form(),
     seed=FLAGS.seed,
-    n_processes=FLAGS.workers,
+    workers=_workers(output_dir, default=None),
   )
   if FLAGS.tfrecord:
     _write_tfrecords(output_dir)
@@ -157,7 +170,11 @@ def _prepare_demo(task, output_dir):
     'mastering': mastering,
   }[task]
   module.prepare_demo(
-    output_dir, *_form(), FLAGS.n_variants, FLAGS.seed, FLAGS.workers or 1
+    output_dir,
+    *_form(),
+    FLAGS.n_variants,
+    FLAGS.seed,
+    _workers(output_dir),
   )
   if FLAGS.tfrecord:
     _write_tfrecords(output_dir)
@@ -184,7 +201,8 @@ def _prepare_files(candidates, left_out, output_dir, split_of):
 
   is_aligned = not FLAGS.align
   if FLAGS.until == 'align':
-    pairs.align_all(candidates, output_dir, is_aligned, FLAGS.workers or 1)
+    workers = _workers(output_dir)
+    pairs.align_all(candidates, output_dir, is_aligned, workers)
     return
   pairs.prepare_from_candidates(
     candidates,
@@ -194,7 +212,7 @@ def _prepare_files(candidates, left_out, output_dir, split_of):
     split_of,
     is_aligned,
     FLAGS.seed,
-    FLAGS.workers or 1,
+    _workers(output_dir),
   )
   if FLAGS.tfrecord:
     _write_tfrecords(output_dir)
@@ -213,6 +231,15 @@ def _check_flags(argv):
   for flag in _defined(prepare_solo.define_flags):
     if FLAGS[flag].value != FLAGS[flag].default:
       raise app.UsageError(f'--{flag} is for solo: {prepare_solo.USAGE}')
+  if FLAGS.runner and FLAGS.workers:
+    raise app.UsageError(
+      '--workers is for processes of this machine. With --runner give '
+      '--runner_options, such as direct_num_workers=2.'
+    )
+  if FLAGS.runner_options and not FLAGS.runner:
+    raise app.UsageError('--runner_options goes with --runner.')
+  if FLAGS.runner:
+    from dafx.training.data_preparation import beam  # noqa: F401  Is it there?
   if FLAGS.tfrecord_shards > 1 and not FLAGS.tfrecord:
     raise app.UsageError(
       f'--tfrecord_shards={FLAGS.tfrecord_shards} goes with --tfrecord.'

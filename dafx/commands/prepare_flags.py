@@ -143,6 +143,22 @@ def of_both(values: flags.FlagValues):
     lower_bound=1,
     flag_values=values,
   )
+  flags.DEFINE_string(
+    'runner',
+    None,
+    "Runner of Apache Beam that makes the pairs in place of this machine's "
+    'processes: DirectRunner, FlinkRunner, SparkRunner and others. All its '
+    'machines see the folders at the same paths; what they make is the same.',
+    flag_values=values,
+  )
+  flags.DEFINE_list(
+    'runner_options',
+    [],
+    "--runner: its options, with Beam's names; "
+    '--runner_options=direct_running_mode=multi_processing,'
+    'direct_num_workers=2.',
+    flag_values=values,
+  )
   flags.DEFINE_integer(
     'tfrecord_shards',
     1,

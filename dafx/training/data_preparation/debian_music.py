@@ -243,7 +243,7 @@ def prepare(
   n_channels: int = 2,
   n_variants: dict[str, int] = N_VARIANTS,
   seed: int = 0,
-  n_processes: int | None = None,
+  workers: side_by_side.Workers = side_by_side.ON_ALL_PROCESSORS,
 ):
   """Makes pairs from pieces; what is there is left, so that it goes on.
 
@@ -254,7 +254,7 @@ def prepare(
     n_channels: Channels of train and valid, 1 or 2; test is stereo.
     n_variants: Mixes of each piece, by split.
     seed: Of the mixes.
-    n_processes: Pieces made side by side; one per processor if not given.
+    workers: Who makes them; a process per processor if not given.
 
   Raises:
     OSError: No room.
@@ -273,13 +273,12 @@ def prepare(
   progress = progress_bar.Progress(
     len(jobs), len(jobs) - len(missing), 'Preparing', 'piece'
   )
-  faults = side_by_side.run_all(
+  faults = workers.run_all(
     _make,
     [
       (output_dir, piece.path, split, names, own_form)
       for piece, split, own_form, names, _ in missing
     ],
-    n_processes,
   )
   for (piece, split, _, names, _), fault in zip(missing, faults, strict=True):
     _note(manifest, piece, split, names, fault)

@@ -76,7 +76,7 @@ def prepare_demo(
   n_channels: int = 1,
   n_variants: int = 8,
   seed: int = 0,
-  n_processes: int | None = 1,
+  workers: side_by_side.Workers = side_by_side.HERE,
 ):
   """Makes distortion pairs from synthesised guitars.
 
@@ -86,7 +86,7 @@ def prepare_demo(
     n_channels: Of train and valid; test is mono.
     n_variants: Takes per style in train; valid and test have two.
     seed: Of all takes.
-    n_processes: How many are made side by side; None for one per processor.
+    workers: Who makes them.
 
   Raises:
     ValueError: Files in output_dir that other settings made.
@@ -112,7 +112,7 @@ def prepare_demo(
   progress = progress_bar.Progress(
     len(jobs), len(jobs) - len(missing), 'Preparing'
   )
-  made = side_by_side.run_all(_make, missing, n_processes)
+  made = workers.run_all(_make, missing)
   for (folder, name, *_), _ in zip(missing, made, strict=True):
     manifest.add(folder.name, name, source='guitar')
     progress.update(name)

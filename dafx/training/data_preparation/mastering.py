@@ -196,7 +196,7 @@ def prepare_from_mixes(
   n_channels: int,
   n_variants: dict[str, int],
   seed: int = 0,
-  n_processes: int | None = 1,
+  workers: side_by_side.Workers = side_by_side.HERE,
 ):
   """Makes pairs from finished mixes, several of each.
 
@@ -210,7 +210,7 @@ def prepare_from_mixes(
     n_channels: Channels of train and valid, 1 or 2; test stays stereo.
     n_variants: Pairs per mix, by split.
     seed: Of levels and tones.
-    n_processes: How many are made side by side; None for one per processor.
+    workers: Who makes them.
 
   Raises:
     FileNotFoundError: There are no mixes.
@@ -252,14 +252,13 @@ def prepare_from_mixes(
   )
   manifest.save()
   progress = progress_bar.Progress(len(jobs), label='Preparing')
-  made = side_by_side.run_all(
+  made = workers.run_all(
     _make,
     [
       (path, form, missing, song_seed(path), mixes_dir)
       for path, _, form, missing in jobs
       if missing
     ],
-    n_processes,
   )
   for path, split, _, missing in jobs:
     if missing:
@@ -278,7 +277,7 @@ def prepare_demo(
   n_channels: int = 1,
   n_variants: int = 8,
   seed: int = 0,
-  n_processes: int | None = 1,
+  workers: side_by_side.Workers = side_by_side.HERE,
 ):
   """Makes mastering pairs from the music that comes with dafx.
 
@@ -288,7 +287,7 @@ def prepare_demo(
     n_channels: Of train and valid.
     n_variants: Pairs per song in train; valid and test have two.
     seed: Of levels and tones.
-    n_processes: How many are made side by side; None for one per processor.
+    workers: Who makes them.
   """
   prepare_from_mixes(
     DEMO_AUDIO,
@@ -297,5 +296,5 @@ def prepare_demo(
     n_channels,
     {'train': n_variants, 'valid': 2, 'test': 2},
     seed,
-    n_processes,
+    workers,
   )

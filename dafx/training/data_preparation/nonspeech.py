@@ -110,7 +110,7 @@ def prepare_demo(
   n_channels: int = 1,
   n_variants: int = 8,
   seed: int = 0,
-  n_processes: int | None = 1,
+  workers: side_by_side.Workers = side_by_side.HERE,
 ):
   """Makes nonspeech pairs from synthesised voices.
 
@@ -120,7 +120,7 @@ def prepare_demo(
     n_channels: Of train and valid; test is mono.
     n_variants: Recordings per speaker in train; valid and test have two.
     seed: Of all recordings.
-    n_processes: How many are made side by side; None for one per processor.
+    workers: Who makes them.
 
   Raises:
     ValueError: Files in output_dir that other settings made.
@@ -146,7 +146,7 @@ def prepare_demo(
   progress = progress_bar.Progress(
     len(jobs), len(jobs) - len(missing), 'Preparing'
   )
-  made = side_by_side.run_all(_make, missing, n_processes)
+  made = workers.run_all(_make, missing)
   for (folder, name, speaker, *_), _ in zip(missing, made, strict=True):
     manifest.add(folder.name, name, source='speech', speaker=speaker)
     progress.update(name)

@@ -69,7 +69,7 @@ def align_all(
   candidates: list[matching.Candidate],
   output_dir: pathlib.Path,
   is_aligned: bool,
-  n_processes: int | None = 1,
+  workers: side_by_side.Workers = side_by_side.HERE,
 ) -> dict[str, dict]:
   """Aligns what was not aligned before.
 
@@ -77,7 +77,7 @@ def align_all(
     candidates: What to align.
     output_dir: Gets alignments.json.
     is_aligned: Whether they are as they should be, and only need to be heard.
-    n_processes: How many are made side by side; None for one per processor.
+    workers: Who makes them.
 
   Returns:
     What was found, by name: the fields of an `align.Alignment`, or 'reason'.
@@ -92,8 +92,8 @@ def align_all(
   progress = progress_bar.Progress(
     len(candidates), len(candidates) - len(new), 'Aligning'
   )
-  found = side_by_side.run_all(
-    _align, [(candidate, is_aligned) for candidate in new], n_processes
+  found = workers.run_all(
+    _align, [(candidate, is_aligned) for candidate in new]
   )
   for candidate, alignment in zip(new, found, strict=True):
     state[candidate.name] = {
@@ -194,7 +194,7 @@ def prepare_from_candidates(
   split_of: Callable[[str], str] | None = None,
   is_aligned: bool = False,
   seed: int = 0,
-  n_processes: int | None = 1,
+  workers: side_by_side.Workers = side_by_side.HERE,
 ):
   """Aligns, resamples and writes pairs.
 
@@ -210,7 +210,7 @@ def prepare_from_candidates(
       goes to test and valid.
     is_aligned: Whether pairs are to be taken as they lie.
     seed: Of the split.
-    n_processes: How many are made side by side; None for one per processor.
+    workers: Who makes them.
 
   Raises:
     ValueError: Not one pair for each split, or files in output_dir that other
@@ -219,7 +219,7 @@ def prepare_from_candidates(
   """
   manifest = files.Manifest(output_dir)
   settle(manifest, sample_rate, n_channels, seed)
-  found = align_all(candidates, output_dir, is_aligned, n_processes)
+  found = align_all(candidates, output_dir, is_aligned, workers)
   left_out = dict(left_out)
   good = []
   for candidate in candidates:
@@ -252,7 +252,7 @@ def prepare_from_candidates(
       jobs.append(job)
   n_bytes = sum(_expected_bytes(*job[3:]) for job in jobs)
   disk.check_room(output_dir, n_bytes, f'{len(jobs)} pairs')
-  _write_all(jobs, manifest, n_processes)
+  _write_all(jobs, manifest, workers)
   _report(manifest, len(good))
 
 
@@ -379,13 +379,13 @@ def _expected_bytes(form, found):
   return int(2 * seconds * sample_rate * n_channels * _BYTES_PER_SAMPLE)
 
 
-def _write_all(jobs, manifest, n_processes):
+def _write_all(jobs, manifest, workers):
   """Writes pairs, or leaves them out.
 
   Args:
     jobs: Arguments of `_is_written` for each.
     manifest: Which notes them.
-    n_processes: How many are made side by side.
+    workers: Who writes them.
   """
   for _, candidate, _, _, found in jobs:
     name = candidate.name
@@ -397,13 +397,12 @@ def _write_all(jobs, manifest, n_processes):
       )
   manifest.begin(f'{split}/{each.name}' for _, each, split, *_ in jobs)
   progress = progress_bar.Progress(len(jobs), label='Writing')
-  made = side_by_side.run_all(
+  made = workers.run_all(
     _write,
     [
       (manifest.folder / split, candidate, form, found)
       for _, candidate, split, form, found in jobs
     ],
-    n_processes,
   )
   for (_, candidate, split, _, found), result in zip(jobs, made, strict=True):
     name = candidate.name
