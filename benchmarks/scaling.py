@@ -4,13 +4,14 @@
 
 Trains a task on noise by 1, 2 and 4 processes, which share the processors, and
 the same batch. Measured in the process that is alone are the time of a render
-of each plugin, what a step renders, and the network's time for each part of a
-batch; in the team, the time of a reduction. From these docs/scaling.md predicts
-a step, and that is compared with the steps that were taken.
+of each plugin and what a step renders; in one that has the processors of one
+worker, the rest of a step of its part; in the team, the time of a reduction.
+From these docs/scaling.md predicts a step, and that is compared with the steps
+that were taken.
 
 With --simulated_threads=64, renders are replaced by sleeps of their measured
-time, on so many threads: what is printed is the share of the time in which they
-are busy, with --batch_size items.
+time, on so many threads: what is printed is how busy they are, while plugins
+render and over all, with --batch_size items.
 """
 
 import functools
@@ -23,7 +24,6 @@ import sys
 import time
 from typing import Any
 
-import network_step
 import numpy as np
 import results
 import simulated
@@ -78,21 +78,30 @@ def record_calls(plugins):
 
 
 def seconds_of_render(plugin):
-  """Returns the time of a render of one item, by one thread."""
+  """Returns the time of a render of one item while all processors render.
+
+  One that has the machine for itself is faster: they share caches and memory,
+  and two of them may be one core.
+  """
   renderer = plugin.renderer
-  audio = np.zeros([4, FLAGS.n_samples, renderer.n_channels_in], np.float32)
-  audio += np.random.default_rng(0).normal(0.0, 0.1, audio.shape)
-  former, renderer.n_threads = renderer.n_threads, 1
+  shape = [4 * renderer.n_threads, FLAGS.n_samples, renderer.n_channels_in]
+  audio = np.random.default_rng(0).normal(0.0, 0.1, shape).astype(np.float32)
   found = [seconds(lambda: renderer.render(audio)) / 4 for _ in range(5)]
-  renderer.n_threads = former
   return statistics.median(found)
 
 
-def seconds_of_network(model, n_items):
-  """Returns the time of the network, forward and backward, without plugins."""
-  run = network_step.make(model, noise(n_items))
-  run()
-  return statistics.median(seconds(run) for _ in range(5))
+def seconds_of_rest(trainer, batch, plugins):
+  """Returns the time of a step in which renders take none.
+
+  That is the network, the losses, the arithmetic of the gradients and the
+  update: on the processors that this process has.
+  """
+  cores = simulated.Cores(plugins[0].renderer.n_threads)
+  with cores.stand_for(plugins, [0.0] * len(plugins)):
+    trainer.train_step(batch)
+    return statistics.median(
+      seconds(lambda: trainer.train_step(batch)) for _ in range(FLAGS.n_steps)
+    )
 
 
 def seconds_of_reduction(team, n_weights):
@@ -126,25 +135,27 @@ def work(workers):
   calls.clear()
   trainer.train_step(batch)
   measured: dict[str, Any] = {'calls': list(calls)}
+  if FLAGS.addresses != 'part':
+    measured['step'] = seconds_of_step(trainer, batch, workers)
+  if isinstance(workers, team_lib.Team):
+    n_weights = sum(int(tf.size(v)) for v in model.trainable_variables)
+    measured['reduction'] = seconds_of_reduction(workers, n_weights)
+    return measured
+  measured['uris'] = [plugin.uri for plugin in plugins]
+  measured['renders'] = [seconds_of_render(plugin) for plugin in plugins]
+  measured['rest'] = seconds_of_rest(trainer, batch, plugins)
+  if FLAGS.simulated_threads:
+    measured['busy'] = simulate(trainer, batch, plugins, measured['renders'])
+  return measured
+
+
+def seconds_of_step(trainer, batch, workers):
+  """Returns the time of a step, which all workers begin together."""
   found = []
   for _ in range(FLAGS.n_steps):
     workers.exchange('begin')
     found.append(seconds(lambda: trainer.train_step(batch)))
-  measured['step'] = statistics.median(found)
-  n_weights = sum(int(tf.size(v)) for v in model.trainable_variables)
-  if isinstance(workers, team_lib.Team):
-    measured['reduction'] = seconds_of_reduction(workers, n_weights)
-    return measured
-  measured['reduction'] = 0.0
-  measured['uris'] = [plugin.uri for plugin in plugins]
-  measured['renders'] = [seconds_of_render(plugin) for plugin in plugins]
-  measured['network'] = {
-    count: seconds_of_network(model, FLAGS.batch_size // int(count))
-    for count in FLAGS.counts
-  }
-  if FLAGS.simulated_threads:
-    measured['busy'] = simulate(trainer, batch, plugins, measured['renders'])
-  return measured
+  return statistics.median(found)
 
 
 def simulate(trainer, batch, plugins, seconds_each):
@@ -168,44 +179,71 @@ def simulate(trainer, batch, plugins, seconds_each):
   }
 
 
-def predict(alone, reduction, n_workers):
-  """Returns the time of a step that the model of cost gives.
+def predict(alone, rest, reduction, n_workers):
+  """Returns the parts of a step that the model of cost gives, in seconds.
 
   Args:
     alone: What was measured with one worker.
+    rest: What one worker's part takes beside its renders, on its processors,
+      where it has them for itself.
     reduction: Seconds of one.
     n_workers: How many there are.
+
+  Returns:
+    (renders, the rest of a step, reduction).
   """
-  n_processors = len(os.sched_getaffinity(0)) / n_workers
-  render = sum(
+  n_processors = len(os.sched_getaffinity(0)) / n_workers  # may be below 1
+  renders = sum(
     alone['renders'][plugin] * math.ceil(n_items / n_workers / n_processors)
     for plugin, n_items in alone['calls']
   )
-  # The network's time has this process's two threads; parts share them.
-  share = max(1.0, n_workers / len(os.sched_getaffinity(0)))
-  network = alone['network'][str(n_workers)] * share
-  return render + network + reduction
+  return renders, rest * max(1.0, 1.0 / n_processors), reduction
 
 
 def run(n_workers):
-  """Runs so many workers; returns what the first one measured."""
-  addresses = ','.join(cluster_lib.local(n_workers)) if n_workers > 1 else ''
+  """Runs so many workers; returns what the first one measured.
+
+  With several, one process also measures the rest of a step by itself, on the
+  processors of a worker.
+  """
   processors = sorted(os.sched_getaffinity(0))
+  shares = [
+    set(processors[index::n_workers]) or set(processors)
+    for index in range(n_workers)
+  ]
+  if n_workers == 1:
+    return start('alone', FLAGS.batch_size, shares)
+  part = start('part', FLAGS.batch_size // n_workers, shares[:1])
+  addresses = ','.join(cluster_lib.local(n_workers))
+  return {
+    **start(addresses, FLAGS.batch_size, shares),
+    'rest': part['rest'],
+  }
+
+
+def start(addresses, batch_size, shares):
+  """Runs processes; returns what the first one measured.
+
+  Args:
+    addresses: Of workers; 'alone' for the only one, 'part' for one that stands
+      for one of several.
+    batch_size: Items per step.
+    shares: Processors of each.
+  """
   started = []
-  for index in range(n_workers):
-    own = set(processors[index::n_workers]) or set(processors)
+  for index, share in enumerate(shares):
     started.append(
       subprocess.Popen(
-        [sys.executable, *sys.argv, f'--addresses={addresses or "alone"}']
-        + [f'--index={index}'],
+        [sys.executable, *sys.argv, f'--addresses={addresses}']
+        + [f'--index={index}', f'--batch_size={batch_size}'],
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=functools.partial(os.sched_setaffinity, 0, own),
+        preexec_fn=functools.partial(os.sched_setaffinity, 0, share),
       )
     )
   outputs = [each.communicate()[0] for each in started]
   if any(each.returncode for each in started):
-    sys.exit(f'One of {n_workers} workers has failed.')
+    sys.exit(f'One of {len(shares)} workers has failed.')
   return json.loads(outputs[0].splitlines()[-1])
 
 
@@ -221,7 +259,7 @@ def be_worker():
     [FLAGS.gin_file],
     ["data_path = ''", f'n_samples = {FLAGS.n_samples}'],
   )
-  if FLAGS.addresses == 'alone':
+  if FLAGS.addresses in ('alone', 'part'):
     print(json.dumps(work(core.Workers())))
     return
   found = cluster_lib.Cluster(tuple(FLAGS.addresses.split(',')), FLAGS.index)
@@ -240,20 +278,22 @@ def main(argv):
   alone = found[1]
   rows = []
   for n_workers, measured in found.items():
-    predicted = predict(alone, measured['reduction'], n_workers)
     step = measured['step']
+    parts = predict(
+      alone, measured['rest'], measured.get('reduction', 0.0), n_workers
+    )
     rows.append(
       [
         n_workers,
+        round(1e3 * step),
+        round(1e3 * sum(parts)),
+        *(round(1e3 * part) for part in parts),
         FLAGS.batch_size / step,
-        1e3 * step,
-        1e3 * predicted,
-        1e3 * measured['reduction'],
         alone['step'] / step,
       ]
     )
-  head = ['Workers', 'Items per s', 'Step in ms', 'Predicted', 'Reduction']
-  head.append('Rate to one worker')
+  head = ['Workers', 'Step, ms', 'Predicted, ms', 'Renders', 'Rest']
+  head += ['Reduction', 'Items per s', 'To one worker']
   for row in [head, *rows]:
     print(
       ' '.join(

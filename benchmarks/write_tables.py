@@ -15,6 +15,7 @@ import re
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = (
   _ROOT / 'docs/measurements.md',
+  _ROOT / 'docs/scaling.md',
   _ROOT / 'dafx/training/trained/mastering/model_card.md',
 )
 RESULTS = _ROOT / 'benchmarks/results'
