@@ -42,7 +42,7 @@ def contents(folder):
   return {
     path.relative_to(folder).as_posix(): path.read_bytes()
     for path in folder.rglob('*')
-    if path.is_file() and path.name != '.dafx_prepare.lock'
+    if path.is_file() and path.name != '.lock'
   }
 
 
@@ -110,11 +110,12 @@ def command(*words):
 
 def test_the_command_makes_the_same_on_beam(tmp_path):
   rng = np.random.default_rng(0)
-  for side in ('dry', 'wet'):
-    (tmp_path / side).mkdir()
-    for i in range(6):
-      audio = 0.1 * rng.standard_normal(RATE // 2)
-      soundfile.write(tmp_path / side / f'{i}.wav', audio, RATE)
+  for i in range(6):
+    audio = 0.1 * rng.standard_normal(RATE // 2)
+    for side, gain in (('dry', 1.0), ('wet', 0.5)):
+      path = tmp_path / side / f'{i}.wav'
+      path.parent.mkdir(exist_ok=True)
+      soundfile.write(path, gain * audio, RATE)
   found = []
   for name, words in (
     ('alone', []),
