@@ -47,6 +47,7 @@ from dafx.commands import (
   effect_modes,
   instrument_flags,
   match_mode,
+  render_flags,
   running,
   train_mode,
 )
@@ -319,28 +320,6 @@ def _describe_task() -> str:
   }[FLAGS.mode]
 
 
-def _options(model) -> dict:
-  """Returns the options of `Model.render` that flags give.
-
-  Raises:
-    ValueError: A flag that the kind of model has no use for.
-  """
-  knobs = [float(knob) for knob in FLAGS.knobs or ()] or None
-  given = {name: FLAGS[name].value for name in ('n_plugins', 'amount', 'size')}
-  given['knobs'] = knobs
-  given |= instrument_flags.values_of(FLAGS)
-  options = {name: value for name, value in given.items() if value is not None}
-  flags_of = {f'--{name}': name for name in options}
-  if FLAGS.single_dir:
-    flags_of['--single_dir'] = 'setting'
-  for flag, option in flags_of.items():
-    try:
-      model.check_options([option])
-    except ValueError as error:
-      raise ValueError(f'{flag} is not for this model: {error}') from error
-  return options
-
-
 def _use_saved(folder):
   """Processes files by a trained model, or exports it."""
   from dafx.training import inference
@@ -351,7 +330,7 @@ def _use_saved(folder):
     effect_modes.export(model, folder, FLAGS)
     print(FLAGS.output)
     return
-  options = _options(model)
+  options = render_flags.options_of(FLAGS, model)
   told: list[str] = []
   options['tell_session'] = told.append if FLAGS.session else None
   paths = inference.process(model, FLAGS.input, FLAGS.output, **options)
@@ -373,7 +352,7 @@ def _use(save_dir, single):
     return
   model = models.make_model()
   model.check_mode(FLAGS.mode)
-  options = _options(model)
+  options = render_flags.options_of(FLAGS, model)
   checkpoints.restore_model(model, folder)
   settings = {}
   if single is not None:

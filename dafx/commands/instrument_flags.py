@@ -27,12 +27,3 @@ flags.DEFINE_float(
   lower_bound=0.0,
   upper_bound=1.0,
 )
-
-
-def values_of(values: flags.FlagValues) -> dict[str, float | None]:
-  """Returns options of `Model.render` as they were given; None if not.
-
-  Args:
-    values: All flags of the command.
-  """
-  return {name: values[name].value for name in NAMES}

@@ -135,6 +135,11 @@ def of_both(values: flags.FlagValues):
     'Also write train and valid as TFRecord files.',
     flag_values=values,
   )
+  _of_work(values)
+
+
+def _of_work(values):
+  """Defines flags of who makes the pairs, and into how many files."""
   flags.DEFINE_integer(
     'workers',
     None,

@@ -40,8 +40,7 @@ class LV2Plugin(black_box.BlackBoxProcessor):
       By default all that take a range of values and are safe to train: not
       those that the host sets, that change a display, or that move the latency.
       The last cannot be trained at all.
-    fixed: Values of other controls by symbol, in port units, and of parameters
-      by URI, such as the path of an impulse response.
+    fixed: Values of others by symbol, in port units, and of parameters by URI.
     ranges: (low, high) in port units, by symbol, where a trainable control is
       to move in less than the plugin's range. What is in Hz stays below half
       of the sample rate. None is the plugin's own end of the range. A third

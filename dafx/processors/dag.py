@@ -327,3 +327,18 @@ def controlled_inputs(
         )
       driven[key] = member
   return driven
+
+
+def describe(group: ddsp.processors.ProcessorGroup) -> str:
+  """Says which node gets what; plugins of a chain as nodes in a row."""
+  lines: list[str] = []
+  renamed: dict[str, str] = {}
+  for row, node in zip(group.dag, nodes(group).values(), strict=True):
+    audio, *controls = [renamed.get(k, k) for k in node_keys(row)]
+    is_each = len(controls) == len(node.members) > 1
+    for i, member in enumerate(node.members):
+      own = controls[i : i + 1] if is_each else controls
+      lines.append(f'{", ".join([audio, *own])} -> {member.name}')
+      audio = f'{member.name}/signal'
+    renamed[f'{node.name}/signal'] = audio
+  return '; '.join(lines)

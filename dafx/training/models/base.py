@@ -13,25 +13,9 @@ import tensorflow as tf
 
 from dafx import core, lv2, processors
 from dafx.audio import sources
+from dafx.processors import dag
 from dafx.training.models import judging, rendering
 from dafx.training.models import streams as streams_lib
-
-
-def _describe_graph(group):
-  """Says which node gets what; plugins of a chain as nodes in a row."""
-  lines: list[str] = []
-  renamed: dict[str, str] = {}
-  for row, node in zip(
-    group.dag, processors.nodes(group).values(), strict=True
-  ):
-    audio, *controls = [renamed.get(k, k) for k in processors.node_keys(row)]
-    is_each = len(controls) == len(node.members) > 1
-    for i, member in enumerate(node.members):
-      own = controls[i : i + 1] if is_each else controls
-      lines.append(f'{", ".join([audio, *own])} -> {member.name}')
-      audio = f'{member.name}/signal'
-    renamed[f'{node.name}/signal'] = audio
-  return '; '.join(lines)
 
 
 @gin.configurable(module='dafx.training.models')
@@ -215,7 +199,7 @@ class Model(tf.keras.Model, abc.ABC):
     """
     lines = {
       'model': type(self).__name__,
-      'graph': _describe_graph(self.processor_group),
+      'graph': dag.describe(self.processor_group),
       'model.sample_rate': core.describe(self.sample_rate),
       'model.preprocessor': core.describe(self.preprocessor),
       **self.meanings(),
