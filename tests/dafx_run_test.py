@@ -18,7 +18,13 @@ from absl import app
 from absl.testing import flagsaver
 
 from dafx import lv2
-from dafx.commands import dafx_run, effect_modes, running, train_mode
+from dafx.commands import (
+  dafx_run,
+  effect_modes,
+  render_flags,
+  running,
+  train_mode,
+)
 from dafx.neural.nam import metadata
 from dafx.training import trained_models, trainers
 
@@ -479,11 +485,12 @@ def test_flags_that_a_model_has_no_use_for(flags, kind, message):
     'control': models.ControlModel.__new__(models.ControlModel),
   }
   other = made.pop(kind)
+  dafx_run.FLAGS.mark_as_parsed()
   with flagsaver.flagsaver(**flags):
     with pytest.raises(ValueError, match=message):
-      dafx_run._options(other)
+      render_flags.options_of(dafx_run.FLAGS, other)
     (model,) = made.values()
-    dafx_run._options(model)
+    render_flags.options_of(dafx_run.FLAGS, model)
 
 
 def test_modes_that_a_model_has_no_use_for():
