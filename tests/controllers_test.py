@@ -137,6 +137,7 @@ def test_lengths_that_are_not_of_whole_frames(streamed, n_samples):
   np.testing.assert_allclose(out, whole[:, :n_samples], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_knobs_that_move_are_streamed_too(streamed):
   group, _, streamer = streamed
   knobs = np.random.default_rng(1).uniform(0, 1, [2, 6, 2]).astype(np.float32)

@@ -424,6 +424,7 @@ def test_train_eval_sample_process(home, tmp_path, capsys):
   assert errors['dafx'] != pytest.approx(rows[3]['mae'], rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_model_that_comes_trained(home, tmp_path, capsys, monkeypatch):
   """It is found by its name; nothing is written beside it."""
   root = tmp_path / 'trained'

@@ -77,11 +77,16 @@ FAMILIES = {
 }
 # Every task, each conditioning and each shaper once.
 QUICK = (
-  'wavenet', 'a2', 'lstm_tvcond', 'tcn_demo', 'tcn_level', 'gray_demo',
-  'gray_dynamics', 's4_film', 'tcn_tfilm', 'gcn_tiny_tfilm', 's4_tvfilm',
-  'tcn_45_s', 'gray_dist_siren', 'gray_fuzz_fir_rational', 'gray_comp_knobs',
-  'gray_dist_inverted', 'gray_dist_fir_knobs',
-)  # fmt: skip
+  'wavenet',
+  'lstm_tvcond',
+  'tcn_demo',
+  'tcn_level',
+  'gray_demo',
+  'gray_dynamics',
+  's4_film',
+  'gcn_tiny_tfilm',
+  'gray_comp_knobs',
+)
 
 
 def parse(task, files, bindings):

@@ -104,6 +104,7 @@ def test_tf_keras_that_is_keras_3_is_refused(monkeypatch, case):
     _environment.demand_tensorflow()
 
 
+@pytest.mark.slow
 def test_layers_refuse_symbolic_tensors_of_keras_3():
   import keras
   import tensorflow as tf

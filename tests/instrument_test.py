@@ -183,6 +183,7 @@ def test_it_plays_the_pitch_of_a_voice(rate, transpose):
   assert np.median(cents) < 10.0 and np.mean(confidence[25:-25] > 0.5) > 0.9
 
 
+@pytest.mark.slow
 def test_chunks_are_played_as_the_whole(monkeypatch):
   """In chunks of a few frames, without seams."""
   model = instrument()

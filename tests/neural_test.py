@@ -197,9 +197,12 @@ NETWORKS['tcn rational'] = lambda: neural.DilatedConv(
 COMPILED = ('gru tvcond', 'wavenet', 'tcn film', 's4 tvfilm')
 # One of each kind of recurrence, and each conditioning once.
 QUICK = (
-  *COMPILED, 'lstm fixed, two layers', 'lstm, trained start',
-  'gcn tfilm', 's4 tiny_tfilm', 'tcn rational',
-)  # fmt: skip
+  'gru tvcond',
+  's4 tvfilm',
+  'lstm, trained start',
+  'gcn tfilm',
+  'tcn rational',
+)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
+from cases import some_quick
 
 from dafx import effects, losses
 from dafx.training import data, trainers
@@ -19,7 +20,7 @@ from dafx.training.models import starts as pretraining
 RATE = 48000
 
 
-@pytest.mark.parametrize('kind', ['siren', 'mlp'])
+@pytest.mark.parametrize('kind', some_quick(['siren', 'mlp'], ['mlp']))
 def test_waveshaper_is_fitted_to_a_curve(kind):
   x = np.linspace(-3.7, 3.7, 75, dtype=np.float32)
   results = []

@@ -62,6 +62,7 @@ def test_the_signal_is_by_mode_and_gradients_are_the_networks(
   assert found[2] is None  # the loss does not train the network
 
 
+@pytest.mark.slow
 def test_the_added_loss_trains_the_network_alone():
   proxy, unit = make(), tf.Variable([[0.5], [0.25]])
   optimizer = tf.keras.optimizers.Adam(0.1)

@@ -96,9 +96,7 @@ def stream_in_chunks(streamer, size, audio, **inputs):
 AUDIO = np.random.default_rng(0).standard_normal([2, 512]).astype(np.float32)
 
 
-@pytest.mark.parametrize(
-  'size', some_quick([1, 7, 16, 24, 48, 100, 512], [1, 48, 100])
-)
+@pytest.mark.parametrize('size', some_quick([1, 7, 16, 24, 48, 100, 512], [48]))
 def test_frames_are_whole_or_parts_for_every_frame_size(size):
   group = processors.ProcessorGroup(
     [

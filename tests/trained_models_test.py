@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import soundfile
+from cases import some_quick
 
 from dafx import core, effects, losses, metrics, processors
 from dafx.training import data, inference, models, trained_models
@@ -102,7 +103,7 @@ def test_amount_is_from_0_to_1_and_for_models_that_set_something():
     inference.process_audio(effect, noise(), RATE, amount=0.5)
 
 
-@pytest.mark.parametrize('rate', [4000, RATE, 96000])
+@pytest.mark.parametrize('rate', some_quick([4000, RATE, 96000], [RATE]))
 @pytest.mark.parametrize('gain_db', [-3.0, 20.0])
 def test_what_becomes_louder_stays_below_the_true_peak(gain_db, rate, tmp_path):
   """Quieter files are left alone, even where their peaks are higher."""

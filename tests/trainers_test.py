@@ -479,6 +479,7 @@ def test_a_run_in_stages_goes_on_where_it_was(
   assert_same_state(second, whole)
 
 
+@pytest.mark.slow
 def test_a_stage_ends_when_validation_gets_no_better(folder):
   trainer = make_trainer(learning_rate=0.0, stop_patience=1)
   history = train(
