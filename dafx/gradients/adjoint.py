@@ -11,6 +11,7 @@ A box with audio is a callable `render(audio, items, backwards)`:
 import abc
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import scipy.ndimage
@@ -58,6 +59,14 @@ def _level(signals):
   return np.sqrt(np.mean(signals**2, axis=(1, 2), keepdims=True))
 
 
+def _refusal(adjoint, n_in, n_out):
+  """Returns the error of channels that an adjoint does not take."""
+  return ValueError(
+    f'{adjoint} does not pull back from {n_out} channels to {n_in}. '
+    'Reversal() does, and BestAdjoint().'
+  )
+
+
 class _Stateless(black_box.AudioAdjoint):
   """An adjoint that keeps nothing from call to call."""
 
@@ -78,10 +87,7 @@ class _Stateless(black_box.AudioAdjoint):
     del gather  # Items have nothing to do with each other.
     n_in, n_out = _n_channels(audio), _n_channels(cotangent)
     if not self.takes(n_in, n_out):
-      raise ValueError(
-        f'{self} does not pull back from {n_out} channels to {n_in}. '
-        'Reversal() does, and BestAdjoint().'
-      )
+      raise _refusal(self, n_in, n_out)
     item_keys = range(len(audio)) if item_keys is None else item_keys
     keys = [[seed, step, key] for key in item_keys]
     return self._gradient(render, audio, cotangent, sample_rate, keys), state
@@ -133,7 +139,7 @@ class StraightThrough(_Stateless):
 
 
 @dataclasses.dataclass(frozen=True)
-class NoAudioGradient(_Stateless):
+class NoAudioGradient(black_box.AudioAdjoint):
   """No gradient to the audio: asking for one is an error.
 
   Examples:
@@ -147,8 +153,16 @@ class NoAudioGradient(_Stateless):
     del n_in, n_out
     return False
 
-  def _gradient(self, render, audio, cotangent, sample_rate, keys):
-    raise NotImplementedError  # Never called: `takes` refuses.
+  def pull_back(
+    self,
+    render: black_box.AudioRender,
+    audio: np.ndarray,
+    cotangent: np.ndarray,
+    **options: Any,
+  ) -> tuple[np.ndarray, black_box.AdjointState]:
+    """Raises ValueError."""
+    del render, options
+    raise _refusal(self, _n_channels(audio), _n_channels(cotangent))
 
 
 @dataclasses.dataclass(frozen=True)

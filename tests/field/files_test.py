@@ -89,7 +89,7 @@ def test_installed_convolvers_do_as_scipy(uri, response):
   audio = noise(1, 5000, 1)
   want = gain * scipy.signal.fftconvolve(audio[0, :, 0], values)[:5000]
   # They transform in float32, and how that rounds depends on where it lies.
-  np.testing.assert_allclose(renderer.render(audio)[0, :, 0], want, atol=1e-6)
+  np.testing.assert_allclose(renderer.render(audio)[0, :, 0], want, atol=4e-7)
 
 
 def test_the_name_that_a_plugin_declares_wrongly_is_understood(response):

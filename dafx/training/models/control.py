@@ -15,8 +15,6 @@ from dafx.audio import sources
 from dafx.training.models import base, encoders, heads, judging, rendering
 from dafx.training.models import outputs as automation
 
-tfkl = tf.keras.layers
-
 
 @gin.register(module='dafx.training.models')
 class ControlModel(base.Model):
@@ -125,10 +123,8 @@ class ControlModel(base.Model):
     self._is_single = False
     sizes = dict(output_splits)
     dag = self.processor_group.dag  # what no head gives comes from the data
-    inputs = processors.input_names(dag)
-    processors.check_dag(dag, {*inputs, *sizes})
-    parts = {k: part for k, part in encoder.outputs.items() if k in inputs}
-    self.heads = heads.make_heads(self._control_maps(), sizes, parts)
+    processors.check_dag(dag, {*processors.input_names(dag), *sizes})
+    self.heads = heads.make_heads(self._control_maps(), sizes)
 
   def _control_maps(self):
     """Returns the control maps of the driven nodes, by input of the DAG."""

@@ -59,27 +59,26 @@ class CurveEncoder(encoders.Encoder, abc.ABC):
   """An encoder that hears curves of pitch and loudness, not audio.
 
   A subclass sets the attributes, and gives `call`, whose features are curves
-  [batch, n_frames, 1] of `features_used`, and `embed_curves`.
+  [batch, n_frames, 1] of `features_used`, and the methods below.
 
   Attributes:
     frame_rate: Frames per second.
     hop_size: Samples per frame.
-    streams: Whether it can go on from a state, by `initial_state` and `stream`.
   """
 
   features_used = ('f0_hz', 'loudness_db')
   frame_rate: int
   hop_size: int
-  streams = False
 
+  @abc.abstractmethod
   def initial_state(self, batch_size: int) -> tf.Tensor:
     """Returns the state before the first frame.
 
     Args:
       batch_size: Number of items.
     """
-    raise NotImplementedError(f'{self.name!r} does not stream.')
 
+  @abc.abstractmethod
   def stream(
     self, state: tf.Tensor, f0_hz: tf.Tensor, loudness_db: tf.Tensor
   ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -93,7 +92,6 @@ class CurveEncoder(encoders.Encoder, abc.ABC):
     Returns:
       (Embedding [batch, n_frames, width], state).
     """
-    raise NotImplementedError(f'{self.name!r} does not stream.')
 
   @abc.abstractmethod
   def embed_curves(
@@ -161,8 +159,6 @@ class F0LoudnessDecoder(CurveEncoder):
   Raises:
     ValueError: Frames that hold no whole samples.
   """
-
-  streams = True
 
   def __init__(
     self,

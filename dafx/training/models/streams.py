@@ -90,18 +90,13 @@ class InstrumentStream(Stream):
     block_size: Samples of a block, in whole frames.
 
   Raises:
-    ValueError: A decoder or a graph that cannot stream, or broken frames.
+    ValueError: A graph that cannot stream, or broken frames.
   """
 
   def __init__(self, model: Any, block_size: int):
     self.name, self.variables = model.name, model.variables
     self._model = model
     self._encoder = model.encoder
-    if not self._encoder.streams:
-      raise ValueError(
-        f'{type(self._encoder).__name__} begins anew in every call, so it '
-        'cannot stream. Take F0LoudnessDecoder, which has the same layers.'
-      )
     hop_size = model.hop_size
     self._streamer = processors.BlockStreamer(
       model.processor_group, block_size, control_step=hop_size
