@@ -278,6 +278,7 @@ assert 'dafx' not in sys.modules
 
 
 def test_a_saved_model_streams_what_is_played_at_once(tmp_path):
+  tf.keras.utils.set_random_seed(2)
   model = instrument()
   model.make_variables()
   noise = processors.modules(model.processor_group)['filtered_noise']
@@ -304,9 +305,10 @@ def test_a_saved_model_streams_what_is_played_at_once(tmp_path):
   latency = int(out['latency'])
   assert (out['sample_rate'], out['hop_size'], latency) == (SR, HOP, 2 * HOP)
   assert np.all(out['audio'][:, :latency] == 0.0)
-  assert np.std(whole) > 1e-3
+  std = np.std(whole)
+  assert std > 1e-2
   np.testing.assert_allclose(
-    out['audio'][:, latency:], whole[:, : n * HOP - latency], atol=2e-5
+    out['audio'][:, latency:], whole[:, : n * HOP - latency], atol=1e-4 * std
   )
 
 
