@@ -5,6 +5,7 @@ All that gin knows of models and encoders is registered on import.
 
 from dafx.training.models.base import Model, make_model
 from dafx.training.models.control import ControlModel
+from dafx.training.models.ddsp_decoder import DdspDecoder
 from dafx.training.models.decoders import (
   F0LoudnessDecoder,
   scaled_f0,
@@ -27,6 +28,7 @@ from dafx.training.models.spectrogram_encoders import (
 __all__ = [
   'Constant',
   'ControlModel',
+  'DdspDecoder',
   'EffectModel',
   'Encoder',
   'F0LoudnessDecoder',

@@ -123,8 +123,10 @@ class ControlModel(base.Model):
     self._is_single = False
     sizes = dict(output_splits)
     dag = self.processor_group.dag  # what no head gives comes from the data
-    processors.check_dag(dag, {*processors.input_names(dag), *sizes})
-    self.heads = heads.make_heads(self._control_maps(), sizes)
+    inputs = processors.input_names(dag)
+    processors.check_dag(dag, {*inputs, *sizes})
+    parts = {k: part for k, part in encoder.outputs.items() if k in inputs}
+    self.heads = heads.make_heads(self._control_maps(), sizes, parts)
 
   def _control_maps(self):
     """Returns the control maps of the driven nodes, by input of the DAG."""

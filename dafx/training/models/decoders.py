@@ -59,26 +59,32 @@ class CurveEncoder(encoders.Encoder, abc.ABC):
   """An encoder that hears curves of pitch and loudness, not audio.
 
   A subclass sets the attributes, and gives `call`, whose features are curves
-  [batch, n_frames, 1] of `features_used`, and the methods below.
+  [batch, n_frames, 1] of `features_used`. If it `streams`, it gives
+  `initial_state` and `stream` too.
 
   Attributes:
     frame_rate: Frames per second.
     hop_size: Samples per frame.
+    streams: Whether it can go on from a state.
   """
 
-  features_used = ('f0_hz', 'loudness_db')
+  features_used: tuple[str, ...] = ('f0_hz', 'loudness_db')
   frame_rate: int
   hop_size: int
+  streams: bool = False
 
-  @abc.abstractmethod
   def initial_state(self, batch_size: int) -> tf.Tensor:
     """Returns the state before the first frame.
 
     Args:
       batch_size: Number of items.
-    """
 
-  @abc.abstractmethod
+    Raises:
+      ValueError: It does not stream.
+    """
+    del batch_size
+    raise self._refusal()
+
   def stream(
     self, state: tf.Tensor, f0_hz: tf.Tensor, loudness_db: tf.Tensor
   ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -91,20 +97,57 @@ class CurveEncoder(encoders.Encoder, abc.ABC):
 
     Returns:
       (Embedding [batch, n_frames, width], state).
-    """
 
-  @abc.abstractmethod
+    Raises:
+      ValueError: It does not stream.
+    """
+    del state, f0_hz, loudness_db
+    raise self._refusal()
+
+  def _refusal(self):
+    return ValueError(
+      f'{self.name!r} needs the whole line at once, so it cannot stream. Take '
+      'F0LoudnessDecoder, or a DdspDecoder with an RnnFcDecoder that hears '
+      'nothing but pitch and loudness.'
+    )
+
   def embed_curves(
     self, curves: Mapping[str, np.ndarray]
   ) -> Iterator[tf.Tensor]:
-    """Embeds curves of any length, stretch by stretch.
+    """Embeds curves of any length, stretch by stretch if it streams.
 
     Args:
-      curves: 'f0_hz' and 'loudness_db', [n_frames] each.
+      curves: Those of `features_used`: 'f0_hz' and 'loudness_db', [n_frames]
+        each.
 
     Yields:
       Embeddings [1, n_frames, width], which together are what `call` gives.
     """
+    if not self.streams:
+      yield self(*self._as_features(curves))
+      return
+    state = self.initial_state(1)
+    n_frames = len(curves['f0_hz'])
+    for start in range(0, n_frames, _FRAMES_AT_ONCE):
+      n = min(_FRAMES_AT_ONCE, n_frames - start)
+      # All stretches have one length, so that they share a graph.
+      part = {
+        key: np.pad(curve[start : start + n], (0, _FRAMES_AT_ONCE - n))
+        for key, curve in curves.items()
+      }
+      embedding, state = self.stream(state, *self._as_features(part))
+      yield embedding[:, :n]
+
+  def _as_features(self, curves):
+    """Returns what `call` takes, for one item."""
+    # Audio is [batch, n_samples].
+    return [
+      tf.constant(
+        curves[key][None] if key == 'audio' else curves[key][None, :, None],
+        tf.float32,
+      )
+      for key in self.features_used
+    ]
 
   def embed(self, source: sources.Source) -> Iterator[tf.Tensor]:
     """Refuses a file: pitch and loudness have to be found in it before."""
@@ -160,6 +203,8 @@ class F0LoudnessDecoder(CurveEncoder):
     ValueError: Frames that hold no whole samples.
   """
 
+  streams = True
+
   def __init__(
     self,
     sample_rate: int = 16000,
@@ -213,21 +258,3 @@ class F0LoudnessDecoder(CurveEncoder):
     """
     state = tf.zeros([tf.shape(f0_hz)[0], self.rnn.units])
     return self.stream(state, f0_hz, loudness_db)[0]
-
-  def embed_curves(
-    self, curves: Mapping[str, np.ndarray]
-  ) -> Iterator[tf.Tensor]:
-    """Embeds curves stretch by stretch; see `CurveEncoder.embed_curves`."""
-    state = self.initial_state(1)
-    n_frames = len(curves['f0_hz'])
-    for start in range(0, n_frames, _FRAMES_AT_ONCE):
-      n = min(_FRAMES_AT_ONCE, n_frames - start)
-      # All stretches have one length, so that they share a graph.
-      inputs = [
-        np.pad(curves[key][start : start + n], (0, _FRAMES_AT_ONCE - n))
-        for key in self.features_used
-      ]
-      embedding, state = self.stream(
-        state, *(tf.constant(x[None, :, None], tf.float32) for x in inputs)
-      )
-      yield embedding[:, :n]

@@ -2,7 +2,8 @@
 
 import abc
 import math
-from collections.abc import Iterator
+import types
+from collections.abc import Iterator, Mapping
 
 import ddsp
 import gin
@@ -54,6 +55,8 @@ class Encoder(core.Recorded, tf.keras.layers.Layer, abc.ABC):
       too.
     takes_channels: Whether it makes something of channels; otherwise a model
       mixes those of a file before.
+    outputs: Parts of its embedding that are inputs of the graph as they are, by
+      name; other inputs have heads.
   """
 
   features_used: tuple[str, ...] = ('audio',)
@@ -61,6 +64,7 @@ class Encoder(core.Recorded, tf.keras.layers.Layer, abc.ABC):
   hop_size: int | None = None
   margin: int = 0
   takes_channels: bool = False
+  outputs: Mapping[str, slice] = types.MappingProxyType({})
 
   @abc.abstractmethod
   def call(self, *features: tf.Tensor) -> tf.Tensor:

@@ -39,15 +39,34 @@ def sigmoid_head(
   )
 
 
+class Part(tf.keras.layers.Layer):
+  """A head without weights: a part of the embedding as it is.
+
+  Args:
+    part: Which values.
+    name: Name of the layer.
+  """
+
+  def __init__(self, part: slice, name: str):
+    super().__init__(name=name)
+    self._part = part
+
+  def call(self, embedding: tf.Tensor) -> tf.Tensor:
+    """Takes the part of an embedding [batch, n_frames, width]."""
+    return embedding[..., self._part]
+
+
 def make_heads(
   control_maps: Mapping[str, core.ControlMap],
   sizes: Mapping[str, int],
+  parts: Mapping[str, slice],
 ) -> dict[str, tf.keras.layers.Layer]:
   """Returns the layers from an embedding to the inputs of a graph, by input.
 
   Args:
     control_maps: Of what has controls in [0, 1]: a sigmoid, at the defaults.
     sizes: Of what has linear heads.
+    parts: Of what is a part of the embedding, unless it has another head.
   """
   found: dict[str, tf.keras.layers.Layer] = {
     key: sigmoid_head(known.n_controls, known.defaults, f'{key}_head')
@@ -55,6 +74,8 @@ def make_heads(
   }
   for key, size in sizes.items():
     found[key] = tfkl.Dense(size, name=f'{key}_head')
+  for key, part in parts.items():
+    found.setdefault(key, Part(part, f'{key}_head'))
   return found
 
 

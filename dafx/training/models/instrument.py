@@ -1,6 +1,7 @@
 """Models that play an instrument: pitch and loudness in, audio out."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ddsp
 import gin
@@ -8,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from dafx.audio import sources
-from dafx.training.models import base, control, decoders, playing
+from dafx.training.models import base, control, decoders, playing, rendering
 from dafx.training.models import streams as streams_lib
 
 
@@ -38,7 +39,7 @@ class InstrumentModel(playing.CurveModel, control.ControlModel):
   TensorShape([1, 16000])
 
   Args:
-    encoder: A `F0LoudnessDecoder`.
+    encoder: A `F0LoudnessDecoder` or a `DdspDecoder`.
     processor_group: DAG from 'f0_hz', 'loudness_db', controls and what
       `output_splits` names, to audio.
     losses: As of `ControlModel`.
@@ -90,6 +91,26 @@ class InstrumentModel(playing.CurveModel, control.ControlModel):
     )
     self.frame_rate = encoder.frame_rate
     self._keep_statistics(data_path, tracker)
+
+  def call(
+    self,
+    features: Mapping[str, tf.Tensor],
+    return_losses: bool = False,
+    training: bool = False,
+  ) -> Any:
+    """Runs the model; DDSP's synthesisers make as much as the batch has.
+
+    Args:
+      features: Audio, curves and 'target', as of `ControlModel.call`.
+      return_losses: Whether to return (outputs, losses).
+      training: Whether this is a step of training.
+
+    Returns:
+      As of `ControlModel.call`.
+    """
+    n_samples = features['audio'].shape[1]
+    with rendering.at_length(self.processor_group, n_samples):
+      return super().call(features, return_losses, training)
 
   def play(
     self, curves: Mapping[str, np.ndarray], source: sources.Source

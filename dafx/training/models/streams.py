@@ -90,7 +90,7 @@ class InstrumentStream(Stream):
     block_size: Samples of a block, in whole frames.
 
   Raises:
-    ValueError: A graph that cannot stream, or broken frames.
+    ValueError: A decoder or a graph that cannot stream, or broken frames.
   """
 
   def __init__(self, model: Any, block_size: int):

@@ -1,0 +1,189 @@
+"""DDSP's own decoders and models as parts of dafx's, beside plugins."""
+
+# First: importing dafx sets up what DDSP needs.
+import dafx  # noqa: F401  # isort: skip
+
+import ddsp
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dafx import effects, processors, synths
+from dafx.training import data, inference, models, trainers
+from dafx.training.models import decoders
+
+SR, RATE, HOP = 16000, 250, 64
+SPLITS = (
+  ('amps', 1),
+  ('harmonic_distribution', 12),
+  ('noise_magnitudes', 17),
+)
+KEYS = ('ld_scaled', 'f0_scaled')
+pytestmark = pytest.mark.ddsp
+
+
+@pytest.fixture(scope='module')
+def training():
+  """`ddsp.training`, which needs the extra."""
+  import ddsp.training
+
+  return ddsp.training
+
+
+def rnn(training, rnn_type='gru', splits=SPLITS, **options):
+  return training.decoders.RnnFcDecoder(
+    6, rnn_type, 8, 1, input_keys=KEYS, output_splits=splits, **options
+  )
+
+
+def encoder_of(training, decoder, **options):
+  preprocessor = training.preprocessing.F0LoudnessPreprocessor()
+  return models.DdspDecoder(decoder, preprocessor, **options)
+
+
+def curves_of(n_frames, seed=0):
+  rng = np.random.default_rng(seed)
+  return {
+    'f0_hz': rng.uniform(200.0, 400.0, n_frames).astype('f'),
+    'loudness_db': rng.uniform(-50.0, -10.0, n_frames).astype('f'),
+  }
+
+
+def as_features(curves):
+  return {k: tf.constant(c[None, :, None]) for k, c in curves.items()}
+
+
+def instrument(training, decoder=None, plugin=False, **options):
+  dag = [
+    (
+      synths.StreamingHarmonic(HOP, SR),
+      ['amps', 'harmonic_distribution', 'f0_hz'],
+    ),
+    (synths.StreamingFilteredNoise(HOP, 17), ['noise_magnitudes']),
+    (ddsp.processors.Add(), ['filtered_noise/signal', 'harmonic/signal']),
+  ]
+  if plugin:
+    gain = effects.LV2Plugin('urn:dafx-test:gain', sample_rate=SR, name='gain')
+    dag.append((gain, ['add/signal', 'gain_controls']))
+  return models.InstrumentModel(
+    encoder_of(training, decoder or rnn(training)),
+    processors.ProcessorGroup(dag),
+    [ddsp.losses.SpectralLoss((256, 64))],
+    **options,
+  )
+
+
+@pytest.fixture(scope='module')
+def records(tmp_path_factory):
+  """Records of four tones."""
+  folder = tmp_path_factory.mktemp('records')
+  examples = []
+  for i in range(4):
+    phase = 2 * np.pi * (300.0 + 40 * i) * np.arange(8000) / SR
+    audio = 0.1 * sum(np.sin(k * phase) / k for k in range(1, 8))
+    curves = {key: np.full(125, 300.0 + 40 * i) for key in data.CURVES}
+    curves['loudness_db'] = np.full(125, -30.0)
+    examples.append({'audio': audio, **curves})
+  for split in ('train', 'valid', 'test'):
+    data.write_examples(examples, folder / f'{split}.tfrecord')
+  return folder
+
+
+def provider(records, split='train'):
+  return data.InstrumentProvider(records, split, n_samples=8000)
+
+
+# ---------------------- Decoders ----------------------------------------------
+def test_a_decoder_gives_what_ddsp_gives(training):
+  decoder = rnn(training)
+  encoder = encoder_of(training, decoder)
+  curves = curves_of(100)
+  embedding = encoder(*as_features(curves).values())
+  preprocess = training.preprocessing.F0LoudnessPreprocessor(
+    time_steps=100, compute_loudness=False
+  )
+  expected = decoder(preprocess(as_features(curves)))
+  assert list(encoder.outputs) == [key for key, _ in SPLITS]
+  for key, part in encoder.outputs.items():
+    np.testing.assert_allclose(embedding[..., part], expected[key], atol=1e-5)
+
+
+@pytest.mark.parametrize('rnn_type', ['gru', 'lstm'])
+def test_stretches_are_decoded_as_the_whole(training, rnn_type, monkeypatch):
+  monkeypatch.setattr(decoders, '_FRAMES_AT_ONCE', 70)
+  encoder = encoder_of(training, rnn(training, rnn_type))
+  curves = curves_of(200)
+  whole = encoder(*as_features(curves).values())
+  parts = list(encoder.embed_curves(curves))
+  assert [part.shape[1] for part in parts] == [70, 70, 60]
+  np.testing.assert_allclose(np.concatenate(parts, 1), whole, atol=1e-5)
+
+
+def test_a_decoder_that_is_given_its_state_is_the_same(training):
+  encoder = encoder_of(training, rnn(training, stateless=True))
+  curves = curves_of(50)
+  features = as_features(curves).values()
+  (streamed,) = encoder.embed_curves(curves)
+  np.testing.assert_allclose(streamed, encoder(*features), atol=1e-5)
+
+
+def test_what_needs_the_whole_line_says_so(training):
+  """DDSP's convolutions look ahead."""
+  decoder = training.decoders.DilatedConvDecoder(
+    4, 3, 2, 1, input_keys=KEYS, conditioning_keys=None, output_splits=SPLITS
+  )
+  model = instrument(training, decoder)
+  curves = curves_of(60)
+  (whole,) = model.encoder.embed_curves(curves)
+  assert whole.shape == (1, 60, 30)
+  with pytest.raises(ValueError, match='cannot stream. Take F0LoudnessDecod'):
+    model.as_stream(HOP)
+
+
+def test_plugins_are_set_beside_a_decoder_of_ddsp(training, records):
+  model = instrument(training, plugin=True)
+  assert model.inputs_used == ['f0_hz', 'loudness_db']
+  trainer = trainers.Trainer(model, learning_rate=1e-2)
+  model.make_variables()
+  bias = model.heads['gain_controls'].bias
+  before = bias.numpy()
+  history = trainers.train(
+    provider(records), trainer=trainer, batch_size=2, num_steps=3
+  )
+  assert np.all(np.isfinite(history['total_loss']))
+  assert history['total_loss'][-1] < history['total_loss'][0]
+  # Only the plugin has a head with weights.
+  assert [k for k, h in model.heads.items() if h.weights] == ['gain_controls']
+  assert np.abs(bias - before).max() > 1e-3
+
+
+def test_it_is_exported_as_a_stream(training, tmp_path):
+  model = instrument(training)
+  model.make_variables()
+  noise = processors.modules(model.processor_group)['filtered_noise']
+  n = 24
+  curves = as_features(curves_of(n))
+  whole = model({'audio': tf.zeros([1, n * HOP]), **curves})['audio_synth']
+  noise.draw.assign(0)  # as that began
+  inference.export(model, tmp_path / 'model', block_size=2 * HOP)
+  signatures = tf.saved_model.load(str(tmp_path / 'model')).signatures
+  state, signals = signatures['initial_state'](), []
+  latency = int(signatures['facts']()['latency'])
+  for i in range(0, n, 2):
+    parts = {key: x[:, i : i + 2] for key, x in curves.items()}
+    state = signatures['stream'](**parts, **state)
+    signals.append(state.pop('signal').numpy())
+  np.testing.assert_allclose(
+    np.concatenate(signals, 1)[:, latency:],
+    whole[:, : n * HOP - latency],
+    atol=2e-5,
+  )
+
+
+def test_parts_that_do_not_go_together_are_named(training):
+  power = training.preprocessing.F0PowerPreprocessor()
+  with pytest.raises(ValueError, match='F0PowerPreprocessor, which hears f0_'):
+    models.DdspDecoder(rnn(training), power)
+  wants_z = training.decoders.RnnFcDecoder(4, 'gru', 4, 1)
+  with pytest.raises(ValueError, match='RnnFcDecoder takes z, which nothing'):
+    encoder_of(training, wants_z)
