@@ -4,6 +4,7 @@ Workers that train each by itself would pass most comparisons: every test looks
 at the number of replicas and at the batch that each of them traced.
 """
 
+import concurrent.futures
 import functools
 import json
 import os
@@ -16,10 +17,13 @@ import time
 import numpy as np
 import pytest
 import team_worker
+import tensorflow as tf
+from cases import some_quick
 
 from dafx import core
 from dafx.commands import running
-from dafx.training import cluster
+from dafx.training import channel, cluster, trainers
+from dafx.training.trainers import team
 
 WORKER = pathlib.Path(__file__).with_name('team_worker.py')
 # What a run on several machines may differ by: sums in another order.
@@ -246,3 +250,163 @@ def test_workers_that_differ_are_refused(other, message):
   found = end(start(2, each=[{}, other]))
   assert all(status == 1 for status, *_ in found)
   assert any(message in err for *_, err in found), found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('victim', [0, 1])
+def test_a_fault_in_a_window_ends_all_at_one_step(tmp_path, victim):
+  """And what was saved goes on as if nothing had been."""
+  whole = run(2, tmp_path, 'whole', kind='windows')
+  folder, each = tmp_path / 'run', [{}, {}]
+  each[victim] = {'fail_at': 4 * 3 + 3}  # in the fourth step
+  found = end(start(2, folder, each=each, kind='windows'))
+  assert [result['step'] for _, result, _ in found] == [3, 3], found
+  own, other = found[victim][1]['error'], found[1 - victim][1]['error']
+  assert own == 'ArithmeticError: as the test asks for'
+  assert re.fullmatch(
+    rf'WorkerError: Worker {victim} \(127.0.0.1:\d+\) has failed: {own}', other
+  )
+  results, weights = run(
+    2, tmp_path, 'on', kind='windows', save_dir=str(folder)
+  )
+  assert results[0]['history']['step'] == [4, 5, 6]
+  for ours, theirs in zip(weights[0], whole[1][0], strict=True):
+    np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['windows', 'plugins'])
+def test_a_loss_that_is_not_finite_ends_all(tmp_path, kind):
+  each = [{}, {'loud': 1e25}]  # its square is above what float32 has
+  found = end(start(2, tmp_path / 'run', each=each, kind=kind))
+  for _, result, err in found:
+    assert result['step'] == 1
+    assert 'diverged at step 1' in result['error']
+    assert re.search(r'not finite on worker 1 \(127.0.0.1:\d+\)\.', err)
+
+
+# --------------------------------------------- Faults of one worker alone ----
+class OfOneReplica:
+  """Stands for TensorFlow's strategy: two threads, which share no gradients."""
+
+  num_replicas_in_sync = 2
+
+  def __init__(self, cluster_resolver):
+    del cluster_resolver
+    self._strategy = tf.distribute.get_strategy()
+    self.scope = self._strategy.scope
+    self.run = self._strategy.run
+    self.experimental_local_results = self._strategy.experimental_local_results
+
+
+class Failing:
+  """Calls something until its n-th call, which fails."""
+
+  def __init__(self, function, n):
+    self._function, self._n = function, n
+
+  def __call__(self, *args):
+    self._n -= 1
+    if not self._n:
+      raise ArithmeticError('as the test asks for')
+    return self._function(*args)
+
+
+@pytest.fixture
+def threads(monkeypatch):
+  """Has workers of a team be threads of this process."""
+  monkeypatch.setattr(channel.Channel, '_end_in_time', lambda self: None)
+  monkeypatch.setattr(
+    tf.distribute, 'MultiWorkerMirroredStrategy', OfOneReplica
+  )
+
+
+def take_steps(found, folder, size, fail_in, fail_at):
+  """Takes three steps as one worker; returns what they leave.
+
+  Args:
+    found: The cluster.
+    folder: Where the run is saved.
+    size: Samples of a window, or None.
+    fail_in: What fails on worker 1: 'batch', 'step' or 'validation'.
+    fail_at: Which call of it.
+  """
+  left = []
+  with pytest.raises((ArithmeticError, channel.WorkerError)) as raised:
+    with team.Team(found, time_limit_s=20.0) as workers:
+      model = team_worker.make_model('windows')
+      trainer = trainers.Trainer(model, tbptt_samples=size, workers=workers)
+      data = team_worker.recordings(found.index, 1.0, deadly=False)
+      batches = list(data.get_batch(2).take(4))
+      trainer.build(batches[0])
+      variables = [*model.variables, *trainer.optimizer.variables]
+      if found.index and fail_in == 'step':
+        # Graphs are traced once: what fails is not in them.
+        name = '_find' if size is None else '_find_of_window'
+        steps = trainer._team_steps
+        setattr(steps, name, Failing(getattr(steps, name), fail_at))
+      if found.index and fail_in == 'validation':
+        trainer.validation_step = Failing(trainer.validation_step, fail_at)
+      if found.index and fail_in == 'batch':
+        batches = [*batches[:2], None]
+      taken = iter(batches)
+
+      class Batches:
+        """Gives batches until one cannot be read."""
+
+        reset = staticmethod(lambda: None)
+
+        def __next__(self):
+          batch = next(taken)
+          if batch is None:
+            raise ArithmeticError('as the test asks for')
+          return batch
+
+      run = trainers.Run(trainer, folder, Batches(), batches[:2])
+      with run.saved_at_faults():
+        for _ in range(3):
+          run.take_step()
+          left = [variable.numpy() for variable in variables]
+          if fail_in == 'validation' and trainer.step == 2:
+            run.validate()
+  now = [variable.numpy() for variable in variables]
+  return raised.value, trainer.step, left, now
+
+
+@pytest.mark.parametrize(
+  'case',
+  some_quick(
+    [
+      (N_SAMPLES // 4, 'step', 4 * 2 + 3),  # windows of which two have updated
+      (N_SAMPLES // 4, 'step', 4 * 2 + 1),
+      (N_SAMPLES // 4, 'batch', 3),
+      (None, 'step', 3),
+      (None, 'validation', 2),
+    ],
+    [(N_SAMPLES // 4, 'step', 4 * 2 + 3), (None, 'validation', 2)],
+  ),
+)
+def test_a_fault_of_one_ends_all_as_before_the_step(threads, tmp_path, case):
+  addresses = cluster.local(2)
+  with concurrent.futures.ThreadPoolExecutor(2) as executor:
+    futures = [
+      executor.submit(
+        take_steps,
+        cluster.Cluster(addresses, index),
+        tmp_path,
+        *case,
+      )
+      for index in (0, 1)
+    ]
+    found = [future.result(timeout=LIMIT_S) for future in futures]
+  assert re.fullmatch(
+    r'Worker 1 \(127.0.0.1:\d+\) has failed: ArithmeticError: as the test '
+    'asks for',
+    str(found[0][0]),
+  )
+  assert isinstance(found[1][0], ArithmeticError)
+  for _, step, left, now in found:
+    assert step == 2
+    for before, after in zip(left, now, strict=True):
+      np.testing.assert_array_equal(before, after)
+  assert (tmp_path / 'ckpt-2.index').exists()

@@ -6,6 +6,7 @@ Without addresses it trains alone. The last line is what came of it, as JSON;
 weights go to <out>.npz.
 """
 
+import itertools
 import json
 import os
 import pathlib
@@ -27,7 +28,7 @@ DEFAULTS = {
   'seed': 0,
   'stop_at': None,  # step after which this one is sent SIGTERM
   'die_at': None,  # step at which it is killed
-  'crash_at': None,  # step whose data have a sample that a plugin dies of
+  'fail_at': None,  # window, of all so far, in which a fault is raised
   'validate': False,
   'loud': 1.0,  # of this worker's data
   'settings': '',
@@ -117,8 +118,10 @@ def train(options, workers):
   """Trains; returns what came of it."""
   import gin
   import numpy as np
+  import tensorflow as tf
 
-  from dafx.training import trainers
+  from dafx import core
+  from dafx.training import channel, trainers
   from dafx.training.trainers import agreement
 
   if options['settings']:
@@ -134,10 +137,16 @@ def train(options, workers):
       shapes.add(tuple(features['audio'].shape))
     return call(features, *args, **kwargs)
 
-  stream = model.stream
+  stream, windows = model.stream, itertools.count(1)
+
+  def count_window():
+    if next(windows) == options['fail_at']:
+      raise ArithmeticError('as the test asks for')
+    return np.float32(0.0)
 
   def noted_window(state, features):
     shapes.add(tuple(features['audio'].shape))
+    core.call_python(count_window, [], tf.float32, 'a fault', stateful=True)
     return stream(state, features)
 
   model.call, model.stream = noted, noted_window
@@ -172,6 +181,11 @@ def train(options, workers):
     )
   except KeyboardInterrupt:
     error = 'KeyboardInterrupt'
+  except (ArithmeticError, channel.WorkerError) as raised:
+    if not workers.is_agreed:
+      raise
+    # gin adds a line of its own.
+    error = f'{type(raised).__name__}: {raised}'.splitlines()[0]
   if options['out']:
     weights = [v.numpy() for v in model.trainable_variables]
     np.savez(options['out'], *weights)

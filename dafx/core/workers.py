@@ -90,6 +90,25 @@ class Workers:
     """
     return [value]
 
+  def attempt(self, function: Callable, *args: Any) -> Any:
+    """Calls a function, as all do now; where one's call fails, all end.
+
+    Args:
+      function: What may fail on one worker alone: it waits for no other.
+      *args: Its arguments.
+
+    Returns:
+      What the function returns here.
+    """
+    return function(*args)
+
+  def tell_fault(self, fault: Exception):
+    """Tells the others what ends this worker, in place of its next report.
+
+    Args:
+      fault: Raised before this worker could report.
+    """
+
   def scope(self) -> contextlib.AbstractContextManager:
     """Returns the context in which models and optimizers are made."""
     return contextlib.nullcontext()

@@ -46,18 +46,15 @@ class Crashes:
     function: Callable[[Mapping[str, tf.Tensor]], Result],
     batch: Mapping[str, tf.Tensor],
     name_item: Callable[[int], str],
-    changes: Callable[[], Sequence[tf.Variable]] = tuple,
     counts: bool = True,
   ) -> tuple[Mapping[str, tf.Tensor], Result] | None:
     """Calls a function of a batch, without the items that plugins crash at.
 
     Args:
-      function: What is computed.
+      function: What is computed. Where it fails, it has changed nothing.
       batch: Features, each [batch, ...].
       name_item: Names an item by its place in the batch; '' where it has no
         name.
-      changes: Returns variables that the function changes: they are set back
-        before another call.
       counts: Whether items are counted and reported; otherwise they were.
 
     Returns:
@@ -71,16 +68,12 @@ class Crashes:
     if not self._is_isolated:
       return batch, function(batch)
     left = np.arange(next(iter(batch.values())).shape[0])
-    variables = changes()
-    before = [variable.numpy() for variable in variables]
     part = dict(batch)
     while len(left):
       try:
         with core.raising_faults():
           return part, function(part)
       except lv2.CrashError as error:
-        for variable, value in zip(variables, before, strict=True):
-          variable.assign(value)
         if error.item is None:
           raise
         if counts:

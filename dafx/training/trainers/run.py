@@ -96,7 +96,11 @@ class Run:
 
   def take_step(self) -> float | None:
     """Takes a step; returns its loss, or None where no item was left."""
-    batch = next(self.batches)
+    try:
+      batch = next(self.batches)
+    except Exception as error:
+      self.trainer.workers.tell_fault(error)
+      raise
     n_items = next(iter(batch.values())).shape[0]
     first = self.trainer.workers.place(self.trainer.step, n_items)
     found = self.trainer.train_step(

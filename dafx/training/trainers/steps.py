@@ -1,7 +1,8 @@
 """Steps of a training: gradients, clipped, and updates by them."""
 
+import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -17,6 +18,22 @@ Kind = tuple[int | None, bool]
 # and Keras's too: half of the first step and more. Python's `if` and `for` over
 # tensors need it; a function that has them is to be a tf.function itself.
 graph = functools.partial(tf.function, autograph=False)
+
+
+@contextlib.contextmanager
+def unchanged_at_faults(variables: Sequence[tf.Variable]) -> Iterator[None]:
+  """Sets variables back where what changes them fails on its way.
+
+  Args:
+    variables: Of one replica. What they hold is copied once it changes.
+  """
+  before = [tf.convert_to_tensor(variable) for variable in variables]
+  try:
+    yield
+  except Exception:
+    for variable, value in zip(variables, before, strict=True):
+      variable.assign(value)
+    raise
 
 
 class Steps:
@@ -49,6 +66,8 @@ class Steps:
   ) -> dict[str, tf.Tensor]:
     """Takes one step; returns {name of loss: value before the updates}.
 
+    Where it fails, variables are as they were before.
+
     Args:
       batch: Features, {'audio', 'target', ...}.
       kind: What is trained.
@@ -56,9 +75,10 @@ class Steps:
     Raises:
       ValueError: Crops that hold no window of `tbptt_samples`.
     """
-    if self.tbptt_samples is None:
-      return self._update(batch, kind)
-    return self._update_by_windows(batch, self.tbptt_samples)
+    with unchanged_at_faults(self.changed_variables()):
+      if self.tbptt_samples is None:
+        return self._update(batch, kind)
+      return self._update_by_windows(batch, self.tbptt_samples)
 
   def changed_variables(self) -> list[tf.Variable]:
     """Returns the variables that a step changes which fails on its way."""
@@ -93,19 +113,22 @@ class Steps:
 
     Where the start is trained, its gradient comes through all of them.
     """
-    n_items = parts[0]['audio'].shape[0]
     if not self.model.learns_start:
-      state = self.model.initial_state(n_items)
-      for part in parts[:-1]:
-        state = self._settle(part, state)
-      return self._update_window(parts[-1], state)
+      return self._update_window(parts[-1], self._settle_before(parts))
+    losses, gradients, state = self._find_from_start(*parts)
+    return {**losses, 'gradient_norm': self._apply_all(gradients)}, state
+
+  def _find_from_start(self, *parts):
     with tf.GradientTape() as tape:
-      state = self.model.initial_state(n_items)
-      for part in parts[:-1]:
-        state = self._settle(part, state)
-      losses, state = self._run_window(parts[-1], state)
-    norm = self._apply_all(self._find_gradients(tape, losses))
-    return {**losses, 'gradient_norm': norm}, state
+      losses, state = self._run_window(parts[-1], self._settle_before(parts))
+    return losses, self._find_gradients(tape, losses), state
+
+  def _settle_before(self, parts):
+    """Returns the state in which the last of some windows begins."""
+    state = self.model.initial_state(parts[0]['audio'].shape[0])
+    for part in parts[:-1]:
+      state = self._settle(part, state)
+    return state
 
   @graph
   def _run_window(self, part, state):

@@ -3,11 +3,13 @@
 import contextlib
 import io
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from dafx import core
 from dafx.training import channel as channel_lib
@@ -109,6 +111,56 @@ class Team(core.Workers):
     blob = json.dumps(value).encode()
     return [json.loads(b) for b in self._channel.gather(name, blob, True)]
 
+  def attempt(self, function: Callable, *args: Any) -> Any:
+    """Calls a function, as all do now; see `core.Workers`.
+
+    Raises:
+      Exception: What the function raises here; the others know it then.
+      WorkerError: Another worker has ended, or its call has failed.
+    """
+    fault: Exception | None = None
+    try:
+      with core.raising_faults():
+        found = function(*args)
+    except Exception as error:  # told to all, and raised below
+      fault = error
+    self.end_at_faults(self.exchange(_report_of(fault)), fault)
+    return found
+
+  def tell_fault(self, fault: Exception):
+    """Tells the others what ends this worker; see `core.Workers`.
+
+    Raises:
+      Exception: The fault.
+      WorkerError: Another worker has ended.
+    """
+    self.end_at_faults(self.exchange(_report_of(fault)), fault)
+
+  def end_at_faults(
+    self, said: Sequence[Mapping[str, Any]], fault: Exception | None
+  ):
+    """Ends all workers, at the same step, where one of them reports a fault.
+
+    Args:
+      said: Reports of all: 'fault' is '' where nothing has failed.
+      fault: That of this worker.
+
+    Raises:
+      Exception: The fault of this worker.
+      WorkerError: What another one reports.
+    """
+    faults = {i: each['fault'] for i, each in enumerate(said) if each['fault']}
+    if not faults:
+      return
+    # Weights are those of the step before, on all: they can be saved.
+    self.agree_to_end()
+    if fault is not None:
+      raise fault
+    index, text = next(iter(faults.items()))
+    raise channel_lib.WorkerError(
+      f'{self.name(index).capitalize()} has failed: {text}'
+    )
+
   def run(self, function, batch):
     """Calls a function of a part of a batch as a replica, alone."""
     return self.strategy.run(function, args=(batch,))
@@ -134,7 +186,7 @@ class TeamSteps(steps.Steps):
 
   Each finds the gradients of its items by itself, so that a plugin's crash and
   any other fault stay its own until all have told. Then gradients are averaged
-  over items, clipped and applied on all.
+  over items, clipped and applied on all. In windows this is so for each window.
 
   Args:
     team: The workers.
@@ -144,6 +196,10 @@ class TeamSteps(steps.Steps):
   def __init__(self, team: Team, **kwargs):
     super().__init__(**kwargs)
     self._team = team
+    # Losses of this step so far: of windows, or of all; and the first of them
+    # that is not finite.
+    self._n_losses = 0
+    self._diverged_at = math.inf
 
   def take_together(
     self,
@@ -165,6 +221,11 @@ class TeamSteps(steps.Steps):
     Raises:
       WorkerError: Another worker has ended, or its step has failed.
     """
+    with steps.unchanged_at_faults(self.changed_variables()):
+      return self._take(batch, kind, crashes, name_item, is_asked_to_stop)
+
+  def _take(self, batch, kind, crashes, name_item, is_asked_to_stop):
+    self._n_losses, self._diverged_at = 0, math.inf
     found: tuple | None = None
     fault: Exception | None = None
     if self.tbptt_samples is not None:
@@ -174,17 +235,17 @@ class TeamSteps(steps.Steps):
       try:
         with core.raising_faults():
           found = crashes.leave_out(
-            lambda part: self._find(part, kind),
-            batch,
-            name_item,
-            self._local_variables,
+            lambda part: self._find_or_leave(part, kind), batch, name_item
           )
+        if found is not None:
+          self._note_loss(found[1][0])
       except Exception as error:  # told to all, and raised below
         fault = error
     said = self._team.exchange(
       self._report(found, fault, crashes, is_asked_to_stop)
     )
     self._hear(said, fault, crashes)
+    self._warn_of_diverged(said)
     n_items = [each['n_items'] for each in said]
     if not sum(n_items):
       return None
@@ -204,7 +265,8 @@ class TeamSteps(steps.Steps):
       'n_items': 0,
       'stop': bool(is_asked_to_stop()),
       'crashes': crashes.take_news(),
-      'fault': '' if fault is None else _first_line(fault),
+      'diverged_at': self._diverged_at,
+      **_report_of(fault),
     }
     if found is not None:
       part, (losses, gradients) = found
@@ -217,25 +279,38 @@ class TeamSteps(steps.Steps):
     """Takes in what all have told of a step; raises what ends it."""
     team = self._team
     for index, each in enumerate(said):
-      if index != team.index:
+      # One whose batch cannot be read tells its fault alone.
+      if index != team.index and not each['fault']:
         crashes.add_news(each['crashes'])
+    team.end_at_faults(said, fault)
     team.is_to_stop = any(each['stop'] for each in said)
-    if any(each['fault'] for each in said):
-      # Weights are those of the step before, on all: they can be saved.
-      team.agree_to_end()
-      if fault is not None:
-        raise fault
-      index, text = next(
-        (i, each['fault']) for i, each in enumerate(said) if each['fault']
-      )
-      raise channel_lib.WorkerError(
-        f'A step of {team.name(index)} has failed: {text}'
-      )
 
-  def _local_variables(self):
-    """Returns this replica's copies of what a step changes."""
+  def _note_loss(self, losses):
+    """Notes the first losses of a step that are not finite."""
+    self._n_losses += 1
+    if not math.isfinite(float(losses['total_loss'])):
+      self._diverged_at = min(self._diverged_at, self._n_losses)
+
+  def _warn_of_diverged(self, said):
+    """Names the workers whose loss was the first that is not finite."""
+    first = min(each['diverged_at'] for each in said)
+    if first < math.inf:
+      names = [
+        self._team.name(index)
+        for index, each in enumerate(said)
+        if each['diverged_at'] == first
+      ]
+      logging.warning('The loss is not finite on %s.', ', '.join(names))
+
+  def changed_variables(self) -> list[tf.Variable]:
+    """Returns this replica's copies of what a step changes on its way."""
     local = self._team.strategy.experimental_local_results
-    return [local(v)[0] for v in self.model.non_trainable_variables]
+    return [local(variable)[0] for variable in super().changed_variables()]
+
+  def _find_or_leave(self, part, kind):
+    """Finds gradients; where that fails, variables are as before."""
+    with steps.unchanged_at_faults(self.changed_variables()):
+      return self._find(part, kind)
 
   @steps.graph
   def _find(self, batch, kind):
@@ -276,8 +351,26 @@ class TeamSteps(steps.Steps):
 
     return self._team.strategy.run(settle, args=(part, state))
 
+  def _update_first_window(self, *parts):
+    if self.model.learns_start:
+      return self._update_if_all_find(self._find_from_start, *parts)
+    return self._update_if_all_find(self._find_of_first, *parts)
+
+  def _find_of_first(self, *parts):
+    return self._find_of_window(parts[-1], self._settle_before(parts))
+
   def _update_window(self, part, state):
-    losses, gradients, state = self._find_of_window(part, state)
+    return self._update_if_all_find(self._find_of_window, part, state)
+
+  def _update_if_all_find(self, find, *args):
+    """Updates by gradients of a window once all workers have found theirs."""
+
+    def find_noted():
+      found = find(*args)
+      self._note_loss(found[0])
+      return found
+
+    losses, gradients, state = self._team.attempt(find_noted)
     return {**losses, 'gradient_norm': self._apply_all(gradients)}, state
 
   def _apply_all(self, gradients):
@@ -290,6 +383,11 @@ class TeamSteps(steps.Steps):
     return self._team.strategy.run(
       self._gradients_of_window, args=(part, state)
     )
+
+
+def _report_of(fault):
+  """Returns what the others are told of a fault; None is none."""
+  return {'fault': '' if fault is None else _first_line(fault)}
 
 
 def _first_line(error):

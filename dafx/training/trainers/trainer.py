@@ -238,10 +238,7 @@ class Trainer:
       self.n_steps.assign_add(1)
       return losses
     found = self.crashes.leave_out(
-      lambda part: self._steps.take(part, self._kind),
-      batch,
-      name_item,
-      self._steps.changed_variables,
+      lambda part: self._steps.take(part, self._kind), batch, name_item
     )
     self.n_steps.assign_add(1)
     return None if found is None else found[1]
@@ -298,13 +295,7 @@ class Trainer:
       WorkerError: Another worker has ended.
     """
     self.workers.synchronise(self.model.variables)
-    found: list[dict[str, Any]] = []
-    for number, batch in enumerate(batches):
-      if not found:  # of all batches but the last one
-        n_items = self.workers.n_items or batch['audio'].shape[0]
-      first = self.workers.place(number, n_items)
-      named = functools.partial(_name_behind, name_item, first)
-      found.append(self._validate_batch(number, batch, named))
+    found = self.workers.attempt(self._validate_part, batches, name_item)
     said = self.workers.exchange([found, self.crashes.take_news()])
     for index, (_, news) in enumerate(said):
       if index != self.workers.index:
@@ -321,6 +312,17 @@ class Trainer:
     }
     judged = [values for row in rows for values in row['judged']]
     return {**means, **self.model.judge_rows(judged)}
+
+  def _validate_part(self, batches, name_item):
+    """Returns what this worker's batches give to a validation."""
+    found: list[dict[str, Any]] = []
+    for number, batch in enumerate(batches):
+      if not found:  # of all batches but the last one
+        n_items = self.workers.n_items or batch['audio'].shape[0]
+      first = self.workers.place(number, n_items)
+      named = functools.partial(_name_behind, name_item, first)
+      found.append(self._validate_batch(number, batch, named))
+    return found
 
   def _validate_batch(self, number, whole, name_item):
     """Returns what a batch gives to a validation, as JSON can hold it."""
