@@ -6,10 +6,21 @@ import dafx  # noqa: F401  # isort: skip
 import ddsp
 import numpy as np
 import pytest
+import soundfile
 import tensorflow as tf
 
 from dafx import effects, processors, synths
-from dafx.training import data, inference, models, trainers
+from dafx.audio import sources
+from dafx.ddsp import gin_folder
+from dafx.training import (
+  checkpoints,
+  data,
+  gin_files,
+  inference,
+  models,
+  trainers,
+)
+from dafx.training.evaluation import evaluate
 from dafx.training.models import decoders
 
 SR, RATE, HOP = 16000, 250, 64
@@ -187,3 +198,142 @@ def test_parts_that_do_not_go_together_are_named(training):
   wants_z = training.decoders.RnnFcDecoder(4, 'gru', 4, 1)
   with pytest.raises(ValueError, match='RnnFcDecoder takes z, which nothing'):
     encoder_of(training, wants_z)
+
+
+# ---------------------- Models ------------------------------------------------
+# What a run of dafx adds to a gin file of DDSP, and tiny sizes.
+TASK = """
+import ddsp.training
+include 'datasets/solo.gin'
+include 'optimization/solo.gin'
+dafx.training.models.make_model.model = @models.get_model()
+sample_rate = 16000
+frame_rate = 250
+n_samples = 8000
+batch_size = 2
+learning_rate = 1e-3
+num_steps = 2
+RnnFcDecoder.ch = 8
+RnnFcDecoder.rnn_channels = 6
+RnnFcDecoder.layers_per_stack = 1
+MfccTimeDistributedRnnEncoder.rnn_channels = 6
+Reverb.reverb_length = 100
+SpectralLoss.fft_sizes = (256, 64)
+"""
+FILES = ['models/solo_instrument.gin', 'models/ae.gin']
+
+
+@pytest.fixture
+def parse(training, records, tmp_path, fresh_gin):
+  """Parses a gin file of DDSP, and what a run of dafx adds to it."""
+
+  def parsed(file):
+    path = tmp_path / 'task.gin'
+    path.write_text(f"{TASK}data_path = '{records}'\n")
+    gin_files.add_gin_search_paths([gin_folder()])
+    gin_files.parse_gin([str(gin_folder() / file), str(path)])
+
+  return parsed
+
+
+def voice(n=8000):
+  phase = 2 * np.pi * 330.0 * np.arange(n) / SR
+  return 0.1 * sum(np.sin(k * phase) / k for k in range(1, 8))
+
+
+@pytest.mark.parametrize('file', FILES)
+def test_a_gin_file_of_ddsp_is_trained_evaluated_and_used(
+  file, parse, tmp_path
+):
+  parse(file)
+  model = models.make_model()
+  assert isinstance(model, models.DdspModel)
+  assert (model.sample_rate, model.hop_size) == (SR, HOP)
+  history = trainers.train(
+    trainer=trainers.Trainer(model), save_dir=str(tmp_path / 'run')
+  )
+  assert np.all(np.isfinite(history['total_loss']))
+  rows = evaluate.evaluate(model, output_dir=str(tmp_path / 'evaluation'))
+  assert rows
+  # From its folder alone, another length.
+  again = inference.load_model(tmp_path / 'run')
+  soundfile.write(tmp_path / 'voice.wav', voice(11111), SR)
+  out = tmp_path / 'out.wav'
+  inference.process(again, str(tmp_path / 'voice.wav'), str(out))
+  played, _ = soundfile.read(out)
+  assert played.shape == (11111,) and np.std(played) > 1e-4
+  with pytest.raises(ValueError, match='cannot stream|cannot be streamed'):
+    inference.export(again, tmp_path / 'exported')
+
+
+@pytest.mark.parametrize('file', FILES)
+def test_it_is_the_autoencoder(file, parse):
+  parse(file)
+  model = models.make_model()
+  curves = as_features(curves_of(125))
+  features = {'audio': tf.constant(voice()[None], tf.float32), **curves}
+  ours = model(features)
+  for node in processors.nodes(model.processor_group).values():
+    node.set_length(8000)
+  model.autoencoder.preprocessor.time_steps = 125
+  theirs = model.autoencoder(dict(features), training=False)
+  np.testing.assert_allclose(
+    ours['harmonic']['signal'], theirs['harmonic']['signal'], atol=1e-5
+  )
+  # No variable is there twice.
+  trained = model.trainable_variables
+  assert len({id(v) for v in trained}) == len(trained)
+  assert len(trained) == len(model.autoencoder.trainable_variables)
+
+
+@pytest.mark.parametrize('file', FILES)
+def test_checkpoints_of_ddsp_are_restored(file, parse, training, tmp_path):
+  parse(file)
+  theirs = training.models.get_model()
+  theirs.preprocessor.time_steps = 125
+  theirs.preprocessor.compute_loudness = False
+  group = theirs.processor_group
+  for node in processors.nodes(group).values():
+    node.set_length(8000)
+  curves = as_features(curves_of(125))
+  features = {'audio': tf.constant(voice()[None], tf.float32), **curves}
+  expected = theirs(dict(features), training=False)['harmonic']['signal']
+  trainer = training.trainers.Trainer(theirs, tf.distribute.get_strategy())
+  trainer.save(str(tmp_path))
+  restored, started = models.make_model(), models.make_model()
+  checkpoints.restore_model(restored, tmp_path)
+  started.make_variables()
+  checkpoints.restore_weights(started, tmp_path)
+  for model in (restored, started):
+    np.testing.assert_allclose(
+      model(features)['harmonic']['signal'], expected, atol=1e-5
+    )
+  with pytest.raises(ValueError, match="saved by DDSP's own trainer, and"):
+    checkpoints.restore_model(instrument(training), tmp_path)
+
+
+def test_with_synthesisers_of_dafx_it_streams(training):
+  group = instrument(training).processor_group
+  model = models.DdspModel(
+    training.models.Autoencoder(
+      training.preprocessing.F0LoudnessPreprocessor(),
+      None,
+      rnn(training),
+      group,
+      [ddsp.losses.SpectralLoss((256, 64))],
+    )
+  )
+  stream = model.as_stream(HOP)
+  assert stream.facts['hop_size'] == HOP
+  source = sources.from_array(voice()[:, None], SR)
+  played = np.concatenate(list(model.render(source).blocks()))
+  assert played.shape == (8000, 1)
+
+
+def test_what_is_no_autoencoder_is_named(training):
+  with pytest.raises(TypeError, match='The model is Dense; dafx trains its'):
+    models.DdspModel(tf.keras.layers.Dense(3))
+  with pytest.raises(TypeError, match='The model is InverseSynthesis; dafx'):
+    models.make_model(training.models.InverseSynthesis())
+  with pytest.raises(ValueError, match='has no preprocessor. Give it one'):
+    models.DdspModel(training.models.Autoencoder())

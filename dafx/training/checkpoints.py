@@ -6,8 +6,6 @@ import os
 import pathlib
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -15,10 +13,8 @@ from absl import logging
 
 from dafx import _folders
 from dafx.audio import disk
-from dafx.training import descriptions, gin_files
+from dafx.training import checkpoint_files, descriptions, gin_files
 
-# What TensorFlow puts behind the name of a variable.
-_VALUE = '/.ATTRIBUTES/VARIABLE_VALUE'
 # State of estimates, not weights; 0.1.0 kept it elsewhere for chains that it
 # made of plugins in a row, and for each combination of a DiscreteLV2Plugin.
 _OF_ESTIMATES = ('gradient_step', 'input_choice', 'input_factor')
@@ -33,26 +29,6 @@ _LATER = (
   'optimizer/_learning_rate',
   'optimizer/_current_learning_rate',
 )
-
-
-# What TensorFlow takes for a pattern of file names when it reads.
-_PATTERN = re.compile(r'[*?\[\]\\]')
-
-
-@contextlib.contextmanager
-def _plain(path: str | os.PathLike) -> Iterator[str]:
-  """Yields a path to a checkpoint in which nothing reads as a pattern."""
-  path = pathlib.Path(path).absolute()
-  if not _PATTERN.search(str(path)):
-    yield str(path)
-    return
-  root = tempfile.gettempdir()
-  with tempfile.TemporaryDirectory(
-    prefix='dafx-', dir='/tmp' if _PATTERN.search(root) else root
-  ) as place:
-    link = pathlib.Path(place, 'run')
-    link.symlink_to(path.parent, target_is_directory=True)
-    yield str(link / path.name)
 
 
 def saved_steps(folder: str | os.PathLike) -> list[int]:
@@ -103,7 +79,7 @@ def save(checkpoint: tf.train.Checkpoint, folder, step: int, n_kept: int):
   former = saved_steps(folder)
   try:
     folder.mkdir(parents=True, exist_ok=True)
-    with _plain(path) as prefix:
+    with checkpoint_files.plain(path) as prefix:
       checkpoint.write(prefix)
     steps = [each for each in former if each < step] + [step]
     _write_index(folder, steps[-n_kept:])
@@ -150,7 +126,7 @@ def newest_intact(folder) -> str | None:
   paths = [folder / f'ckpt-{step}' for step in saved_steps(folder)]
   for path in reversed(paths):
     try:
-      with _read(path) as reader:
+      with checkpoint_files.reading(path) as reader:
         for name in reader.get_variable_to_shape_map():
           reader.get_tensor(name)  # compares its checksum
     except (tf.errors.OpError, ValueError, IndexError) as error:
@@ -164,13 +140,6 @@ def newest_intact(folder) -> str | None:
       'start over; nothing in this one was changed.'
     )
   return None
-
-
-@contextlib.contextmanager
-def _read(path):
-  """Yields TensorFlow's reader of a checkpoint."""
-  with _plain(path) as prefix:
-    yield tf.train.load_checkpoint(prefix)
 
 
 def restore(
@@ -202,7 +171,7 @@ def restore(
       for key, variable in _named(checkpoint).items()
       if key.startswith(_OF_LOSSES)
     ]
-    with _plain(path) as prefix:
+    with checkpoint_files.plain(path) as prefix:
       status = checkpoint.read(prefix)
     _check_matched(status, path, checkpoint)
     _check_all_taken(path, model)
@@ -229,20 +198,27 @@ def restore_model(model: tf.keras.Model, folder: str | os.PathLike):
   folder = _folders.expand_user(folder)
   path = _best_in(folder)
   model.make_variables()
+  if checkpoint_files.is_of_ddsp(path):
+    _restore_of_ddsp(model, path)
+    return
   saved = description_in(path)
   with _refusing_others(path):
     descriptions.check(saved.depends, model.depends())
     checkpoint = tf.train.Checkpoint(model=model)
-    with _plain(path) as prefix:
+    with checkpoint_files.plain(path) as prefix:
       status = checkpoint.read(prefix)
     _check_matched(status, path, checkpoint)
     status.expect_partial()  # the optimizer's values stay behind
     _check_all_taken(path, model)
     descriptions.take_up(model, saved)
-  n_plugins = int(_value_in(path, 'n_plugins', 0))
+  n_plugins = int(checkpoint_files.value_in(path, 'n_plugins', 0))
   if n_plugins:
     model.n_plugins = n_plugins
-  logging.info('Model of %s, step %d.', folder, _value_in(path, 'n_steps', 0))
+  logging.info(
+    'Model of %s, step %d.',
+    folder,
+    checkpoint_files.value_in(path, 'n_steps', 0),
+  )
   gin_files.warn_of_old_run(folder)
 
 
@@ -262,6 +238,9 @@ def restore_weights(model: tf.keras.Model, folder: str | os.PathLike):
   """
   folder = _folders.expand_user(folder)
   path = _best_in(folder)
+  if checkpoint_files.is_of_ddsp(path):
+    _restore_of_ddsp(model, path)
+    return
   found = descriptions.differences(
     description_in(path).depends, model.depends()
   )
@@ -269,11 +248,11 @@ def restore_weights(model: tf.keras.Model, folder: str | os.PathLike):
     f'model/{part}/' for part in model.weights_changed_by(list(found))
   )
   left, taken = [], 0
-  with _read(path) as reader:
+  with checkpoint_files.reading(path) as reader:
     there = {
-      key.removesuffix(_VALUE): shape
+      key.removesuffix(checkpoint_files.VALUE): shape
       for key, shape in reader.get_variable_to_shape_map().items()
-      if _is_weight(key.removesuffix(_VALUE))
+      if _is_weight(key.removesuffix(checkpoint_files.VALUE))
     }
     named = {
       key: variable
@@ -289,7 +268,7 @@ def restore_weights(model: tf.keras.Model, folder: str | os.PathLike):
       elif key.startswith(others):
         left.append(f'{key}: it sets controls that mean something else')
       else:
-        variable.assign(reader.get_tensor(key + _VALUE))
+        variable.assign(reader.get_tensor(key + checkpoint_files.VALUE))
         taken += 1
   left += [f'{key}: not in this model' for key in there]
   if not taken:
@@ -315,6 +294,20 @@ def restore_weights(model: tf.keras.Model, folder: str | os.PathLike):
   gin_files.warn_of_old_run(folder)
 
 
+def _restore_of_ddsp(model, path):
+  """Restores the weights that DDSP's own trainer saved."""
+  if model.ddsp_model is None:
+    raise ValueError(
+      f"{path} was saved by DDSP's own trainer, and the model that is set up "
+      "is none of DDSP's. Give its gin file: one of the folder that `python -m "
+      'dafx.ddsp gin_folder` prints.'
+    )
+  with _refusing_others(path), checkpoint_files.plain(path) as prefix:
+    status = tf.train.Checkpoint(model=model.ddsp_model).read(prefix)
+    status.assert_existing_objects_matched().expect_partial()
+  logging.info("Weights of DDSP's run %s.", path)
+
+
 def validation_esr(folder: str | os.PathLike) -> float | None:
   """Returns the error-to-signal ratio of a run's best validation.
 
@@ -328,8 +321,8 @@ def validation_esr(folder: str | os.PathLike) -> float | None:
     ValueError: There is no checkpoint.
   """
   path = _best_in(_folders.expand_user(folder))
-  best = float(_value_in(path, 'monitor/best', np.inf))
-  is_esr = _value_in(path, 'judged_by', b'') == b'esr'
+  best = float(checkpoint_files.value_in(path, 'monitor/best', np.inf))
+  is_esr = checkpoint_files.value_in(path, 'judged_by', b'') == b'esr'
   return best if is_esr and np.isfinite(best) else None
 
 
@@ -354,7 +347,7 @@ def description_in(path) -> descriptions.Description:
     path: The checkpoint, as `newest_intact` returns it.
   """
   return descriptions.Description.from_json(
-    _value_in(path, 'description', b'{}')
+    checkpoint_files.value_in(path, 'description', b'{}')
   )
 
 
@@ -367,21 +360,16 @@ def _is_weight(key):
   )
 
 
-def _value_in(path, name, default):
-  """Returns a variable of a checkpoint; a default where it holds none."""
-  key = name + _VALUE
-  with _read(path) as reader:
-    return reader.get_tensor(key) if reader.has_tensor(key) else default
-
-
 def _check_matched(status, path, checkpoint):
   """Raises AssertionError where a checkpoint lacks weights."""
   try:
     status.assert_existing_objects_matched()
   except AssertionError:
-    with _read(path) as saved:
+    with checkpoint_files.reading(path) as saved:
       lacking = [
-        k for k in _named(checkpoint) if not saved.has_tensor(k + _VALUE)
+        k
+        for k in _named(checkpoint)
+        if not saved.has_tensor(k + checkpoint_files.VALUE)
       ]
     optional = [
       key
@@ -420,9 +408,10 @@ def _check_all_taken(path, model):
 
   All of the model's are known to be in the checkpoint, so numbers tell.
   """
-  with _read(path) as reader:
+  with checkpoint_files.reading(path) as reader:
     keys = [
-      key.removesuffix(_VALUE) for key in reader.get_variable_to_shape_map()
+      key.removesuffix(checkpoint_files.VALUE)
+      for key in reader.get_variable_to_shape_map()
     ]
   n_saved = sum(map(_is_weight, keys))
   n_ours = sum(map(_is_weight, _named(tf.train.Checkpoint(model=model))))

@@ -3,9 +3,10 @@
 All that gin knows of models and encoders is registered on import.
 """
 
-from dafx.training.models.base import Model, make_model
+from dafx.training.models.base import Model
 from dafx.training.models.control import ControlModel
 from dafx.training.models.ddsp_decoder import DdspDecoder
+from dafx.training.models.ddsp_model import DdspModel
 from dafx.training.models.decoders import (
   F0LoudnessDecoder,
   scaled_f0,
@@ -19,6 +20,7 @@ from dafx.training.models.encoders import (
   n_frames_for,
 )
 from dafx.training.models.instrument import InstrumentModel
+from dafx.training.models.making import make_model
 from dafx.training.models.profile_encoder import ProfileEncoder
 from dafx.training.models.spectrogram_encoders import (
   InceptionEncoder,
@@ -29,6 +31,7 @@ __all__ = [
   'Constant',
   'ControlModel',
   'DdspDecoder',
+  'DdspModel',
   'EffectModel',
   'Encoder',
   'F0LoudnessDecoder',

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import ddsp
-import gin
 import numpy as np
 import tensorflow as tf
 
@@ -16,27 +15,6 @@ from dafx.audio import sources
 from dafx.processors import dag
 from dafx.training.models import judging, rendering
 from dafx.training.models import streams as streams_lib
-
-
-@gin.configurable(module='dafx.training.models')
-def make_model(model: 'Model' = gin.REQUIRED) -> 'Model':
-  """Returns the model that gin chose (`make_model.model = @...()`).
-
-  >>> from dafx.training import models
-  >>> import gin
-  >>> _ = gin.parse_config(
-  ...   [
-  ...     'make_model.model = @effect_models.EffectModel()',
-  ...     'EffectModel.processor_group = @processors.ProcessorGroup()',
-  ...     'EffectModel.losses = []',
-  ...     "ProcessorGroup.dag = [(@effects.Waveshaper(), ['audio'])]",
-  ...   ]
-  ... )
-  >>> isinstance(models.make_model(), models.Model)
-  True
-  >>> gin.clear_config()
-  """
-  return model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +125,11 @@ class Model(tf.keras.Model, abc.ABC):
       f'n_plugins={value}: {type(self).__name__} sets no plugins, so it is not '
       'trained in stages. Leave train.stages empty.'
     )
+
+  @property
+  def ddsp_model(self) -> Any:
+    """The model of DDSP that it is made of; None for most models."""
+    return None
 
   @property
   def is_single(self) -> bool:

@@ -72,7 +72,8 @@ class DdspDecoder(decoders.CurveEncoder):
     self.sample_rate = sample_rate
     self.frame_rate = frame_rate
     self.outputs = _slices(decoder)
-    _check_parts(preprocessor, z_encoder, decoder)
+    check_preprocessor(preprocessor)
+    _check_decoder(decoder, preprocessor, z_encoder)
     preprocessor.compute_loudness = False
     self.ddsp_preprocessor = preprocessor
     self.z_encoder = z_encoder
@@ -185,16 +186,26 @@ def _is_rnn(decoder) -> bool:
   return of_ddsp is not None and isinstance(decoder, of_ddsp.RnnFcDecoder)
 
 
-def _check_parts(preprocessor, z_encoder, decoder):
-  """Raises ValueError for parts of DDSP that do not go together."""
-  kind = type(preprocessor).__name__
+def check_preprocessor(preprocessor: Any):
+  """Raises ValueError unless a preprocessor hears pitch and loudness.
+
+  Args:
+    preprocessor: One of `ddsp.training.preprocessing`.
+
+  Raises:
+    ValueError: It hears something else.
+  """
   if sorted(preprocessor.input_keys) != sorted(_CURVES):
     raise ValueError(
-      f'preprocessor is {kind}, which hears '
+      f'preprocessor is {type(preprocessor).__name__}, which hears '
       f'{", ".join(preprocessor.all_input_keys)}; dafx has pitch and loudness '
       'for it. Take F0LoudnessPreprocessor, or train by `python -m dafx.ddsp '
       'run`.'
     )
+
+
+def _check_decoder(decoder, preprocessor, z_encoder):
+  """Raises ValueError for a decoder that takes what nothing gives."""
   given = {*preprocessor.output_keys, 'state'}
   if z_encoder is not None:
     given |= set(z_encoder.output_keys)

@@ -116,7 +116,12 @@ class InstrumentModel(playing.CurveModel, control.ControlModel):
     self, curves: Mapping[str, np.ndarray], source: sources.Source
   ) -> dict[str, np.ndarray]:
     """Returns what the decoder sets for curves; see `CurveModel.play`."""
-    del source
+    curves = dict(curves)
+    if 'audio' in self.encoder.features_used:
+      heard = sources.resampled(source, self.sample_rate)
+      audio = np.concatenate(list(heard.blocks()))[:, 0]
+      n_samples = len(curves['f0_hz']) * self.hop_size
+      curves['audio'] = np.pad(audio, (0, n_samples - len(audio)))
     parts = [self.controls_of(x) for x in self.encoder.embed_curves(curves)]
     return {
       key: np.concatenate([part[key][0] for part in parts]) for key in parts[0]
