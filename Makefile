@@ -35,9 +35,10 @@ test-all: lint types docs  ## style, types, docs, all tests, their coverage
 	@scripts/setup test speech browser music ddsp
 	@$(PYTEST) $(COVERAGE) --browser=required
 
-test-ddsp:  ## DDSP's commands and files, which need the extra ddsp
+test-ddsp:  ## DDSP's commands, files and models (extra ddsp), its own tests
 	@scripts/setup test ddsp
 	@$(RUN) pytest -m ddsp
+	@"$(VENV)/bin/python" tests/ddsp_wheel/run.py
 
 test-sanitizers: setup  ## the C part of the host under GCC's sanitizers
 	@"$(VENV)/bin/python" tests/sanitizers/run.py
