@@ -24,9 +24,9 @@ setup:  ## install everything that is missing
 demo: setup  ## train on the bundled audio, write build/demo; DEMO_ARGS='...'
 	@$(RUN) dafx.commands.demo --output_dir=build/demo $(DEMO_ARGS)
 
-notebooks:  ## open the tutorials in JupyterLab, which is installed for it
+notebooks:  ## open the notebooks in JupyterLab, which is installed for it
 	@scripts/setup notebooks
-	@$(RUN) jupyterlab dafx/colab/tutorials
+	@$(RUN) jupyterlab dafx/colab
 
 test: lint types docs  ## style, types, docs and the quick tests
 	@$(PYTEST) -m 'not slow and not speech and not ddsp'

@@ -138,7 +138,7 @@ setuptools.setup(
     'dafx': ['py.typed'],
     'dafx.lv2': ['_host.pyi'],
     'dafx.neural.nam': ['*.flac'],
-    'dafx.colab': ['tutorials/*.ipynb'],
+    'dafx.colab': ['demos/*.ipynb', 'tutorials/*.ipynb'],
     'dafx.training': ['trained/**'],
     'dafx.training.matching': ['*.json'],
     'dafx.training.data_preparation': ['demo_audio/**', 'solo_lines.json'],
