@@ -26,7 +26,7 @@ from typing import Any
 import gin
 from absl import app, flags
 
-from dafx import _environment
+from dafx import _environment, _folders
 from dafx.commands import running
 
 _NAME = 'dafx.ddsp'
@@ -197,6 +197,29 @@ def check_weights():
     crepe.weights_path('full')
 
 
+def expand_home(words: Sequence[str]) -> list[str]:
+  """Puts the home folder for the '~' of flags, such as --save_dir=~/run.
+
+  A shell leaves it there, and so does DDSP for most flags.
+
+  Args:
+    words: Of a command line.
+
+  Returns:
+    As many words.
+
+  Raises:
+    ValueError: There is a '~', and no home folder.
+  """
+  found = []
+  for word in words:
+    name, equals, value = word.partition('=')
+    if name.startswith('-') and value.startswith('~'):
+      value = str(_folders.expand_user(value, name))
+    found.append(f'{name}{equals}{value}')
+  return found
+
+
 def main(argv: Sequence[str] | None = None):
   """Runs a command of DDSP.
 
@@ -228,7 +251,9 @@ def main(argv: Sequence[str] | None = None):
     loaded[0].main(argv)
 
   running.with_messages(name, import_it)([])
-  app.run(running.with_messages(name, hand_over), argv=[name, *words])
+  app.run(
+    running.with_messages(name, hand_over), argv=[name, *expand_home(words)]
+  )
 
 
 if __name__ == '__main__':

@@ -68,6 +68,12 @@ def test_what_is_not_installed_is_one_line(command, monkeypatch, capsys):
   assert ('apache-beam, ' in line) == prepares
 
 
+def test_home_folders_in_flags_are_found(monkeypatch):
+  monkeypatch.setenv('HOME', '/home/me')
+  words = ['--save_dir=~/violin', '--mode=train', '--gin_param=a = "~/b"']
+  assert ddsp.expand_home(words) == ['--save_dir=/home/me/violin', *words[1:]]
+
+
 def test_every_package_is_in_the_extra():
   """But for Beam, which is installed beside it."""
   text = (_ROOT / 'setup.py').read_text(encoding='utf-8')
@@ -119,3 +125,44 @@ def test_records_of_ddsp_are_read_with_their_pitch(records):
   f0_hz = np.asarray(batch['f0_hz'])[:, 10:-10]
   # The line goes from 220 Hz on.
   assert np.all((f0_hz > 215) & (f0_hz < 300))
+
+
+@pytest.mark.ddsp
+def test_a_model_is_trained_and_exported(records, tmp_path):
+  sizes = [
+    f"TFRecordProvider.file_pattern = '{records}/train.tfrecord*'",
+    'TFRecordProvider.example_secs = 1',
+    'F0LoudnessPreprocessor.time_steps = 250',
+    'Harmonic.n_samples = 16000',
+    'FilteredNoise.n_samples = 16000',
+    'RnnFcDecoder.ch = 8',
+    'RnnFcDecoder.rnn_channels = 8',
+    'RnnFcDecoder.layers_per_stack = 1',
+    'Reverb.reverb_length = 1000',
+    'batch_size = 2',
+    'ddsp.training.train_util.train.num_steps = 2',
+  ]
+  result = run(
+    'run',
+    '--mode=train',
+    '--save_dir=~/violin',
+    '--gin_file=models/solo_instrument.gin',
+    '--gin_file=datasets/tfrecord.gin',
+    *(f'--gin_param={size}' for size in sizes),
+    HOME=str(tmp_path),
+  )
+  assert result.returncode == 0, result.stderr
+  assert (tmp_path / 'violin' / 'ckpt-2.index').exists()
+  result = run(
+    'export',
+    '--model_path=~/violin',
+    '--save_dir=~/exported',
+    '--inference_model=autoencoder',
+    '--nometadata',
+    HOME=str(tmp_path),
+  )
+  assert result.returncode == 0, result.stderr
+  assert (tmp_path / 'exported' / 'saved_model.pb').exists()
+  assert (tmp_path / 'exported' / 'reverb_ir_16000_hz.wav').exists()
+  (line,) = [x for x in result.stderr.splitlines() if 'SavedModel is writ' in x]
+  assert 'tensorflowjs and tflite_support cannot be installed' in line
