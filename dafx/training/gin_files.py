@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import io
 import os
 import pathlib
 import re
@@ -39,6 +40,9 @@ _DATA_PATHS = {
 }
 # A config that is larger is none.
 _MOST_BYTES = 2**24
+# What DDSP's training registers too. gin writes the short name of what was the
+# only one of its name then.
+_SHARED = re.compile(r'^((?:\w+/)*)(Trainer|evaluate|train)\.', re.MULTILINE)
 # How an operative config begins, from 0.2.0 on.
 _VERSION = '# Written by dafx '
 
@@ -257,18 +261,26 @@ def parse_operative_config(
   check_operative_config(folder, modules, trust)
   for module in modules:
     importlib.import_module(module)
-  _parse_file(os.fspath(newest_operative_config(folder)))
+  path = newest_operative_config(folder)
+  text = io.StringIO(
+    _SHARED.sub(r'\1dafx.training.\2.', path.read_text(encoding='utf-8'))
+  )
+  text.name = os.fspath(path)  # for messages
+  _parse_file(os.fspath(path), text)
 
 
-def _parse_file(file):
-  """Parses a file; of imports that dafx had once, says what to do."""
+def _parse_file(file, text=None):
+  """Parses a file, or its text; of imports of old, says what to do."""
   remedy = (
     "If an older one wrote this file, update_gin_config.py, beside dafx's "
     'README, brings it up to date: `python update_gin_config.py '
     f'--overwrite {shlex.quote(str(file))}`. Nothing was changed.'
   )
   try:
-    gin.parse_config_file(file)
+    if text is None:
+      gin.parse_config_file(file)
+    else:
+      gin.parse_config(text)
   except ModuleNotFoundError as error:
     # gin raises a copy of it, without its `name`.
     gone = re.search(r"No module named '(dafx\.[\w.]+)'", str(error))

@@ -5,7 +5,8 @@ from typing import Any
 
 import gin
 
-from dafx.training.models import base, ddsp_decoder, instrument
+from dafx import processors
+from dafx.training.models import base, ddsp_decoder, instrument, streams
 
 _OF_DDSP = 'ddsp.training.models'
 
@@ -79,6 +80,26 @@ class DdspModel(instrument.InstrumentModel):
   def ddsp_model(self) -> Any:
     """The Autoencoder, which DDSP's checkpoints are of."""
     return self.autoencoder
+
+  def as_stream(self, block_size: int) -> streams.Stream:
+    """Returns the model as a stream of curves; see `Model.as_stream`.
+
+    Args:
+      block_size: As of `InstrumentModel`.
+
+    Raises:
+      ValueError: Its decoder or its graph cannot stream.
+    """
+    nodes = processors.nodes(self.processor_group).values()
+    still = [node.identity for node in nodes if not node.streams]
+    if still:
+      raise ValueError(
+        f'{", ".join(still)} of the graph cannot stream, so the model cannot '
+        'be exported as it is. These can: synths.StreamingHarmonic, '
+        'synths.StreamingFilteredNoise, effects.Fir. `python -m dafx.ddsp '
+        "export` exports runs of DDSP's own trainer."
+      )
+    return super().as_stream(block_size)
 
 
 def as_model(model: Any) -> base.Model:
