@@ -449,6 +449,20 @@ def test_static_embedding_is_the_mean_over_windows_of_any_audio():
     assert own(noise(2, n_samples)).shape == (2, 1, 6)
 
 
+@pytest.mark.parametrize('n_frames, size, step', [(20, 7, 3), (9, 50, 2)])
+def test_moving_means_are_those_of_what_is_there(n_frames, size, step):
+  x = noise(2, n_frames * 3).numpy().reshape(2, n_frames, 3)
+  found = encoders.moving_mean(tf.constant(x), size, step)
+  middles = range(0, n_frames, step)
+  expected = [
+    x[:, max(t - (size - 1) // 2, 0) : t + size // 2 + 1].mean(axis=1)
+    for t in middles
+  ]
+  np.testing.assert_allclose(found, np.stack(expected, 1), atol=1e-7)
+  pooled = tf.nn.avg_pool1d(x, size, 1, 'SAME')[:, ::step]
+  np.testing.assert_allclose(found, pooled, atol=1e-6)
+
+
 def test_static_log_mel_is_the_mean_over_frames():
   own, static = encoder(), encoder(is_static=True)
   audio = noise(2, 9 * HOP + 100)

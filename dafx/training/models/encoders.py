@@ -107,6 +107,34 @@ class Encoder(core.Recorded, tf.keras.layers.Layer, abc.ABC):
       start += size
 
 
+def moving_mean(x: tf.Tensor, size: int, step: int) -> tf.Tensor:
+  """Returns means around frames, of what there is of them at the ends.
+
+  As a mean pooling with 'SAME' and a stride of 1, of which every `step`-th
+  frame is taken. But on processors, code of poolings is made for each length of
+  the audio, grows with their size, and is kept: 12 MB for a file.
+
+  Args:
+    x: Shape [batch, n_frames, n_values].
+    size: Frames in a mean.
+    step: Frames from one to the next.
+
+  Returns:
+    Shape [batch, n_frames / step rounded up, n_values].
+  """
+  before, after = (size - 1) // 2, size // 2
+  n_frames = tf.shape(x)[1]
+  padded = tf.pad(tf.cast(x, tf.float64), [[0, 0], [before + 1, after], [0, 0]])
+  sums = tf.cumsum(padded, axis=1)
+  middles = tf.range(0, n_frames, step)
+  counts = tf.minimum(middles + after + 1, n_frames) - tf.maximum(
+    middles - before, 0
+  )
+  totals = sums[:, size::step] - sums[:, :n_frames:step]
+  means = totals / tf.cast(counts, tf.float64)[:, tf.newaxis]
+  return tf.cast(means, x.dtype)
+
+
 def check_encoder(encoder: Encoder, sample_rate: int):
   """Raises for what is no encoder, or hears another rate.
 
@@ -262,8 +290,7 @@ class LogMelEncoder(Encoder):
     n_frames = n_frames_for(tf.shape(audio)[1], self.frame_size)
 
     def around(x):
-      x = tf.nn.avg_pool1d(x, self.n_context, 1, 'SAME')
-      return x[:, ::step][:, :n_frames]
+      return moving_mean(x, self.n_context, step)[:, :n_frames]
 
     now = tf.nn.avg_pool1d(x, step, step, 'SAME')[:, :n_frames]
     mixed = self.mix(tf.concat([now, around(x)], axis=-1))
