@@ -3,7 +3,11 @@
 # First: importing dafx sets up what DDSP needs.
 import dafx  # noqa: F401  # isort: skip
 
+import pathlib
+import re
+
 import ddsp
+import gin
 import numpy as np
 import pytest
 import soundfile
@@ -234,6 +238,16 @@ def parse(training, records, tmp_path, fresh_gin):
     gin_files.parse_gin([str(gin_folder() / file), str(path)])
 
   return parsed
+
+
+def test_gin_of_the_page_is_parsed(training, fresh_gin):
+  page = pathlib.Path(__file__).resolve().parents[1] / 'docs' / 'ddsp.md'
+  blocks = re.findall(r'```gin\n(.*?)```', page.read_text(), re.DOTALL)
+  assert len(blocks) == 2
+  gin_files.add_gin_search_paths()
+  for block in blocks:
+    gin.clear_config()
+    gin.parse_config(block)
 
 
 def voice(n=8000):
