@@ -29,6 +29,7 @@ from dafx.core.python_calls import (
   refuse_saved_model,
 )
 from dafx.core.recorded import Recorded, describe
+from dafx.core.replicas import call_once
 from dafx.core.units import range_to_unit, unit_to_range, unit_to_range_slope
 from dafx.core.waveshaping import (
   TANH_DENOMINATOR,
@@ -54,6 +55,7 @@ __all__ = [
   'amplitude_to_db',
   'ballistics',
   'batch_size',
+  'call_once',
   'call_python',
   'concatenate_maps',
   'describe',

@@ -150,11 +150,10 @@ def carry_audio_gradient(
 
     def backward(cotangent):
       check()
-      result = core.call_python(
-        gradient,
+      # What is chosen for it is chosen by the whole batch.
+      result = core.call_once(
+        lambda *inputs: core.call_python(gradient, inputs, tf.float32, _WHAT),
         [audio, *map(tf.stop_gradient, others), cotangent],
-        tf.float32,
-        _WHAT,
       )
       result.set_shape(audio.shape)
       return result
