@@ -136,7 +136,7 @@ class AverageSpectrumLoss(core.Recorded, ddsp.losses.Loss):
     Raises:
       ValueError: If `sample_rate` or `frame_size` is not allowed.
     """
-    super().__init__(name=name)
+    super().__init__(name=name, autocast=False)
     check_sample_rate(sample_rate)
     _third_octaves(sample_rate, frame_size)
     self.sample_rate = sample_rate

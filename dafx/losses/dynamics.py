@@ -160,7 +160,7 @@ class DynamicsLoss(core.Recorded, ddsp.losses.Loss):
     Raises:
       ValueError: If `sample_rate` or `peak_norm` is not allowed.
     """
-    super().__init__(name=name)
+    super().__init__(name=name, autocast=False)
     check_sample_rate(sample_rate)
     _check_peak_norm(peak_norm)
     self.sample_rate = sample_rate

@@ -184,7 +184,7 @@ class LoudnessLoss(core.Recorded, ddsp.losses.Loss):
     Raises:
       ValueError: If `sample_rate` is not allowed.
     """
-    super().__init__(name=name)
+    super().__init__(name=name, autocast=False)
     check_sample_rate(sample_rate)
     self.sample_rate = sample_rate
     self.weight = weight

@@ -163,7 +163,7 @@ class MultiScaleSpectralLoss(core.Recorded, ddsp.losses.Loss):
     Raises:
       ValueError: If `loss_type` is not allowed.
     """
-    super().__init__(name=name)
+    super().__init__(name=name, autocast=False)
     check_loss_type(loss_type)
     self.fft_sizes = tuple(fft_sizes)
     self.loss_type = loss_type

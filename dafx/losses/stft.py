@@ -188,7 +188,7 @@ class MultiResolutionStftLoss(core.Recorded, ddsp.losses.Loss):
     Raises:
       ValueError: If a resolution is not allowed, or mel bands have no rate.
     """
-    super().__init__(name=name)
+    super().__init__(name=name, autocast=False)
     self.resolutions = [tuple(r) for r in resolutions]
     for n_fft, hop_size, win_length in self.resolutions:
       if not (0 < win_length <= n_fft and hop_size > 0):
@@ -282,7 +282,7 @@ class RandomResolutionStftLoss(core.Recorded, ddsp.losses.Loss):
     Raises:
       ValueError: If the lengths or their number are not allowed.
     """
-    super().__init__(name=name)
+    super().__init__(name=name, autocast=False)
     if not (n_resolutions >= 1 and 16 <= min_fft <= max_fft):
       raise ValueError(
         f'n_resolutions={n_resolutions}, min_fft={min_fft}, max_fft={max_fft}:'

@@ -65,7 +65,7 @@ class TimeDomainLoss(core.Recorded, ddsp.losses.Loss):
     Raises:
       ValueError: If `loss_type` is not allowed.
     """
-    super().__init__(name=name)
+    super().__init__(name=name, autocast=False)
     check_loss_type(loss_type)
     self.loss_type = loss_type
     self.weight = weight
@@ -236,7 +236,7 @@ class EsrLoss(core.Recorded, ddsp.losses.Loss):
     Raises:
       ValueError: If `eps` is not above 0.
     """
-    super().__init__(name=name)
+    super().__init__(name=name, autocast=False)
     if not eps > 0:
       raise ValueError(f'eps={eps} must be > 0.')
     self.weight = weight
@@ -264,7 +264,7 @@ class DcLoss(core.Recorded, ddsp.losses.Loss):
       weight: Factor on the loss.
       name: Name of the layer, and key of the loss.
     """
-    super().__init__(name=name)
+    super().__init__(name=name, autocast=False)
     self.weight = weight
 
   def call(self, target_audio: tf.Tensor, audio: tf.Tensor) -> tf.Tensor:
@@ -297,7 +297,7 @@ class LogCoshLoss(core.Recorded, ddsp.losses.Loss):
       weight: Factor on the loss.
       name: Name of the layer, and key of the loss.
     """
-    super().__init__(name=name)
+    super().__init__(name=name, autocast=False)
     self.sharpness = sharpness
     self.weight = weight
 
@@ -323,7 +323,7 @@ class SiSdrLoss(core.Recorded, ddsp.losses.Loss):
       weight: Factor on the loss.
       name: Name of the layer, and key of the loss.
     """
-    super().__init__(name=name)
+    super().__init__(name=name, autocast=False)
     self.weight = weight
 
   def call(self, target_audio: tf.Tensor, audio: tf.Tensor) -> tf.Tensor:

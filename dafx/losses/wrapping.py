@@ -45,7 +45,7 @@ class WrappedLosses(core.Recorded, ddsp.losses.Loss):
     Raises:
       ValueError: If there is no loss, or two have one name.
     """
-    super().__init__(name=name)
+    super().__init__(name=name, autocast=False)
     losses = list(losses) if isinstance(losses, (list, tuple)) else [losses]
     names = [loss.name for loss in losses]
     if not losses or len(set(names)) < len(names):

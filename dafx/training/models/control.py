@@ -101,7 +101,7 @@ class ControlModel(base.Model):
     judged_by: str = 'loss',
     name: str = 'control_model',
   ):
-    super().__init__(name=name)
+    super().__init__(name=name, autocast=False)
     encoders.check_encoder(encoder, sample_rate)
     self.encoder = encoder
     self.margin = encoder.margin

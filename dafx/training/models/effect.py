@@ -79,7 +79,7 @@ class EffectModel(base.Model):
     judged_by: str = 'loss',
     name: str = 'effect_model',
   ):
-    super().__init__(name=name)
+    super().__init__(name=name, autocast=False)
     self.processor_group = processor_group
     self.loss_objs = list(losses)
     self.sample_rate = sample_rate

@@ -294,6 +294,8 @@ class LogMelEncoder(Encoder):
 
     now = tf.nn.avg_pool1d(x, step, step, 'SAME')[:, :n_frames]
     mixed = self.mix(tf.concat([now, around(x)], axis=-1))
+    # Layers may compute in less than float32, and spectra are made in that.
+    mixed = tf.cast(mixed, spectra.dtype)
     embedding = self.gain * tf.concat([around(spectra), mixed], axis=-1)
     if audio.shape[1] is not None:
       n_frames = n_frames_for(audio.shape[1], self.frame_size)

@@ -36,6 +36,7 @@ def sigmoid_head(
     kernel_initializer=tf.keras.initializers.VarianceScaling(1e-3, seed=0),
     bias_initializer=tf.constant_initializer(bias),
     name=name,
+    dtype='float32',  # so that controls are, where Keras computes in less
   )
 
 
@@ -73,7 +74,7 @@ def make_heads(
     for key, known in control_maps.items()
   }
   for key, size in sizes.items():
-    found[key] = tfkl.Dense(size, name=f'{key}_head')
+    found[key] = tfkl.Dense(size, name=f'{key}_head', dtype='float32')
   for key, part in parts.items():
     found.setdefault(key, Part(part, f'{key}_head'))
   return found
