@@ -99,8 +99,15 @@ def _cell(value) -> str:
 
 
 def filled(page: str) -> str:
-  """Returns a page with its tables as the results have them."""
-  return _TABLE.sub(lambda m: m[1] + table(m[2]) + m[3], page)
+  """Returns a page with its tables as the results have them.
+
+  A place for what was not measured yet is left empty.
+  """
+  return _TABLE.sub(lambda m: m[1] + _content(m[2]) + m[3], page)
+
+
+def _content(name):
+  return table(name) if (RESULTS / f'{name}.json').is_file() else ''
 
 
 def shown() -> list[str]:
