@@ -91,6 +91,35 @@ def test_data_of_another_rate(wrong):
     check(control_model(plugin('a')), *map(Batches, rates))
 
 
+def test_curves_of_another_frame_rate():
+  model, batches = control_model(plugin('a')), Batches()
+  model.frame_rate, batches.frame_rate = 100, 250
+  with pytest.raises(ValueError, match='250 frames per second.*up for 100'):
+    check(model, batches)
+  batches.frame_rate = None
+  check(model, batches)
+
+
+def test_a_model_without_losses():
+  graph = group((effects.Gain(),))
+  with pytest.raises(ValueError, match='EffectModel has no losses.*such as'):
+    check(models.EffectModel(graph, [], RATE), Batches())
+
+
+def test_what_is_no_graph_or_no_loss():
+  graph, loss = group((effects.Waveshaper(),)), losses.TimeDomainLoss()
+  of = {models.ControlModel: [models.Constant()], models.EffectModel: []}
+  for make, first in of.items():
+    for wrong in (None, ddsp.processors.ProcessorGroup):
+      with pytest.raises(TypeError, match='processor_group is .*@processors'):
+        make(*first, wrong, [loss], RATE)
+    for wrong in (loss, [losses.TimeDomainLoss], ['mae']):
+      with pytest.raises(
+        TypeError, match='losses has .*a list of losses, such'
+      ):
+        make(*first, graph, wrong, RATE)
+
+
 def test_a_plugin_of_another_rate():
   model = control_model(plugin('a'), plugin('late', 44100))
   message = "'late' of the graph works at 44100 Hz.*16000 Hz.*sample_rate"

@@ -1,11 +1,14 @@
 """What the commands share: help, messages, log, TensorFlow's level."""
 
+import functools
 import logging as python_logging
 import os
 import subprocess
 import sys
 
+import gin
 import pytest
+import tensorflow as tf
 from absl import app, flags, logging
 
 from dafx.commands import running
@@ -281,6 +284,34 @@ def test_a_missing_file_is_named_without_a_number(tmp_path, capsys):
   assert capsys.readouterr().err.splitlines()[0] == (
     f"command: No such file or directory: '{path}'"
   )
+
+
+def test_terse_words_of_others_say_where(capsys):
+  @gin.configurable
+  def of_another(kind):
+    return {'gru': 1}[kind]
+
+  # As if it were of another package, which this file is.
+  with pytest.raises(SystemExit):
+    running.with_messages('command', lambda _: of_another('foo'))([])
+  line = capsys.readouterr().err.splitlines()[0]
+  assert line == "command: of_another: KeyError: 'foo'"
+
+
+def test_what_fails_in_a_layer_is_said_without_the_layers(capsys):
+  class Layer(tf.keras.layers.Layer):
+    def call(self, audio):
+      raise ValueError('The audio is too short.')
+
+  inner = Layer()
+  for layer in (inner, tf.keras.Sequential([inner])):
+    main = functools.partial(layer, tf.zeros([1, 2]))
+    with pytest.raises(SystemExit):
+      running.with_messages('command', lambda _, main=main: main())([])
+    assert capsys.readouterr().err.splitlines() == [
+      'command: The audio is too short.',
+      '  (--verbosity=1 shows the traceback.)',
+    ]
 
 
 def test_wrong_usage_passes(capsys):

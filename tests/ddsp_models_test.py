@@ -202,6 +202,36 @@ def test_parts_that_do_not_go_together_are_named(training):
   wants_z = training.decoders.RnnFcDecoder(4, 'gru', 4, 1)
   with pytest.raises(ValueError, match='RnnFcDecoder takes z, which nothing'):
     encoder_of(training, wants_z)
+  for wrong in (None, training.preprocessing.F0LoudnessPreprocessor):
+    with pytest.raises(TypeError, match='preprocessor is .*it must be @prepr'):
+      models.DdspDecoder(rnn(training), wrong)
+  with pytest.raises(
+    TypeError, match=r'the class RnnFcDecoder, which \(\) beh'
+  ):
+    encoder_of(training, training.decoders.RnnFcDecoder)
+  with pytest.raises(TypeError, match='z_encoder is int; it must be one of'):
+    encoder_of(training, rnn(training), z_encoder=3)
+  with pytest.raises(ValueError, match="output_splits .* has 'amps' twice"):
+    encoder_of(training, rnn(training, splits=(('amps', 1), ('amps', 2))))
+  decoder = training.decoders.RnnFcDecoder
+  with pytest.raises(ValueError, match='takes state, which nothing gives'):
+    encoder_of(training, decoder(4, 'gru', 4, 1, input_keys=(*KEYS, 'state')))
+  with pytest.raises(ValueError, match='RnnFcDecoder takes nothing; there are'):
+    encoder_of(training, decoder(4, 'gru', 4, 1, input_keys=()))
+
+
+def test_a_decoder_that_is_given_its_state_hears_audio_too(training):
+  encoder = encoder_of(
+    training,
+    training.decoders.RnnFcDecoder(
+      4, 'gru', 4, 1, stateless=True, output_splits=SPLITS
+    ),
+    z_encoder=training.encoders.MfccTimeDistributedRnnEncoder(
+      4, 'gru', 3, z_time_steps=125
+    ),
+  )
+  curves = as_features(curves_of(125)).values()
+  assert encoder(*curves, tf.zeros([1, 8000])).shape == (1, 125, 30)
 
 
 # ---------------------- Models ------------------------------------------------
@@ -337,6 +367,29 @@ def test_checkpoints_of_ddsp_are_restored(file, parse, training, tmp_path):
     )
   with pytest.raises(ValueError, match="saved by DDSP's own trainer, and"):
     checkpoints.restore_model(instrument(training), tmp_path)
+  with pytest.raises(ValueError, match="saved by DDSP's own trainer, and dafx"):
+    trainers.Trainer(started).restore(tmp_path)
+
+
+def test_what_a_checkpoint_of_ddsp_has_beside_is_told(
+  parse, training, tmp_path
+):
+  parse(FILES[0])
+  whole = training.models.get_model()
+  models.make_model(whole).make_variables()
+  trainer = training.trainers.Trainer(whole, tf.distribute.get_strategy())
+  trainer.save(str(tmp_path))
+  nodes = processors.modules(whole.processor_group)
+  dag = [(nodes[row[0]], *row[1:]) for row in whole.processor_group.dag]
+  dry = training.models.Autoencoder(
+    whole.preprocessor,
+    None,
+    whole.decoder,
+    processors.ProcessorGroup(dag[:-1]),  # without its reverb
+    whole.loss_objs,
+  )
+  with pytest.raises(ValueError, match='it holds .* variables.*Give the gin'):
+    checkpoints.restore_model(models.make_model(dry), tmp_path)
 
 
 def test_with_synthesisers_of_dafx_it_streams(training):

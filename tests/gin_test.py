@@ -234,16 +234,18 @@ ALTERNATIVES = [
 ]
 
 
+@gin.configurable(module='gin_test')
+def given(part=gin.REQUIRED):
+  return part
+
+
 @pytest.mark.parametrize('file, node, source', ALTERNATIVES)
 def test_other_plugins_do_something_at_all_their_controls(file, node, source):
   import dafx.effects
 
   gin_files.parse_gin([f'plugins/{file}.gin'], ['sample_rate = 22050'])
-  gin.parse_config(
-    'import dafx.training.models\n'
-    f'make_model.model = @{node}/effects.LV2Plugin()'
-  )
-  plugin = models.make_model()
+  gin.parse_config(f'given.part = @{node}/effects.LV2Plugin()')
+  plugin = given()
   assert isinstance(plugin, dafx.effects.LV2Plugin)
   # From loud to quiet: an expander acts on what is below its threshold alone.
   fade = np.geomspace(0.3, 3e-4, 16384)[:, np.newaxis]
@@ -391,3 +393,10 @@ def test_a_run_of_an_older_version_says_how_to_convert_it(tmp_path):
   with pytest.raises(ValueError, match="'get_model'") as caught:
     gin_files.parse_operative_config(tmp_path)
   assert 'update_gin_config' not in str(caught.value)
+
+
+def test_the_config_of_a_run_of_ddsp_is_told(tmp_path):
+  path = tmp_path / 'operative_config-0.gin'
+  path.write_text('import ddsp\nTrainer.lr_decay_rate = 0.98\n')
+  with pytest.raises(ValueError, match="DDSP's own trainer.*--restore_dir="):
+    gin_files.check_operative_config(tmp_path)

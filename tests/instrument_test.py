@@ -4,6 +4,7 @@
 import dafx  # noqa: F401  # isort: skip
 
 import csv
+import dataclasses
 import math
 import subprocess
 import sys
@@ -26,7 +27,8 @@ from dafx.training import (
   trainers,
   transfer,
 )
-from dafx.training.models import decoders
+from dafx.training.models import decoders, outputs
+from dafx.training.trainers import loop
 
 SR, RATE, HOP = 16000, 250, 64
 
@@ -241,9 +243,44 @@ def test_files_are_processed_with_their_curves(tmp_path):
   assert (tmp_path / 'out.png').exists()
 
 
+def test_figures_show_sound_without_a_pitch():
+  curves = {'f0_hz': np.zeros(5), 'loudness_db': np.full(5, -80.0)}
+  drawn = outputs.Automation(point_times_s=np.arange(5.0), curves=curves)
+  assert len(drawn.figures()) == 2
+
+
+def test_weights_of_another_run_begin_with_statistics_of_this_one(
+  records, tmp_path
+):
+  former, model = instrument(str(records)), instrument(str(tmp_path))
+  text = (records / 'statistics.json').read_text()
+  found = dataclasses.replace(
+    transfer.Statistics.from_json(text), mean_pitch=33.0
+  )
+  (tmp_path / 'statistics.json').write_text(found.to_json())
+  former.start()
+  for made in (former, model):
+    made.make_variables()
+  trainers.Trainer(former).save(tmp_path / 'run')
+  loop._take_up(trainers.Trainer(model), None, str(tmp_path / 'run'))
+  assert model.statistics.mean_pitch == 33.0
+  kept = instrument()
+  kept.make_variables()
+  loop._take_up(trainers.Trainer(kept), None, str(tmp_path / 'run'))
+  assert kept.statistics == former.statistics
+  for ours, theirs in zip(model.weights, former.weights, strict=True):
+    np.testing.assert_array_equal(ours, theirs)
+
+
 def test_what_does_not_fit_is_named(tmp_path):
   with pytest.raises(TypeError, match='encoder is Constant; an InstrumentM'):
     models.InstrumentModel(models.Constant(), instrument().processor_group, [])
+  with pytest.raises(
+    TypeError, match='class F0LoudnessDecoder, which \\(\\) be'
+  ):
+    models.InstrumentModel(
+      models.F0LoudnessDecoder, instrument().processor_group, []
+    )
   with pytest.raises(ValueError, match='frame_rate=300 does not divide'):
     models.F0LoudnessDecoder(SR, 300)
   with pytest.raises(FileNotFoundError, match='no statistics of the record'):

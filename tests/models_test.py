@@ -374,10 +374,15 @@ def test_an_encoder_takes_the_features_that_it_names():
   assert outputs['loud']['controls']['controls'].shape == (3, 4, 1)
 
 
-@pytest.mark.parametrize('own', [tf.keras.layers.Dense(2), Loudness])
-def test_what_is_no_encoder_is_refused(own):
+def test_what_is_no_encoder_is_refused():
+  own = tf.keras.layers.Dense(2)
   with pytest.raises(TypeError, match=r'no Encoder.*models\.Encoder.*hop_size'):
     model_of([(plugin('gain', 'loud'), ['audio', 'c'])], own)
+
+
+def test_an_encoder_that_is_not_called_is_told():
+  with pytest.raises(TypeError, match=r'which \(\) .*@encoders.Loudness\(\)'):
+    model_of([(plugin('gain', 'loud'), ['audio', 'c'])], Loudness)
 
 
 def test_an_encoder_of_another_rate_is_refused():

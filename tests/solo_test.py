@@ -179,7 +179,8 @@ def test_the_command_prepares_a_folder(tmp_path, monkeypatch, capsys):
     ({'frame_rate': 100}, '250 frames per second at 16000 Hz, and 100 are ask'),
     ({'sample_rate': 48000, 'n_samples': 192000}, '750 frames per second'),
     ({'n_samples': 128000}, 'have 64000 samples, which is less than n_samples'),
-    ({'n_samples': 1000}, 'do not go together'),
+    ({'n_samples': 1000}, 'multiple of 64, the samples of a frame, as 960'),
+    ({'frame_rate': 0}, 'frame_rate=0 does not divide sample_rate=16000'),
     ({'split': 'other'}, 'there is no other.tfrecord; `dafx_prepare solo`'),
   ],
 )

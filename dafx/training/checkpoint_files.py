@@ -1,5 +1,6 @@
 """Files of checkpoints, read by the names of their variables."""
 
+import collections
 import contextlib
 import os
 import pathlib
@@ -72,3 +73,28 @@ def is_of_ddsp(path: str | os.PathLike) -> bool:
     return not reader.has_tensor(f'n_steps{VALUE}') and reader.has_tensor(
       f'save_counter{VALUE}'
     )
+
+
+def named(checkpoint: tf.train.Checkpoint) -> dict[str, tf.Variable]:
+  """Returns the variables in a checkpoint by the names that TensorFlow makes.
+
+  Each is the shortest way to the variable.
+
+  Args:
+    checkpoint: What is saved or restored.
+  """
+  view = tf.train.TrackableView(checkpoint)
+  found: dict[str, tf.Variable] = {}
+  seen = set()
+  queue = collections.deque([('', checkpoint)])
+  while queue:
+    key, part = queue.popleft()
+    if id(part) in seen:
+      continue
+    seen.add(id(part))
+    if isinstance(part, tf.Variable):
+      found[key[1:]] = part
+    for name, child in view.children(part).items():
+      name = name.replace('.', '..').replace('/', '.S')
+      queue.append((f'{key}/{name}', child))
+  return found

@@ -1,6 +1,5 @@
 """Checkpoints on disk: written whole or not at all, read whole or not."""
 
-import collections
 import contextlib
 import os
 import pathlib
@@ -28,6 +27,13 @@ _LATER = (
   'judged_by',
   'optimizer/_learning_rate',
   'optimizer/_current_learning_rate',
+)
+
+# What to do about a checkpoint of another model.
+_ADVICE = (
+  'Choose another --save_dir, or the gin files that it was trained with '
+  '(operative_config-*.gin beside it); another --save_dir with this one as '
+  '--restore_dir starts a new run from those of its weights that fit'
 )
 
 
@@ -160,15 +166,22 @@ def restore(
 
   Raises:
     ValueError: It is of another model, or of one whose controls had other
-      ranges, scales or fixed values. Nothing was written.
+      ranges, scales or fixed values, or DDSP's trainer saved it. Nothing was
+      written.
   """
+  if checkpoint_files.is_of_ddsp(path):
+    raise ValueError(
+      f"{path} was saved by DDSP's own trainer, and dafx does not go on with "
+      'its runs. Choose another --save_dir: with this one as --restore_dir it '
+      'begins with its weights. Nothing was changed.'
+    )
   saved = description_in(path)
   model = checkpoint.model
   with _refusing_others(path):
     descriptions.check(saved.depends, ours.depends)
     of_losses = [
       (variable, tf.identity(variable))
-      for key, variable in _named(checkpoint).items()
+      for key, variable in checkpoint_files.named(checkpoint).items()
       if key.startswith(_OF_LOSSES)
     ]
     with checkpoint_files.plain(path) as prefix:
@@ -256,7 +269,9 @@ def restore_weights(model: tf.keras.Model, folder: str | os.PathLike):
     }
     named = {
       key: variable
-      for key, variable in _named(tf.train.Checkpoint(model=model)).items()
+      for key, variable in checkpoint_files.named(
+        tf.train.Checkpoint(model=model)
+      ).items()
       if _is_weight(key)
     }
     for key, variable in named.items():
@@ -302,9 +317,15 @@ def _restore_of_ddsp(model, path):
       "is none of DDSP's. Give its gin file: one of the folder that `python -m "
       'dafx.ddsp gin_folder` prints.'
     )
-  with _refusing_others(path), checkpoint_files.plain(path) as prefix:
-    status = tf.train.Checkpoint(model=model.ddsp_model).read(prefix)
+  advice = (
+    'Give the gin files and sizes that it was trained with '
+    '(operative_config-*.gin beside it)'
+  )
+  with _refusing_others(path, advice):
+    with checkpoint_files.plain(path) as prefix:
+      status = tf.train.Checkpoint(model=model.ddsp_model).read(prefix)
     status.assert_existing_objects_matched().expect_partial()
+    _check_all_taken(path, model.ddsp_model)
   logging.info("Weights of DDSP's run %s.", path)
 
 
@@ -368,7 +389,7 @@ def _check_matched(status, path, checkpoint):
     with checkpoint_files.reading(path) as saved:
       lacking = [
         k
-        for k in _named(checkpoint)
+        for k in checkpoint_files.named(checkpoint)
         if not saved.has_tensor(k + checkpoint_files.VALUE)
       ]
     optional = [
@@ -382,27 +403,6 @@ def _check_matched(status, path, checkpoint):
       raise
 
 
-def _named(checkpoint):
-  """Returns the variables in a checkpoint by the names that TensorFlow makes.
-
-  Each is the shortest way to the variable.
-  """
-  view = tf.train.TrackableView(checkpoint)
-  found, seen = {}, set()
-  queue = collections.deque([('', checkpoint)])
-  while queue:
-    key, part = queue.popleft()
-    if id(part) in seen:
-      continue
-    seen.add(id(part))
-    if isinstance(part, tf.Variable):
-      found[key[1:]] = part
-    for name, child in view.children(part).items():
-      name = name.replace('.', '..').replace('/', '.S')
-      queue.append((f'{key}/{name}', child))
-  return found
-
-
 def _check_all_taken(path, model):
   """Raises ValueError where a checkpoint has weights that the model has not.
 
@@ -414,7 +414,9 @@ def _check_all_taken(path, model):
       for key in reader.get_variable_to_shape_map()
     ]
   n_saved = sum(map(_is_weight, keys))
-  n_ours = sum(map(_is_weight, _named(tf.train.Checkpoint(model=model))))
+  n_ours = sum(
+    map(_is_weight, checkpoint_files.named(tf.train.Checkpoint(model=model)))
+  )
   if n_saved != n_ours:
     raise ValueError(
       f'it holds {n_saved} variables, and the model has {n_ours}'
@@ -422,16 +424,14 @@ def _check_all_taken(path, model):
 
 
 @contextlib.contextmanager
-def _refusing_others(path):
+def _refusing_others(path, advice=_ADVICE):
   """Says what to do about a checkpoint that does not fit."""
   try:
     yield
   except (AssertionError, ValueError) as error:
-    detail = str(error).strip().splitlines()[-1]
+    # Behind what TensorFlow misses it writes all values.
+    detail = str(error).partition(' Showing ')[0].strip().splitlines()[-1]
     raise ValueError(
       f'{path} is of another model than the one that is set up now '
-      f'({detail}). Choose another --save_dir, or the gin files that it '
-      'was trained with (operative_config-*.gin beside it); another --save_dir '
-      'with this one as --restore_dir starts a new run from those of its '
-      'weights that fit. Nothing in it was changed.'
+      f'({detail}). {advice}. Nothing in it was changed.'
     ) from error

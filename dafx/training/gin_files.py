@@ -224,7 +224,8 @@ def check_operative_config(
 
   Raises:
     FileNotFoundError: There is no training run.
-    ValueError: Text that gin cannot parse, or that is not allowed.
+    ValueError: Text that gin cannot parse, or that is not allowed; or it is of
+      DDSP's own trainer.
   """
   path = newest_operative_config(folder)
   if path.stat().st_size > _MOST_BYTES:
@@ -232,7 +233,14 @@ def check_operative_config(
       f'{path} has {path.stat().st_size} bytes; a config has {_MOST_BYTES} at '
       'most.'
     )
-  found = gin_text.statements(path.read_bytes(), str(path))
+  content = path.read_bytes()
+  found = gin_text.statements(content, str(path))
+  if b'ddsp' in content and b'dafx' not in content:
+    raise ValueError(
+      f"{path} was written by DDSP's own trainer and names no model of dafx. "
+      f'Give its gin files by --gin_file, and --restore_dir={folder}, to '
+      '--mode=train, eval or sample; docs/ddsp.md shows how.'
+    )
   if not trust:
     gin_text.check_harmless(found, str(path), modules)
   bound: Bindings = {}

@@ -109,6 +109,8 @@ class InstrumentProvider(provider.CropProvider):
       rate; the message says which.
   """
 
+  frame_rate: int
+
   def __init__(
     self,
     path: str | os.PathLike = gin.REQUIRED,
@@ -118,13 +120,18 @@ class InstrumentProvider(provider.CropProvider):
     n_samples: int = 64000,
   ):
     super().__init__(sample_rate, n_samples, n_channels=1)
+    if frame_rate < 1 or sample_rate % frame_rate:
+      raise ValueError(
+        f'frame_rate={frame_rate} does not divide sample_rate={sample_rate}: '
+        'a frame must hold whole samples, as with 250 at 16000 or 48000 Hz.'
+      )
     self.frame_rate = frame_rate
     self.hop_size = sample_rate // frame_rate
-    if sample_rate % frame_rate or n_samples % self.hop_size:
+    n_frames = n_samples // self.hop_size
+    if n_frames < 1 or n_samples % self.hop_size:
       raise ValueError(
-        f'sample_rate={sample_rate}, frame_rate={frame_rate} and '
-        f'n_samples={n_samples} do not go together: frames hold whole samples, '
-        'and crops whole frames.'
+        f'n_samples={n_samples} must be a multiple of {self.hop_size}, the '
+        f'samples of a frame, as {max(n_frames, 1) * self.hop_size} is.'
       )
     self._files: dict[pathlib.Path, int] = {}
     self._places = self._find(_folders.expand_user(path), split)

@@ -63,6 +63,7 @@ class Provider(abc.ABC):
 
   Attributes:
     sample_rate: Rate of the audio in batches, in Hz.
+    frame_rate: Frames per second of curves in batches; None without curves.
 
   Examples:
     >>> import tensorflow as tf
@@ -82,6 +83,7 @@ class Provider(abc.ABC):
   """
 
   sample_rate: int
+  frame_rate: int | None = None
 
   @property
   @abc.abstractmethod

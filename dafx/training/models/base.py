@@ -55,6 +55,8 @@ class Model(tf.keras.Model, abc.ABC):
     processor_group: The graph, as the user wrote it.
     loss_objs: Losses of (target audio, audio); their sum is trained.
     sample_rate: Rate of the audio, in Hz.
+    frame_rate: Frames per second of curves that it takes from the data; None
+      for a model that takes none.
   """
 
   modes: tuple[str, ...] = ('train', 'eval', 'sample', 'process')
@@ -70,6 +72,7 @@ class Model(tf.keras.Model, abc.ABC):
   processor_group: ddsp.processors.ProcessorGroup
   loss_objs: list
   sample_rate: int
+  frame_rate: int | None = None
 
   # -------------------- What it can do ----------------------------------------
   def check_mode(self, mode: str):
@@ -239,8 +242,13 @@ class Model(tf.keras.Model, abc.ABC):
     """Returns what of it is worth a count of parameters, by name."""
     return {'model': self}
 
-  def start(self):
-    """Prepares for a run that is new; it does nothing for most models."""
+  def start(self, has_weights: bool = False):
+    """Prepares for a run that is new; it does nothing for most models.
+
+    Args:
+      has_weights: Whether weights of another run are in it already.
+    """
+    del has_weights
 
   def losses_of(
     self, target: tf.Tensor, audio: tf.Tensor

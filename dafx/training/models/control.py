@@ -12,7 +12,14 @@ import tensorflow as tf
 from dafx import losses as dafx_losses
 from dafx import processors
 from dafx.audio import sources
-from dafx.training.models import base, encoders, heads, judging, rendering
+from dafx.training.models import (
+  base,
+  encoders,
+  heads,
+  judging,
+  kinds,
+  rendering,
+)
 from dafx.training.models import outputs as automation
 
 
@@ -103,6 +110,7 @@ class ControlModel(base.Model):
   ):
     super().__init__(name=name, autocast=False)
     encoders.check_encoder(encoder, sample_rate)
+    kinds.check_group(processor_group)
     self.encoder = encoder
     self.margin = encoder.margin
     self.processor_group = processor_group
@@ -112,14 +120,14 @@ class ControlModel(base.Model):
     self.judged_by = judging.check_judge(judged_by, self.judges)
     self.driven = processors.controlled_inputs(self.processor_group)
     self._n_plugins = len(self.driven)
-    self.loss_objs = list(losses)
+    self.loss_objs = kinds.list_losses(losses)
     if align_margin is not None:
       self.loss_objs = [
         dafx_losses.AlignedLoss(
           self.loss_objs, self.latency + align_margin, ignore_polarity=True
         )
       ]
-    self.change_losses = list(change_losses)
+    self.change_losses = kinds.list_losses(change_losses)
     self._is_single = False
     sizes = dict(output_splits)
     dag = self.processor_group.dag  # what no head gives comes from the data
@@ -213,10 +221,8 @@ class ControlModel(base.Model):
     """Makes all variables, so that a checkpoint can be restored into them."""
     hop_size = self.encoder.hop_size or self.sample_rate // 100
     n_frames = -(-self.sample_rate // hop_size)
-    audio, frame = (
-      tf.zeros([1, n_frames * hop_size]),
-      tf.zeros([1, n_frames, 1]),
-    )
+    audio = tf.zeros([1, n_frames * hop_size])
+    frame = tf.zeros([1, n_frames, 1])
     given = {key: frame for key in self.inputs_used if key != 'audio'}
     given |= self.predict_controls(audio, **given)
     given |= {'audio': audio, 'target': audio}
@@ -417,20 +423,15 @@ class ControlModel(base.Model):
     Args:
       seed: Of the random one, as of `np.random.default_rng`.
     """
-    rng = np.random.default_rng(seed)
+    rng, maps = np.random.default_rng(seed), self._control_maps()
+    defaults = {key: known.defaults[np.newaxis] for key, known in maps.items()}
+    drawn = {
+      key: rng.uniform(size=[1, known.n_controls]).astype('f')
+      for key, known in maps.items()
+    }
     return {
-      'default setting': {
-        'setting': {
-          key: known.defaults[np.newaxis]
-          for key, known in self._control_maps().items()
-        }
-      },
-      'random setting': {
-        'setting': {
-          key: rng.uniform(size=[1, known.n_controls]).astype('f')
-          for key, known in self._control_maps().items()
-        }
-      },
+      'default setting': {'setting': defaults},
+      'random setting': {'setting': drawn},
     }
 
   def describe_outputs(self, outputs: Sequence[pathlib.Path]) -> str:

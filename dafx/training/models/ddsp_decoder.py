@@ -11,13 +11,12 @@ from typing import Any
 import gin
 import tensorflow as tf
 
-from dafx.training.models import decoders
+from dafx.training.models import decoders, kinds
 
 tfkl = tf.keras.layers
 
 # What a file or a record of an instrument has for a preprocessor.
 _CURVES = ('f0_hz', 'loudness_db')
-_OF_DDSP = 'ddsp.training.decoders'
 
 
 @gin.register(module='dafx.training.encoders')
@@ -51,9 +50,9 @@ class DdspDecoder(decoders.CurveEncoder):
     name: Name of the layer.
 
   Raises:
-    TypeError: A decoder that is none of DDSP's.
-    ValueError: Parts that do not go together, or frames that hold no whole
-      samples.
+    TypeError: Parts that are none of DDSP's.
+    ValueError: Parts that do not go together, outputs of one name, or frames
+      that hold no whole samples.
   """
 
   features_used: tuple[str, ...] = _CURVES
@@ -119,7 +118,7 @@ class DdspDecoder(decoders.CurveEncoder):
   def _embed(self, *features):
     given = self._conditions(features)
     if 'state' in self.decoder.input_keys:
-      given['state'] = self.initial_state(tf.shape(given['f0_hz'])[0])
+      given['state'] = self._zeros(tf.shape(given['f0_hz'])[0])
     found = self.decoder(given)
     return tf.concat([found[key] for key in self.outputs], axis=-1)
 
@@ -133,11 +132,14 @@ class DdspDecoder(decoders.CurveEncoder):
     """How many states of one size it has: an LSTM has two."""
     return len(tf.nest.flatten(self._cell.state_size))
 
+  def _zeros(self, batch_size):
+    return tf.zeros([batch_size, self._n_states * self._cell.units])
+
   def initial_state(self, batch_size: int) -> tf.Tensor:
     """Returns the state of the recurrent layer before the first frame."""
     if not self.streams:
       raise self._refusal()
-    return tf.zeros([batch_size, self._n_states * self._cell.units])
+    return self._zeros(batch_size)
 
   def stream(
     self, state: tf.Tensor, f0_hz: tf.Tensor, loudness_db: tf.Tensor
@@ -163,18 +165,36 @@ class DdspDecoder(decoders.CurveEncoder):
     return decoder.dense_out(found), tf.concat(states, axis=-1)
 
 
+def is_of_ddsp(part: Any, module: str, kind: str) -> bool:
+  """Returns whether something is of a class of DDSP, and imports nothing.
+
+  Args:
+    part: What is asked about.
+    module: Of `ddsp.training`.
+    kind: Name of the class.
+  """
+  # It is imported if there is anything of it.
+  found = sys.modules.get(f'ddsp.training.{module}')
+  return found is not None and isinstance(part, vars(found)[kind])
+
+
 def _slices(decoder):
   """Returns which part of the embedding each output of a decoder is."""
   try:
-    splits = dict(decoder.output_splits)
+    splits = list(decoder.output_splits)
   except AttributeError as error:
     raise TypeError(
-      f'decoder is {type(decoder).__name__}; a DdspDecoder takes one of '
+      f'decoder is {kinds.kind_of(decoder)}; a DdspDecoder takes one of '
       'ddsp.training.decoders with output_splits, such as '
       '@decoders.RnnFcDecoder().'
     ) from error
   found, start = {}, 0
-  for key, size in splits.items():
+  for key, size in splits:
+    if key in found:
+      raise ValueError(
+        f'output_splits of {type(decoder).__name__} has {key!r} twice; give '
+        'each output once, with its size.'
+      )
     found[key] = slice(start, start + size)
     start += size
   return types.MappingProxyType(found)
@@ -182,19 +202,24 @@ def _slices(decoder):
 
 def _is_rnn(decoder) -> bool:
   """Returns whether a decoder is an RnnFcDecoder."""
-  of_ddsp = sys.modules.get(_OF_DDSP)  # there, if a decoder of it is
-  return of_ddsp is not None and isinstance(decoder, of_ddsp.RnnFcDecoder)
+  return is_of_ddsp(decoder, 'decoders', 'RnnFcDecoder')
 
 
 def check_preprocessor(preprocessor: Any):
-  """Raises ValueError unless a preprocessor hears pitch and loudness.
+  """Raises unless a preprocessor hears pitch and loudness.
 
   Args:
     preprocessor: One of `ddsp.training.preprocessing`.
 
   Raises:
+    TypeError: It is none of DDSP's.
     ValueError: It hears something else.
   """
+  if not is_of_ddsp(preprocessor, 'nn', 'DictLayer'):
+    raise TypeError(
+      f'preprocessor is {kinds.kind_of(preprocessor)}; it must be '
+      '@preprocessing.F0LoudnessPreprocessor().'
+    )
   if sorted(preprocessor.input_keys) != sorted(_CURVES):
     raise ValueError(
       f'preprocessor is {type(preprocessor).__name__}, which hears '
@@ -205,15 +230,24 @@ def check_preprocessor(preprocessor: Any):
 
 
 def _check_decoder(decoder, preprocessor, z_encoder):
-  """Raises ValueError for a decoder that takes what nothing gives."""
-  given = {*preprocessor.output_keys, 'state'}
+  """Raises for a decoder that takes nothing, or what nothing gives."""
+  name, given = type(decoder).__name__, set(preprocessor.output_keys)
   if z_encoder is not None:
+    if not is_of_ddsp(z_encoder, 'nn', 'DictLayer'):
+      raise TypeError(
+        f'z_encoder is {kinds.kind_of(z_encoder)}; it must be one of '
+        'ddsp.training.encoders, such as '
+        '@encoders.MfccTimeDistributedRnnEncoder(), or None.'
+      )
     given |= set(z_encoder.output_keys)
-  missing = [key for key in decoder.input_keys if key not in given]
-  if missing:
+  # A state is what it is given beside its inputs.
+  is_stateless = _is_rnn(decoder) and decoder.stateless
+  inputs = decoder.input_keys[: -1 if is_stateless else None]
+  missing = [key for key in inputs if key not in given]
+  if missing or not inputs:
     raise ValueError(
-      f'{type(decoder).__name__} takes {", ".join(missing)}, which nothing '
-      f'gives; there are {", ".join(sorted(given - {"state"}))}. Bind '
-      f"{type(decoder).__name__}.input_keys = ('ld_scaled', 'f0_scaled'), or "
-      'give an encoder of audio (z_encoder).'
+      f'{name} takes {", ".join(missing) or "nothing"}'
+      f'{", which nothing gives" if missing else ""}; there are '
+      f"{', '.join(sorted(given))}. Bind {name}.input_keys = ('ld_scaled', "
+      "'f0_scaled'), or give an encoder of audio (z_encoder)."
     )

@@ -1,14 +1,10 @@
 """DDSP's Autoencoder as a model of dafx."""
 
-import sys
 from typing import Any
 
 import gin
 
-from dafx import processors
-from dafx.training.models import base, ddsp_decoder, instrument, streams
-
-_OF_DDSP = 'ddsp.training.models'
+from dafx.training.models import base, ddsp_decoder, instrument, kinds
 
 
 @gin.configurable(module='dafx.training.models')
@@ -49,8 +45,13 @@ class DdspModel(instrument.InstrumentModel):
     judged_by: str = 'loss',
     name: str = 'ddsp_model',
   ):
-    if not _is_autoencoder(autoencoder):
-      raise _refusal(autoencoder)
+    if not ddsp_decoder.is_of_ddsp(autoencoder, 'models', 'Autoencoder'):
+      raise TypeError(
+        f'The model is {kinds.kind_of(autoencoder)}; dafx trains its '
+        "own models and DDSP's Autoencoder. Other models of DDSP are trained "
+        'by `python -m dafx.ddsp run`; a model of your own derives from '
+        'dafx.training.models.Model.'
+      )
     preprocessor = autoencoder.preprocessor
     if preprocessor is None:
       raise ValueError(
@@ -81,26 +82,6 @@ class DdspModel(instrument.InstrumentModel):
     """The Autoencoder, which DDSP's checkpoints are of."""
     return self.autoencoder
 
-  def as_stream(self, block_size: int) -> streams.Stream:
-    """Returns the model as a stream of curves; see `Model.as_stream`.
-
-    Args:
-      block_size: As of `InstrumentModel`.
-
-    Raises:
-      ValueError: Its decoder or its graph cannot stream.
-    """
-    nodes = processors.nodes(self.processor_group).values()
-    still = [node.identity for node in nodes if not node.streams]
-    if still:
-      raise ValueError(
-        f'{", ".join(still)} of the graph cannot stream, so the model cannot '
-        'be exported as it is. These can: synths.StreamingHarmonic, '
-        'synths.StreamingFilteredNoise, effects.Fir. `python -m dafx.ddsp '
-        "export` exports runs of DDSP's own trainer."
-      )
-    return super().as_stream(block_size)
-
 
 def as_model(model: Any) -> base.Model:
   """Returns a model as one of dafx: itself, or a `DdspModel` of it.
@@ -116,17 +97,3 @@ def as_model(model: Any) -> base.Model:
   if isinstance(model, base.Model):
     return model
   return DdspModel(model)
-
-
-def _is_autoencoder(model) -> bool:
-  of_ddsp = sys.modules.get(_OF_DDSP)  # there, if a model of it is
-  return of_ddsp is not None and isinstance(model, of_ddsp.Autoencoder)
-
-
-def _refusal(model):
-  kind = model.__name__ if isinstance(model, type) else type(model).__name__
-  return TypeError(
-    f"The model is {kind}; dafx trains its own models and DDSP's Autoencoder. "
-    'Other models of DDSP are trained by `python -m dafx.ddsp run`; a model of '
-    'your own derives from dafx.training.models.Model.'
-  )

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from dafx import processors
 from dafx.audio import sources
-from dafx.training.models import base, judging, packed, rendering
+from dafx.training.models import base, judging, kinds, packed, rendering
 from dafx.training.models import starts as starts_lib
 from dafx.training.models import streams as streams_lib
 from dafx.training.plotting import blocks
@@ -80,8 +80,9 @@ class EffectModel(base.Model):
     name: str = 'effect_model',
   ):
     super().__init__(name=name, autocast=False)
+    kinds.check_group(processor_group)
     self.processor_group = processor_group
-    self.loss_objs = list(losses)
+    self.loss_objs = kinds.list_losses(losses)
     self.sample_rate = sample_rate
     self.burn_in = burn_in
     self.judged_by = judging.check_judge(judged_by, self.judges)
@@ -95,9 +96,10 @@ class EffectModel(base.Model):
     self._n_start_steps = n_start_steps
     self._streamer: processors.Streamer | None = None
 
-  def start(self):
-    """Fits what `starts` names; see `fit_starts`."""
-    self.fit_starts()
+  def start(self, has_weights: bool = False):
+    """Fits what `starts` names, unless it has weights; see `fit_starts`."""
+    if not has_weights:
+      self.fit_starts()
 
   def fit_starts(self) -> dict[str, float]:
     """Fits networks to their `starts`.

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from dafx import core
 from dafx.audio import sources
+from dafx.training.models import kinds
 
 tfkl = tf.keras.layers
 
@@ -146,6 +147,10 @@ def check_encoder(encoder: Encoder, sample_rate: int):
     TypeError: It is no `Encoder`.
     ValueError: It hears another rate.
   """
+  if isinstance(encoder, type) and issubclass(encoder, Encoder):
+    raise TypeError(
+      f'encoder is {kinds.kind_of(encoder)}: @encoders.{encoder.__name__}().'
+    )
   if not isinstance(encoder, Encoder):
     is_class = isinstance(encoder, type)
     kind = encoder.__name__ if is_class else type(encoder).__name__

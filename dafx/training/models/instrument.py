@@ -8,8 +8,16 @@ import gin
 import numpy as np
 import tensorflow as tf
 
+from dafx import processors
 from dafx.audio import sources
-from dafx.training.models import base, control, decoders, playing, rendering
+from dafx.training.models import (
+  base,
+  control,
+  decoders,
+  kinds,
+  playing,
+  rendering,
+)
 from dafx.training.models import streams as streams_lib
 
 
@@ -77,7 +85,7 @@ class InstrumentModel(playing.CurveModel, control.ControlModel):
   ):
     if not isinstance(encoder, decoders.CurveEncoder):
       raise TypeError(
-        f'encoder is {type(encoder).__name__}; an InstrumentModel hears pitch '
+        f'encoder is {kinds.kind_of(encoder)}; an InstrumentModel hears pitch '
         'and loudness: give it @encoders.F0LoudnessDecoder().'
       )
     super().__init__(
@@ -132,7 +140,19 @@ class InstrumentModel(playing.CurveModel, control.ControlModel):
 
     Args:
       block_size: Samples of a block; at least a frame, and whole ones.
+
+    Raises:
+      ValueError: Its decoder or its graph cannot stream.
     """
+    nodes = processors.nodes(self.processor_group).values()
+    still = [node.identity for node in nodes if not node.streams]
+    if still:
+      raise ValueError(
+        f'{", ".join(still)} of the graph cannot stream, so the model cannot '
+        'be exported as it is. These can: synths.StreamingHarmonic, '
+        'synths.StreamingFilteredNoise, effects.Fir. `python -m dafx.ddsp '
+        "export` exports runs of DDSP's own trainer."
+      )
     self.make_variables()
     n_frames = max(block_size // self.hop_size, 1)
     return streams_lib.InstrumentStream(self, n_frames * self.hop_size)

@@ -160,7 +160,8 @@ class Automation:
         symbols=[_CURVES[name].symbol],
         units=[_CURVES[name].unit],
         ranges=[_CURVES[name].span],
-        logarithmic=[_CURVES[name].is_log],
+        # Where no pitch was found it is 0 Hz.
+        logarithmic=[_CURVES[name].is_log and values.min() > 0.0],
         frame_times_s=self.point_times_s,
         title=_CURVES[name].symbol,
       )

@@ -75,13 +75,18 @@ class CurveModel(base.Model):
     text = self.kept.statistics.numpy().decode()
     return transfer.Statistics.from_json(text) if text else None
 
-  def start(self):
+  def start(self, has_weights: bool = False):
     """Reads the statistics of the training set.
+
+    Args:
+      has_weights: Weights of another run come with its statistics, which stay
+        where this one has no `data_path`.
 
     Raises:
       FileNotFoundError: There are none.
       ValueError: They are damaged, or tell of too little sound.
     """
+    del has_weights
     if not self._data_path:
       return
     path = _folders.expand_user(self._data_path) / 'statistics.json'

@@ -29,10 +29,16 @@ def check_agreement(
     single_fraction: Part of the steps in which one setting is learned.
 
   Raises:
-    ValueError: Data or a node of the graph have another rate than the model;
-      the data lack a feature that the model needs, or have other knobs; or
-      stages do not fit the plugins. The message says what to bind.
+    ValueError: The model has no losses; data or a node of the graph have
+      another rate than the model; the data lack a feature that the model needs,
+      or have other knobs; or stages do not fit the plugins. The message says
+      what to bind.
   """
+  if not model.loss_objs:
+    raise ValueError(
+      f'{type(model).__name__} has no losses, so nothing can be trained. Bind '
+      'its losses, such as losses = [@losses.SpectralLoss()].'
+    )
   _check_rates(model, providers)
   for provider in providers:
     _check_features(model, provider)
@@ -191,6 +197,14 @@ def _check_rates(model, providers):
         f'{type(provider).__name__} gives audio of {provider.sample_rate} Hz, '
         f'and {kind} is set up for {model.sample_rate} Hz. Set the macro '
         'sample_rate, which data, encoder and plugins share.'
+      )
+    if None not in (model.frame_rate, provider.frame_rate) and (
+      provider.frame_rate != model.frame_rate
+    ):
+      raise ValueError(
+        f'{type(provider).__name__} gives {provider.frame_rate} frames per '
+        f'second, and {kind} is set up for {model.frame_rate}. Give both the '
+        'same frame_rate: that of the records.'
       )
   for node in processors.nodes(model.processor_group).values():
     for member in node.members:

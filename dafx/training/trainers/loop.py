@@ -53,6 +53,7 @@ def _take_up(trainer, folder, restore_dir):
     gin_files.warn_of_old_run(folder)
   elif restore_dir:
     checkpoints.restore_weights(trainer.model, restore_dir)
+    trainer.model.start(has_weights=True)
   else:
     trainer.model.start()
 
