@@ -48,12 +48,18 @@ _ON_BEAM = 'beam_test.py'
 
 
 def pytest_addoption(parser):
-  """Adds --browser."""
+  """Adds --browser and --kills."""
   parser.addoption(
     '--browser',
     choices=('auto', 'required'),
     default='auto',
     help=f'{_IN_BROWSER}: run it where a browser is, or fail without one.',
+  )
+  parser.addoption(
+    '--kills',
+    type=int,
+    default=5,
+    help='field/kills_test.py: how often each kind of work is killed.',
   )
 
 

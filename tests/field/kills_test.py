@@ -1,7 +1,7 @@
 """What users met with work that ends in the middle: kill -9, a power cut.
 
 Kind: what is half written counts for whole, or what was done is done again in
-another way.
+another way. `--kills=20` kills each work as often, not 5 times.
 """
 
 import json
@@ -18,7 +18,6 @@ import tensorflow as tf
 from dafx.training import data
 
 ROOT = pathlib.Path(__file__).parents[2]
-COUNT = 20
 
 
 def files_in(folder):
@@ -45,9 +44,12 @@ def weights_in(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('work', killing.WORKS)
-def test_killed_at_random_it_goes_on_as_if_it_had_not_been(work, tmp_path):
+def test_killed_at_random_it_goes_on_as_if_it_had_not_been(
+  work, tmp_path, pytestconfig
+):
+  count = pytestconfig.getoption('kills')
   result = subprocess.run(
-    [sys.executable, killing.__file__, work, str(COUNT), '0', tmp_path],
+    [sys.executable, killing.__file__, work, str(count), '0', tmp_path],
     env={**os.environ, 'PYTHONPATH': str(ROOT)},
     capture_output=True,
     text=True,
@@ -55,7 +57,7 @@ def test_killed_at_random_it_goes_on_as_if_it_had_not_been(work, tmp_path):
   )
   assert not result.returncode, result.stderr[-3000:]
   said = json.loads(result.stdout)
-  assert said['killed'] == COUNT
+  assert said['killed'] == count
   whole = tmp_path / 'whole'
   ours, weights = files_in(whole), weights_in(whole)
   assert (work == 'train') == bool(weights)
