@@ -258,6 +258,26 @@ def test_from_the_archive_to_pairs(server, game, tmp_path, monkeypatch, caplog):
     for split in [debian_music.split_of(name)]
     for i in range(counts[split])
   }
+  with_masters = {
+    key.rsplit('_', 1)[0]
+    for key in wanted
+    if key.split('/')[0] in debian_music.WITH_MASTERS
+  }
+  assert with_masters
+  for key in with_masters:  # the last master is a mix, and its own master
+    split, name = key.split('/')
+    last = f'{name}_{counts[split] - 1}'
+    audio = [
+      soundfile.read(files.find_written(out / split / side / name))[0]
+      for side, name in (
+        ('target', last),
+        ('input', f'{name}_master'),
+        ('target', f'{name}_master'),
+      )
+    ]
+    assert np.array_equal(audio[0], audio[1])
+    assert np.array_equal(audio[0], audio[2])
+  wanted |= {f'{key}_master' for key in with_masters}
   assert set(manifest.pairs) == wanted
   assert '3 s are shorter' in manifest.left_out['ufoai_short']
   assert 'stereo' in manifest.left_out['ufoai_mono']

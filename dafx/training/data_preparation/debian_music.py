@@ -2,8 +2,10 @@
 
 The music of four games (`debian_packages`), some 150 pieces by many authors,
 unpacked without being installed. Of each piece an excerpt is taken from its
-middle; mixes are drawn from it and mastered by `house_rule`. LICENSES.md says
-of each piece who made it and how it may be used.
+middle; mixes are drawn from it and mastered by `house_rule`. In training and
+validation one of the masters is a mix as well, its own master: so a model learns
+to leave masters alone. LICENSES.md says of each piece who made it and how it may
+be used.
 """
 
 import dataclasses
@@ -36,6 +38,8 @@ EXCERPT_S = 30.0
 SHORTEST_S = 20.0
 QUIETEST_LUFS = -50.0
 N_VARIANTS = {'train': 3, 'valid': 1, 'test': 1}
+# Splits in which a master of each piece is a mix too, which is to stay as it is.
+WITH_MASTERS = ('train', 'valid')
 # Parts of all series that go to test and valid.
 _TEST_PART = _VALID_PART = 0.12
 # What a pair takes: two files of stereo in 24 bit, which FLAC makes no larger.
@@ -205,14 +209,21 @@ def read_excerpt(path: pathlib.Path) -> np.ndarray:
 
 
 def _make(folder, path, split, names_and_seeds, form):
-  """Writes the pairs of a piece; returns why it is left out, if it is."""
+  """Writes the pairs of a piece; returns why it is left out, if it is.
+
+  A pair without a seed is the master before it, on both sides.
+  """
   try:
     piece = read_excerpt(path)
   except ValueError as error:
     return str(error)
+  target = piece
   for name, seed in names_and_seeds:
-    mix = house_rule.make_mix(piece, SAMPLE_RATE, seed)
-    target = house_rule.master(mix, SAMPLE_RATE)
+    if seed is None:
+      mix = target  # the last master
+    else:
+      mix = house_rule.make_mix(piece, SAMPLE_RATE, seed)
+      target = house_rule.master(mix, SAMPLE_RATE)
     for side, audio in (('input', mix), ('target', target)):
       audio = reading.conform(audio, SAMPLE_RATE, *form)
       files.write_audio(folder / split / side / name, audio, form[0])
@@ -229,6 +240,8 @@ def _jobs(pieces, manifest, form, n_variants, seed):
     names = [
       (f'{piece.name}_{i}', [*piece_seed, i]) for i in range(n_variants[split])
     ]
+    if split in WITH_MASTERS:
+      names.append((f'{piece.name}_master', None))
     is_missing = not all(
       manifest.has(split, name, *own_form) for name, _ in names
     )
