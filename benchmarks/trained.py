@@ -152,6 +152,7 @@ def write_results(found, model):
     ['System', *FIGURES.values()],
     rows,
     [plugin.uri for plugin in model.driven.values()],
+    decimals=3,
   )
 
 
