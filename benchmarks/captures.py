@@ -266,6 +266,7 @@ def main(argv):
       f'{"reached" if reached else "missed"}'
     )
   plugins = [EFFECTS[effect][0] for effect in FLAGS.effects]
+  results.keep([dict(zip(columns, row)) for row in rows])
   results.write('captures', columns, rows, plugins, decimals=4)
 
 

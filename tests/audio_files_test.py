@@ -4,6 +4,7 @@ import io
 import pathlib
 import resource
 import shutil
+import time
 
 import librosa
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import soundfile
 
 from dafx.audio import files as audio_files
-from dafx.audio import sources
+from dafx.audio import formats, sources
 from dafx.training.data_preparation import files
 
 RATE = 22050
@@ -212,6 +213,22 @@ def test_what_cannot_be_written_is_named_and_leaves_nothing(tmp_path, suffix):
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, former)
   assert not list(tmp_path.iterdir())
+
+
+def test_the_same_audio_is_the_same_file_at_any_time(tmp_path):
+  """libsndfile writes the time into files of floats if it is let."""
+  audio = np.sin(np.arange(2000.0))[:, np.newaxis]
+  suffixes = {*formats.WRITTEN_SUFFIXES} - {'.ogg'}
+  names = [f'a{suffix}' for suffix in sorted(suffixes)]
+  for folder in ('first', 'later'):
+    for name in names:
+      audio_files.write(tmp_path / folder / name, audio, 44100)
+    time.sleep(1.1)
+  for name in names:
+    first, later = (
+      (tmp_path / f / name).read_bytes() for f in ('first', 'later')
+    )
+    assert first == later, name
 
 
 def test_room_for_a_file_is_asked_for_before_it_is_written(

@@ -243,8 +243,15 @@ def writing(path: str | os.PathLike):
     ) from error
 
 
+# SFC_SET_ADD_PEAK_CHUNK of sndfile.h.
+_ADD_PEAK_CHUNK = 0x1050
+
+
 class Writer:
   """Writes audio block by block; the file is there when it is whole.
+
+  The same audio becomes the same bytes, whenever it is written; OGG alone has a
+  number that is drawn.
 
   A context manager: what raises in it leaves no file.
 
@@ -299,7 +306,7 @@ class Writer:
       disk.check_room(self._path.parent, n_bytes, self._path.name)
     self._path.parent.mkdir(parents=True, exist_ok=True)
     with writing(self._path):
-      return soundfile.SoundFile(
+      file = soundfile.SoundFile(
         self._temporary,
         'w',
         self._sample_rate,
@@ -307,6 +314,12 @@ class Writer:
         self._subtype,
         format=self._container(n_channels),
       )
+    # The chunk of peaks, which libsndfile gives files of floats, has the time.
+    # soundfile has no word for it.
+    soundfile._snd.sf_command(
+      file._file, _ADD_PEAK_CHUNK, soundfile._ffi.NULL, 0
+    )
+    return file
 
   def _container(self, n_channels):
     """Returns the format, which depends on how much will come."""

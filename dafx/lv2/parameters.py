@@ -186,7 +186,8 @@ def _resolve_value(parameter: Parameter, value):
     if not isinstance(value, (str, os.PathLike)):
       raise ValueError(f'{what} must be the path of a file.')
     path = _folders.expand_user(value).absolute()
-    if not path.is_file() or not os.access(path, os.R_OK):
+    # Path.is_file raises for a name that is too long.
+    if not os.path.isfile(path) or not os.access(path, os.R_OK):
       raise ValueError(
         f'{what}: there is no file {path}, or it cannot be read. Give the path '
         'of one; relative paths are seen from the current folder.'

@@ -3,9 +3,9 @@
 The music of four games (`debian_packages`), some 150 pieces by many authors,
 unpacked without being installed. Of each piece an excerpt is taken from its
 middle; mixes are drawn from it and mastered by `house_rule`. In training and
-validation one of the masters is a mix as well, its own master: so a model learns
-to leave masters alone. LICENSES.md says of each piece who made it and how it may
-be used.
+validation one of the masters is a mix as well, and its own master: so a model
+learns to leave masters alone. LICENSES.md says of each piece who made it and
+how it may be used.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ EXCERPT_S = 30.0
 SHORTEST_S = 20.0
 QUIETEST_LUFS = -50.0
 N_VARIANTS = {'train': 3, 'valid': 1, 'test': 1}
-# Splits in which a master of each piece is a mix too, which is to stay as it is.
+# Splits in which a master of each piece is a mix too, and is to stay as it is.
 WITH_MASTERS = ('train', 'valid')
 # Parts of all series that go to test and valid.
 _TEST_PART = _VALID_PART = 0.12

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import soundfile
 from absl import logging
 
 from dafx import lv2
@@ -75,12 +74,9 @@ def write_audio(
     OSError: No room on the disk.
   """
   is_loud = bool(np.abs(audio).max(initial=0.0) >= 1.0)
-  suffix, subtype = ('.wav', 'FLOAT') if is_loud else ('.flac', 'PCM_24')
+  suffix, other = ('.wav', '.flac') if is_loud else ('.flac', '.wav')
   path = stem.with_name(stem.name + suffix)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with disk.replacing(path) as temporary, audio_files.writing(path):
-    soundfile.write(temporary, audio, sample_rate, subtype)
-  other = '.flac' if is_loud else '.wav'
+  audio_files.write(path, audio, sample_rate)
   stem.with_name(stem.name + other).unlink(missing_ok=True)
   return path
 
