@@ -106,6 +106,20 @@ def test_a_model_without_losses():
     check(models.EffectModel(graph, [], RATE), Batches())
 
 
+@pytest.mark.parametrize('size', [0, -5])
+def test_windows_that_are_none(size):
+  model = effect_model(effects.Gain())
+  with pytest.raises(ValueError, match=f'{size} must be the samples of a wind'):
+    trainers.Trainer(model, tbptt_samples=size)
+
+
+def test_a_model_that_is_not_trained_in_windows():
+  with pytest.raises(
+    ValueError, match='tbptt_samples=9 needs .*ControlModel d'
+  ):
+    trainers.Trainer(control_model(plugin('a')), tbptt_samples=9)
+
+
 def test_what_is_no_graph_or_no_loss():
   graph, loss = group((effects.Waveshaper(),)), losses.TimeDomainLoss()
   of = {models.ControlModel: [models.Constant()], models.EffectModel: []}

@@ -71,7 +71,9 @@ def _make_streamer(group, control_step, n_items):
       is_compiled=not any(node.is_black_box for node in nodes),
     )
   except ValueError as error:
-    logging.info('The audio is held in memory as a whole: %s', error)
+    # What could be done about it is meant for a `Streamer`.
+    reason, _, _ = str(error).partition(':')
+    logging.info('The audio is held in memory as a whole: %s.', reason)
     streamer = _AtOnce(group)
   return streamer, unit
 

@@ -20,6 +20,7 @@ from dafx.training.trainers import (
   stages,
   steps,
   team,
+  windows,
 )
 
 
@@ -104,11 +105,8 @@ class Trainer:
       self.optimizer = tf.keras.optimizers.Adam(
         learning_rate, weight_decay=weight_decay
       )
-    if tbptt_samples is not None and not model.streams:
-      raise ValueError(
-        f'tbptt_samples={tbptt_samples} needs a model that streams, such as '
-        f'EffectModel; {type(model).__name__} does not. Set it to None.'
-      )
+    if tbptt_samples is not None:
+      windows.check_size(tbptt_samples, model)
     agreement.check_multipliers(rate_multipliers or {}, model)
     self._make_steps(rate_multipliers or {}, tbptt_samples)
     self.monitor = monitor.Monitor(plateau_patience, stop_patience)

@@ -5,6 +5,25 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 
+def check_size(size: int, model: tf.keras.Model):
+  """Raises ValueError unless a model can be trained in windows of a size.
+
+  Args:
+    size: Samples of a window.
+    model: The `models.Model`.
+  """
+  if size < 1:
+    raise ValueError(
+      f'tbptt_samples={size} must be the samples of a window, at least 1, such '
+      'as 4864; or None to train on whole crops.'
+    )
+  if not model.streams:
+    raise ValueError(
+      f'tbptt_samples={size} needs a model that streams, such as EffectModel; '
+      f'{type(model).__name__} does not. Set it to None.'
+    )
+
+
 def cut(
   batch: Mapping[str, tf.Tensor], size: int, settling: int
 ) -> tuple[list[dict[str, tf.Tensor]], int]:
