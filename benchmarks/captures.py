@@ -230,8 +230,8 @@ def measure(effect: str, folder: pathlib.Path, dry: np.ndarray):
   soundfile.write(wet_path, record(effect, dry), RATE, 'PCM_24')
   wet = audio_files.read(wet_path)[0][:, 0]
   (seconds, cpu), file = train_ours(folder, wet_path)
-  size = f'WaveNet, {FLAGS.model_size}'
-  found = [(effect, OURS, size, seconds, cpu, esr(file, dry, wet))]
+  name = f'WaveNet, {FLAGS.model_size}'
+  found = [(effect, OURS, name, seconds, cpu, esr(file, dry, wet))]
   if FLAGS.nam_python:
     (theirs_s, cpu), file = train_theirs(folder, wet_path, seconds)
     for size, channels in ((0.0, 3), (1.0, 8)):

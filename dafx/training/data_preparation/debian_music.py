@@ -237,7 +237,7 @@ def _jobs(pieces, manifest, form, n_variants, seed):
     split = split_of(piece.name)
     own_form = (SAMPLE_RATE, 2) if split == 'test' else form
     piece_seed = [seed, zlib.crc32(piece.name.encode())]
-    names = [
+    names: list[tuple[str, list[int] | None]] = [
       (f'{piece.name}_{i}', [*piece_seed, i]) for i in range(n_variants[split])
     ]
     if split in WITH_MASTERS:
