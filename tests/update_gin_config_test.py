@@ -219,7 +219,7 @@ def test_command_says_what_is_wrong(tmp_path):
 @pytest.mark.parametrize('golden', _GOLDEN, ids=lambda path: path.stem)
 def test_models_of_every_version_still_build(script, clean_gin, golden):
   text, _ = script.update_text(golden.read_text())
-  gin.parse_config(text, skip_unknown=False)
+  gin.parse_config(gin_files.name_modules(text), skip_unknown=False)
   model = models.make_model()
   assert [*processors.nodes(model.processor_group)] == [
     'multiband',
@@ -235,7 +235,9 @@ def test_models_of_every_version_still_build(script, clean_gin, golden):
     'limiter_controls': (2, n_frames, 1),
   }
   trainer = trainers.Trainer(model)
-  assert trainer.grad_clip_norm == gin.query_parameter('Trainer.grad_clip_norm')
+  assert trainer.grad_clip_norm == gin.query_parameter(
+    'dafx.training.Trainer.grad_clip_norm'
+  )
 
 
 @pytest.mark.parametrize(
@@ -307,7 +309,7 @@ def test_an_evaluation_of_before_takes_a_provider(script, clean_gin):
   )
   new, _ = script.update_text(old)
   assert script.update_text(new) == (new, [])
-  gin.parse_config(new, skip_unknown=False)
+  gin.parse_config(gin_files.name_modules(new), skip_unknown=False)
   provider = gin.query_parameter('dafx.training.evaluate.provider')
   assert str(provider) == '@evaluation/data.FolderProvider()'
   for name, value in (('path', '/pairs'), ('split', 'valid')):
@@ -523,7 +525,7 @@ def test_plugins_of_0_1_0_build_with_the_options_that_they_had(
   script, clean_gin, options
 ):
   text, _ = script.update_text(options.read_text())
-  gin.parse_config(text, skip_unknown=False)
+  gin.parse_config(gin_files.name_modules(text), skip_unknown=False)
   nodes = processors.nodes(models.make_model().processor_group)
   if 'lv2_chain' in nodes:
     chain, kind = nodes.values()

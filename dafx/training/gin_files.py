@@ -270,11 +270,18 @@ def parse_operative_config(
   for module in modules:
     importlib.import_module(module)
   path = newest_operative_config(folder)
-  text = io.StringIO(
-    _SHARED.sub(r'\1dafx.training.\2.', path.read_text(encoding='utf-8'))
-  )
+  text = io.StringIO(name_modules(path.read_text(encoding='utf-8')))
   text.name = os.fspath(path)  # for messages
   _parse_file(os.fspath(path), text)
+
+
+def name_modules(text: str) -> str:
+  """Returns a config that is dafx's where `ddsp.training` has the same names.
+
+  Args:
+    text: A config in which `train`, `Trainer` and `evaluate` may be short.
+  """
+  return _SHARED.sub(r'\1dafx.training.\2.', text)
 
 
 def _parse_file(file, text=None):
