@@ -106,15 +106,9 @@ class InstrumentModel(playing.CurveModel, control.ControlModel):
     return_losses: bool = False,
     training: bool = False,
   ) -> Any:
-    """Runs the model; DDSP's synthesisers make as much as the batch has.
+    """Runs the model; see `ControlModel.call`.
 
-    Args:
-      features: Audio, curves and 'target', as of `ControlModel.call`.
-      return_losses: Whether to return (outputs, losses).
-      training: Whether this is a step of training.
-
-    Returns:
-      As of `ControlModel.call`.
+    DDSP's synthesisers make as much as the batch has.
     """
     n_samples = features['audio'].shape[1]
     with rendering.at_length(self.processor_group, n_samples):
