@@ -43,7 +43,7 @@ LV2 = (
   ('world',),
   ('presets', 'states', 'stimuli'),
   ('instances',),
-  ('inputs', 'supply'),
+  ('inputs', 'supply', 'unheard'),
   ('renderer',),
   ('saving', 'worker', 'safety'),
   ('preset_files',),

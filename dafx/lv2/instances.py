@@ -21,6 +21,8 @@ try:
 except OSError:  # another C library, or another processor
   pass
 
+_FLOAT32 = np.dtype(np.float32)
+
 _KINDS = {
   ('control', True): _lib.DAFX_CONTROL_IN,
   ('control', False): _lib.DAFX_CONTROL_OUT,
@@ -101,7 +103,7 @@ class Instance:
     self._plugin = plugin
     self._n_inputs = len(plugin.audio_inputs)
     self._n_outputs = len(plugin.audio_outputs)
-    self._has_controls = bool(controls)
+    self._n_controls = len(controls)
     self._state = state
     with lilv.lock:
       default_state = _ffi.NULL
@@ -227,8 +229,9 @@ class Instance:
       Number of samples that were not finite, which are set to zero.
 
     Raises:
-      ValueError: Audio of another number of channels, or that is not finite;
-        the plugin stopped before it.
+      TypeError: Arrays that are not float32.
+      ValueError: Another number of channels or controls, audio that is not
+        finite; the plugin stopped before it.
       errors.PluginError: Another thread runs the instance.
     """
     n_channels, n_samples = audio.shape
@@ -236,6 +239,20 @@ class Instance:
       raise ValueError(
         f'audio has {n_channels} channels, {self._plugin.uri} '
         f'{self._n_inputs} audio inputs.'
+      )
+    # What the C part takes to be so.
+    dtypes = audio.dtype, controls.dtype, out.dtype
+    if set(dtypes) != {_FLOAT32}:
+      raise TypeError(
+        f'audio, controls and out are {", ".join(map(str, dtypes))}; each must '
+        'be float32.'
+      )
+    n_rows, n_controls = len(out), controls.shape[-1]
+    if n_rows != self._n_outputs or n_controls != self._n_controls:
+      raise ValueError(
+        f'out has {n_rows} rows and controls {n_controls} columns; '
+        f'{self._plugin.uri} has {self._n_outputs} audio outputs, and '
+        f'{self._n_controls} controls are moved.'
       )
     self.is_used = True
     n_nonfinite = _lib.dafx_render(
@@ -248,7 +265,7 @@ class Instance:
       n_samples,
       n_skip,
       _ffi.from_buffer('float[]', controls),
-      len(controls) if self._has_controls else 0,
+      len(controls) if self._n_controls else 0,
       hop_size,
       warm_up,
     )

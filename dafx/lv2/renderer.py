@@ -26,13 +26,11 @@ from dafx.lv2 import (
   shelf,
   states,
   supply,
+  unheard,
   world,
 )
 
 _log = logging.getLogger('dafx.lv2')
-
-# From which correlation with the input on an output is a copy of it.
-_COPY = 0.9
 
 
 # Stateful ones, whose locks a fork must not find held.
@@ -87,6 +85,8 @@ class Renderer:
     latency: Samples by which the plugin's output lags behind, as reported or
       measured; 0 without `compensate_latency`, which takes them out.
     n_nonfinite: Samples set to zero so far.
+    unheard_files: Files that changed nothing in what was rendered first, and
+      what to do, in words, by the URI of the parameter.
 
   Raises:
     ValueError: No such plugin or file, or a value out of its range.
@@ -185,6 +185,16 @@ class Renderer:
     kept = self.plugin, self.parameters, state_uri
     self._state = states.State(*kept) if any(kept[1:]) else None
     self._silence, self.state_preset = states.SilenceWatch(*kept), state_uri
+    self._files = unheard.FileWatch(self.plugin, self.parameters)
+    self.unheard_files = self._files.found
+
+  def _with(self, symbols: Sequence[str], given: Mapping[str, Any]):
+    """Returns a renderer that moves other controls and has other files."""
+    fixed = {s: v for s, v in self.fixed.items() if s not in symbols}
+    settings: dict[str, Any] = {**self._settings, 'controls': symbols}
+    settings.update(fixed={**fixed, **given}, compensate_latency=False)
+    settings.update(isolation=self.isolation, time_limit_s=self.time_limit_s)
+    return Renderer(**settings, n_threads=1)
 
   @property
   def n_channels_in(self) -> int:
@@ -214,27 +224,16 @@ class Renderer:
     with self._supply.loan() as instance:
       port = self.plugin.latency_port
       if port is None:
-        return self._measure_latency(instance, controls)
+        if not self.n_channels_in:
+          return None
+        return latency.measure(
+          lambda audio: self.run(instance, audio, controls, audio.shape[1])[0],
+          self.sample_rate,
+        )
       quiet = np.zeros((1, 2 * self.block_size), np.float32)
       self.run(instance, quiet, controls, quiet.shape[1])
       reported = instance.value(port.index)
       return latency.of_report(reported, self.sample_rate, self.plugin.uri)
-
-  def _measure_latency(self, instance, controls) -> int | None:
-    """Finds the lag of the output by noise.
-
-    A plugin without a latency port mostly has none; what such a plugin delays
-    on purpose (an echo) is no latency. So only a lag below 20 ms counts, at
-    which the output is a near copy of the input.
-    """
-    if not self.n_channels_in:
-      return None
-    n = int(0.25 * self.sample_rate)
-    noise = 0.05 * np.random.default_rng(0).standard_normal((1, n))
-    noise = noise.astype(np.float32)
-    out, _ = self.run(instance, noise, controls, n)
-    n_lags = int(0.02 * self.sample_rate)
-    return latency.lag_of_copy(out[:1], noise, n_lags, _COPY)
 
   def default_controls(self) -> np.ndarray:
     """Returns the plugin's defaults of `controls`, shape [1, n_controls]."""
@@ -431,6 +430,7 @@ class Renderer:
     audio, controls, hop_size = inputs.fit(
       self.plugin, self.controls, self._defaults, audio, controls, hop_size
     )
+    self._files.look(self, self._with, audio, controls)
     n_items, n_samples, _ = audio.shape
     out = self._shelf.new((n_items, self.n_channels_out, n_samples))
     if self.stateful:

@@ -126,6 +126,42 @@ def test_what_a_plugin_does_not_take_is_an_error(isolation):
                  isolation=isolation)  # fmt: skip
 
 
+@pytest.mark.parametrize('isolation', lv2.ISOLATIONS)
+def test_a_file_that_waits_for_a_switch_is_told(isolation, response, caplog):
+  parameter = lv2.get_plugin(LSP).parameter('ifn').uri
+  given = {parameter: response[0]}
+
+  def render(**fixed):
+    renderer = lv2.Renderer(
+      LSP, RATE, ['dry'], {**given, **fixed}, isolation=isolation
+    )
+    quiet_first = np.concatenate([np.zeros([1, 99, 1]), noise(1, 5000, 1)], 1)
+    for _ in range(2):  # told once
+      renderer.render(quiet_first, np.full([1, 1, 1], 0.5))
+    return renderer.unheard_files
+
+  assert list(render()) == [parameter]
+  (told,) = [r.getMessage() for r in caplog.records]
+  assert 'changes nothing' in told
+  assert 'It is heard with cs=1 (Channel source' in told
+  caplog.clear()
+  # Carried out, the advice helps; of what was set by hand nothing is advised.
+  assert not render(cs=1)
+  assert not caplog.records
+  assert 'cs=' not in render(cs=0)[parameter]
+
+
+def test_files_that_are_heard_are_not_told(taps, response, caplog):
+  for uri, parameter, path in (
+    (KEEPERS[0], TAPS, taps[0]),
+    (f'{ZERO}CfgMono', f'{ZERO}ir', response[0]),
+  ):
+    renderer = lv2.Renderer(uri, RATE, fixed={parameter: path}, block_size=64)
+    renderer.render(noise(1, 4000, 1))
+    assert not renderer.unheard_files
+  assert not caplog.records
+
+
 def test_silence_is_told(response, taps, tmp_path, caplog):
   (tmp_path / 'empty.txt').write_text('no numbers')
   for fixed, message in (
@@ -388,10 +424,12 @@ def test_show_gin_and_check_name_the_files(capsys):
   )
 
 
-@pytest.mark.slow  # 10 s
+@pytest.mark.slow  # 15 s
 def test_a_card_knows_whether_a_file_is_needed():
   needs = checks.check(f'{ZERO}CfgMono')
   assert needs.files == [f'{ZERO}ir']
   assert any('It needs a file' in advice for advice in needs.verdict.advice)
   may = checks.check(KEEPERS[0])  # an impulse response is no text
   assert any('which it may need' in advice for advice in may.verdict.advice)
+  leaves_aside = checks.check(LSP).verdict.advice
+  assert any('is heard with cs=1' in advice for advice in leaves_aside)

@@ -262,6 +262,27 @@ def test_values_of_choices_are_checked_before_they_are_rounded():
     stepped.render(noise(1, 50, 1), amounts(100))
 
 
+# Kind: arrays that the C part would read past their ends, or as other numbers.
+def test_arrays_that_do_not_fit_are_refused():
+  host = renderer('careful')
+  audio, out = np.ones((1, 50), np.float32), np.zeros((1, 50), np.float32)
+  controls = host.default_controls()
+  for arrays in (
+    (audio.astype(np.float64), controls, out),
+    (audio, controls.astype(np.float64), out),
+    (audio, controls, out.astype(np.float64)),
+  ):
+    with pytest.raises(TypeError, match='float64.*must be float32'):
+      host.render_item(*arrays[:2], 50, arrays[2])
+  for arrays in (
+    (np.concatenate([controls] * 2, axis=1), out),
+    (controls, np.concatenate([out] * 2)),
+  ):
+    with pytest.raises(ValueError, match='audio outputs, and 1 controls'):
+      host.render_item(audio, arrays[0], 50, arrays[1])
+  assert host.render_item(audio, controls, 50, out) == 0
+
+
 # ---------------------------------------------------------------- Threads ---
 # Kind: two threads in one instance, whatever led there.
 def test_two_callers_of_one_stream_take_turns():

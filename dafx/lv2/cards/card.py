@@ -104,6 +104,8 @@ class Card:
     has_presets: Whether presets of it are installed.
     file_levels: Level of the output at the defaults, in dB, with an impulse
       response for one of them, by URI.
+    file_advice: What lets those be heard that change nothing at the defaults,
+      in words, by URI.
     status: 'ok', or 'failed' if it does not render.
     reason: Why it failed, or the faults in one line; ''.
     kind: What sort of failure, as of a `Fault`; ''.
@@ -154,6 +156,7 @@ class Card:
   files: list[str] = dataclasses.field(default_factory=list)
   has_presets: bool = False
   file_levels: dict[str, float] = dataclasses.field(default_factory=dict)
+  file_advice: dict[str, str] = dataclasses.field(default_factory=dict)
   status: str = 'ok'
   reason: str = ''
   kind: str = ''
@@ -334,7 +337,10 @@ def _reasons_for_care(card: Card) -> list[str]:
 
 def _remarks(card: Card) -> list[str]:
   """Returns what else to mind."""
-  remarks = []
+  remarks = [
+    f'A file for {uri} changes nothing at the defaults. {advice}'
+    for uri, advice in card.file_advice.items()
+  ]
   if card.latency_moves:
     names = _join(list(card.latency_moves))
     remarks.append(f'Not to be trained, as the latency moves with it: {names}.')

@@ -168,8 +168,7 @@ class _Examination:
       return self.card
     if self.plugin.files:
       with self.stage('files'):
-        levels = self.call('file_levels', module='cards.file_levels')
-        self.keep({'file_levels': levels})
+        self.keep(self.call('file_levels', module='cards.file_levels'))
     with self.stage('blocks'):
       self.keep(self.call('host_dependence'))
     with self.stage('threads'):

@@ -33,9 +33,7 @@ def write_impulse_response(path: pathlib.Path, sample_rate: int):
     file.writeframes(samples.astype('<i2').tobytes())
 
 
-def file_levels(
-  uri: str, sample_rate: float, block_size: int
-) -> dict[str, float]:
+def file_levels(uri: str, sample_rate: float, block_size: int) -> dict:
   """Gives a plugin an impulse response for each file that it can load.
 
   Args:
@@ -44,14 +42,16 @@ def file_levels(
     block_size: Largest number of samples per run.
 
   Returns:
-    Level of what comes out of it at its defaults then, in dB, by the parameter;
-    of the first few.
+    Dictionary of:
+      file_levels: Level of what comes out of it at its defaults then, in dB, by
+        the parameter; of the first few.
+      file_advice: What lets those be heard that change nothing, in words.
 
   Raises:
     errors.PluginError: It does not take a file.
   """
   plugin = world.get_plugin(uri)
-  found = {}
+  levels, advice = {}, {}
   with tempfile.TemporaryDirectory(prefix='dafx-') as folder:
     path = pathlib.Path(folder) / 'response.wav'
     write_impulse_response(path, int(sample_rate))
@@ -61,7 +61,8 @@ def file_levels(
       )
       n_samples = int(_SECONDS * sample_rate)
       signal = stimuli.test_signal(max(host.n_channels_in, 1), n_samples, 0)
-      found[parameter.uri] = experiments.level_db(
+      levels[parameter.uri] = experiments.level_db(
         host.render(signal.T[np.newaxis])
       )
-  return found
+      advice.update(host.unheard_files)
+  return dict(file_levels=levels, file_advice=advice)
