@@ -225,6 +225,34 @@ def test_a_crash_costs_its_item_and_is_counted_by_all(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('batch_size', [4, 2])
+def test_a_crash_in_a_window_costs_its_item_as_with_one_worker(
+  tmp_path, batch_size
+):
+  """Also where it is all that the worker has of the batch."""
+  options = dict(kind='brittle windows', batch_size=batch_size, n_steps=3)
+  alone = run(1, tmp_path, 'one', **options)
+  ((uri, _, n_times),) = alone[0][0]['counts']
+  assert uri == 'urn:dafx-test:brittle' and 1 <= n_times <= 2
+  two = run(2, tmp_path, 'two', **options)
+  assert all(r['counts'] == alone[0][0]['counts'] for r in two[0])
+  assert_alike(two, alone)
+
+
+@pytest.mark.slow
+def test_the_third_crash_in_a_window_ends_all_at_one_step(tmp_path):
+  found = end(start(2, tmp_path / 'run', kind='brittle windows', n_steps=20))
+  (first, second) = (result for _, result, _ in found)
+  assert first['step'] == second['step'] < 20
+  own, other = sorted([first['error'], second['error']])
+  assert own.startswith('CrashError: ') and 'third time' in own
+  assert re.fullmatch(
+    r'WorkerError: Worker \d \(127.0.0.1:\d+\) has failed: ' + re.escape(own),
+    other,
+  )
+
+
+@pytest.mark.slow
 def test_the_data_of_one_worker_moves_the_others(tmp_path):
   _, same = run(2, tmp_path, 'same', n_steps=2)
   outs = [str(tmp_path / f'other_{i}.npz') for i in (0, 1)]

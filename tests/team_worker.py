@@ -35,7 +35,7 @@ DEFAULTS = {
 }
 
 
-def recordings(seed, loud, deadly):
+def recordings(seed, loud, deadly, once_deadly=False):
   """Noise, and the same softer and duller; in memory."""
   import numpy as np
 
@@ -47,6 +47,8 @@ def recordings(seed, loud, deadly):
     dry = (0.1 * loud * rng.standard_normal(2 * N_SAMPLES)).astype(np.float32)
     if deadly and i == 2:
       dry[::256] = 20.0
+    if once_deadly and i == 2:
+      dry[N_SAMPLES] = 20.0  # in one of the windows
     wet = (0.3 * dry).astype(np.float32)
     found.append((f'{i}', dry, wet, np.zeros(0), ''))
   return data.Recordings(found, (), RATE, N_SAMPLES)
@@ -78,13 +80,18 @@ def make_model(kind):
       return self.normalisation(power, training=training)
 
   loss = [losses.TimeDomainLoss('L2', weight=100.0)]
-  if kind == 'windows':
-    network = neural.Rnn(n_units=4, seed=0)
-    group = ddsp.processors.ProcessorGroup(dag=[(network, ['audio'])])
-    return models.EffectModel(group, loss, RATE)
-  isolation = 'process' if kind == 'brittle' else 'thread'
+  isolation = 'process' if 'brittle' in kind else 'thread'
   host = effects.Host(warm_up=0, n_threads=1, isolation=isolation)
-  options = dict(host=host, sample_rate=RATE)
+  options: dict = dict(host=host, sample_rate=RATE)
+  if 'windows' in kind:
+    dag: list = [(neural.Rnn(n_units=4, seed=0), ['audio'])]
+    if kind == 'brittle windows':
+      before = effects.LV2Plugin(
+        'urn:dafx-test:brittle', trainable=[], name='before', **options
+      )
+      dag = [(before, ['audio']), (dag[0][0], ['before/signal'])]
+    group = ddsp.processors.ProcessorGroup(dag=dag)
+    return models.EffectModel(group, loss, RATE)
   # The gradient to the audio between the two is chosen by the whole batch.
   gain = effects.LV2Plugin('urn:dafx-test:gain', name='gain', **options)
   second = effects.LV2Plugin('urn:dafx-test:onepole', name='second', **options)
@@ -120,7 +127,7 @@ def train(options, workers):
   import numpy as np
   import tensorflow as tf
 
-  from dafx import core
+  from dafx import core, lv2
   from dafx.training import channel, trainers
   from dafx.training.trainers import agreement
 
@@ -150,7 +157,7 @@ def train(options, workers):
     return stream(state, features)
 
   model.call, model.stream = noted, noted_window
-  size = N_SAMPLES // 4 if options['kind'] == 'windows' else None
+  size = N_SAMPLES // 4 if 'windows' in options['kind'] else None
   trainer = trainers.Trainer(
     model, learning_rate=1e-2, tbptt_samples=size, workers=workers
   )
@@ -165,11 +172,13 @@ def train(options, workers):
     return losses
 
   trainer.train_step = train_step
-  deadly = options['kind'] == 'brittle'
+  kind = options['kind']
   history, error = {}, ''
   try:
     history = trainers.train(
-      recordings(0, options['loud'], deadly),
+      recordings(
+        0, options['loud'], kind == 'brittle', kind == 'brittle windows'
+      ),
       recordings(1, 1.0, False) if options['validate'] else None,
       trainer,
       batch_size=options['batch_size'],
@@ -181,7 +190,7 @@ def train(options, workers):
     )
   except KeyboardInterrupt:
     error = 'KeyboardInterrupt'
-  except (ArithmeticError, channel.WorkerError) as raised:
+  except (ArithmeticError, lv2.CrashError, channel.WorkerError) as raised:
     if not workers.is_agreed:
       raise
     # gin adds a line of its own.

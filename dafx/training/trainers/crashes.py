@@ -17,6 +17,55 @@ _MOST_WITH_A_FILE = 2
 Result = TypeVar('Result')
 
 
+class Left:
+  """What is left of a batch when the items that plugins crash at are not in it.
+
+  Args:
+    batch: Features, each [batch, ...].
+    name_item: Names an item by its place in the batch.
+    note: Counts and reports an item, from (error, name), or raises.
+
+  Attributes:
+    batch: Features of the items that are left.
+  """
+
+  def __init__(
+    self,
+    batch: Mapping[str, tf.Tensor],
+    name_item: Callable[[int], str],
+    note: Callable[[lv2.CrashError, str], None],
+  ):
+    self.batch = self._whole = dict(batch)
+    self._name_item = name_item
+    self._note = note
+    self._places = np.arange(next(iter(batch.values())).shape[0])
+
+  @property
+  def n_items(self) -> int:
+    """Number of items that are left."""
+    return len(self._places)
+
+  def leave_out(self, error: lv2.CrashError, counts: bool = True):
+    """Leaves out the item that a plugin has crashed at.
+
+    Args:
+      error: Of a call with `batch`; it names the item.
+      counts: Whether the item is counted and reported.
+
+    Raises:
+      lv2.CrashError: A plugin crashed with a file for the third time, or at
+        what is of no file.
+    """
+    if error.item is None:
+      raise error
+    if counts:
+      self._note(error, self._name_item(int(self._places[error.item])))
+    self._places = np.delete(self._places, error.item)
+    self.batch = {
+      key: tf.gather(value, self._places) for key, value in self._whole.items()
+    }
+
+
 class Crashes:
   """What is done about plugins that crash or hang in processes of their own.
 
@@ -67,20 +116,25 @@ class Crashes:
     """
     if not self._is_isolated:
       return batch, function(batch)
-    left = np.arange(next(iter(batch.values())).shape[0])
-    part = dict(batch)
-    while len(left):
+    left = self.begin(batch, name_item)
+    while left.n_items:
       try:
         with core.raising_faults():
-          return part, function(part)
+          return left.batch, function(left.batch)
       except lv2.CrashError as error:
-        if error.item is None:
-          raise
-        if counts:
-          self._note(error, name_item(int(left[error.item])))
-        left = np.delete(left, error.item)
-      part = {key: tf.gather(value, left) for key, value in batch.items()}
+        left.leave_out(error, counts)
     return None
+
+  def begin(
+    self, batch: Mapping[str, tf.Tensor], name_item: Callable[[int], str]
+  ) -> 'Left':
+    """Returns what is left of a batch: all of it.
+
+    Args:
+      batch: Features, each [batch, ...].
+      name_item: As of `leave_out`.
+    """
+    return Left(batch, name_item, self._note)
 
   def _note(self, error, name):
     """Counts and reports an item, or raises what ends the training."""

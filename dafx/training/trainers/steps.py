@@ -116,7 +116,7 @@ class Steps:
     if not self.model.learns_start:
       return self._update_window(parts[-1], self._settle_before(parts))
     losses, gradients, state = self._find_from_start(*parts)
-    return {**losses, 'gradient_norm': self._apply_all(gradients)}, state
+    return {**losses, 'gradient_norm': self._apply(gradients)}, state
 
   def _find_from_start(self, *parts):
     with tf.GradientTape() as tape:
@@ -160,10 +160,6 @@ class Steps:
       for i, gradient in enumerate(gradients)
       if gradient is not None
     }
-
-  def _apply_all(self, gradients):
-    """Updates the variables by the gradients of the whole batch."""
-    return self._apply(gradients)
 
   def _apply(self, gradients):
     """Updates the variables; returns the norm of all gradients together."""

@@ -3,19 +3,15 @@
 import contextlib
 import io
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from dafx import core
 from dafx.training import channel as channel_lib
 from dafx.training import cluster as cluster_lib
-from dafx.training.trainers import crashes as crashes_lib
-from dafx.training.trainers import steps
 
 
 class Team(core.Workers):
@@ -124,7 +120,7 @@ class Team(core.Workers):
         found = function(*args)
     except Exception as error:  # told to all, and raised below
       fault = error
-    self.end_at_faults(self.exchange(_report_of(fault)), fault)
+    self.end_at_faults(self.exchange(report_of(fault)), fault)
     return found
 
   def tell_fault(self, fault: Exception):
@@ -134,7 +130,7 @@ class Team(core.Workers):
       Exception: The fault.
       WorkerError: Another worker has ended.
     """
-    self.end_at_faults(self.exchange(_report_of(fault)), fault)
+    self.end_at_faults(self.exchange(report_of(fault)), fault)
 
   def end_at_faults(
     self, said: Sequence[Mapping[str, Any]], fault: Exception | None
@@ -181,211 +177,7 @@ class Team(core.Workers):
         variable.assign(variable.read_value())
 
 
-class TeamSteps(steps.Steps):
-  """Takes steps together with the other workers.
-
-  Each finds the gradients of its items by itself, so that a plugin's crash and
-  any other fault stay its own until all have told. Then gradients are averaged
-  over items, clipped and applied on all. In windows this is so for each window.
-
-  Args:
-    team: The workers.
-    **kwargs: As of `Steps`.
-  """
-
-  def __init__(self, team: Team, **kwargs):
-    super().__init__(**kwargs)
-    self._team = team
-    # Losses of this step so far: of windows, or of all; and the first of them
-    # that is not finite.
-    self._n_losses = 0
-    self._diverged_at = math.inf
-
-  def take_together(
-    self,
-    batch: Mapping[str, tf.Tensor],
-    kind: steps.Kind,
-    crashes: crashes_lib.Crashes,
-    name_item,
-    is_asked_to_stop,
-  ) -> dict[str, float] | None:
-    """Takes one step; see `Trainer.train_step`.
-
-    Args:
-      batch: This worker's part.
-      kind: What is trained.
-      crashes: What is done about them.
-      name_item: Names an item by its place in the part.
-      is_asked_to_stop: Whether this worker was asked to; the team then knows.
-
-    Raises:
-      WorkerError: Another worker has ended, or its step has failed.
-    """
-    with steps.unchanged_at_faults(self.changed_variables()):
-      return self._take(batch, kind, crashes, name_item, is_asked_to_stop)
-
-  def _take(self, batch, kind, crashes, name_item, is_asked_to_stop):
-    self._n_losses, self._diverged_at = 0, math.inf
-    found: tuple | None = None
-    fault: Exception | None = None
-    if self.tbptt_samples is not None:
-      losses = self._update_by_windows(batch, self.tbptt_samples)
-      found = batch, (losses, {})
-    else:
-      try:
-        with core.raising_faults():
-          found = crashes.leave_out(
-            lambda part: self._find_or_leave(part, kind), batch, name_item
-          )
-        if found is not None:
-          self._note_loss(found[1][0])
-      except Exception as error:  # told to all, and raised below
-        fault = error
-    said = self._team.exchange(
-      self._report(found, fault, crashes, is_asked_to_stop)
-    )
-    self._hear(said, fault, crashes)
-    self._warn_of_diverged(said)
-    n_items = [each['n_items'] for each in said]
-    if not sum(n_items):
-      return None
-    losses = _mean_losses(said, n_items)
-    if self.tbptt_samples is None:
-      gradients = {} if found is None else found[1][1]
-      keys = next(each['gradients'] for each in said if each['n_items'])
-      share = n_items[self._team.index] / sum(n_items)
-      losses['gradient_norm'] = float(
-        self._apply_shared(self._complete(gradients, keys), tf.constant(share))
-      )
-    return losses
-
-  def _report(self, found, fault, crashes, is_asked_to_stop):
-    """Returns what the others are told of a step."""
-    report: dict[str, Any] = {
-      'n_items': 0,
-      'stop': bool(is_asked_to_stop()),
-      'crashes': crashes.take_news(),
-      'diverged_at': self._diverged_at,
-      **_report_of(fault),
-    }
-    if found is not None:
-      part, (losses, gradients) = found
-      report['n_items'] = int(next(iter(part.values())).shape[0])
-      report['losses'] = {key: float(value) for key, value in losses.items()}
-      report['gradients'] = list(gradients)
-    return report
-
-  def _hear(self, said, fault, crashes):
-    """Takes in what all have told of a step; raises what ends it."""
-    team = self._team
-    for index, each in enumerate(said):
-      # One whose batch cannot be read tells its fault alone.
-      if index != team.index and not each['fault']:
-        crashes.add_news(each['crashes'])
-    team.end_at_faults(said, fault)
-    team.is_to_stop = any(each['stop'] for each in said)
-
-  def _note_loss(self, losses):
-    """Notes the first losses of a step that are not finite."""
-    self._n_losses += 1
-    if not math.isfinite(float(losses['total_loss'])):
-      self._diverged_at = min(self._diverged_at, self._n_losses)
-
-  def _warn_of_diverged(self, said):
-    """Names the workers whose loss was the first that is not finite."""
-    first = min(each['diverged_at'] for each in said)
-    if first < math.inf:
-      names = [
-        self._team.name(index)
-        for index, each in enumerate(said)
-        if each['diverged_at'] == first
-      ]
-      logging.warning('The loss is not finite on %s.', ', '.join(names))
-
-  def changed_variables(self) -> list[tf.Variable]:
-    """Returns this replica's copies of what a step changes on its way."""
-    local = self._team.strategy.experimental_local_results
-    return [local(variable)[0] for variable in super().changed_variables()]
-
-  def _find_or_leave(self, part, kind):
-    """Finds gradients; where that fails, variables are as before."""
-    with steps.unchanged_at_faults(self.changed_variables()):
-      return self._find(part, kind)
-
-  @steps.graph
-  def _find(self, batch, kind):
-    del kind  # not a tensor: each kind has a graph of its own
-    return self._team.strategy.run(self._gradients_of, args=(batch,))
-
-  def _complete(self, gradients, keys):
-    """Returns gradients of all keys: zeros where no item is left."""
-    variables = self.model.trainable_variables
-    return {
-      key: gradients.get(key, tf.zeros(variables[int(key)].shape))
-      for key in keys
-    }
-
-  @steps.graph
-  def _apply_shared(self, gradients, share):
-    def apply(gradients, share):
-      context = tf.distribute.get_replica_context()
-      keys = sorted(gradients)
-      summed = context.all_reduce(
-        tf.distribute.ReduceOp.SUM, [share * gradients[key] for key in keys]
-      )
-      return self._apply(dict(zip(keys, summed, strict=True)))
-
-    return self._team.strategy.run(apply, args=(gradients, share))
-
-  @steps.graph
-  def _run_window(self, part, state):
-    def run(part, state):
-      return self.model.stream(state, part)[1:]
-
-    return self._team.strategy.run(run, args=(part, state))
-
-  @steps.graph
-  def _settle(self, part, state):
-    def settle(part, state):
-      return self.model.stream(state, part)[2]
-
-    return self._team.strategy.run(settle, args=(part, state))
-
-  def _update_first_window(self, *parts):
-    if self.model.learns_start:
-      return self._update_if_all_find(self._find_from_start, *parts)
-    return self._update_if_all_find(self._find_of_first, *parts)
-
-  def _find_of_first(self, *parts):
-    return self._find_of_window(parts[-1], self._settle_before(parts))
-
-  def _update_window(self, part, state):
-    return self._update_if_all_find(self._find_of_window, part, state)
-
-  def _update_if_all_find(self, find, *args):
-    """Updates by gradients of a window once all workers have found theirs."""
-
-    def find_noted():
-      found = find(*args)
-      self._note_loss(found[0])
-      return found
-
-    losses, gradients, state = self._team.attempt(find_noted)
-    return {**losses, 'gradient_norm': self._apply_all(gradients)}, state
-
-  def _apply_all(self, gradients):
-    return self._apply_shared(
-      gradients, tf.constant(1.0 / self._team.n_workers)
-    )
-
-  @steps.graph
-  def _find_of_window(self, part, state):
-    return self._team.strategy.run(
-      self._gradients_of_window, args=(part, state)
-    )
-
-
-def _report_of(fault):
+def report_of(fault: Exception | None) -> dict[str, str]:
   """Returns what the others are told of a fault; None is none."""
   return {'fault': '' if fault is None else _first_line(fault)}
 
@@ -393,13 +185,3 @@ def _report_of(fault):
 def _first_line(error):
   """Returns what an error says, without the graph that it came through."""
   return f'{type(error).__name__}: {error}'.splitlines()[0]
-
-
-def _mean_losses(said, n_items):
-  """Returns the means over the items of all workers."""
-  rows = [(each['losses'], n) for each, n in zip(said, n_items) if n]
-  total = sum(n for _, n in rows)
-  return {
-    key: sum(losses[key] * n for losses, n in rows) / total
-    for key in rows[0][0]
-  }

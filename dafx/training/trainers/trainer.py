@@ -20,6 +20,7 @@ from dafx.training.trainers import (
   stages,
   steps,
   team,
+  team_steps,
   windows,
 )
 
@@ -147,9 +148,9 @@ class Trainer:
       tbptt_samples=tbptt_samples,
     )
     self._steps = steps.Steps(**options)
-    self._team_steps: team.TeamSteps | None = None
+    self._team_steps: team_steps.TeamSteps | None = None
     if isinstance(self.workers, team.Team):
-      self._team_steps = team.TeamSteps(self.workers, **options)
+      self._team_steps = team_steps.TeamSteps(self.workers, **options)
 
   @property
   def step(self) -> int:
