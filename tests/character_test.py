@@ -1,5 +1,7 @@
 """Tests of references: what is measured, what is asked for, what is found."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.signal
@@ -89,11 +91,23 @@ def test_an_amount_of_0_asks_for_loudness_alone():
   )
   songs = character.read_songs()
   none = character.wanted(own, [reference], 0.0, songs)
-  half = character.wanted(own, [reference], 0.5, songs)
   np.testing.assert_array_equal(none.loudness, reference.loudness)
   for group in ('crest', 'tone', 'dynamics', 'envelope', 'width'):
     np.testing.assert_array_equal(vars(none)[group], vars(own)[group])
-  np.testing.assert_allclose(half.crest, reference.crest)
+
+
+def test_crest_comes_nearer_to_references_and_never_rises():
+  own = character.measure([music(4 * RATE, 2, 0)], RATE)
+  songs = character.read_songs()
+
+  def crest_of(higher_db, n):
+    other = dataclasses.replace(own, crest=own.crest + higher_db)
+    wanted = character.wanted(own, [other] * n, 0.5, songs)
+    return float(wanted.crest[0] - own.crest[0])
+
+  assert crest_of(3.0, 1) == 0.0
+  assert crest_of(-3.0, 1) == pytest.approx(-3.0 * 0.8)
+  assert crest_of(-3.0, 3) == pytest.approx(-3.0 / (1.0 + 0.25 / 3.0))
 
 
 # ---------------------- Matches -----------------------------------------------

@@ -34,6 +34,12 @@ _SAMPLES_AT_ONCE = 2**18
 _USUAL_TONE_DB = 1.5
 _SMOOTH_OCTAVES, _FINE_OCTAVES, _FINE_SHARE = 1.0, 0.4, 0.3
 _OTHERS_DB = {'dynamics': 2.0, 'envelope': 2.0, 'width': 1.5}
+# Variance of what songs have of their own, over that of what processing does to
+# the crest factor. Of 40 songs of Debian's through random compressors and
+# limiters, the crest factor was 1.4 dB from that of another song through the
+# same, and 1.2 dB from 0.8 of the way there; 1.0 dB where it was never raised,
+# which compressors and limiters do not do. Untreated it was 2.4 dB away.
+_OWN_CREST = 0.25
 # How much two songs that are compared have in common, as two of one genre.
 _IN_COMMON = 0.3
 # Covariance of tones: the share of what each band has by itself, and over how
@@ -254,7 +260,9 @@ def wanted(
   """Returns the character that audio is to have.
 
   Loudness is the reference's at any amount. Crest factor, dynamics and width
-  come first, as a whole from an amount of 0.5 on; tone comes evenly.
+  come first, as a whole from an amount of 0.5 on; tone comes evenly. Of each,
+  so much of the difference is asked for as processing is likely to have made.
+  The crest factor is never to rise.
 
   Args:
     audio: Of the input.
@@ -265,9 +273,10 @@ def wanted(
   n = len(references)
   mean = {g: np.mean([vars(r)[g] for r in references], axis=0) for g in GROUPS}
   first = min(1.0, 2.0 * amount)
+  lower_crest = np.minimum(mean['crest'] - audio.crest, 0.0)
   found = {
     'loudness': mean['loudness'],
-    'crest': audio.crest + first * (mean['crest'] - audio.crest),
+    'crest': audio.crest + first * lower_crest / (1.0 + _OWN_CREST / n),
     'tone': audio.tone
     + amount
     * expected_tone(audio.tone, np.array([r.tone for r in references]), songs),
