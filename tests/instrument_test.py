@@ -33,7 +33,7 @@ from dafx.training.trainers import loop
 SR, RATE, HOP = 16000, 250, 64
 
 
-def instrument(data_path='', plugin=False):
+def instrument(data_path='', plugin=False, holds=False):
   dag = [
     (
       synths.StreamingHarmonic(HOP, SR),
@@ -47,9 +47,12 @@ def instrument(data_path='', plugin=False):
     gain = effects.LV2Plugin('urn:dafx-test:gain', sample_rate=SR, name='gain')
     dag[3:3] = [(gain, ['add/signal', 'gain_controls'])]
     dag[4] = (dag[4][0], ['gain/signal'])
+  if holds:
+    dag.insert(3, (effects.Const(name='setting'), ['add/signal']))
+    dag[4] = (gain, ['add/signal', 'setting/controls'])
   return models.InstrumentModel(
     models.F0LoudnessDecoder(ch=8, rnn_channels=6, layers_per_stack=1),
-    processors.ProcessorGroup(dag),
+    ddsp.processors.ProcessorGroup(dag),  # as gin makes it
     [ddsp.losses.SpectralLoss((256, 64))],
     output_splits=(
       ('amps', 1),
@@ -223,8 +226,10 @@ def test_silence_stays_silent(records):
   assert len(np.concatenate(list(rendering.blocks()))) == 8000
 
 
-def test_files_are_processed_with_their_curves(tmp_path):
-  model = instrument(plugin=True)
+@pytest.mark.parametrize('holds', [False, True])
+def test_files_are_processed_with_their_curves(holds, tmp_path):
+  """Those of a plugin, too, if it has one setting for all."""
+  model = instrument(plugin=True, holds=holds)
   model.make_variables()
   soundfile.write(tmp_path / 'voice.wav', voice(0.7)[0], 44100)
   out = tmp_path / 'out.wav'
@@ -240,6 +245,11 @@ def test_files_are_processed_with_their_curves(tmp_path):
   ]
   assert len(rows) == 175 and float(rows[1]['time_s']) == 1 / RATE
   assert 250 < float(rows[30]['f0_hz']) < 310  # 5 semitones above 200
+  if holds:
+    gain = processors.modules(model.processor_group)['gain']
+    (default,) = gain.control_map.to_port_units(gain.control_map.defaults)
+    found = {row['gain/amount [coef]'] for row in rows}
+    assert [float(value) for value in found] == [pytest.approx(default, 1e-4)]
   assert (tmp_path / 'out.png').exists()
 
 

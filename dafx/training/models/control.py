@@ -71,7 +71,8 @@ class ControlModel(base.Model):
 
   Raises:
     TypeError: An encoder that is no `Encoder`.
-    ValueError: A DAG that cannot run, or an encoder of another rate.
+    ValueError: A DAG that cannot run or does not take what the network gives,
+      or an encoder of another rate.
   """
 
   options: tuple[str, ...] = ('n_plugins', 'setting', 'amount')
@@ -111,6 +112,7 @@ class ControlModel(base.Model):
     super().__init__(name=name, autocast=False)
     encoders.check_encoder(encoder, sample_rate)
     kinds.check_group(processor_group)
+    processors.connect_controllers(processor_group)
     self.encoder = encoder
     self.margin = encoder.margin
     self.processor_group = processor_group
@@ -133,8 +135,8 @@ class ControlModel(base.Model):
     dag = self.processor_group.dag  # what no head gives comes from the data
     inputs = processors.input_names(dag)
     processors.check_dag(dag, {*inputs, *sizes})
-    parts = {k: part for k, part in encoder.outputs.items() if k in inputs}
-    self.heads = heads.make_heads(self._control_maps(), sizes, parts)
+    heads.check_taken([*sizes, *encoder.outputs], inputs)
+    self.heads = heads.make_heads(self._control_maps(), sizes, encoder.outputs)
 
   def _control_maps(self):
     """Returns the control maps of the driven nodes, by input of the DAG."""

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from dafx import _folders, pitch, processors
+from dafx import _folders, effects, pitch, processors
 from dafx.audio import sources
 from dafx.training import transfer
 from dafx.training.models import base, rendering
@@ -171,7 +171,8 @@ class CurveModel(base.Model):
       **raw,  # in which a decoder may have another pitch
     }
     times_s = np.arange(n_frames) / frame_rate
-    values = automation.in_port_units(driven, raw)
+    held, settings = _held(self.processor_group, n_frames)
+    values = {**automation.in_port_units(driven, raw), **settings}
     return rendering.Rendering(
       self.processor_group,
       mono,
@@ -180,7 +181,12 @@ class CurveModel(base.Model):
       times_s + 0.5 / frame_rate,  # the middles of frames, which so stay
       driven,
       automation.Automation(
-        list(driven.values()), values, values, times_s, True, curves
+        [*driven.values(), *held],
+        values,
+        values,
+        times_s,
+        True,
+        curves,
       ),
       control_step=self.hop_size,
     )
@@ -203,6 +209,28 @@ class CurveModel(base.Model):
     """Returns none: no setting of an instrument goes without saying."""
     del seed
     return {}
+
+
+def _held(group, n_frames):
+  """Returns nodes that `effects.Const` sets, and to what, as automation.
+
+  Args:
+    group: Group of nodes.
+    n_frames: Frames of the curves.
+
+  Returns:
+    (Nodes, {name: controls in port units, [n_frames, n_controls]}).
+  """
+  modules, driven, settings = processors.modules(group), {}, {}
+  for name, keys, *_ in group.dag:
+    members = processors.nodes(group)[name].members
+    for key, member in zip(list(keys)[1:], members):
+      source = modules.get(key.removesuffix('/controls'))
+      if isinstance(source, effects.Const):
+        driven[member.name] = member
+        setting = source(tf.zeros([1, 1]))['controls'][0].numpy()
+        settings[member.name] = np.tile(setting, [n_frames, 1])
+  return list(driven.values()), automation.in_port_units(driven, settings)
 
 
 def _fitted(curve, n_frames):
