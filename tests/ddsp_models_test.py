@@ -23,6 +23,7 @@ from dafx.training import (
   inference,
   models,
   trainers,
+  transfer,
 )
 from dafx.training.evaluation import evaluate
 from dafx.training.models import decoders
@@ -261,9 +262,9 @@ FILES = ['models/solo_instrument.gin', 'models/ae.gin']
 def parse(training, records, tmp_path, fresh_gin):
   """Parses a gin file of DDSP, and what a run of dafx adds to it."""
 
-  def parsed(file):
+  def parsed(file, more='DdspModel.data_path = ""'):
     path = tmp_path / 'task.gin'
-    path.write_text(f"{TASK}data_path = '{records}'\n")
+    path.write_text(f"{TASK}data_path = '{records}'\n{more}\n")
     gin_files.add_gin_search_paths([gin_folder()])
     gin_files.parse_gin([str(gin_folder() / file), str(path)])
 
@@ -371,6 +372,34 @@ def test_checkpoints_of_ddsp_are_restored(file, parse, training, tmp_path):
     trainers.Trainer(started).restore(tmp_path)
 
 
+def test_a_run_of_ddsp_is_used_with_the_statistics_of_its_data(
+  parse, training, records, tmp_path
+):
+  """Its checkpoints hold none; those of the data lie beside the records."""
+  parse(FILES[0], more='')
+  model = models.make_model()
+  model.make_variables()
+  strategy = tf.distribute.get_strategy()
+  trainer = training.trainers.Trainer(model.ddsp_model, strategy)
+  trainer.save(str(tmp_path / 'run'))
+  with pytest.raises(FileNotFoundError, match='no statistics.*DdspModel.data_'):
+    checkpoints.restore_model(model, tmp_path / 'run')
+  curves = {key: np.full(5000, 300.0) for key in data.CURVES}
+  curves['loudness_db'] = np.linspace(-60.0, -50.0, 5000)
+  statistics = transfer.measure([curves], RATE)
+  path = records / 'statistics.json'
+  path.write_text(statistics.to_json())
+  try:
+    checkpoints.restore_model(model, tmp_path / 'run')
+  finally:
+    path.unlink()
+  assert model.statistics == statistics
+  # So a file is played as loud as the data are.
+  rendering = model.render(sources.from_array(voice()[:, None], SR))
+  played = rendering.automation.curves
+  assert -60.0 <= np.median(played['loudness_db']) <= -50.0
+
+
 def test_what_a_checkpoint_of_ddsp_has_beside_is_told(
   parse, training, tmp_path
 ):
@@ -408,6 +437,31 @@ def test_with_synthesisers_of_dafx_it_streams(training):
   source = sources.from_array(voice()[:, None], SR)
   played = np.concatenate(list(model.render(source).blocks()))
   assert played.shape == (8000, 1)
+
+
+def test_what_nothing_reads_beside_an_autoencoder_is_named(training):
+  """Of the graph, and of the command line."""
+  group = instrument(training).processor_group
+
+  def model_of(splits):
+    return models.make_model(
+      training.models.Autoencoder(
+        training.preprocessing.F0LoudnessPreprocessor(),
+        None,
+        rnn(training, splits=splits),
+        group,
+        [ddsp.losses.SpectralLoss((256, 64))],
+      )
+    )
+
+  model = model_of(SPLITS)
+  with pytest.raises(ValueError, match='network gives tilt .*which no node'):
+    model_of((*SPLITS, ('tilt', 2)))
+  models.check_bindings(type(model), ["DdspModel.tracker = 'pyin'"])
+  with pytest.raises(ValueError, match='the model is a DdspModel.*Bind DdspM'):
+    models.check_bindings(
+      type(model), ["models.InstrumentModel.tracker = 'pyin'"]
+    )
 
 
 def test_what_is_no_autoencoder_is_named(training):

@@ -283,6 +283,12 @@ def test_inputs_can_be_named_in_full():
   assert model(pair())['audio_synth'].shape == (3, 4 * HOP)
 
 
+def test_what_no_node_takes_is_refused():
+  dag = [(plugin('gain', 'loud'), ['audio', 'loud_controls'])]
+  with pytest.raises(ValueError, match='gives amps .*they take audio, loud_c'):
+    model_of(dag, output_splits=[('amps', 1)])
+
+
 # ------------------------------------------------------------------ DDSP ----
 def test_a_ddsp_synth_before_a_plugin():
   n_samples = 4 * HOP

@@ -351,6 +351,7 @@ def _use(save_dir, single):
     _use_saved(folder)
     return
   model = models.make_model()
+  models.check_bindings(type(model), FLAGS.gin_param)
   model.check_mode(FLAGS.mode)
   options = render_flags.options_of(FLAGS, model)
   checkpoints.restore_model(model, folder)

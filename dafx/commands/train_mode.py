@@ -148,6 +148,7 @@ def train(values: flags.FlagValues, save_dir: pathlib.Path, workers):
   agreement.check_settings(workers)
   with workers.scope():
     model = models.make_model()
+  models.check_bindings(type(model), values.gin_param)
   if workers.is_chief:
     effect_modes.tell_of_export(model)
   where = dict(save_dir=str(save_dir), restore_dir=values.restore_dir)

@@ -207,12 +207,15 @@ def restore_model(model: tf.keras.Model, folder: str | os.PathLike):
   Raises:
     ValueError: There is no checkpoint, or one of another model, or of one whose
       controls had other ranges, scales or fixed values. Nothing was written.
+    FileNotFoundError: DDSP's own trainer saved it, and the model has a
+      `data_path` without statistics.
   """
   folder = _folders.expand_user(folder)
   path = _best_in(folder)
   model.make_variables()
   if checkpoint_files.is_of_ddsp(path):
     _restore_of_ddsp(model, path)
+    model.start(has_weights=True)  # statistics, which DDSP keeps elsewhere
     return
   saved = description_in(path)
   with _refusing_others(path):

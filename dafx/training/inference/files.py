@@ -73,6 +73,7 @@ def load_model(
     gin_files.parse_operative_config(folder, gin_modules, trust)
     gin_files.parse_gin(params=gin_params)
   model = models.make_model()
+  models.check_bindings(type(model), gin_params)
   checkpoints.restore_model(model, folder)
   return model
 

@@ -20,7 +20,7 @@ from dafx.training.models.encoders import (
   n_frames_for,
 )
 from dafx.training.models.instrument import InstrumentModel
-from dafx.training.models.making import make_model
+from dafx.training.models.making import check_bindings, make_model
 from dafx.training.models.profile_encoder import ProfileEncoder
 from dafx.training.models.spectrogram_encoders import (
   InceptionEncoder,
@@ -41,6 +41,7 @@ __all__ = [
   'MobileNetV2Encoder',
   'Model',
   'ProfileEncoder',
+  'check_bindings',
   'make_model',
   'n_frames_for',
   'scaled_f0',

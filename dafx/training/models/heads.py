@@ -1,6 +1,6 @@
 """Heads of a `ControlModel`, and what it checks of the audio."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import ddsp
 import numpy as np
@@ -78,6 +78,22 @@ def make_heads(
   for key, part in parts.items():
     found.setdefault(key, Part(part, f'{key}_head'))
   return found
+
+
+def check_taken(given: Collection[str], taken: Collection[str]):
+  """Raises ValueError for what a network gives and no node of a graph takes.
+
+  Args:
+    given: Names of `output_splits`, and of what the encoder gives as it is.
+    taken: Inputs of the graph.
+  """
+  lost = [key for key in given if key not in taken]
+  if lost:
+    raise ValueError(
+      f'The network gives {", ".join(lost)} (output_splits), which no node of '
+      f'the graph takes: they take {", ".join(taken)}. Correct the name in '
+      'output_splits or in the graph, or leave it out of output_splits.'
+    )
 
 
 def check_length(encoder: encoders.Encoder, features: Mapping[str, tf.Tensor]):
