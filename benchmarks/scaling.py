@@ -3,11 +3,11 @@
     python benchmarks/scaling.py
 
 Trains a task on noise by 1, 2 and 4 processes, which share the processors, and
-the same batch. Measured in the process that is alone are the time of a render
-of each plugin and what a step renders; in one that has the processors of one
-worker, the rest of a step of its part; in the team, the time of a reduction.
-From these docs/scaling.md predicts a step, and that is compared with the steps
-that were taken.
+the same batch. Measured in the process that is alone is the time that a render
+of each plugin takes of a processor; in one that has the part of a worker, what
+a step renders and what all else of it takes; in the team, the time of a
+reduction. From these docs/scaling.md predicts a step, and that is compared with
+the steps that were taken.
 
 With --simulated_threads=64, renders are replaced by sleeps of their measured
 time, on so many threads: what is printed is how busy they are, while plugins
@@ -16,13 +16,14 @@ render and over all, with --batch_size items.
 
 import functools
 import json
-import math
 import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import results
@@ -31,7 +32,7 @@ import tensorflow as tf
 from absl import app, flags
 
 from dafx import core
-from dafx.commands import running
+from dafx.commands import running, train_mode
 from dafx.training import cluster as cluster_lib
 from dafx.training import gin_files, models, trainers
 from dafx.training.trainers import team as team_lib
@@ -63,35 +64,81 @@ def noise(n_items):
   }
 
 
+class Call(NamedTuple):
+  """A batch that a plugin renders in a step.
+
+  Attributes:
+    plugin: Number of the plugin.
+    n_items: Items of the batch.
+    is_ahead: Whether nothing waits for it until the gradients are asked for.
+  """
+
+  plugin: int
+  n_items: int
+  is_ahead: bool
+
+
+class Rest(NamedTuple):
+  """What a step takes in which renders take no time.
+
+  Attributes:
+    seconds: From its begin to its end.
+    processor_seconds: Of all processors together.
+  """
+
+  seconds: float
+  processor_seconds: float
+
+
 def record_calls(plugins):
-  """Notes what is rendered from now on, as [plugin, items] of each call."""
+  """Notes what is rendered from now on, as a list of `Call`."""
   calls = []
+  ahead = threading.local()
   for index, plugin in enumerate(plugins):
-    render = plugin.renderer.render
+    render, render_probes = plugin.renderer.render, plugin.render_probes
 
     def noted(audio, *args, index=index, render=render):
-      calls.append([index, len(audio)])
+      calls.append(Call(index, len(audio), ahead.__dict__.get('is_so', False)))
       return render(audio, *args)
 
+    def noted_probes(*args, render_probes=render_probes, **kwargs):
+      ahead.is_so = True
+      try:
+        return render_probes(*args, **kwargs)
+      finally:
+        ahead.is_so = False
+
     plugin.renderer.render = noted
+    plugin.render_probes = noted_probes
   return calls
 
 
 def seconds_of_render(plugin):
-  """Returns the time of a render of one item while all processors render.
+  """Returns what a render of an item takes of a processor while all render.
 
   One that has the machine for itself is faster: they share caches and memory,
-  and two of them may be one core.
+  and two of them may be one core. What other programs take does not count.
   """
   renderer = plugin.renderer
-  shape = [4 * renderer.n_threads, FLAGS.n_samples, renderer.n_channels_in]
+  n_items = 4 * renderer.n_threads
+  shape = [n_items, FLAGS.n_samples, renderer.n_channels_in]
   audio = np.random.default_rng(0).normal(0.0, 0.1, shape).astype(np.float32)
-  found = [seconds(lambda: renderer.render(audio)) / 4 for _ in range(5)]
-  return statistics.median(found)
+  found = [both_times(lambda: renderer.render(audio))[1] for _ in range(5)]
+  return statistics.median(found) / n_items
 
 
-def seconds_of_rest(trainer, batch, plugins):
-  """Returns the time of a step in which renders take none.
+def both_times(function):
+  """Returns how long a call takes, and what it takes of processors."""
+  start, processors_start = time.perf_counter(), time.process_time()
+  function()
+  return (
+    time.perf_counter() - start,
+    time.process_time() - processors_start,
+  )
+
+
+def rest_of_step(trainer, batch, plugins):
+  """Returns what a step takes in which renders take no time.
 
   That is the network, the losses, the arithmetic of the gradients and the
   update: on the processors that this process has.
@@ -99,9 +146,11 @@ def seconds_of_rest(trainer, batch, plugins):
   cores = simulated.Cores(plugins[0].renderer.n_threads)
   with cores.stand_for(plugins, [0.0] * len(plugins)):
     trainer.train_step(batch)
-    return statistics.median(
-      seconds(lambda: trainer.train_step(batch)) for _ in range(FLAGS.n_steps)
-    )
+    found = [
+      both_times(lambda: trainer.train_step(batch))
+      for _ in range(FLAGS.n_steps)
+    ]
+  return Rest(*(statistics.median(each) for each in zip(*found, strict=True)))
 
 
 def seconds_of_reduction(team, n_weights):
@@ -143,7 +192,7 @@ def work(workers):
     return measured
   measured['uris'] = [plugin.uri for plugin in plugins]
   measured['renders'] = [seconds_of_render(plugin) for plugin in plugins]
-  measured['rest'] = seconds_of_rest(trainer, batch, plugins)
+  measured['rest'] = rest_of_step(trainer, batch, plugins)
   if FLAGS.simulated_threads:
     measured['busy'] = simulate(trainer, batch, plugins, measured['renders'])
   return measured
@@ -179,38 +228,42 @@ def simulate(trainer, batch, plugins, seconds_each):
   }
 
 
-def predict(alone, rest, reduction, n_workers):
+def predict(
+  renders: Sequence[float],
+  calls: Sequence[Call],
+  rest: Rest,
+  reduction: float,
+  n_processors: float,
+) -> tuple[float, float, float]:
   """Returns the parts of a step that the model of cost gives, in seconds.
 
   Args:
-    alone: What was measured with one worker.
-    rest: What one worker's part takes beside its renders, on its processors,
-      where it has them for itself.
+    renders: What a render of each plugin takes of a processor.
+    calls: What a worker renders in a step.
+    rest: All else of a step of its part, on its processors.
     reduction: Seconds of one.
-    n_workers: How many there are.
+    n_processors: Of a worker; below 1 where workers share one.
 
   Returns:
-    (renders, the rest of a step, reduction).
+    (The work of a step, on all processors; what the chain of all that waits for
+    each other adds to it; reduction.)
   """
-  n_processors = len(os.sched_getaffinity(0)) / n_workers  # may be below 1
-  renders = sum(
-    alone['renders'][plugin] * math.ceil(n_items / n_workers / n_processors)
-    for plugin, n_items in alone['calls']
+  work = sum(renders[call.plugin] * call.n_items for call in calls)
+  waited_for = sum(renders[call.plugin] for call in calls if not call.is_ahead)
+  return (
+    (work + rest.processor_seconds) / n_processors,
+    (waited_for + rest.seconds) * max(1.0 - 1.0 / n_processors, 0.0),
+    reduction,
   )
-  return renders, rest * max(1.0, 1.0 / n_processors), reduction
 
 
 def run(n_workers):
   """Runs so many workers; returns what the first one measured.
 
-  With several, one process also measures the rest of a step by itself, on the
-  processors of a worker.
+  With several, one process also measures by itself what a worker renders, and
+  the rest of its step, on the processors of a worker.
   """
-  processors = sorted(os.sched_getaffinity(0))
-  shares = [
-    set(processors[index::n_workers]) or set(processors)
-    for index in range(n_workers)
-  ]
+  shares = train_mode.shares(n_workers)
   if n_workers == 1:
     return start('alone', FLAGS.batch_size, shares)
   part = start('part', FLAGS.batch_size // n_workers, shares[:1])
@@ -218,6 +271,7 @@ def run(n_workers):
   return {
     **start(addresses, FLAGS.batch_size, shares),
     'rest': part['rest'],
+    'calls': part['calls'],
   }
 
 
@@ -280,20 +334,22 @@ def main(argv):
   for n_workers, measured in found.items():
     step = measured['step']
     parts = predict(
-      alone, measured['rest'], measured.get('reduction', 0.0), n_workers
+      alone['renders'],
+      [Call(*call) for call in measured['calls']],
+      Rest(*measured['rest']),
+      measured.get('reduction', 0.0),
+      len(os.sched_getaffinity(0)) / n_workers,
     )
     rows.append(
       [
         n_workers,
-        round(1e3 * step),
-        round(1e3 * sum(parts)),
-        *(round(1e3 * part) for part in parts),
+        *(round(1e3 * each) for each in (step, sum(parts), *parts)),
         FLAGS.batch_size / step,
         alone['step'] / step,
       ]
     )
-  head = ['Workers', 'Step, ms', 'Predicted, ms', 'Renders', 'Rest']
-  head += ['Reduction', 'Items per s', 'To one worker']
+  head = ['Workers', 'Step, ms', 'Predicted, ms', 'Work, ms', 'Chain, ms']
+  head += ['Reduction, ms', 'Items per s', 'To one worker']
   for row in [head, *rows]:
     print(
       ' '.join(

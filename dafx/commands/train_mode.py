@@ -160,8 +160,12 @@ def train(values: flags.FlagValues, save_dir: pathlib.Path, workers):
 
 
 # -------------------- Workers on this machine ---------------------------------
-def _shares(n_workers: int) -> list[set[int]]:
-  """Returns the processors of each worker; all where there are too few."""
+def shares(n_workers: int) -> list[set[int]]:
+  """Returns the processors of each worker; all where there are too few.
+
+  Args:
+    n_workers: How many share those of this process.
+  """
   processors = sorted(os.sched_getaffinity(0))
   if n_workers > len(processors):
     return [set(processors)] * n_workers
@@ -230,7 +234,7 @@ def run_local(words: Sequence[str], n_workers: int, save_dir: pathlib.Path):
       if signal.getsignal(number) != signal.SIG_IGN:
         stack.callback(signal.signal, number, signal.getsignal(number))
         signal.signal(number, forward)
-    for index, processors in enumerate(_shares(n_workers)):
+    for index, processors in enumerate(shares(n_workers)):
       log = None
       if index:
         log = stack.enter_context(open(logs[index], 'wb'))
