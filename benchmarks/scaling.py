@@ -11,7 +11,8 @@ the steps that were taken.
 
 With --simulated_threads=64, renders are replaced by sleeps of their measured
 time, on so many threads: what is printed is how busy they are, while plugins
-render and over all, with --batch_size items.
+render and over all, with --batch_size items; and how busy they could be, as
+plugins wait for each other.
 """
 
 import functools
@@ -64,20 +65,6 @@ def noise(n_items):
   }
 
 
-class Call(NamedTuple):
-  """A batch that a plugin renders in a step.
-
-  Attributes:
-    plugin: Number of the plugin.
-    n_items: Items of the batch.
-    is_ahead: Whether nothing waits for it until the gradients are asked for.
-  """
-
-  plugin: int
-  n_items: int
-  is_ahead: bool
-
-
 class Rest(NamedTuple):
   """What a step takes in which renders take no time.
 
@@ -91,14 +78,16 @@ class Rest(NamedTuple):
 
 
 def record_calls(plugins):
-  """Notes what is rendered from now on, as a list of `Call`."""
+  """Notes what is rendered from now on, as a list of `simulated.Call`."""
   calls = []
   ahead = threading.local()
   for index, plugin in enumerate(plugins):
     render, render_probes = plugin.renderer.render, plugin.render_probes
 
     def noted(audio, *args, index=index, render=render):
-      calls.append(Call(index, len(audio), ahead.__dict__.get('is_so', False)))
+      calls.append(
+        simulated.Call(index, len(audio), ahead.__dict__.get('is_so', False))
+      )
       return render(audio, *args)
 
     def noted_probes(*args, render_probes=render_probes, **kwargs):
@@ -195,6 +184,9 @@ def work(workers):
   measured['rest'] = rest_of_step(trainer, batch, plugins)
   if FLAGS.simulated_threads:
     measured['busy'] = simulate(trainer, batch, plugins, measured['renders'])
+    measured['busy']['most'] = simulated.most_busy(
+      measured['calls'], measured['renders'], FLAGS.simulated_threads
+    )
   return measured
 
 
@@ -230,7 +222,7 @@ def simulate(trainer, batch, plugins, seconds_each):
 
 def predict(
   renders: Sequence[float],
-  calls: Sequence[Call],
+  calls: Sequence[simulated.Call],
   rest: Rest,
   reduction: float,
   n_processors: float,
@@ -335,7 +327,7 @@ def main(argv):
     step = measured['step']
     parts = predict(
       alone['renders'],
-      [Call(*call) for call in measured['calls']],
+      [simulated.Call(*call) for call in measured['calls']],
       Rest(*measured['rest']),
       measured.get('reduction', 0.0),
       len(os.sched_getaffinity(0)) / n_workers,
@@ -360,7 +352,8 @@ def main(argv):
     busy = alone['busy']
     print(
       f'{FLAGS.simulated_threads} simulated threads are busy '
-      f'{100 * busy["rendering"]:.0f} % of the time in which plugins render, '
+      f'{100 * busy["rendering"]:.0f} % of the time in which plugins render '
+      f'({100 * busy["most"]:.0f} % could be), '
       f'{100 * busy["all"]:.0f} % of a step of {busy["step"]:.2f} s.'
     )
   results.write('scaling', head, rows, alone['uris'])

@@ -6,15 +6,75 @@ network, and the order in which TensorFlow runs them.
 """
 
 import contextlib
+import heapq
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dafx import lv2
 from dafx.lv2 import items
+
+
+class Call(NamedTuple):
+  """A batch that a plugin renders in a step.
+
+  Attributes:
+    plugin: Number of the plugin.
+    n_items: Items of the batch.
+    is_ahead: Whether nothing waits for it until the gradients are asked for.
+  """
+
+  plugin: int
+  n_items: int
+  is_ahead: bool
+
+
+def most_busy(
+  calls: Sequence[Call], seconds: Sequence[float], n_threads: int
+) -> float:
+  """Returns how busy threads are where nothing but dependencies stops them.
+
+  Each call that is waited for begins when the one before has ended, and with it
+  what its plugin renders ahead, which fills the threads that are left.
+
+  Args:
+    calls: Of a step, in their order.
+    seconds: What a render of an item takes, of each plugin.
+    n_threads: How many.
+
+  Returns:
+    Their share of the time in which any of them renders.
+  """
+  chain = [call for call in calls if not call.is_ahead]
+  ahead = [call for call in calls if call.is_ahead]
+  first: list[float] = []
+  behind: list[float] = []
+  running: list[tuple[float, bool]] = []  # when it ends, whether waited for
+  now = busy = 0.0
+  n_waited_for = 0
+  while chain or first or behind or running:
+    if chain and not n_waited_for:
+      call = chain.pop(0)
+      first = [seconds[call.plugin]] * call.n_items
+      n_waited_for = call.n_items
+      behind += [
+        seconds[each.plugin]
+        for each in ahead
+        if each.plugin == call.plugin
+        for _ in range(each.n_items)
+      ]
+      ahead = [each for each in ahead if each.plugin != call.plugin]
+    while len(running) < n_threads and (first or behind):
+      is_first = bool(first)
+      takes = (first or behind).pop(0)
+      heapq.heappush(running, (now + takes, is_first))
+      busy += takes
+    now, is_first = heapq.heappop(running)
+    n_waited_for -= is_first
+  return busy / (n_threads * now)
 
 
 class Cores:
