@@ -1,7 +1,6 @@
 """Items on threads: all of them once, and none after an error."""
 
 import collections
-import concurrent.futures
 import os
 import signal
 import threading
@@ -50,40 +49,6 @@ def test_batches_share_the_threads():
   assert render(lambda item: item, 10) == list(range(10))
   is_short_over.set()
   thread.join()
-
-
-def test_a_batch_gives_way_to_one_that_comes_later():
-  """Those of its items that have begun end; the next ones come behind."""
-  have_begun = threading.Barrier(N_THREADS + 1)
-  may_end = threading.Event()
-  begun = []
-
-  def patient(item):
-    begun.append('patient')
-    if item < N_THREADS:
-      have_begun.wait(60.0)
-      assert may_end.wait(60.0)
-    return -item
-
-  def urgent(item):
-    begun.append('urgent')
-    return item
-
-  def render_patiently():
-    with items.giving_way():
-      return render(patient, 4 * N_THREADS)
-
-  with concurrent.futures.ThreadPoolExecutor(2) as executor:
-    behind = executor.submit(render_patiently)
-    have_begun.wait(60.0)
-    before = executor.submit(render, urgent, 2 * N_THREADS)
-    while len(items._pool(N_THREADS, os.getpid()).first) < N_THREADS:
-      time.sleep(0.001)
-    may_end.set()
-    assert before.result(60.0) == list(range(2 * N_THREADS))
-    assert behind.result(60.0) == [-i for i in range(4 * N_THREADS)]
-  first = N_THREADS * ['patient'] + 2 * N_THREADS * ['urgent']
-  assert begun == first + 3 * N_THREADS * ['patient']
 
 
 @pytest.mark.parametrize('n_threads', [1, N_THREADS])

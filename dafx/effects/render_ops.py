@@ -1,6 +1,5 @@
 """Renders in NumPy, and their estimated gradients, as ops of TensorFlow."""
 
-import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -59,11 +58,6 @@ def render_items(
     return render(audio, controls)
 
 
-def _render_behind(render_ahead, *arrays):
-  with lv2.giving_way():
-    return render_ahead(*arrays)
-
-
 def render_with_gradient(
   render: Callable,
   gradient: Callable,
@@ -90,8 +84,7 @@ def render_with_gradient(
     render_ahead: From (audio, *controls, step, first_key) to what the gradient
       needs and the cotangent has no part in, float32. A graph that has a
       gradient calls it as soon as the controls are known, beside all that
-      comes until the cotangent is: on processors that a batch leaves idle, and
-      behind all renders that something waits for.
+      comes until the cotangent is: on processors that a batch leaves idle.
 
   Returns:
     Audio of shape [batch, n_samples, n_channels_out].
@@ -108,8 +101,7 @@ def render_with_gradient(
       ahead = []
       if render_ahead is not None:
         sources = [audio, *controls, current, first_key]
-        render_behind = functools.partial(_render_behind, render_ahead)
-        ahead = [core.call_python(render_behind, sources, tf.float32, _WHAT)]
+        ahead = [core.call_python(render_ahead, sources, tf.float32, _WHAT)]
       results = core.call_python(
         gradient,
         [audio, *controls, cotangent, current, first_key, signal, *ahead],

@@ -16,7 +16,6 @@ from dafx.lv2.errors import (
   errors_with,
 )
 from dafx.lv2.inputs import ISOLATIONS, check_value, describe_inputs
-from dafx.lv2.items import giving_way
 from dafx.lv2.parameters import Parameter, Property
 from dafx.lv2.ports import Port
 from dafx.lv2.preset_files import state_turtle, write_preset
@@ -45,7 +44,6 @@ __all__ = [
   'describe_parameters',
   'errors_with',
   'get_plugin',
-  'giving_way',
   'list_presets',
   'list_uris',
   'load_preset',

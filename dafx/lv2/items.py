@@ -1,51 +1,16 @@
 """Items of a batch on threads, and what becomes of them at an interrupt."""
 
 import atexit
-import collections
-import contextlib
 import functools
 import itertools
 import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable
 from typing import Any
 
 from dafx.lv2 import errors
-
-
-class _Here(threading.local):
-  """What holds in a thread."""
-
-  gives_way = False
-
-
-_here = _Here()
-
-
-@contextlib.contextmanager
-def giving_way() -> Iterator[None]:
-  """Has batches that this thread renders within wait behind all others.
-
-  It is for what is not needed yet: as soon as another batch comes, threads go
-  to that with their next item.
-
-  Examples:
-    >>> import numpy as np
-    >>> from dafx import lv2
-    >>> uri = 'http://calf.sourceforge.net/plugins/Compressor'
-    >>> renderer = lv2.Renderer(uri, 44100)
-    >>> with lv2.giving_way():
-    ...   renderer.render(np.zeros([4, 1024, 2], np.float32)).shape
-    (4, 1024, 2)
-  """
-  before = _here.gives_way
-  _here.gives_way = True
-  try:
-    yield
-  finally:
-    _here.gives_way = before
 
 
 class _Batch:
@@ -57,17 +22,12 @@ class _Batch:
   Args:
     render_item: Called with the index of an item.
     n_items: Number of items, 1 or more.
-    gives_way: Whether others are to be rendered first.
 
   Attributes:
     results: What was returned, by item.
-    gives_way: As given.
   """
 
-  def __init__(
-    self, render_item: Callable[[int], Any], n_items: int, gives_way: bool
-  ):
-    self.gives_way = gives_way
+  def __init__(self, render_item: Callable[[int], Any], n_items: int):
     self.results: list = [None] * n_items
     self._render_item = render_item
     self._numbers = iter(range(n_items))
@@ -75,19 +35,12 @@ class _Batch:
     self._is_done = threading.Lock()
     self._is_done.acquire()
 
-  def run(self, others: Sized = ()) -> bool:
-    """Takes items until none is left, or there are others to give way to.
-
-    Returns:
-      Whether none is left.
-    """
+  def run(self):
+    """Takes items until none is left."""
     for i in self._numbers:
       self.results[i] = self._render_item(i)
       if next(self._ended) == len(self.results):
         self._is_done.release()
-      if others:
-        return False
-    return True
 
   def wait(self):
     """Returns when all items have ended."""
@@ -98,18 +51,12 @@ class _Batch:
 class _Pool:
   """Threads to render on, which batches share in the order in which they come.
 
-  Those that give way come behind all others.
-
   Args:
     n_threads: How many.
   """
 
   def __init__(self, n_threads: int):
-    # A ticket for each entry of the two; none is without its entry.
-    self._tickets: queue.SimpleQueue[bool] = queue.SimpleQueue()
-    self.first: collections.deque[_Batch] = collections.deque()
-    self._behind: collections.deque[_Batch] = collections.deque()
-    self._lock = threading.Lock()  # taken by the threads alone
+    self._calls: queue.SimpleQueue = queue.SimpleQueue()
     self._process_id = os.getpid()
     self._threads = [
       threading.Thread(target=self._work, name='dafx_render', daemon=True)
@@ -121,31 +68,21 @@ class _Pool:
     atexit.register(self._end)
 
   def _work(self):
-    while self._tickets.get():
-      with self._lock:
-        batch = (self.first or self._behind).popleft()
-      if not batch.run(self.first if batch.gives_way else ()):
-        self._add(batch)
-      del batch  # which would be kept until the next one
-    with contextlib.suppress(IndexError):
-      while True:  # at exit: what has given way
-        self._behind.pop().run()
-
-  def _add(self, batch):
-    (self._behind if batch.gives_way else self.first).append(batch)
-    self._tickets.put(True)
+    while call := self._calls.get():
+      call()
+      del call  # which would keep the batch until the next one
 
   def _end(self):
     if os.getpid() == self._process_id:  # a fork has none of the threads
       for _ in self._threads:
-        self._tickets.put(False)
+        self._calls.put(None)
       for thread in self._threads:
         thread.join()
 
   def begin(self, batch: _Batch):
     """Has as many threads as there are items, or all, run a batch."""
     for _ in range(min(len(batch.results), len(self._threads))):
-      self._add(batch)
+      self._calls.put(batch.run)
 
 
 @functools.cache
@@ -229,7 +166,7 @@ def render_all(
 
   if n_threads == 1 or n_items <= 1:
     return [attempt(i) for i in range(n_items)]
-  batch = _Batch(attempt, n_items, _here.gives_way)
+  batch = _Batch(attempt, n_items)
   try:
     _pool(n_threads, os.getpid()).begin(batch)
     batch.wait()
