@@ -8,10 +8,12 @@ from dafx.training.matching import chain as chain_lib
 from dafx.training.matching import character, descent, distances
 from dafx.training.matching import problem as problem_lib
 
-# How exactly each group is asked for, in dB, and its weight.
+# How exactly each group is asked for, in dB, and its weight. That of the crest
+# factor is how well the crest factor of another song foretells it: asked for to
+# 0.4 dB, it was bought with much of all else.
 _TOLERANCES_DB = {
   'loudness': (0.3, 1.0),
-  'crest': (0.4, 1.0),
+  'crest': (1.2, 1.0),
   'tone': (1.0, 1.0),
   'dynamics': (2.0, 0.5),
   'envelope': (1.5, 0.5),
