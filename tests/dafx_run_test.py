@@ -19,6 +19,7 @@ from absl.testing import flagsaver
 
 from dafx import lv2
 from dafx.commands import (
+  dafx_prepare,
   dafx_run,
   effect_modes,
   render_flags,
@@ -271,6 +272,18 @@ def test_wrong_values_are_named(home, tmp_path, capsys):
     error = message_of(capsys, *flags)
     assert named in error
   assert not list((tmp_path / 'run').rglob('*.*'))
+
+
+def test_missing_data_are_followed_by_what_makes_them(
+  home, tmp_path, capsys, monkeypatch
+):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  for task in ('distortion', 'mastering', 'nonspeech', 'solo'):
+    binding = f'--gin_param=data_path = "~/dafx/data/{task}"'
+    gin.clear_config()
+    error = message_of(capsys, *flags_for(home, tmp_path / 'run', binding))
+    assert f'`dafx_prepare {task}' in error
+    assert task in dafx_prepare.TASKS
 
 
 def test_a_run_that_diverges_ends_with_a_status(

@@ -51,7 +51,12 @@ from dafx.commands import (
   running,
   train_mode,
 )
-from dafx.training import gin_files, needed_plugins, trained_models
+from dafx.training import (
+  data_places,
+  gin_files,
+  needed_plugins,
+  trained_models,
+)
 
 FLAGS = flags.FLAGS
 
@@ -272,7 +277,7 @@ def _check_files():
     gin_files.check_operative_config(FLAGS.single_dir, *_allowed())
     gin_files.check_checkpoints(FLAGS.single_dir)
   if mode in ('train', 'eval', 'sample'):
-    gin_files.check_data(bound, is_training=mode == 'train')
+    data_places.check_data(bound, is_training=mode == 'train')
   if mode == 'process':
     audio_files.plan_outputs(FLAGS.input, FLAGS.output)
 
