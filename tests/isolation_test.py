@@ -146,6 +146,31 @@ def test_workers_are_reused_and_leave_nothing_behind():
   assert len(os.listdir('/proc/self/fd')) <= n_files
 
 
+def test_a_worker_that_holds_much_memory_is_replaced(monkeypatch):
+  renderer = fatal(n_threads=1)
+  audio = noise(1, 100, 1)
+  renderer.render(audio, amounts(0))
+  n_workers = processes.n_idle_workers()
+  monkeypatch.setattr(processes, '_MOST_BYTES', 0)
+  np.testing.assert_array_equal(renderer.render(audio, amounts(0)), audio)
+  assert processes.n_idle_workers() == n_workers - 1
+  monkeypatch.undo()
+  np.testing.assert_array_equal(renderer.render(audio, amounts(0)), audio)
+
+
+def test_a_worker_serves_more_renderers_than_it_keeps():
+  audio = noise(1, 100, 1)
+  renderers = [
+    lv2.Renderer(
+      'urn:dafx-test:gain', RATE, fixed={'amount': gain}, isolation='process'
+    )
+    for gain in np.linspace(0.1, 2.0, 20)
+  ]
+  for renderer in [*renderers, renderers[0]]:
+    want = np.float32(renderer.fixed['amount']) * audio
+    np.testing.assert_allclose(renderer.render(audio), want, rtol=1e-6)
+
+
 def test_nonfinite_output_is_reported_from_a_worker():
   nan = lv2.Renderer(
     'urn:dafx-test:nan', RATE, ['amount'], isolation='process', strict=True

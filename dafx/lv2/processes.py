@@ -2,8 +2,8 @@
 
 A worker is a new Python process (no fork) that renders as `renderer` does.
 Audio goes through shared memory, the rest through a socket. Workers are kept
-and reused; one that dies is replaced by the next call, and what it died of is
-raised as `errors.PluginError`.
+and reused, unless they hold much memory; one that dies is replaced by the next
+call, and what it died of is raised as `errors.PluginError`.
 """
 
 import atexit
@@ -26,6 +26,9 @@ from dafx.lv2 import errors
 
 _INITIAL_BYTES = 1 << 22
 _START_LIMIT_S = 60.0
+# Plugins may keep memory for good. A worker that holds more than this is ended
+# when it has answered.
+_MOST_BYTES = 1 << 30
 # Set in workers, which need no worker of their own.
 is_worker = False
 
@@ -119,6 +122,14 @@ class _Worker:
     except (EOFError, ConnectionError) as error:
       raise _WorkerDiedError(self._describe_end()) from error
 
+  def n_bytes(self) -> int:
+    """Returns how much memory the process holds; 0 if it has ended."""
+    try:
+      with open(f'/proc/{self.process.pid}/statm', encoding='ascii') as file:
+        return int(file.read().split()[1]) * mmap.PAGESIZE
+    except (OSError, IndexError):
+      return 0
+
   def _describe_end(self) -> str:
     code = self.process.wait()
     if code < 0:
@@ -163,6 +174,9 @@ def _borrowed_worker():
   except BaseException:
     worker.stop()
     raise
+  if worker.n_bytes() > _MOST_BYTES:
+    worker.stop()
+    return
   with _lock:
     _idle.append(worker)
 

@@ -3,6 +3,7 @@
 python -m dafx.lv2.worker SOCKET LIFE MEMORY  (file descriptors)
 """
 
+import collections
 import faulthandler
 import json
 import multiprocessing.connection
@@ -11,6 +12,9 @@ import sys
 import threading
 
 from dafx.lv2 import errors, processes, renderer
+
+# Renderers that are kept: those that were used last.
+_MOST_RENDERERS = 16
 
 
 def _end_with_parent(descriptor: int):
@@ -21,7 +25,8 @@ def _end_with_parent(descriptor: int):
 
 def _serve(connection, memory):
   """Answers messages until the parent is gone."""
-  renderers, streams = {}, {}
+  renderers: collections.OrderedDict = collections.OrderedDict()
+  streams: dict = {}
   connection.send('ready')
   while True:
     try:
@@ -38,6 +43,9 @@ def _serve(connection, memory):
       key = json.dumps(settings, sort_keys=True, default=list)
       if key not in renderers:
         renderers[key] = renderer.Renderer(**settings, n_threads=1)
+        if len(renderers) > _MOST_RENDERERS:
+          renderers.popitem(last=False)
+      renderers.move_to_end(key)
       if kind == 'open':
         answer = renderers[key].latency
       elif kind == 'go_on':
