@@ -23,9 +23,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+import cost_model
 import numpy as np
 import results
 import simulated
@@ -63,18 +63,6 @@ def noise(n_items):
     'audio': 0.1 * tf.random.stateless_normal(shape, [0, 1]),
     'target': 0.2 * tf.random.stateless_normal(shape, [0, 2]),
   }
-
-
-class Rest(NamedTuple):
-  """What a step takes in which renders take no time.
-
-  Attributes:
-    seconds: From its begin to its end.
-    processor_seconds: Of all processors together.
-  """
-
-  seconds: float
-  processor_seconds: float
 
 
 def record_calls(plugins):
@@ -139,7 +127,9 @@ def rest_of_step(trainer, batch, plugins):
       both_times(lambda: trainer.train_step(batch))
       for _ in range(FLAGS.n_steps)
     ]
-  return Rest(*(statistics.median(each) for each in zip(*found, strict=True)))
+  return cost_model.Rest(
+    *(statistics.median(each) for each in zip(*found, strict=True))
+  )
 
 
 def seconds_of_reduction(team, n_weights):
@@ -220,35 +210,6 @@ def simulate(trainer, batch, plugins, seconds_each):
   }
 
 
-def predict(
-  renders: Sequence[float],
-  calls: Sequence[simulated.Call],
-  rest: Rest,
-  reduction: float,
-  n_processors: float,
-) -> tuple[float, float, float]:
-  """Returns the parts of a step that the model of cost gives, in seconds.
-
-  Args:
-    renders: What a render of each plugin takes of a processor.
-    calls: What a worker renders in a step.
-    rest: All else of a step of its part, on its processors.
-    reduction: Seconds of one.
-    n_processors: Of a worker; below 1 where workers share one.
-
-  Returns:
-    (The work of a step, on all processors; what the chain of all that waits for
-    each other adds to it; reduction.)
-  """
-  work = sum(renders[call.plugin] * call.n_items for call in calls)
-  waited_for = sum(renders[call.plugin] for call in calls if not call.is_ahead)
-  return (
-    (work + rest.processor_seconds) / n_processors,
-    (waited_for + rest.seconds) * max(1.0 - 1.0 / n_processors, 0.0),
-    reduction,
-  )
-
-
 def run(n_workers):
   """Runs so many workers; returns what the first one measured.
 
@@ -325,10 +286,10 @@ def main(argv):
   rows = []
   for n_workers, measured in found.items():
     step = measured['step']
-    parts = predict(
+    parts = cost_model.predict(
       alone['renders'],
       [simulated.Call(*call) for call in measured['calls']],
-      Rest(*measured['rest']),
+      cost_model.Rest(*measured['rest']),
       measured.get('reduction', 0.0),
       len(os.sched_getaffinity(0)) / n_workers,
     )

@@ -4,22 +4,11 @@ import pathlib
 import sys
 
 import pytest
-from absl import flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / 'benchmarks'))
 
+import cost_model  # noqa: E402
 import simulated  # noqa: E402
-
-
-@pytest.fixture
-def scaling():
-  """The benchmark, without its flags, which others have too."""
-  before = set(flags.FLAGS)
-  import scaling
-
-  yield scaling
-  for name in set(flags.FLAGS) - before:
-    delattr(flags.FLAGS, name)
 
 
 @pytest.mark.parametrize(
@@ -39,21 +28,21 @@ def test_threads_can_be_as_busy_as_dependencies_allow(calls, busy):
   assert found == pytest.approx(busy)
 
 
-def test_a_step_is_its_work_and_what_the_chain_leaves_idle(scaling):
+def test_a_step_is_its_work_and_what_the_chain_leaves_idle():
   renders = [2.0, 3.0]
   calls = [
     simulated.Call(0, 8, is_ahead=False),
     simulated.Call(0, 16, is_ahead=True),
     simulated.Call(1, 8, is_ahead=False),
   ]
-  rest = scaling.Rest(10.0, 12.0)
+  rest = cost_model.Rest(10.0, 12.0)
   work = 2.0 * 24 + 3.0 * 8 + 12.0
   for n_processors, chain in [(0.5, 0.0), (1, 0.0), (2, 7.5), (4, 11.25)]:
-    assert scaling.predict(renders, calls, rest, 1.0, n_processors) == (
+    assert cost_model.predict(renders, calls, rest, 1.0, n_processors) == (
       work / n_processors,
       chain,
       1.0,
     )
   # With any number of processors, one render of each plugin after the other.
-  found = sum(scaling.predict(renders, calls, rest, 0.0, 1e9))
+  found = sum(cost_model.predict(renders, calls, rest, 0.0, 1e9))
   assert found == pytest.approx(2.0 + 3.0 + 10.0)
