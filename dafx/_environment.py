@@ -24,6 +24,7 @@ _LIGHT = (
   'lv2',
   'metrics',
   'pitch',
+  'training.data_places',
   'training.data_preparation',
   'training.gin_files',
   'training.gin_text',
