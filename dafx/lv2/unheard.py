@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -17,32 +17,9 @@ _MAX_SETTINGS = 64  # that are tried
 _MAX_VALUES = 4  # of them, of one control
 _MAX_NAMED = 3
 
-# Symbols of controls and values of parameters to what renders with them.
-NewRenderer = Callable[[Sequence[str], Mapping[str, Any]], 'Renderer']
-
-
-class Renderer(Protocol):
-  """What the watch asks of a renderer."""
-
-  controls: tuple[str, ...]
-  fixed: dict[str, Any]
-  initial_values: np.ndarray
-  sample_rate: float
-
-  @property
-  def n_channels_out(self) -> int:
-    """Number of the plugin's audio outputs."""
-    ...
-
-  def render_item(
-    self,
-    audio: np.ndarray,
-    controls: np.ndarray,
-    hop_size: int,
-    out: np.ndarray,
-  ) -> int:
-    """Renders one item from a fresh state."""
-    ...
+# Symbols of controls and values of parameters to a `renderer.Renderer`, which
+# stands above this module.
+NewRenderer = Callable[[Sequence[str], Mapping[str, Any]], Any]
 
 
 def _render(renderer, audio, controls) -> np.ndarray:
@@ -90,7 +67,7 @@ class FileWatch:
 
   def look(
     self,
-    renderer: Renderer,
+    renderer: Any,
     new_renderer: NewRenderer,
     audio: np.ndarray,
     controls: np.ndarray,
@@ -98,7 +75,7 @@ class FileWatch:
     """Looks at what a plugin is to render first.
 
     Args:
-      renderer: What is to render it.
+      renderer: The `renderer.Renderer` that is to render it.
       new_renderer: Returns others, for trials.
       audio: Shape [batch, n_samples, n_channels].
       controls: Shape [batch, n_frames, n_controls].
@@ -148,7 +125,7 @@ class FileWatch:
         break
     return found
 
-  def _settings(self, renderer: Renderer) -> list[tuple[str, float]]:
+  def _settings(self, renderer) -> list[tuple[str, float]]:
     """Returns switches, each at another of its values; the first ones.
 
     Enumerations come before buttons, among which is one that plays the file.
