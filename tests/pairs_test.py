@@ -109,6 +109,21 @@ def test_what_a_processor_did_is_no_lag_and_its_polarity_is_told():
   assert found.polarity == -1 and found.confidence > 0.4
 
 
+def test_what_turns_phases_is_the_same_music():
+  # All-pass filters alone, a hundred: the correlation has no peak any more.
+  audio = music()
+  poles = np.random.default_rng(2).uniform(0.3, 0.9, 100)
+  turned = audio
+  for pole in poles:
+    turned = scipy.signal.lfilter([-pole, 1], [1, -pole], turned, axis=0)
+  found = align.align(audio, turned, RATE)
+  assert found.confidence < align.MIN_CONFIDENCE
+  # Other music is not, be it filtered or not.
+  for other in (music(seed=7), turned[::-1]):
+    with pytest.raises(align.AlignmentError, match='alike'):
+      align.align(audio, other, RATE)
+
+
 def test_mono_beside_stereo():
   audio = music(n_channels=2)
   mono = audio.mean(axis=1, keepdims=True)

@@ -9,9 +9,14 @@ does a bass that repeats itself.
 The lag of the whole is found first. Then each stretch of some seconds is asked
 for its own: where stretches disagree, one of the files was cut, or its clock
 ran differently, and only the longest part that agrees is a pair.
+
+A processor that turns phases, such as the crossovers of a multiband compressor,
+takes the correlation down at any lag. So a stretch that correlates little is
+asked for its coherence, which no filter changes.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 import scipy.fft
@@ -52,6 +57,13 @@ _AS_WELL = 0.85
 # and more; two songs to 0.30, and not half of them at one lag.
 MIN_CONFIDENCE = 0.3
 MIN_PART = 0.5
+
+# Mean of the squared coherence above the high-pass. Twelve of those songs
+# through multiband compressors, equalisers and distortion at random settings
+# have 0.84 and more; two songs, at the lag that fits best, have 0.29 at most.
+_MIN_COHERENCE = 0.5
+_COHERENCE_S = 0.1
+_COHERENCE_HZ = 10000.0
 
 
 class AlignmentError(ValueError):
@@ -167,8 +179,38 @@ def _fades(n_samples, sample_rate):
   return scipy.signal.windows.tukey(n_samples, n_faded / n_samples)
 
 
-def _stretches(x, y, lag, sample_rate):
-  """Yields (first, last, own lag, correlation) of parts of x; None if quiet."""
+class _Stretch(NamedTuple):
+  """A part of the input, and how the target lies to it.
+
+  Attributes:
+    first: Its first sample.
+    last: The sample after it.
+    lag_samples: The target's lag there; None where one of them is quiet.
+    correlation: At that lag.
+    is_sure: Whether they are the same music there.
+  """
+
+  first: int
+  last: int
+  lag_samples: float | None
+  correlation: float
+  is_sure: bool
+
+
+def _coherence(x, y, sample_rate):
+  """Returns the mean of the squared coherence of two signals, from 0 to 1."""
+  n_segment = min(int(_COHERENCE_S * sample_rate), len(x) // 8)
+  frequencies, values = scipy.signal.coherence(
+    x, y, sample_rate, nperseg=max(n_segment, 8)
+  )
+  top_hz = min(_COHERENCE_HZ, 0.4 * sample_rate)
+  return float(
+    values[(frequencies > _HIGH_PASS_HZ) & (frequencies < top_hz)].mean()
+  )
+
+
+def _stretches(x, y, lag, sample_rate, min_confidence):
+  """Yields a `_Stretch` for each part of x."""
   first, last = max(0, -lag), min(len(x), len(y) - lag)
   length = min(int(_STRETCH_S * sample_rate), last - first)
   n_parts = max((last - first) // max(length, 1), 1)
@@ -177,7 +219,7 @@ def _stretches(x, y, lag, sample_rate):
   for start, stop in zip(edges[:-1], edges[1:], strict=True):
     sides = x[start:stop], y[start + lag : stop + lag]
     if min(map(_level_db, sides)) < _SILENCE_DB:
-      yield start, stop, None, 0.0
+      yield _Stretch(start, stop, None, 0.0, False)
       continue
     # Faded: the edges would correlate at the very lag they were cut at.
     fade = _fades(stop - start, sample_rate)
@@ -186,7 +228,14 @@ def _stretches(x, y, lag, sample_rate):
     near = values[centre - look : centre + look + 1]
     index = int(np.abs(near).argmax())
     own = lag + _peak_between(near, index) - look
-    yield start, stop, own, float(near[index])
+    correlation = float(near[index])
+    is_sure = abs(correlation) >= min_confidence
+    if not is_sure:
+      shift = index - look
+      ours = sides[0][max(0, -shift) : len(sides[0]) - max(0, shift)]
+      theirs = sides[1][max(0, shift) : len(sides[1]) - max(0, -shift)]
+      is_sure = _coherence(ours, theirs, sample_rate) >= _MIN_COHERENCE
+    yield _Stretch(start, stop, own, correlation, is_sure)
 
 
 def _is_steady(audio, sample_rate):
@@ -237,7 +286,7 @@ def _part_that_agrees(found, lag, n_samples, sample_rate, min_confidence):
     lag: The lag of the whole, in samples.
     n_samples: Of the shorter of both.
     sample_rate: In Hz.
-    min_confidence: Correlation from which on a stretch is sure of its lag.
+    min_confidence: Correlation that makes a stretch sure, for the message.
 
   Returns:
     Its stretches that are not quiet, its first sample, and the one after it.
@@ -245,23 +294,22 @@ def _part_that_agrees(found, lag, n_samples, sample_rate, min_confidence):
   Raises:
     AlignmentError: There is none, or it is less than half of the whole.
   """
-  heard = [part for part in found if part[2] is not None]
-  values = np.array([part[3] for part in heard])
-  sure = np.abs(values) >= min_confidence
-  if not sure.any():
-    confidence = float(np.median(np.abs(values))) if heard else 0.0
+  heard = [part for part in found if part.lag_samples is not None]
+  sure = [part.lag_samples for part in heard if part.is_sure]
+  if not sure:
+    values = np.abs([part.correlation for part in heard])
+    confidence = float(np.median(values)) if heard else 0.0
     raise AlignmentError(
-      f'they do not sound alike: correlation {confidence:.2f} at a lag of '
+      f'they do not sound alike: correlation {confidence:.3f} at a lag of '
       f'{lag / sample_rate:.3f} s, and {min_confidence} is needed'
     )
-  lags = np.array([part[2] for part in heard])
-  centre = _most_common(lags[sure], _AGREE_S * sample_rate)
+  centre = _most_common(np.array(sure), _AGREE_S * sample_rate)
   tolerance = max(_AGREE_S * sample_rate, 2.0)
   agrees = [
     None
-    if own is None
-    else bool(abs(own - centre) <= tolerance and abs(value) >= min_confidence)
-    for _, _, own, value in found
+    if part.lag_samples is None
+    else bool(abs(part.lag_samples - centre) <= tolerance and part.is_sure)
+    for part in found
   ]
   start, stop = _longest_run(agrees)
   # A stretch beside one that disagrees may lie across the cut.
@@ -273,21 +321,21 @@ def _part_that_agrees(found, lag, n_samples, sample_rate, min_confidence):
     stop -= 1
   first = last = 0
   if start < stop:
-    first, last = found[start][0], found[stop - 1][1]
+    first, last = found[start].first, found[stop - 1].last
   if last - first < MIN_PART * n_samples:
     raise AlignmentError(
       f'only {(last - first) / sample_rate:.1f} of '
       f'{n_samples / sample_rate:.1f} s agree on one lag; over the file it '
       f'goes from '
-      f'{min(lags[sure]) / sample_rate:.4f} to '
-      f'{max(lags[sure]) / sample_rate:.4f} s: other takes or cuts, or clocks '
+      f'{min(sure) / sample_rate:.4f} to '
+      f'{max(sure) / sample_rate:.4f} s: other takes or cuts, or clocks '
       'that differ'
     )
-  inside = [part for part in found[start:stop] if part[2] is not None]
+  inside = [p for p in found[start:stop] if p.lag_samples is not None]
   if start == 0 or all(a is None for a in agrees[:start]):
-    first = found[0][0]  # the quiet before it belongs to it
+    first = found[0].first  # the quiet before it belongs to it
   if stop == len(found) or all(a is None for a in agrees[stop:]):
-    last = found[-1][1]
+    last = found[-1].last
   return inside, first, last
 
 
@@ -304,7 +352,8 @@ def align(
     target: The target, [n_samples, n_channels]; neither number need be the
       input's.
     sample_rate: Of both, in Hz.
-    min_confidence: Correlation that a pair must have.
+    min_confidence: Correlation that a pair must have, if it has not the
+      coherence of one.
 
   Returns:
     What was found.
@@ -321,13 +370,13 @@ def align(
       )
   lag = _coarse_lag(x, y, sample_rate)
   x, y = (_high_passed(s, sample_rate) for s in (x, y))
-  found = list(_stretches(x, y, lag, sample_rate))
+  found = list(_stretches(x, y, lag, sample_rate, min_confidence))
   whole = min(len(x), len(y))
   inside, first, last = _part_that_agrees(
     found, lag, whole, sample_rate, min_confidence
   )
-  values = np.array([part[3] for part in inside])
-  lag_samples = float(np.median([part[2] for part in inside]))
+  values = np.array([part.correlation for part in inside])
+  lag_samples = float(np.median([part.lag_samples for part in inside]))
   whole = round(lag_samples)
   start, stop = max(first, -whole), min(last, len(y) - whole)
   sides = x[start:stop], y[start + whole : stop + whole]
