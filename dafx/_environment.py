@@ -32,6 +32,7 @@ _LIGHT = (
   'training.needed_plugins',
   'training.progress',
   'training.align',
+  'training.likeness',
   'training.channel',
   'training.cluster',
   'training.captures',

@@ -19,14 +19,12 @@ import dataclasses
 from typing import NamedTuple
 
 import numpy as np
-import scipy.fft
 import scipy.signal
 
 from dafx.audio import sources
+from dafx.training import likeness
 
 _COARSE_HZ = 11025
-_HIGH_PASS_HZ = 500.0
-_WHITENING = 0.7
 _STRETCH_S = 4.0
 # How far a stretch may look around the lag of the whole, and how far its own
 # may lie from it.
@@ -62,8 +60,6 @@ MIN_PART = 0.5
 # through multiband compressors, equalisers and distortion at random settings
 # have 0.84 and more; two songs, at the lag that fits best, have 0.29 at most.
 _MIN_COHERENCE = 0.5
-_COHERENCE_S = 0.1
-_COHERENCE_HZ = 10000.0
 
 
 class AlignmentError(ValueError):
@@ -89,44 +85,6 @@ class Alignment:
   polarity: int
   first_sample: int
   last_sample: int
-
-
-def _high_passed(audio, sample_rate):
-  cutoff_hz = min(_HIGH_PASS_HZ, 0.2 * sample_rate)
-  sos = scipy.signal.butter(
-    4, cutoff_hz, 'highpass', fs=sample_rate, output='sos'
-  )
-  return scipy.signal.sosfilt(sos, audio).astype(np.float32)
-
-
-def _whitened(audio, n_fft):
-  spectrum = scipy.fft.rfft(audio, n_fft)
-  magnitude = np.abs(spectrum)
-  floor = 1e-3 * magnitude.max() + 1e-30  # what is empty stays so
-  return spectrum * (magnitude + floor) ** -_WHITENING
-
-
-def correlate(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-  """Correlates two signals of one length, whitened in part.
-
-  Args:
-    x: Shape [n_samples].
-    y: Shape [n_samples].
-
-  Returns:
-    Shape [2 * n_samples - 1], from -1 to 1; index n_samples - 1 + lag is for y
-    being `lag` samples late. Zeros if one of them is silent.
-  """
-  n_samples = len(x)
-  n_fft = scipy.fft.next_fast_len(2 * n_samples, real=True)
-  spectra = [_whitened(signal, n_fft) for signal in (x, y)]
-  energies = [2 * np.sum(np.abs(s) ** 2) - np.abs(s[0]) ** 2 for s in spectra]
-  product = spectra[1] * np.conj(spectra[0])
-  scale = np.sqrt(energies[0] * energies[1]) / n_fft
-  if not scale:
-    return np.zeros(2 * n_samples - 1)
-  around = scipy.fft.irfft(product, n_fft) / scale
-  return np.concatenate([around[-(n_samples - 1) :], around[:n_samples]])
 
 
 def _peak_between(values: np.ndarray, index: int) -> float:
@@ -162,11 +120,12 @@ def _coarse_lag(x, y, sample_rate):
   """Returns the lag of the whole in samples, and where audio is silent."""
   rate = min(sample_rate, _COARSE_HZ)
   x, y = (
-    _high_passed(sources.resample(s, sample_rate, rate), rate) for s in (x, y)
+    likeness.high_passed(sources.resample(s, sample_rate, rate), rate)
+    for s in (x, y)
   )
   n_samples = max(len(x), len(y))
   x, y = (np.pad(s, (0, n_samples - len(s))) for s in (x, y))
-  found = np.abs(correlate(x, y)).argmax() - (n_samples - 1)
+  found = np.abs(likeness.correlate(x, y)).argmax() - (n_samples - 1)
   return round(found * sample_rate / rate)
 
 
@@ -197,18 +156,6 @@ class _Stretch(NamedTuple):
   is_sure: bool
 
 
-def _coherence(x, y, sample_rate):
-  """Returns the mean of the squared coherence of two signals, from 0 to 1."""
-  n_segment = min(int(_COHERENCE_S * sample_rate), len(x) // 8)
-  frequencies, values = scipy.signal.coherence(
-    x, y, sample_rate, nperseg=max(n_segment, 8)
-  )
-  top_hz = min(_COHERENCE_HZ, 0.4 * sample_rate)
-  return float(
-    values[(frequencies > _HIGH_PASS_HZ) & (frequencies < top_hz)].mean()
-  )
-
-
 def _stretches(x, y, lag, sample_rate, min_confidence):
   """Yields a `_Stretch` for each part of x."""
   first, last = max(0, -lag), min(len(x), len(y) - lag)
@@ -223,7 +170,7 @@ def _stretches(x, y, lag, sample_rate, min_confidence):
       continue
     # Faded: the edges would correlate at the very lag they were cut at.
     fade = _fades(stop - start, sample_rate)
-    values = correlate(*(side * fade for side in sides))
+    values = likeness.correlate(*(side * fade for side in sides))
     centre = stop - start - 1
     near = values[centre - look : centre + look + 1]
     index = int(np.abs(near).argmax())
@@ -234,7 +181,7 @@ def _stretches(x, y, lag, sample_rate, min_confidence):
       shift = index - look
       ours = sides[0][max(0, -shift) : len(sides[0]) - max(0, shift)]
       theirs = sides[1][max(0, shift) : len(sides[1]) - max(0, -shift)]
-      is_sure = _coherence(ours, theirs, sample_rate) >= _MIN_COHERENCE
+      is_sure = likeness.coherence(ours, theirs, sample_rate) >= _MIN_COHERENCE
     yield _Stretch(start, stop, own, correlation, is_sure)
 
 
@@ -257,7 +204,7 @@ def _rival_lag(x, y, sample_rate):
     return None
   n_samples = min(len(x), len(y), int(_STRETCH_S * sample_rate))
   fade = _fades(n_samples, sample_rate)
-  values = correlate(x[:n_samples] * fade, y[:n_samples] * fade)
+  values = likeness.correlate(x[:n_samples] * fade, y[:n_samples] * fade)
   look = min(int(_LOOK_S * sample_rate), n_samples // 4)
   near = np.abs(values[n_samples - 1 - look : n_samples + look])
   lags = np.arange(-look, look + 1) - (near.argmax() - look)
@@ -369,7 +316,7 @@ def align(
         f'the {side} is silent (below {_SILENCE_DB:g} dB full scale)'
       )
   lag = _coarse_lag(x, y, sample_rate)
-  x, y = (_high_passed(s, sample_rate) for s in (x, y))
+  x, y = (likeness.high_passed(s, sample_rate) for s in (x, y))
   found = list(_stretches(x, y, lag, sample_rate, min_confidence))
   whole = min(len(x), len(y))
   inside, first, last = _part_that_agrees(
@@ -415,7 +362,9 @@ def causal_lag(
   Returns:
     The lag in whole samples at which the answer begins.
   """
-  x, y = (_high_passed(_mono(side), sample_rate) for side in (audio, target))
+  x, y = (
+    likeness.high_passed(_mono(side), sample_rate) for side in (audio, target)
+  )
   whole = round(lag_samples)
   first, last = max(0, -whole), min(len(x), len(y) - whole)
   x, y = x[first:last], y[first + whole : last + whole]
