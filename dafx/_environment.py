@@ -35,6 +35,7 @@ _LIGHT = (
   'training.likeness',
   'training.channel',
   'training.cluster',
+  'training.messages',
   'training.captures',
   'training.reading',
   'training.trained_models',

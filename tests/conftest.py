@@ -15,6 +15,7 @@ sys.path.insert(0, os.path.dirname(__file__))
 
 import ardour  # noqa: E402
 import browser  # noqa: E402
+import hosts  # noqa: E402
 from plugins import build  # noqa: E402
 
 # Where Debian and Ubuntu put plugins; lilv's own default, which LV2_PATH
@@ -43,6 +44,8 @@ _IN_BROWSER = 'page_test.py'
 _BY_FLUIDSYNTH = 'demo_render_test.py'
 # What needs Ardour.
 _BY_ARDOUR = 'ardour_test.py'
+# What needs namespaces of Linux.
+_ON_HOSTS = 'hosts_test.py'
 # What needs Apache Beam.
 _ON_BEAM = 'beam_test.py'
 
@@ -71,6 +74,8 @@ def pytest_ignore_collect(collection_path, config):
   if collection_path.name == _BY_FLUIDSYNTH and not shutil.which('fluidsynth'):
     return True
   if collection_path.name == _BY_ARDOUR and not ardour.export_command():
+    return True
+  if collection_path.name == _ON_HOSTS and not hosts.are_there():
     return True
   if collection_path.name == _ON_BEAM and not _has_beam():
     return True
@@ -102,6 +107,11 @@ def pytest_terminal_summary(terminalreporter):
   if not ardour.export_command():
     terminalreporter.write_line(
       f'No Ardour: tests/{_BY_ARDOUR} was left out. To run it, {ardour.REMEDY}.'
+    )
+  if not hosts.are_there():
+    terminalreporter.write_line(
+      f'No two hosts: tests/{_ON_HOSTS} was left out. To run it, '
+      f'{hosts.REMEDY}.'
     )
   if not _has_beam():
     terminalreporter.write_line(

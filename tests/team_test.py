@@ -313,14 +313,61 @@ def test_a_loss_that_is_not_finite_ends_all(tmp_path, kind):
     assert re.search(r'not finite on worker 1 \(127.0.0.1:\d+\)\.', err)
 
 
+@pytest.fixture
+def gpus(monkeypatch):
+  """Has TensorFlow see two GPUs; returns [(what is set, of which), ...]."""
+  devices = [tf.config.PhysicalDevice(f'GPU:{i}', 'GPU') for i in range(2)]
+  calls = []
+  monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: devices)
+  monkeypatch.setattr(
+    tf.config,
+    'set_visible_devices',
+    lambda gpu, kind: calls.append((kind, devices.index(gpu))),
+  )
+  monkeypatch.setattr(
+    tf.config.experimental,
+    'set_memory_growth',
+    lambda gpu, is_on: calls.append((is_on, devices.index(gpu))),
+  )
+  return calls
+
+
+def take_gpus(addresses):
+  """Returns how workers at these addresses would send tensors."""
+  members = [cluster.Cluster(addresses, i) for i in range(len(addresses))]
+  return {
+    team._take_gpu(*each.place_on_host).implementation.value for each in members
+  }
+
+
+@pytest.mark.parametrize(
+  'addresses, expected',
+  [
+    (('a:1', 'a:2'), [0, 1]),
+    (('a:1', 'a:2', 'b:1', 'b:2'), [0, 1, 0, 1]),
+    (('a:1', 'b:1', 'a:2', 'b:2'), [0, 0, 1, 1]),
+  ],
+)
+def test_each_worker_of_a_host_has_a_gpu_of_its_own(gpus, addresses, expected):
+  assert take_gpus(addresses) == {'AUTO'}
+  assert gpus == [('GPU', i) for i in expected]
+
+
+def test_workers_that_share_a_gpu_take_memory_as_they_need_it(gpus):
+  assert take_gpus(('a:1', 'a:2', 'a:3')) == {'RING'}
+  assert gpus == [
+    ('GPU', 0), (True, 0), ('GPU', 1), (True, 1), ('GPU', 0), (True, 0)
+  ]  # fmt: skip
+
+
 # --------------------------------------------- Faults of one worker alone ----
 class OfOneReplica:
   """Stands for TensorFlow's strategy: two threads, which share no gradients."""
 
   num_replicas_in_sync = 2
 
-  def __init__(self, cluster_resolver):
-    del cluster_resolver
+  def __init__(self, cluster_resolver, communication_options):
+    del cluster_resolver, communication_options
     self._strategy = tf.distribute.get_strategy()
     self.scope = self._strategy.scope
     self.run = self._strategy.run

@@ -7,6 +7,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 
 from absl import app, flags
@@ -17,11 +18,21 @@ from dafx.training import cluster as cluster_lib
 # Flags of dafx_run that only a training takes.
 NAMES = ('workers', 'worker', 'local_workers')
 _SLURM = 'slurm'
-# Ports of workers in jobs of Slurm: another one for each job, above those that
-# services have.
-_FIRST_PORT, _N_PORTS = 20000, 10000
+# Ports of workers in jobs of Slurm, above those that services have and below
+# those that systems hand out. Jobs and steps side by side on a host have other
+# ones.
+_FIRST_PORT, _PORTS_PER_STEP, _N_STEPS = 20000, 100, 100
+_MOST_TASKS = 1000  # on a host
+_STRIDE = 37  # between steps of a job: other jobs near it rarely have so many
+_NO_SLURM = (
+  '--workers=slurm is for a job of Slurm, whose tasks srun starts, as in '
+  '`srun dafx_run --workers=slurm ...`: {}'
+)
 # Lines of a worker's log that are shown where it has failed.
 _N_LINES = 3
+# Seconds that workers have to end once one of them has failed; between looks.
+_PATIENCE_S, _POLL_S = 45.0, 0.1
+_NO_FAULTS = (0, 130)  # all is done; a signal
 _PR_SET_PDEATHSIG = 1
 
 flags.DEFINE_list(
@@ -68,22 +79,42 @@ def check_flags(values: flags.FlagValues):
       raise app.UsageError(str(error)) from error
 
 
+def _slurm_port() -> int:
+  """Returns the first of the ports of a step of a job, which has some alone.
+
+  Tasks of one step on a host have one each, from it on.
+  """
+  job = int(os.environ.get('SLURM_JOB_ID', '0'))
+  step = int(os.environ.get('SLURM_STEP_ID', '0'))
+  return _FIRST_PORT + _PORTS_PER_STEP * ((job + _STRIDE * step) % _N_STEPS)
+
+
 def _of_slurm() -> cluster_lib.Cluster:
   """Returns the tasks of the job step that this process is of."""
   import tensorflow as tf
 
-  job = int(os.environ.get('SLURM_JOB_ID', '0'))
   try:
+    port = _slurm_port()
     resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
-      port_base=_FIRST_PORT + job % _N_PORTS, auto_set_gpu=False
+      port_base=port,
+      auto_set_gpu=False,
+      # It would ask nvidia-smi, which is not everywhere, and wants a GPU for
+      # each task. A worker looks for its GPU itself: here, all have one.
+      gpus_per_node=_MOST_TASKS,
+      gpus_per_task=1,
     )
     addresses = resolver.cluster_spec().as_dict()['worker']
-    return cluster_lib.Cluster(tuple(addresses), resolver.get_task_info()[1])
-  except (RuntimeError, ValueError, KeyError) as error:
-    raise ValueError(
-      '--workers=slurm is for a job of Slurm, whose tasks srun starts, as in '
-      f'`srun dafx_run --workers=slurm ...`: {error}'
-    ) from error
+    # The resolver sorts hosts by name, n10 before n9, and Slurm numbers tasks
+    # in another order. So a task looks for its own address.
+    host, local = os.environ['SLURMD_NODENAME'], os.environ['SLURM_LOCALID']
+    own = f'{host}:{port + int(local)}'
+    if own not in addresses:
+      raise ValueError(f'{own} is none of {", ".join(addresses)}')
+  except KeyError as error:
+    raise ValueError(_NO_SLURM.format(f'{error} is not set')) from error
+  except (RuntimeError, ValueError) as error:
+    raise ValueError(_NO_SLURM.format(error)) from error
+  return cluster_lib.Cluster(tuple(addresses), addresses.index(own))
 
 
 def find_cluster(values: flags.FlagValues) -> cluster_lib.Cluster | None:
@@ -121,6 +152,8 @@ def workers(values: flags.FlagValues) -> Iterator:
   if cluster is None:
     from dafx import core
 
+    if values.workers == [_SLURM]:
+      running.announce('dafx_run: this is the only task of the job step')
     yield core.Workers()
     return
   from dafx.training.trainers import team as team_lib
@@ -239,12 +272,32 @@ def run_local(words: Sequence[str], n_workers: int, save_dir: pathlib.Path):
       if index:
         log = stack.enter_context(open(logs[index], 'wb'))
       started.append(_start(words, index, processors, log))
-    codes = [each.wait() for each in started]
+    codes = _wait_for_all(started)
   for index, code in enumerate(codes):
-    if index and code not in (0, 130):
+    if index and code not in _NO_FAULTS:
       _show_end(index, code, logs[index])
   failed = [code for code in codes if code]
   sys.exit(128 - failed[0] if failed and failed[0] < 0 else (failed or [0])[0])
+
+
+def _wait_for_all(started):
+  """Returns the statuses of all workers once they have ended.
+
+  Those that train notice the end of another one, and name it. One that still
+  waits for it to come does not: so it is ended, after a while.
+  """
+  failed_at = None
+  while any(each.poll() is None for each in started):
+    if failed_at is None and any(
+      each.returncode not in (None, *_NO_FAULTS) for each in started
+    ):
+      failed_at = time.monotonic()
+    if failed_at is not None and time.monotonic() > failed_at + _PATIENCE_S:
+      for each in started:
+        each.terminate()
+      break
+    time.sleep(_POLL_S)
+  return [each.wait() for each in started]
 
 
 def _show_end(index, code, log):

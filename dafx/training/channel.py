@@ -9,76 +9,44 @@ noticed within seconds, and all others told.
 import contextlib
 import json
 import logging
+import math
 import os
 import socket
-import struct
 import sys
 import threading
 import time
 from collections.abc import Callable
 
 from dafx.training import cluster as cluster_lib
+from dafx.training import messages
 
 _log = logging.getLogger('dafx')
 
-_LENGTH = struct.Struct('<Q')
-_MOST_BYTES = 2**32
 _THE_END = 'the end'
-# Seconds between questions whether the other side is there, and how many.
-_KEEP_ALIVE_S, _N_KEEP_ALIVE = 4, 3
 # Seconds that a process has to end by itself once another one is lost: it may
 # wait for tensors that will never come.
 _GRACE_S = 12.0
+# Seconds in which another worker answers.
+_REACH_S = 10.0
+# Seconds after which a worker says whom it waits for.
+_PATIENCE_S = 10.0
 
 
 class WorkerError(RuntimeError):
   """Another worker has ended, or cannot be reached."""
 
 
-def _send(connection, header, blobs=()):
-  """Sends a message: a header, and bytes."""
-  header = {**header, 'sizes': [len(blob) for blob in blobs]}
-  text = json.dumps(header).encode()
-  connection.sendall(b''.join([_LENGTH.pack(len(text)), text, *blobs]))
+class _Notice:
+  """Says once whom this worker waits for, if it takes long."""
 
+  def __init__(self):
+    self._due = time.monotonic() + _PATIENCE_S
 
-def _receive(connection):
-  """Returns (header, bytes), or raises OSError where the other side ended."""
-
-  def exactly(n_bytes):
-    if n_bytes > _MOST_BYTES:
-      raise OSError(f'a message of {n_bytes} bytes')
-    parts = []
-    while n_bytes:
-      part = connection.recv(min(n_bytes, 2**20))
-      if not part:
-        raise ConnectionError('the connection was closed')
-      parts.append(part)
-      n_bytes -= len(part)
-    return b''.join(parts)
-
-  (size,) = _LENGTH.unpack(exactly(_LENGTH.size))
-  header = json.loads(exactly(size))
-  return header, [exactly(size) for size in header['sizes']]
-
-
-def _keep_alive(connection):
-  """Has the system ask whether the other side is still there."""
-  options = [
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEP_ALIVE_S),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEP_ALIVE_S),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _N_KEEP_ALIVE),
-    # The same for what was sent and is not answered, in ms.
-    (
-      socket.IPPROTO_TCP,
-      socket.TCP_USER_TIMEOUT,
-      1000 * _KEEP_ALIVE_S * (1 + _N_KEEP_ALIVE),
-    ),
-  ]
-  for option in options:
-    connection.setsockopt(*option)
+  def waits_for(self, names: str):
+    """Takes in that somebody is still missing."""
+    if time.monotonic() > self._due:
+      self._due = math.inf
+      _log.info('Waiting for %s.', names)
 
 
 class _Hub:
@@ -129,18 +97,28 @@ class _Hub:
 def _own_port(cluster):
   """Yields a server at the worker's own address, which must be free."""
   host, port = cluster_lib.split_address(cluster.addresses[cluster.index])
+  if not cluster_lib.is_here(host):
+    _log.warning(
+      'This host does not have the address of %s. Where no router passes it '
+      'on, --worker is not the number of this host.',
+      cluster.name(cluster.index),
+    )
   # Others reach a host by any of its names: only what is local stays so.
   place = host if host in ('localhost', '127.0.0.1', '::1') else ''
-  family = socket.AF_INET6 if ':' in place else socket.AF_INET
+  is_both = not place and socket.has_dualstack_ipv6()
+  family = socket.AF_INET6 if is_both or ':' in place else socket.AF_INET
   try:
     server = socket.create_server(
-      (place, port), family=family, backlog=cluster.n_workers
+      (place, port),
+      family=family,
+      backlog=cluster.n_workers,
+      dualstack_ipv6=is_both,
     )
   except OSError as error:
     raise OSError(
       f'{cluster.name(cluster.index).capitalize()}: port {port} cannot be '
-      f'opened: {error.strerror}. Choose another one in --workers, on all '
-      'hosts.'
+      f'opened: {os.strerror(error.errno)}. Choose another one in --workers, '
+      'on all hosts.'
     ) from error
   with server:
     yield server
@@ -154,8 +132,9 @@ class Channel:
     time_limit_s: Seconds to wait for the others.
 
   Raises:
-    OSError: The worker's port is in use, or its host is not this one.
-    WorkerError: Another worker does not come, or was started otherwise.
+    OSError: The worker's port is in use.
+    WorkerError: Another worker does not come, was started otherwise, or is not
+      reached by all.
   """
 
   def __init__(self, cluster: cluster_lib.Cluster, time_limit_s: float = 300.0):
@@ -171,12 +150,15 @@ class Channel:
       if cluster.index == 0:
         self._hub = _Hub(cluster.n_workers, self._send_to)
         self._accept_all(server, time_limit_s)
-    if cluster.index:
-      self._connect(time_limit_s)
-    for index in self._connections:
-      self._locks[index] = threading.Lock()
-    for index in self._connections:
-      threading.Thread(target=self._listen, args=(index,), daemon=True).start()
+      else:
+        self._connect(time_limit_s)
+      for index in self._connections:
+        self._locks[index] = threading.Lock()
+      for index in self._connections:
+        thread = threading.Thread(target=self._listen, args=(index,))
+        thread.daemon = True
+        thread.start()
+      self._check_reach()
 
   # -------------------- Coming together ---------------------------------------
   def _hello(self):
@@ -185,17 +167,21 @@ class Channel:
   def _accept_all(self, server, time_limit_s):
     """Waits for all workers, as the chief."""
     limit = time.monotonic() + time_limit_s
+    notice = _Notice()
     while missing := [
       i for i in range(1, self._cluster.n_workers) if i not in self._connections
     ]:
-      server.settimeout(max(limit - time.monotonic(), 0.01))
+      server.settimeout(max(min(limit - time.monotonic(), 1.0), 0.01))
       try:
         connection, _ = server.accept()
       except TimeoutError as error:
+        notice.waits_for(', '.join(self._cluster.name(i) for i in missing))
+        if time.monotonic() < limit:
+          continue
         text = self._describe_missing(missing, time_limit_s)
         for other in self._connections.values():
           with contextlib.suppress(OSError):
-            _send(other, {'ended': 0, 'text': text})
+            messages.send(other, {'ended': 0, 'text': text})
         self._close_all()
         raise WorkerError(text) from error
       try:
@@ -206,21 +192,21 @@ class Channel:
 
   def _welcome(self, connection):
     """Takes a worker in, or tells it why not."""
-    header, _ = _receive(connection)
+    header, _ = messages.receive(connection)
     index, theirs = int(header['index']), header['addresses']
     if theirs != self._hello()['addresses'] or not (
       0 < index < self._cluster.n_workers
     ):
       ours = ','.join(self._cluster.addresses)
-      _send(connection, {'refused': f'has --workers={ours}'})
+      messages.send(connection, {'refused': f'has --workers={ours}'})
       connection.close()
     elif index in self._connections:
-      _send(connection, {'refused': f'has a worker {index} already'})
+      messages.send(connection, {'refused': f'has a worker {index} already'})
       connection.close()
     else:
-      _send(connection, {'welcome': True})
+      messages.send(connection, {'welcome': True})
       connection.settimeout(None)
-      _keep_alive(connection)
+      messages.keep_alive(connection)
       self._connections[index] = connection
 
   def _describe_missing(self, missing, time_limit_s):
@@ -235,14 +221,14 @@ class Channel:
     """Connects to the chief, which may come later."""
     cluster, limit = self._cluster, time.monotonic() + time_limit_s
     address = cluster_lib.split_address(cluster.addresses[0])
-    chief = cluster.name(0)
+    chief, notice = cluster.name(0), _Notice()
     while True:
       try:
         connection = socket.create_connection(address, timeout=10.0)
-        _send(connection, {'index': cluster.index, **self._hello()})
+        messages.send(connection, {'index': cluster.index, **self._hello()})
         # The chief may be answering others.
         connection.settimeout(time_limit_s)
-        header, _ = _receive(connection)
+        header, _ = messages.receive(connection)
         break
       except socket.gaierror as error:
         raise WorkerError(
@@ -254,6 +240,7 @@ class Channel:
             f'{chief} cannot be reached from here: {error}. Is it started, and '
             'does a firewall let it through?'
           ) from error
+        notice.waits_for(chief)
         time.sleep(0.2)
     if 'refused' in header:
       connection.close()
@@ -263,8 +250,36 @@ class Channel:
         'and each its own number.'
       )
     connection.settimeout(None)
-    _keep_alive(connection)
+    messages.keep_alive(connection)
     self._connections[0] = connection
+
+  def _check_reach(self):
+    """Raises WorkerError on all unless each reaches each, as tensors must.
+
+    All hold their ports until then.
+    """
+    self.gather('here', b'', is_barrier=True)
+    text = json.dumps(self._unreached()).encode()
+    for index, said in enumerate(self.gather('reach', text, is_barrier=True)):
+      if said := json.loads(said):
+        self.finish()
+        raise WorkerError(
+          f'{self._cluster.name(index).capitalize()} cannot reach '
+          f'{self._cluster.name(said[0])}: {said[1]}. Each worker must reach '
+          'each, by the names in --workers: does a firewall let them through?'
+        )
+
+  def _unreached(self):
+    """Returns the first worker that this one does not reach, and why; []."""
+    for index, address in enumerate(self._cluster.addresses):
+      if index in (0, self._cluster.index):
+        continue  # the chief has welcomed it
+      try:
+        place = cluster_lib.split_address(address)
+        socket.create_connection(place, timeout=_REACH_S).close()
+      except OSError as error:
+        return [index, error.strerror or str(error)]
+    return []
 
   # -------------------- Messages ----------------------------------------------
   def _send_to(self, worker, header, blobs):
@@ -274,14 +289,14 @@ class Channel:
       return
     # Its end is noticed where it is listened to.
     with contextlib.suppress(OSError), self._locks[worker]:
-      _send(self._connections[worker], header, blobs)
+      messages.send(self._connections[worker], header, blobs)
 
   def _listen(self, other):
     """Takes messages until the other side ends; in a thread of its own."""
     text = 'it has ended, or does not answer'
     try:
       while True:
-        header, blobs = _receive(self._connections[other])
+        header, blobs = messages.receive(self._connections[other])
         if 'bye' in header:
           text = header['bye']
           break

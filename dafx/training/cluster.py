@@ -1,5 +1,6 @@
 """Which processes train together, and on which hosts."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -48,6 +49,18 @@ class Cluster:
     """How many processes there are."""
     return len(self.addresses)
 
+  @property
+  def place_on_host(self) -> tuple[int, int]:
+    """Which of the workers on its host this one is, from 0, of how many.
+
+    >>> from dafx.training import cluster
+    >>> cluster.Cluster(('a:1', 'b:1', 'a:2', 'b:2'), 2).place_on_host
+    (1, 2)
+    """
+    hosts = [split_address(address)[0] for address in self.addresses]
+    own = hosts[self.index]
+    return hosts[: self.index].count(own), hosts.count(own)
+
   def name(self, index: int) -> str:
     """Returns what a worker is called in messages."""
     return f'worker {index} ({self.addresses[index]})'
@@ -72,6 +85,23 @@ def split_address(address: str) -> tuple[str, int]:
       f'{address!r} is no address of a worker, such as node7:2222. {_ADVICE}'
     )
   return match[1].strip('[]'), int(match[2])
+
+
+def is_here(host: str) -> bool:
+  """Returns whether a host is this one; True where its name is not known.
+
+  Args:
+    host: Its name or address.
+  """
+  try:
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+  except OSError:
+    return True
+  for family, kind, _, _, place in found:
+    with contextlib.suppress(OSError), socket.socket(family, kind) as probe:
+      probe.bind((place[0], 0, *place[2:]))
+      return True
+  return False
 
 
 def from_list(addresses: Sequence[str], index: int | None) -> Cluster:

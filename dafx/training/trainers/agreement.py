@@ -4,6 +4,7 @@ import itertools
 import json
 import pathlib
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 
 import gin
@@ -12,6 +13,10 @@ import tensorflow as tf
 import dafx
 from dafx import core, processors
 from dafx.training.trainers import stages as stages_lib
+
+# Seconds for which a disk that hosts share may show one of them what was there
+# before, as NFS does of folders; and between looks.
+_FOLDER_S, _POLL_S = 60.0, 0.5
 
 
 def check_agreement(
@@ -115,6 +120,10 @@ def _settings():
   return {
     'version of dafx': dafx.__version__,
     'version of TensorFlow': tf.__version__,
+    # TensorFlow reduces among GPUs or among processors.
+    'what runs the network': (
+      'a GPU' if tf.config.get_visible_devices('GPU') else 'processors'
+    ),
     'settings': gin.config_str(),
   }
 
@@ -152,15 +161,15 @@ def check_folder(workers: core.Workers, folder: pathlib.Path | None):
   """
   if workers.n_workers == 1 or folder is None:
     return
-  mark = folder / '.workers'
-  token = ''
+  token = secrets.token_hex(8) if workers.is_chief else ''
+  # A name that no host has asked for before, and thus remembers.
+  token = workers.exchange(token)[0]
+  mark = folder / f'.workers_{token}'
   if workers.is_chief:
     folder.mkdir(parents=True, exist_ok=True)
-    token = secrets.token_hex(8)
-    mark.write_text(token, encoding='utf-8')
-  token = workers.exchange(token)[0]
-  is_seen = mark.is_file() and mark.read_text(encoding='utf-8') == token
-  said = workers.exchange(is_seen)
+    mark.touch()
+  workers.exchange('')  # now it is there
+  said = workers.exchange(_comes(mark))
   if workers.is_chief:
     mark.unlink(missing_ok=True)
   if not all(said):
@@ -169,6 +178,16 @@ def check_folder(workers: core.Workers, folder: pathlib.Path | None):
       f'{workers.name(said.index(False))} does not see the folder {folder} of '
       f'{workers.name(0)}. Take a save_dir on a disk that all hosts share.'
     )
+
+
+def _comes(path):
+  """Whether a file that another host has made is there, or comes soon."""
+  limit = time.monotonic() + _FOLDER_S
+  while not path.is_file():
+    if time.monotonic() > limit:
+      return False
+    time.sleep(_POLL_S)
+  return True
 
 
 def check_step(workers: core.Workers, step: int):

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ class Team(core.Workers):
 
   Raises:
     OSError: The worker's port is in use.
-    WorkerError: Another worker does not come.
+    WorkerError: Another worker does not come, or is not reached by all.
   """
 
   def __init__(self, cluster: cluster_lib.Cluster, time_limit_s: float = 300.0):
@@ -44,9 +45,9 @@ class Team(core.Workers):
     self.is_agreed = False
     self._n_exchanges = 0
     self._channel = channel_lib.Channel(cluster, time_limit_s)
-    # One replica for each process: what else would share its processors?
-    if gpus := tf.config.list_physical_devices('GPU'):
-      tf.config.set_visible_devices(gpus[self.index % len(gpus)], 'GPU')
+    options = _take_gpu(*cluster.place_on_host)
+    _pass_proxies_by(cluster)
+    tf.get_logger().addFilter(_is_told)
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
       tf.train.ClusterSpec({'worker': list(cluster.addresses)}),
       task_type='worker',
@@ -54,7 +55,7 @@ class Team(core.Workers):
       rpc_layer='grpc',
     )
     self.strategy = tf.distribute.MultiWorkerMirroredStrategy(
-      cluster_resolver=resolver
+      cluster_resolver=resolver, communication_options=options
     )
     # Workers that train each by itself would seem to be right.
     n_replicas = self.strategy.num_replicas_in_sync
@@ -175,6 +176,46 @@ class Team(core.Workers):
     for variable in variables:
       if variable.synchronization == tf.VariableSynchronization.ON_READ:
         variable.assign(variable.read_value())
+
+
+def _take_gpu(place, n_on_host):
+  """Has this process use one GPU of the host's, if there is any.
+
+  One replica for each process: what else would share its processors?
+
+  Args:
+    place: Which of the workers on the host this one is.
+    n_on_host: How many there are.
+
+  Returns:
+    How workers are to send tensors.
+  """
+  kinds = tf.distribute.experimental.CommunicationImplementation
+  kind = kinds.AUTO
+  if gpus := tf.config.list_physical_devices('GPU'):
+    gpu = gpus[place % len(gpus)]
+    tf.config.set_visible_devices(gpu, 'GPU')
+    if n_on_host > len(gpus):
+      # One alone would take all memory, and NCCL knows a GPU only once.
+      tf.config.experimental.set_memory_growth(gpu, True)
+      kind = kinds.RING
+  return tf.distribute.experimental.CommunicationOptions(implementation=kind)
+
+
+def _pass_proxies_by(cluster):
+  """Has gRPC reach workers directly, where http_proxy names a proxy."""
+  hosts = {cluster_lib.split_address(each)[0] for each in cluster.addresses}
+  names = ('no_grpc_proxy', 'no_proxy')
+  others = next((os.environ[n] for n in names if os.environ.get(n)), '')
+  os.environ[names[0]] = ','.join(
+    [*filter(None, others.split(',')), *sorted(hosts)]
+  )
+
+
+def _is_told(record):
+  """Whether a record of TensorFlow's log is for people."""
+  # Figures of a validation are made outside of a graph, seldom.
+  return 'eagerly has significant overhead' not in record.getMessage()
 
 
 def report_of(fault: Exception | None) -> dict[str, str]:
