@@ -3,12 +3,14 @@
 # First: importing dafx sets up what DDSP needs.
 import dafx  # noqa: F401  # isort: skip
 
+import re
+
 import ddsp
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from dafx import effects, losses
+from dafx import core, effects, losses
 from dafx.training import data, models, trainers
 from dafx.training.trainers import agreement
 
@@ -209,3 +211,85 @@ def test_a_run_of_an_older_version_is_told_where_it_is_taken_up(
     with caplog.at_level('WARNING'):
       train(num_steps=1, **kwargs)
     assert '0.1.0' in caplog.text
+
+
+# --------------------------------------------------------------- Workers ----
+class Two(core.Workers):
+  """Two workers, of which the other one says something else."""
+
+  n_workers = 2
+
+  def __init__(self, **others):
+    self._others = others
+    self.said = None
+
+  def exchange(self, value):
+    self.said = value
+    return [value, {**value, **self._others}]
+
+
+class Versioned(effects.Gain):
+  """An effect that comes in versions, as plugins do."""
+
+  identity, version = 'urn:example:it', '1.2'
+
+
+def check_two(**others):
+  workers = Two(**others)
+  provider = Batches()
+  provider.summary = lambda: '3 items\na.wav 100'
+  agreement.check_workers(workers, effect_model(Versioned()), [provider], 7)
+  return workers.said
+
+
+def test_workers_that_agree_go_on():
+  said = check_two()
+  assert said['seed'] == '7' and said['version of urn:example:it'] == '1.2'
+  assert said['what runs the network'] == 'processors'
+  agreement.check_settings(Two())
+
+
+@pytest.mark.parametrize(
+  'what, theirs, message',
+  [
+    ('version of dafx', '0.1', f"'{dafx.__version__}', worker 1 has '0.1'"),
+    ('version of TensorFlow', '1.0', "worker 1 has '1.0'"),
+    ('version of urn:example:it', '1.3', "'1.2', worker 1 has '1.3'"),
+    ('version of urn:example:other', '1', "'none', worker 1 has '1'"),
+    ('what runs the network', 'a GPU', "'processors', worker 1 has 'a GPU'"),
+    ('settings', 'a = 1', "has .*, worker 1 has 'a = 1'"),
+    ('seed', '8', "'7', worker 1 has '8'"),
+    ('data (0)', '3 items\na.wav 99', "'a.wav 100', worker 1 has 'a.wav 99'"),
+  ],
+)
+def test_what_workers_differ_in_is_named(what, theirs, message):
+  with pytest.raises(ValueError) as caught:
+    check_two(**{what: theirs})
+  text = str(caught.value)
+  assert text.startswith(f'Workers differ in {what}: worker 0 has ')
+  assert re.search(message, text) and '\n' not in text
+
+
+def test_a_folder_that_comes_late_is_waited_for(tmp_path, monkeypatch):
+  """NFS shows a new folder, or a new file in it, some seconds later."""
+  folder, looks = tmp_path / 'run', []
+
+  class Second(core.Workers):
+    index, n_workers = 1, 2
+
+    def exchange(self, value):
+      return ['0123', '0123'] if value == '' else [True, value]
+
+  def sleep(seconds):
+    looks.append(seconds)
+    if len(looks) == 3:
+      folder.mkdir()
+      (folder / '.workers_0123').touch()
+
+  monkeypatch.setattr(agreement.time, 'sleep', sleep)
+  agreement.check_folder(Second(), folder)
+  assert len(looks) == 3
+  times = iter([0.0, 1.0, 61.0])
+  monkeypatch.setattr(agreement.time, 'monotonic', lambda: next(times))
+  with pytest.raises(ValueError, match='worker 1 does not see the folder'):
+    agreement.check_folder(Second(), tmp_path / 'other')

@@ -117,7 +117,7 @@ def _own_port(cluster):
   except OSError as error:
     raise OSError(
       f'{cluster.name(cluster.index).capitalize()}: port {port} cannot be '
-      f'opened: {os.strerror(error.errno)}. Choose another one in --workers, '
+      f'opened: {os.strerror(error.errno or 0)}. Choose another one in --workers, '
       'on all hosts.'
     ) from error
   with server:
