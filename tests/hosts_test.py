@@ -207,7 +207,7 @@ def test_data_that_one_host_has_otherwise(pair, tmp_path):
   for status, said in train(pair, tmp_path):
     assert status == 1
     assert re.match(
-      r'Workers differ in data \(0\): worker 0 has .*, worker 1 has .*',
+      r'Workers differ in data \(0\): worker 0 \(.*\) has .*, worker 1 .* has ',
       said_by(said),
     )
 
