@@ -115,10 +115,10 @@ def _own_port(cluster):
       dualstack_ipv6=is_both,
     )
   except OSError as error:
+    reason = os.strerror(error.errno or 0)
     raise OSError(
       f'{cluster.name(cluster.index).capitalize()}: port {port} cannot be '
-      f'opened: {os.strerror(error.errno or 0)}. Choose another one in --workers, '
-      'on all hosts.'
+      f'opened: {reason}. Choose another one in --workers, on all hosts.'
     ) from error
   with server:
     yield server
