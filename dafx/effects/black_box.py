@@ -227,7 +227,7 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
     signal = render_ops.render_with_gradient(
       lambda audio, controls, *rest: render(audio, controls),
       functools.partial(self.gradients_to_tensors, **options),
-      tf.stop_gradient(audio),
+      audio,
       tensors,
       n_out,
       self.gradient_step,
@@ -236,14 +236,14 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
     )
     # Read here, so that asked twice it is the same.
     n_calls = 0 if self.input_choice is None else self.input_choice[1]
-    signal += render_ops.carry_audio_gradient(
+    carrier = render_ops.carry_audio_gradient(
       to_audio,
       audio,
       [tensors[0], tf.identity(n_calls), first_key],
       n_out,
       lambda: self.check_audio_gradient(n_in, n_out),
     )
-    return signal[..., 0] if is_mono and n_out == 1 else signal
+    return render_ops.joined(signal, carrier, is_mono and n_out == 1)
 
   def check_audio_gradient(self, n_in: int, n_out: int):
     """Raises ValueError where there is no gradient to audio of such channels.

@@ -1,5 +1,6 @@
 """Renders in NumPy, and their estimated gradients, as ops of TensorFlow."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -8,8 +9,60 @@ import tensorflow as tf
 from dafx import core, lv2, processors
 
 _WHAT = 'the rendering of a plugin'
+# Where plugins are. Between two of them audio stays there too, and the gradient
+# to it, whatever device the network has.
+_HOST = 'CPU:0'
 
 
+def _on_host(function):
+  """Has a function's ops be where plugins are."""
+
+  @functools.wraps(function)
+  def placed(*args, **kwargs):
+    with tf.device(_HOST):
+      return function(*args, **kwargs)
+
+  return placed
+
+
+@tf.custom_gradient
+def _with_axis(audio):
+  """Returns mono audio with an axis of channels."""
+
+  @_on_host
+  def backward(cotangent):
+    return cotangent[..., 0]
+
+  return audio[..., tf.newaxis], backward
+
+
+@_on_host
+def joined(rendered: tf.Tensor, carrier: tf.Tensor, is_mono: bool) -> tf.Tensor:
+  """Returns what was rendered, with both of its gradients.
+
+  Args:
+    rendered: Of `render_with_gradient`.
+    carrier: Of `carry_audio_gradient`.
+    is_mono: Whether to leave out the axis of channels.
+
+  Returns:
+    Shape [batch, n_samples], or with n_channels behind.
+  """
+
+  @tf.custom_gradient
+  def join(rendered, carrier):
+    @_on_host
+    def backward(cotangent):
+      whole = cotangent[..., tf.newaxis] if is_mono else cotangent
+      return whole, whole
+
+    signal = rendered + carrier
+    return signal[..., 0] if is_mono else signal, backward
+
+  return join(rendered, carrier)
+
+
+@_on_host
 def with_channels(audio: tf.Tensor) -> tuple[tf.Tensor, bool]:
   """Returns audio with an axis of channels, and whether it had none.
 
@@ -25,7 +78,7 @@ def with_channels(audio: tf.Tensor) -> tuple[tf.Tensor, bool]:
   audio = tf.cast(audio, tf.float32)
   is_mono = audio.shape.rank == 2
   if is_mono:
-    audio = audio[..., tf.newaxis]
+    audio = _with_axis(audio)
   if audio.shape.rank != 3:
     raise ValueError(
       f'audio has shape {audio.shape}; it must be [batch, n_samples] or '
@@ -58,6 +111,7 @@ def render_items(
     return render(audio, controls)
 
 
+@_on_host
 def render_with_gradient(
   render: Callable,
   gradient: Callable,
@@ -68,7 +122,7 @@ def render_with_gradient(
   first_key: tf.Tensor,
   render_ahead: Callable | None = None,
 ) -> tf.Tensor:
-  """Renders, with an estimated gradient to the controls only.
+  """Renders, with an estimated gradient to the controls only, not the audio.
 
   Args:
     render: From (audio, *controls), arrays, to [batch, n_samples, n_channels
@@ -89,13 +143,14 @@ def render_with_gradient(
   Returns:
     Audio of shape [batch, n_samples, n_channels_out].
   """
-  current = tf.identity(step)
+  current, audio = tf.identity(step), tf.stop_gradient(audio)
 
   @tf.custom_gradient
   def run(*controls):
     signal = core.call_python(render, [audio, *controls], tf.float32, _WHAT)
     signal.set_shape([*audio.shape[:-1], n_channels_out])
 
+    @_on_host
     def backward(cotangent):
       # Here, as only a graph that has a gradient has use for it.
       ahead = []
@@ -120,6 +175,7 @@ def render_with_gradient(
   return run(*controls)
 
 
+@_on_host
 def carry_audio_gradient(
   gradient: Callable,
   audio: tf.Tensor,
@@ -148,6 +204,7 @@ def carry_audio_gradient(
   def carry(audio):
     zeros = tf.zeros_like(audio[..., :1])
 
+    @_on_host
     def backward(cotangent):
       check()
       # What is chosen for it is chosen by the whole batch.
