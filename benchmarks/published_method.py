@@ -78,13 +78,14 @@ class NeverReset(lv2.Renderer):
     self._new = lambda: lv2.Renderer(stateful=True, **options)
     self._going_on = {}  # by number of items: outputs, or pluses and minuses
 
-  def render(self, audio, controls=None, hop_size=None):
+  def render(self, audio, controls=None, hop_size=None, rows=None):
     """Renders as `lv2.Renderer` does, or from where it left off."""
     if not self.is_leaking:
-      return super().render(audio, controls, hop_size)
-    if len(audio) not in self._going_on:
-      self._going_on[len(audio)] = self._new()
-    return self._going_on[len(audio)].render(audio, controls, hop_size)
+      return super().render(audio, controls, hop_size, rows)
+    n_items = len(audio if rows is None else rows)
+    if n_items not in self._going_on:
+      self._going_on[n_items] = self._new()
+    return self._going_on[n_items].render(audio, controls, hop_size, rows)
 
 
 def trace(task, folder, steps, counter, is_published):

@@ -51,17 +51,20 @@ class Recorder:
   def _wrap(self, renderer):
     render = renderer.render
 
-    def recorded(audio, controls=None, hop_size=None):
-      checked = inputs.fit(
+    def recorded(audio, controls=None, hop_size=None, rows=None):
+      checked, fitted_rows, *rest = inputs.fit(
         renderer.plugin,
         renderer.controls,
         renderer.default_controls()[0],
         audio,
+        rows,
         controls,
         hop_size,
       )
-      self.calls.append((renderer, *checked))
-      return render(audio, controls, hop_size)
+      if fitted_rows is not None:
+        checked = checked[fitted_rows]
+      self.calls.append((renderer, checked, *rest))
+      return render(audio, controls, hop_size, rows)
 
     renderer.render = recorded
 

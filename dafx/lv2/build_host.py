@@ -1,8 +1,8 @@
 """Builds `dafx.lv2._host`: cffi (API mode) over lilv and our own C.
 
-That is `_memory.c`, `_state.c` and `_host.c`, in this order. `setup.py` calls
-it (`cffi_modules`). It needs a C compiler, pkg-config and the headers of lilv
-and LV2 (Debian: `apt-get install liblilv-dev lv2-dev`).
+That is `_memory.c`, `_state.c`, `_host.c` and `_batch.c`, in this order.
+`setup.py` calls it (`cffi_modules`). It needs a C compiler, pkg-config and the
+headers of lilv and LV2 (Debian: `apt-get install liblilv-dev lv2-dev`).
 
 Never `ffibuilder.compile()` in this folder: cffi writes its own `_host.c`.
 """
@@ -146,6 +146,36 @@ int64_t dafx_render(DafxInstance*, const float* in, int64_t in_step,
                      int64_t out_channel_step, uint64_t n_samples,
                      uint64_t n_skip, const float* controls, uint64_t n_frames,
                      uint64_t hop_size, uint64_t n_warm_up);
+
+/* dafx/lv2/_batch.c */
+typedef struct DafxBatch DafxBatch;
+enum { DAFX_NOT_BEGUN = -3, DAFX_REFUSED = -4, DAFX_STATE_UNUSED = -5 };
+enum { DAFX_FRESH, DAFX_USED, DAFX_FAILED };
+typedef struct {
+  uint32_t n_items;
+  const float* in;
+  int64_t in_item_step, in_step, in_channel_step;
+  const int64_t* in_items;
+  float* out;
+  int64_t out_item_step, out_channel_step;
+  uint64_t n_samples, n_skip;
+  const float* controls;
+  int64_t controls_item_step;
+  uint64_t n_frames, hop_size, n_warm_up;
+  uint32_t n_instances;
+  DafxInstance** instances;
+  uint8_t* conditions;
+  int64_t* results;
+} DafxJob;
+DafxBatch* dafx_batch_begin(const DafxJob*, uint32_t n_threads);
+bool dafx_batch_wait(DafxBatch*, double seconds);
+int64_t dafx_batch_failed_item(const DafxBatch*);
+int64_t dafx_batch_failed_instance(const DafxBatch*);
+uint32_t dafx_batch_n_renewed(const DafxBatch*);
+double dafx_batch_renewal_s(const DafxBatch*);
+void dafx_batch_stop(DafxBatch*);
+void dafx_batch_free(DafxBatch*);
+void dafx_end_threads(void);
 """
 
 
@@ -179,7 +209,7 @@ def _make_builder() -> cffi.FFI:
   folder = pathlib.Path(__file__).parent
   source = '\n'.join(
     (folder / name).read_text(encoding='utf-8')
-    for name in ('_memory.c', '_state.c', '_host.c')
+    for name in ('_memory.c', '_state.c', '_host.c', '_batch.c')
   )
   builder = cffi.FFI()
   builder.cdef(_DECLARATIONS)

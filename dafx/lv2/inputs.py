@@ -112,27 +112,30 @@ def fit(
   symbols: Sequence[str],
   defaults: np.ndarray,
   audio: np.ndarray,
+  rows: Sequence[int] | np.ndarray | None,
   controls: np.ndarray | None,
   hop_size: int | None,
-) -> tuple[np.ndarray, np.ndarray, int]:
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, int]:
   """Returns the arguments of `Renderer.render` as they go to the plugin.
 
   Args:
     plugin: The plugin.
     symbols: Of the controls.
     defaults: Their defaults, [n_controls].
-    audio: Shape [batch, n_samples, n_channels]; see `feed`.
+    audio: Shape [n_audio, n_samples, n_channels]; see `feed`.
+    rows: Which of `audio` each item takes, [batch]; None for one each.
     controls: In port units, shape [batch, n_frames, n_controls]; None for the
       defaults.
     hop_size: Samples per frame; None for n_samples / n_frames, rounded up.
 
   Returns:
-    (audio, controls [batch, n_frames, n_controls], hop_size): float32, controls
-    contiguous, in range, and rounded where a port takes single values only.
+    (audio, rows, controls [batch, n_frames, n_controls], hop_size): float32,
+    aligned, rows int64; controls contiguous, in range, and rounded where a port
+    takes single values only.
 
   Raises:
-    ValueError: Shapes that do not fit, no samples, or controls that are not
-      finite or out of range.
+    ValueError: Shapes that do not fit, no samples, rows that are not there, or
+      controls that are not finite or out of range.
   """
   audio = np.asarray(audio, np.float32)
   if audio.ndim != 3 or not audio.size:
@@ -141,7 +144,12 @@ def fit(
       'n_channels] with at least one of each.'
     )
   audio = feed(plugin, audio)
+  if not audio.flags.aligned:
+    audio = audio.copy()
   n_items, n_samples, _ = audio.shape
+  if rows is not None:
+    rows = _fit_rows(rows, n_items)
+    n_items = len(rows)
   if controls is None:
     controls = np.broadcast_to(defaults, (n_items, 1, len(symbols)))
   controls = np.ascontiguousarray(controls, np.float32)
@@ -159,7 +167,24 @@ def fit(
       f'{n_frames} frames of hop_size={hop_size} do not fit '
       f'{n_samples} samples: the last ones would hold none.'
     )
-  return audio, fit_controls(plugin, symbols, controls), int(hop_size)
+  return audio, rows, fit_controls(plugin, symbols, controls), int(hop_size)
+
+
+def _fit_rows(rows, n_audio: int) -> np.ndarray:
+  """Returns rows of audio as int64; raises ValueError unless all are there."""
+  found = np.asarray(rows)
+  is_whole = np.issubdtype(found.dtype, np.integer)
+  if found.ndim != 1 or not len(found) or not is_whole:
+    raise ValueError(
+      f'rows={rows!r} must be whole numbers, one for each item, and one or '
+      'more.'
+    )
+  if found.min() < 0 or found.max() >= n_audio:
+    raise ValueError(
+      f'rows={found.tolist()} must be of 0 to {n_audio - 1}: audio '
+      f'has {n_audio} rows.'
+    )
+  return np.ascontiguousarray(found, np.int64)
 
 
 def feed(plugin: world.Plugin, audio: np.ndarray) -> np.ndarray:

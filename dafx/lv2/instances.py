@@ -80,6 +80,7 @@ class Instance:
     state: What else it begins with, or None.
 
   Attributes:
+    uri: URI of the plugin.
     is_used: Whether it may have left its start state.
 
   Raises:
@@ -101,6 +102,7 @@ class Instance:
       for p in plugin.ports
     ]
     self._plugin = plugin
+    self.uri = plugin.uri
     self._n_inputs = len(plugin.audio_inputs)
     self._n_outputs = len(plugin.audio_outputs)
     self._n_controls = len(controls)
@@ -155,16 +157,23 @@ class Instance:
 
   def _check(self, renewed: int):
     """Raises PluginError unless the instance was renewed."""
-    if renewed == _lib.DAFX_BUSY:
-      raise self._busy_error()
-    if not renewed:
-      raise errors.PluginError(
-        f'{self._plugin.uri} could not be instantiated again.'
-      )
-    if self._state is not None:
-      why = self._state.why_unused(self.handle)
-      if why:
-        raise errors.PluginError(why)
+    if renewed == 1:
+      if self._state is None or not self._state.why_unused(self.handle):
+        return
+    raise self.renewal_error(renewed == _lib.DAFX_BUSY)
+
+  def renewal_error(self, is_busy: bool) -> errors.PluginError:
+    """Returns why the plugin's handle was not replaced.
+
+    Args:
+      is_busy: Whether another thread runs it.
+    """
+    if is_busy:
+      return self._busy_error()
+    why = '' if self._state is None else self._state.why_unused(self.handle)
+    return errors.PluginError(
+      why or f'{self._plugin.uri} could not be instantiated again.'
+    )
 
   def _busy_error(self) -> errors.PluginError:
     return errors.PluginError(
@@ -276,17 +285,22 @@ class Instance:
     return n_nonfinite
 
 
-def check_finite(name: str, values: np.ndarray, uri: str):
-  """Raises ValueError where values are NaN or infinite.
+def nonfinite_error(name: str, values: np.ndarray, uri: str) -> ValueError:
+  """Returns what to say of values that are NaN or infinite.
 
   Args:
-    name: What they are, for the message.
+    name: What they are.
     values: Of any shape.
     uri: URI of the plugin that they were to go into.
   """
   n_bad = values.size - np.count_nonzero(np.isfinite(values))
-  if n_bad:
-    raise ValueError(
-      f'{name} holds {n_bad} values that are NaN or infinite; {uri} was not '
-      'given them.'
-    )
+  return ValueError(
+    f'{name} holds {n_bad} values that are NaN or infinite; {uri} was not '
+    'given them.'
+  )
+
+
+def check_finite(name: str, values: np.ndarray, uri: str):
+  """Raises `nonfinite_error` where values are NaN or infinite."""
+  if not np.isfinite(values).all():
+    raise nonfinite_error(name, values, uri)

@@ -5,7 +5,6 @@ instance, whatever was rendered before, in whatever order and on however many
 threads. On request, a plugin's state goes on from call to call instead.
 """
 
-import logging
 import os
 import threading
 import weakref
@@ -15,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from dafx.lv2 import (
+  batches,
   errors,
   inputs,
   instances,
   items,
   latency,
+  nonfinite,
   parameters,
   presets,
   processes,
@@ -29,9 +30,6 @@ from dafx.lv2 import (
   unheard,
   world,
 )
-
-_log = logging.getLogger('dafx.lv2')
-
 
 # Stateful ones, whose locks a fork must not find held.
 _stateful: weakref.WeakSet['Renderer'] = weakref.WeakSet()
@@ -84,7 +82,6 @@ class Renderer:
     state_preset: URI of the preset whose state was restored; '' for none.
     latency: Samples by which the plugin's output lags behind, as reported or
       measured; 0 without `compensate_latency`, which takes them out.
-    n_nonfinite: Samples set to zero so far.
     unheard_files: Files that changed nothing in what was rendered first, and
       what to do, in words, by the URI of the parameter.
 
@@ -136,8 +133,7 @@ class Renderer:
     self.strict = strict
     self.isolation = isolation
     self.time_limit_s = time_limit_s
-    self.n_nonfinite = 0
-    self._n_items_nonfinite = 0
+    self._nonfinite = nonfinite.NonfiniteWatch(uri, self.controls, strict)
     self._supply = supply.Supply(self.new_instance)
     self.stateful = stateful
     self._streams: list[instances.Instance | processes.Stream] = []  # by item
@@ -195,6 +191,11 @@ class Renderer:
     settings.update(fixed={**fixed, **given}, compensate_latency=False)
     settings.update(isolation=self.isolation, time_limit_s=self.time_limit_s)
     return Renderer(**settings, n_threads=1)
+
+  @property
+  def n_nonfinite(self) -> int:
+    """Samples that were not finite so far, and were set to zero."""
+    return self._nonfinite.n_samples
 
   @property
   def n_channels_in(self) -> int:
@@ -385,25 +386,12 @@ class Renderer:
       finally:
         self._is_rendering = False
 
-  def _report_nonfinite(self, n_nonfinite: int, controls: np.ndarray):
-    message = (
-      f'{self.plugin.uri} gave {n_nonfinite} samples that are not finite, at '
-      f'{errors.describe_controls(self.controls, controls)}.'
-    )
-    if self.strict:
-      raise errors.PluginError(message)
-    self.n_nonfinite += n_nonfinite
-    self._n_items_nonfinite += 1
-    count = str(self._n_items_nonfinite)
-    if count.strip('0') == '1':
-      again = f' It is item {count} of that kind.' if count != '1' else ''
-      _log.warning('%s They are set to zero.%s', message, again)
-
   def render(
     self,
     audio: np.ndarray,
     controls: np.ndarray | None = None,
     hop_size: int | None = None,
+    rows: Sequence[int] | np.ndarray | None = None,
   ) -> np.ndarray:
     """Renders a batch, each item from a fresh state unless `stateful`.
 
@@ -415,35 +403,46 @@ class Renderer:
         n_controls]. Frame t holds from sample t * hop_size on, the last one to
         the end. Those of switches and other single values are rounded.
       hop_size: Samples per frame. By default n_samples / n_frames, rounded up.
+      rows: Which row of `audio` each item takes, [batch]; as `audio[rows]`,
+        which is not copied. By default each takes its own.
 
     Returns:
       Audio of shape [batch, n_samples, n_outputs], float32.
 
     Raises:
-      ValueError: Shapes that do not fit, no samples, values not finite, or
-        controls out of their range.
+      ValueError: Shapes that do not fit, no samples, values not finite,
+        controls out of their range, or rows that are not there.
       errors.PluginError: Output that is not finite, if `strict`; a state that
         an interrupt has ended.
       errors.CrashError: A crash or a hang with isolation='process', at the item
         that it names.
     """
-    audio, controls, hop_size = inputs.fit(
-      self.plugin, self.controls, self._defaults, audio, controls, hop_size
-    )
-    self._files.look(self, self._with, audio, controls)
-    n_items, n_samples, _ = audio.shape
-    out = self._shelf.new((n_items, self.n_channels_out, n_samples))
-    if self.stateful:
-      counts = self._render_streams(audio, controls, hop_size, out)
-    else:
-
-      def render_item(i):
-        return self._render_item(audio[i].T, controls[i], hop_size, out[i])
-
-      with self._supply.batch(n_items), self._new_stop() as stop:
-        counts = items.render_all(render_item, n_items, self.n_threads, stop)
-    for n_nonfinite, frames in zip(counts, controls, strict=True):
-      if n_nonfinite:
-        self._report_nonfinite(n_nonfinite, frames)
+    audio, rows, controls, hop_size = inputs.fit(
+      self.plugin, self.controls, self._defaults, audio, rows, controls,
+      hop_size,
+    )  # fmt: skip
+    self._files.look(self, self._with, audio, rows, controls)
+    out = self._shelf.new((len(controls), self.n_channels_out, audio.shape[1]))
+    counts = self._render_all(audio, rows, controls, hop_size, out)
+    self._nonfinite.look(counts, controls)
     self._silence.look(audio, out)
     return np.moveaxis(out, 1, -1)
+
+  def _render_all(self, audio, rows, controls, hop_size, out):
+    """Renders all items; returns the numbers of non-finite samples."""
+    n_items = len(controls)
+    if self.stateful:
+      if rows is not None:
+        audio = audio[rows]
+      return self._render_streams(audio, controls, hop_size, out)
+    with self._supply.batch(n_items), self._new_stop() as stop:
+      if self.isolation == 'thread':
+        skipped = self.latency, self.warm_up
+        job = batches.Job(audio, rows, controls, hop_size, out, *skipped)
+        return batches.render_all(job, self._supply, self.n_threads, stop)
+
+      def render_item(i):
+        row = audio[i if rows is None else rows[i]].T
+        return self._render_item(row, controls[i], hop_size, out[i])
+
+      return items.render_all(render_item, n_items, self.n_threads, stop)

@@ -8,6 +8,7 @@ begins, so none is left behind at exit or in a fork.
 
 import collections
 import contextlib
+import math
 import os
 import threading
 import time
@@ -112,7 +113,8 @@ class Supply:
     # Only `append` and `pop`, which need no lock.
     self._fresh: collections.deque[instances.Instance] = collections.deque()
     self._used: collections.deque[instances.Instance] = collections.deque()
-    self._costs_s: list[float] = []  # of the first that were made anew
+    self._n_renewed = 0
+    self._cost_s = math.inf  # of one made anew, the shortest
     self._n_bytes = 0  # of one
     self.n_wanted = 1
 
@@ -135,13 +137,48 @@ class Supply:
       return self._make()
     start = time.perf_counter()
     instance.renew()
-    if len(self._costs_s) < 3:
-      self._costs_s.append(time.perf_counter() - start)
-      self._n_bytes = instance.n_bytes
+    self.note_renewals(1, time.perf_counter() - start)
     return instance
 
+  def lend(self, n_items: int, n_at_once: int) -> list[instances.Instance]:
+    """Returns instances for a batch, which makes used ones anew by itself.
+
+    Args:
+      n_items: Items of the batch.
+      n_at_once: As many of them, at most, are rendered at the same time.
+
+    Returns:
+      Instances that no one else has, used or in their start state: n_at_once,
+      or up to n_items of those made ahead.
+
+    Raises:
+      errors.PluginError: The plugin refuses.
+    """
+    lent: list[instances.Instance] = []
+    for shelf, n_most in ((self._fresh, n_items), (self._used, n_at_once)):
+      while shelf and len(lent) < n_most:
+        try:
+          lent.append(shelf.pop())
+        except IndexError:  # another thread was faster
+          break
+    while len(lent) < n_at_once:
+      lent.append(self._make())
+    return lent
+
+  def note_renewals(self, n_renewed: int, seconds: float):
+    """Notes what it took to make instances anew.
+
+    Args:
+      n_renewed: How many.
+      seconds: The shortest; others may have taken the processor.
+    """
+    if n_renewed:
+      self._n_renewed += n_renewed
+      self._cost_s = min(self._cost_s, seconds)
+
   def give_back(self, instance: instances.Instance):
-    """Takes an instance that `take` gave, and that no one uses any more."""
+    """Takes an instance that was given, and that no one uses any more."""
+    self._n_bytes = instance.n_bytes
     (self._used if instance.is_used else self._fresh).append(instance)
 
   @contextlib.contextmanager
@@ -168,8 +205,7 @@ class Supply:
 
   def n_missing(self) -> int:
     """Returns how many instances are to be made ahead."""
-    # The shortest of three: others may have taken the processor.
-    if len(self._costs_s) < 3 or min(self._costs_s) < _COSTLY_S:
+    if self._n_renewed < 3 or self._cost_s < _COSTLY_S:
       return 0
     n_most = min(_MAX_AHEAD, _MAX_BYTES // max(self._n_bytes, 1))
     return max(min(self.n_wanted, n_most) - len(self._fresh), 0)

@@ -70,6 +70,7 @@ class FileWatch:
     renderer: Any,
     new_renderer: NewRenderer,
     audio: np.ndarray,
+    rows: np.ndarray | None,
     controls: np.ndarray,
   ):
     """Looks at what a plugin is to render first.
@@ -77,16 +78,22 @@ class FileWatch:
     Args:
       renderer: The `renderer.Renderer` that is to render it.
       new_renderer: Returns others, for trials.
-      audio: Shape [batch, n_samples, n_channels].
+      audio: Shape [n_audio, n_samples, n_channels].
+      rows: Which of `audio` each item takes, [batch]; None for one each.
       controls: Shape [batch, n_frames, n_controls].
     """
-    if self._is_done or not audio.any():
+    if self._is_done:
+      return
+    has_sound = np.any(audio != 0.0, axis=(1, 2))
+    rows = np.arange(len(audio)) if rows is None else rows
+    item = int(np.argmax(has_sound[rows]))
+    row = rows[item]
+    if not has_sound[row]:
       return
     self._is_done = True
-    item = int(np.argmax(audio.any(axis=(1, 2))))
-    start = int(np.argmax(audio[item].any(axis=-1)))
+    start = int(np.argmax(audio[row].any(axis=-1)))
     n_samples = int(_SECONDS * renderer.sample_rate)
-    piece = audio[item, start : start + n_samples].T
+    piece = audio[row, start : start + n_samples].T
     for file in self._files:
       without = {k: v for k, v in self._given.items() if k != file.uri}
 

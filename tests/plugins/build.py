@@ -63,6 +63,7 @@ _KEEPERS = {
 # Those of strangers.c, which do what plugins may not.
 _STRANGERS = {
   'single': (1, 0, 4, ''),
+  'fickle': (1, 0, 4, ''),
   'restless': (1, 0, 4, 'lv2:extensionData work:interface ;'),
   'endless': (1, 0, 4, ''),
   'rootless': (1, 0, 4, ''),

@@ -42,6 +42,14 @@ static LV2_Handle instantiate_once(const LV2_Descriptor* descriptor,
   return n_made++ ? NULL : instantiate(descriptor, rate, path, features);
 }
 
+static LV2_Handle instantiate_while_told(const LV2_Descriptor* descriptor,
+                                         double rate, const char* path,
+                                         const LV2_Feature* const* features) {
+  return getenv("DAFX_TEST_REFUSE")
+             ? NULL
+             : instantiate(descriptor, rate, path, features);
+}
+
 static void ask(Stranger* self) {
   self->schedule->schedule_work(self->schedule->handle, 1, "");
 }
@@ -129,6 +137,8 @@ static const void* worker_extension(const char* uri) {
 static const LV2_Descriptor descriptors[] = {
     {PREFIX "single", instantiate_once, connect_port, NULL, run, NULL, free,
      NULL},
+    {PREFIX "fickle", instantiate_while_told, connect_port, NULL, run, NULL,
+     free, NULL},
     {PREFIX "restless", instantiate_restless, connect_port, NULL, run_restless,
      NULL, cleanup_restless, worker_extension},
     {PREFIX "endless", instantiate, connect_port, NULL, run_endless, NULL, free,

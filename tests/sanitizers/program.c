@@ -1,15 +1,18 @@
 /* Runs plugins by the host's C code alone, for sanitizers; `run.py` builds it.
  *
  * program URI...  Each plugin renders what differs in channels, alignment, frames
- * and lengths; then all do so on threads, on instances of their own and on a
- * shared one, while the process forks. */
+ * and lengths; then all do so on threads, on instances of their own, on a shared
+ * one, and in batches, while the process forks. */
 #include "_memory.c"
 /* The one stands on the other. */
 #include "_state.c"
 /* And on both: */
 #include "_host.c"
+/* And on all: */
+#include "_batch.c"
 
 #include <assert.h>
+#include <math.h>
 #include <sys/wait.h>
 
 enum { RATE = 22050, BLOCK = 128, N_THREADS = 3, N_ROUNDS = 3, MAX_PORTS = 8 };
@@ -173,6 +176,55 @@ static void* work(void* argument) {
   return NULL;
 }
 
+/* A batch of 9 items of two rows of audio, on as many threads; one item is not
+ * finite where `is_bad`, and it is stopped at once where `is_short`. */
+static void try_batch(const Plugin* of, uint32_t n_threads, bool is_bad,
+                      bool is_short) {
+  enum { N_ITEMS = 9, N_SAMPLES = 700, N_INSTANCES = 4 };
+  const size_t row = (size_t)N_SAMPLES * (of->n_in ? of->n_in : 1);
+  float* in = malloc(2 * row * sizeof(float));
+  float* out = malloc((size_t)N_ITEMS * of->n_out * N_SAMPLES * sizeof(float));
+  float* controls = malloc(N_ITEMS * 2 * of->n_controls * sizeof(float) + 1);
+  for (size_t i = 0; i < 2 * row; ++i) in[i] = (float)(i % 89) / 89.0f - 0.5f;
+  if (is_bad) in[row + 3] = NAN;
+  for (uint32_t i = 0; i < N_ITEMS * 2 * of->n_controls; ++i)
+    controls[i] = of->values[of->control_ports[i % of->n_controls]];
+  DafxInstance* instances[N_INSTANCES];
+  uint8_t conditions[N_INSTANCES];
+  for (int i = 0; i < N_INSTANCES; ++i) {
+    instances[i] = make(of, false);
+    conditions[i] = i % 2 ? DAFX_FRESH : DAFX_USED;
+  }
+  int64_t rows[N_ITEMS], results[N_ITEMS];
+  for (int i = 0; i < N_ITEMS; ++i) rows[i] = i == 4;
+  const DafxJob job = {
+      N_ITEMS, in, (int64_t)row, 1, N_SAMPLES, rows, out,
+      (int64_t)of->n_out * N_SAMPLES, N_SAMPLES, N_SAMPLES, 50, controls,
+      2 * of->n_controls, of->n_controls ? 2 : 0, N_SAMPLES / 2, 10,
+      N_INSTANCES, instances, conditions, results};
+  DafxBatch* batch = dafx_batch_begin(&job, n_threads);
+  assert(batch);
+  while (!is_short && !dafx_batch_wait(batch, 0.001)) continue;
+  dafx_batch_stop(batch);
+  const bool has_failed = dafx_batch_failed_item(batch) >= 0;
+  assert(!has_failed || (is_bad && dafx_batch_failed_item(batch) == 4));
+  for (int i = 0; i < N_ITEMS; ++i)
+    assert(results[i] >= 0 || has_failed || is_short);
+  dafx_batch_free(batch);
+  for (int i = 0; i < N_INSTANCES; ++i) dafx_instance_free(instances[i]);
+  free(in);
+  free(out);
+  free(controls);
+}
+
+static void* work_in_batches(void* argument) {
+  (void)argument;
+  for (int i = 0; i < n_plugins; ++i)
+    for (int round = 0; round < 8; ++round)
+      try_batch(&plugins[i], round % 4 ? 3 : 0, round & 1, round & 2);
+  return NULL;
+}
+
 /* A child must not wait for threads that it does not have. */
 static void fork_once(void) {
   pthread_mutex_lock(&lilv_mutex); /* as `lilv` does by register_at_fork */
@@ -183,6 +235,8 @@ static void fork_once(void) {
     DafxInstance* instance = make(&plugins[0], false);
     const int64_t count = render(&plugins[0], instance, 500, 1, 0, 1, false);
     dafx_instance_free(instance);
+    /* On no thread but this: AddressSanitizer may start none after a fork. */
+    try_batch(&plugins[0], 0, false, false);
     _exit(count < 0);
   }
   pthread_mutex_unlock(&lilv_mutex);
@@ -201,15 +255,17 @@ int main(int argc, char** argv) {
     if (plugins[i].message_port) try_state(&plugins[i]);
   }
   common = make(&plugins[0], false);
-  pthread_t threads[N_THREADS];
-  for (int i = 0; i < N_THREADS; ++i)
-    assert(!pthread_create(&threads[i], NULL, work, NULL));
+  pthread_t threads[2 * N_THREADS];
+  for (int i = 0; i < 2 * N_THREADS; ++i)
+    assert(!pthread_create(&threads[i], NULL, i % 2 ? work : work_in_batches,
+                           NULL));
 #ifndef __SANITIZE_THREAD__ /* which cannot follow a fork of threads */
   for (int i = 0; i < 10; ++i) fork_once();
 #else
   (void)fork_once;
 #endif
-  for (int i = 0; i < N_THREADS; ++i) pthread_join(threads[i], NULL);
+  for (int i = 0; i < 2 * N_THREADS; ++i) pthread_join(threads[i], NULL);
+  dafx_end_threads();
   dafx_instance_free(common);
   for (int i = 0; i < n_plugins; ++i) {
     lilv_free(plugins[i].library);

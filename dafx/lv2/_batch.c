@@ -1,0 +1,331 @@
+/* Batches: items that are rendered side by side, on threads of the host's own.
+ *
+ * Threads of Python's would hand each other the interpreter's lock before and
+ * after each render; many cores wait longer for that than for their plugins. A
+ * batch brings its instances with it: as many as may run at once, or more. Each
+ * item is rendered from a start state, on one that is in it as long as there is
+ * one, and after that on a used one, which is made anew before.
+ *
+ * `build_host.py` puts this file behind _host.c.
+ */
+#include <errno.h>
+#include <time.h>
+
+/* What an item holds that was not rendered, besides what dafx_render returns:
+ * none began after a failure; the plugin refused to be made anew; or it cannot
+ * use its state. */
+enum { DAFX_NOT_BEGUN = -3, DAFX_REFUSED = -4, DAFX_STATE_UNUSED = -5 };
+
+/* An instance is in its start state; may have left it; or is of no more use. */
+enum { DAFX_FRESH, DAFX_USED, DAFX_FAILED };
+
+/* What is to be rendered. Steps are in floats; all else is as of dafx_render. */
+typedef struct {
+  uint32_t n_items;
+  const float* in;
+  int64_t in_item_step, in_step, in_channel_step;
+  const int64_t* in_items; /* which of `in` each takes; NULL for one each */
+  float* out;
+  int64_t out_item_step, out_channel_step;
+  uint64_t n_samples, n_skip;
+  const float* controls;
+  int64_t controls_item_step;
+  uint64_t n_frames, hop_size, n_warm_up;
+  uint32_t n_instances; /* as many as threads, or as items, if these are fewer */
+  DafxInstance** instances;
+  uint8_t* conditions; /* of instances; kept up to date */
+  int64_t* results;    /* of items: what dafx_render returns, or one of above */
+} DafxJob;
+
+typedef struct DafxBatch DafxBatch;
+
+/* Threads, and batches that they take items of, in the order of coming. */
+typedef struct Pool {
+  pthread_mutex_t mutex; /* of all below, and of the batches */
+  pthread_cond_t has_work;
+  DafxBatch* first; /* of those that have items left */
+  bool ends;
+  uint32_t n_wanted, n_threads; /* fewer where the system gives no more */
+  pthread_t* threads;
+  struct Pool* next;
+} Pool;
+
+struct DafxBatch {
+  DafxJob job;
+  Pool* pool;
+  DafxBatch* next;
+  pthread_cond_t has_ended;
+  uint32_t n_begun, n_threads; /* items; threads that have to do with it */
+  bool is_stopped;
+  uint32_t n_fresh, n_used; /* instances that wait, */
+  uint32_t* fresh;          /* and which these are */
+  uint32_t* used;
+  int64_t failed_item, failed_instance; /* the first; -1 for none */
+  uint32_t n_renewed;
+  double renewal_s; /* the shortest */
+};
+
+static double now_s(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static bool has_items(const DafxBatch* self) {
+  return !self->is_stopped && self->n_begun < self->job.n_items;
+}
+
+static bool has_ended(const DafxBatch* self) {
+  return !has_items(self) && !self->n_threads;
+}
+
+/* Renders an item from a start state, and counts what that took. */
+static int64_t render_one(DafxBatch* self, uint32_t item, uint32_t instance,
+                          double* renewal_s) {
+  const DafxJob* job = &self->job;
+  DafxInstance* on = job->instances[instance];
+  *renewal_s = -1.0;
+  if (job->conditions[instance] != DAFX_FRESH) {
+    const double start_s = now_s();
+    const int renewed = dafx_instance_renew(on);
+    *renewal_s = now_s() - start_s;
+    if (renewed == DAFX_BUSY) return DAFX_BUSY;
+    if (!renewed) return DAFX_REFUSED;
+    if (on->state && dafx_instance_state_problem(on)) return DAFX_STATE_UNUSED;
+  }
+  const int64_t from = job->in_items ? job->in_items[item] : item;
+  return dafx_render(on, job->in + from * job->in_item_step, job->in_step,
+                     job->in_channel_step,
+                     job->out + (int64_t)item * job->out_item_step,
+                     job->out_channel_step, job->n_samples, job->n_skip,
+                     job->controls + (int64_t)item * job->controls_item_step,
+                     job->n_frames, job->hop_size, job->n_warm_up);
+}
+
+/* Renders the next item; the mutex is held, but not while it is rendered. */
+static void render_next(DafxBatch* self) {
+  const uint32_t item = self->n_begun++;
+  const uint32_t instance =
+      self->n_fresh ? self->fresh[--self->n_fresh] : self->used[--self->n_used];
+  double renewal_s;
+  pthread_mutex_unlock(&self->pool->mutex);
+  const int64_t result = render_one(self, item, instance, &renewal_s);
+  pthread_mutex_lock(&self->pool->mutex);
+  self->job.results[item] = result;
+  self->job.conditions[instance] = DAFX_USED;
+  if (renewal_s >= 0.0 &&
+      (!self->n_renewed++ || renewal_s < self->renewal_s))
+    self->renewal_s = renewal_s;
+  if (result >= 0) {
+    self->used[self->n_used++] = instance;
+    return;
+  }
+  self->job.conditions[instance] = DAFX_FAILED;
+  self->is_stopped = true;
+  if (self->failed_item >= 0) return;
+  self->failed_item = item;
+  self->failed_instance = instance;
+}
+
+/* Takes a batch that has no items left off the list. */
+static void take_off(Pool* pool, const DafxBatch* batch) {
+  for (DafxBatch** at = &pool->first; *at; at = &(*at)->next)
+    if (*at == batch) {
+      *at = batch->next;
+      return;
+    }
+}
+
+static void* serve(void* argument) {
+  Pool* pool = argument;
+  pthread_mutex_lock(&pool->mutex);
+  while (!pool->ends) {
+    DafxBatch* batch = pool->first;
+    if (!batch) {
+      pthread_cond_wait(&pool->has_work, &pool->mutex);
+      continue;
+    }
+    ++batch->n_threads;
+    while (has_items(batch) && !pool->ends) render_next(batch);
+    take_off(pool, batch);
+    --batch->n_threads;
+    if (has_ended(batch)) pthread_cond_signal(&batch->has_ended);
+  }
+  pthread_mutex_unlock(&pool->mutex);
+  return NULL;
+}
+
+static pthread_mutex_t pools_mutex = PTHREAD_MUTEX_INITIALIZER;
+static Pool* pools = NULL; /* one for each number of threads */
+
+/* A fork has none of the threads, nor what they were at. */
+static void forget_pools(void) {
+  const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
+  pools_mutex = fresh;
+  pools = NULL;
+}
+
+__attribute__((constructor)) static void prepare_pools_for_forks(void) {
+  pthread_atfork(NULL, NULL, forget_pools);
+}
+
+static Pool* make_pool(uint32_t n_wanted) {
+  Pool* pool = calloc(1, sizeof(*pool));
+  if (!pool) return NULL;
+  pthread_mutex_init(&pool->mutex, NULL);
+  pthread_cond_init(&pool->has_work, NULL);
+  pool->n_wanted = n_wanted;
+  pool->threads = calloc(n_wanted + 1, sizeof(*pool->threads));
+  /* Signals are for threads that know what to do with them. */
+  static const int faults[] = {SIGSEGV, SIGBUS,  SIGFPE,
+                               SIGILL,  SIGABRT, SIGTRAP};
+  sigset_t all, former;
+  sigfillset(&all);
+  for (size_t i = 0; i < sizeof(faults) / sizeof(*faults); ++i)
+    sigdelset(&all, faults[i]);
+  pthread_sigmask(SIG_SETMASK, &all, &former);
+  while (pool->threads && pool->n_threads < n_wanted &&
+         !pthread_create(&pool->threads[pool->n_threads], NULL, serve, pool))
+    ++pool->n_threads;
+  pthread_sigmask(SIG_SETMASK, &former, NULL);
+  return pool;
+}
+
+/* Returns the one with so many threads; NULL where memory ends. */
+static Pool* find_pool(uint32_t n_wanted) {
+  pthread_mutex_lock(&pools_mutex);
+  Pool* pool = pools;
+  while (pool && pool->n_wanted != n_wanted) pool = pool->next;
+  if (!pool && (pool = make_pool(n_wanted))) {
+    pool->next = pools;
+    pools = pool;
+  }
+  pthread_mutex_unlock(&pools_mutex);
+  return pool;
+}
+
+/* Ends all threads, as soon as what they render has ended: a plugin that runs
+ * while the process is taken down would crash it. Batches that wait for them
+ * have no end. */
+void dafx_end_threads(void) {
+  static Pool* ending; /* kept: some may wait for their batches yet */
+  pthread_mutex_lock(&pools_mutex);
+  ending = pools;
+  pools = NULL;
+  pthread_mutex_unlock(&pools_mutex);
+  for (Pool* pool = ending; pool; pool = pool->next) {
+    pthread_mutex_lock(&pool->mutex);
+    pool->ends = true;
+    pthread_cond_broadcast(&pool->has_work);
+    pthread_mutex_unlock(&pool->mutex);
+  }
+  for (Pool* pool = ending; pool; pool = pool->next)
+    for (uint32_t i = 0; i < pool->n_threads; ++i)
+      pthread_join(pool->threads[i], NULL);
+}
+
+static DafxBatch* make_batch(const DafxJob* job) {
+  DafxBatch* self = calloc(1, sizeof(*self));
+  if (!self) return NULL;
+  self->job = *job;
+  self->failed_item = self->failed_instance = -1;
+  self->fresh = calloc(job->n_instances + 1, sizeof(uint32_t));
+  self->used = calloc(job->n_instances + 1, sizeof(uint32_t));
+  if (!self->fresh || !self->used) {
+    free(self->fresh);
+    free(self->used);
+    free(self);
+    return NULL;
+  }
+  for (uint32_t i = 0; i < job->n_instances; ++i)
+    if (job->conditions[i] == DAFX_FRESH)
+      self->fresh[self->n_fresh++] = i;
+    else
+      self->used[self->n_used++] = i;
+  for (uint32_t i = 0; i < job->n_items; ++i) job->results[i] = DAFX_NOT_BEGUN;
+  pthread_condattr_t monotonic;
+  pthread_condattr_init(&monotonic);
+  pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+  pthread_cond_init(&self->has_ended, &monotonic);
+  pthread_condattr_destroy(&monotonic);
+  return self;
+}
+
+/* Begins a batch on so many threads; on 0, it goes on while it is waited for.
+ * What the job points to must outlive it. NULL where memory ends. */
+DafxBatch* dafx_batch_begin(const DafxJob* job, uint32_t n_threads) {
+  Pool* pool = find_pool(n_threads);
+  DafxBatch* self = pool ? make_batch(job) : NULL;
+  if (!self) return NULL;
+  self->pool = pool;
+  if (!pool->n_threads) return self;
+  pthread_mutex_lock(&pool->mutex);
+  DafxBatch** at = &pool->first;
+  while (*at) at = &(*at)->next;
+  *at = self;
+  if (job->n_items >= pool->n_threads)
+    pthread_cond_broadcast(&pool->has_work);
+  else
+    for (uint32_t i = 0; i < job->n_items; ++i)
+      pthread_cond_signal(&pool->has_work);
+  pthread_mutex_unlock(&pool->mutex);
+  return self;
+}
+
+/* Waits for so long, or for an item longer; returns whether it has ended. */
+bool dafx_batch_wait(DafxBatch* self, double seconds) {
+  Pool* pool = self->pool;
+  const double end_s = now_s() + seconds;
+  struct timespec end = {.tv_sec = (time_t)end_s};
+  end.tv_nsec = (long)(1e9 * (end_s - (double)end.tv_sec));
+  pthread_mutex_lock(&pool->mutex);
+  if (!pool->n_threads) {
+    do {
+      if (!has_items(self)) break;
+      render_next(self);
+    } while (now_s() < end_s);
+  } else {
+    while (!has_ended(self) &&
+           pthread_cond_timedwait(&self->has_ended, &pool->mutex, &end) !=
+               ETIMEDOUT)
+      ;
+  }
+  const bool ended = has_ended(self);
+  pthread_mutex_unlock(&pool->mutex);
+  return ended;
+}
+
+/* The first item that failed, and its instance; -1 for none. */
+int64_t dafx_batch_failed_item(const DafxBatch* self) {
+  return self->failed_item;
+}
+
+int64_t dafx_batch_failed_instance(const DafxBatch* self) {
+  return self->failed_instance;
+}
+
+/* How many instances were made anew, and the shortest time that this took. */
+uint32_t dafx_batch_n_renewed(const DafxBatch* self) {
+  return self->n_renewed;
+}
+
+double dafx_batch_renewal_s(const DafxBatch* self) { return self->renewal_s; }
+
+/* Has no further item begin, and waits for those that have. */
+void dafx_batch_stop(DafxBatch* self) {
+  Pool* pool = self->pool;
+  pthread_mutex_lock(&pool->mutex);
+  self->is_stopped = true;
+  while (!has_ended(self)) pthread_cond_wait(&self->has_ended, &pool->mutex);
+  take_off(pool, self);
+  pthread_mutex_unlock(&pool->mutex);
+}
+
+/* Stops it first. */
+void dafx_batch_free(DafxBatch* self) {
+  dafx_batch_stop(self);
+  pthread_cond_destroy(&self->has_ended);
+  free(self->fresh);
+  free(self->used);
+  free(self);
+}
