@@ -21,6 +21,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from typing import Any
@@ -45,6 +46,7 @@ flags.DEFINE_integer('n_samples', 16384, 'Samples per item.')
 flags.DEFINE_integer('n_steps', 8, 'Steps; medians are printed.')
 flags.DEFINE_list('counts', ['1', '2', '4'], 'Numbers of workers.')
 flags.DEFINE_integer('simulated_threads', 0, 'Threads that renders sleep on.')
+flags.DEFINE_multi_string('gin_param', [], 'Bindings of the task.')
 flags.DEFINE_string('addresses', '', 'Of workers; this is set for them.')
 flags.DEFINE_integer('index', 0, 'Of a worker; this is set for it.')
 
@@ -73,8 +75,9 @@ def record_calls(plugins):
     render, render_probes = plugin.renderer.render, plugin.render_probes
 
     def noted(audio, *args, index=index, render=render):
+      n_items = len(args[0] if args else audio)  # of controls
       calls.append(
-        simulated.Call(index, len(audio), ahead.__dict__.get('is_so', False))
+        simulated.Call(index, n_items, ahead.__dict__.get('is_so', False))
       )
       return render(audio, *args)
 
@@ -120,7 +123,8 @@ def rest_of_step(trainer, batch, plugins):
   That is the network, the losses, the arithmetic of the gradients and the
   update: on the processors that this process has.
   """
-  cores = simulated.Cores(plugins[0].renderer.n_threads)
+  renderer = plugins[0].renderer
+  cores = simulated.Cores(renderer.n_threads, renderer.sample_rate)
   with cores.stand_for(plugins, [0.0] * len(plugins)):
     trainer.train_step(batch)
     found = [
@@ -196,10 +200,11 @@ def simulate(trainer, batch, plugins, seconds_each):
     'rendering': their share of the time in which any of them renders; 'all':
     of the whole time; 'step': seconds.
   """
-  cores = simulated.Cores(FLAGS.simulated_threads)
+  sample_rate = plugins[0].renderer.sample_rate
+  cores = simulated.Cores(FLAGS.simulated_threads, sample_rate)
   with cores.stand_for(plugins, seconds_each):
     trainer.train_step(batch)
-    cores.busy_s = cores.rendering_s = 0.0
+    cores.reset()
     whole = seconds(
       lambda: [trainer.train_step(batch) for _ in range(FLAGS.n_steps)]
     )
@@ -254,8 +259,13 @@ def start(addresses, batch_size, shares):
   return json.loads(outputs[0].splitlines()[-1])
 
 
-def be_worker():
-  """Measures as one worker, and prints what was found."""
+def be_worker(folder):
+  """Measures as one worker, and prints what was found.
+
+  Args:
+    folder: For what is to be gone after it.
+  """
+  simulated.install(folder)
   if FLAGS.simulated_threads:  # as TensorFlow does with so many cores
     tf.config.threading.set_inter_op_parallelism_threads(
       FLAGS.simulated_threads
@@ -264,7 +274,7 @@ def be_worker():
   gin_files.add_gin_search_paths()
   gin_files.parse_gin(
     [FLAGS.gin_file],
-    ["data_path = ''", f'n_samples = {FLAGS.n_samples}'],
+    ["data_path = ''", f'n_samples = {FLAGS.n_samples}', *FLAGS.gin_param],
   )
   if FLAGS.addresses in ('alone', 'part'):
     print(json.dumps(work(core.Workers())))
@@ -279,7 +289,8 @@ def main(argv):
   """Measures and prints."""
   del argv
   if FLAGS.addresses:
-    be_worker()
+    with tempfile.TemporaryDirectory() as folder:
+      be_worker(folder)
     return
   found = {int(count): run(int(count)) for count in FLAGS.counts}
   alone = found[1]

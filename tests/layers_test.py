@@ -38,12 +38,13 @@ GRADIENTS = (
 )
 LV2 = (
   ('_host', 'build_host', 'errors', 'packages'),
-  ('items', 'latency', 'lilv', 'processes', 'shelf'),
+  ('items', 'latency', 'lilv', 'nonfinite', 'processes', 'shelf'),
   ('parameters', 'ports'),
   ('world',),
   ('presets', 'states', 'stimuli'),
   ('instances',),
   ('inputs', 'supply', 'unheard'),
+  ('batches',),
   ('renderer',),
   ('saving', 'worker', 'safety'),
   ('preset_files',),

@@ -144,7 +144,11 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
 
   @abc.abstractmethod
   def render(
-    self, audio: np.ndarray, controls: np.ndarray, hop_size: int | None = None
+    self,
+    audio: np.ndarray,
+    controls: np.ndarray,
+    hop_size: int | None = None,
+    rows: np.ndarray | None = None,
   ) -> np.ndarray:
     """Renders NumPy audio; `get_signal` without gradients.
 
@@ -152,6 +156,7 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
       audio: Shape [batch, n_samples, n_channels].
       controls: In port units, shape [batch, n_frames, n_controls].
       hop_size: Samples per frame; n_samples / n_frames rounded up by default.
+      rows: Which row of `audio` each item takes, [batch]; its own by default.
 
     Returns:
       Audio of shape [batch, n_samples, n_channels out], float32.
@@ -283,11 +288,7 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
     first_key: int = 0,
     render: Callable | None = None,
   ) -> np.ndarray:
-    """Renders what `gradient_to_controls`, with these arguments, begins with.
-
-    Returns:
-      As of `Estimation.render_probes`.
-    """
+    """Renders what `gradient_to_controls` begins with; see `Estimation`."""
     arguments = audio, controls, step, first_key, render
     return self._estimation(*arguments).render_probes()
 
@@ -333,7 +334,7 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
       lambda n, n_frames: self.measure_memory(n, n_frames, audio.shape[-1]),
       self.seed,
       int(step),
-      _item_keys(first_key, len(audio)),
+      _item_keys(first_key, audio),
     )
 
   def gradient_to_audio(
@@ -383,7 +384,7 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
       state=gradients.AdjointState(choice, float(self.input_factor.numpy())),
       seed=self.seed,
       step=n_calls,
-      item_keys=_item_keys(first_key, len(audio)),
+      item_keys=_item_keys(first_key, audio),
       gather=self.workers.gather_of(f'{self.name}/{n_calls}'),
     )
     if state.report:
@@ -426,25 +427,22 @@ class BlackBoxProcessor(processors.Processor, abc.ABC):
     return self._memories[key]
 
   def _response_memory(self, audio, n_frames, hop_size):
-    """Measures the memory by audio [n_items, n_frames * hop_size, n]."""
-
     def render(points, items):
       values = self.estimated_map.to_port_units(points).astype(np.float32)
-      return render_ops.render_items(self.render, audio[items], values, None)
+      return render_ops.render_items(self.render, audio, values, None, items)
 
     size = self.estimated_map.n_controls, hop_size
     return gradients.response_memory(render, len(audio), n_frames, *size)
 
   def gradient_figures(self) -> Mapping[str, float]:
-    """Returns figures of the last estimate by name, for TensorBoard.
+    """Returns the renders so far and `gradients.estimate_figures`, by name.
 
-    The number of renders so far, and `gradients.estimate_figures`. Empty before
-    the first estimate.
+    For TensorBoard; empty before the first estimate.
     """
     if self._figures is None:
       return {}
     return {'n_renders': float(self.n_renders), **self._figures()}
 
 
-def _item_keys(first_key, n_items):
-  return range(int(first_key), int(first_key) + n_items)
+def _item_keys(first_key, audio):
+  return range(int(first_key), int(first_key) + len(audio))

@@ -90,9 +90,15 @@ class BlackBox(black_box.BlackBoxProcessor):
     return found
 
   def render(
-    self, audio: np.ndarray, controls: np.ndarray, hop_size: int | None = None
+    self,
+    audio: np.ndarray,
+    controls: np.ndarray,
+    hop_size: int | None = None,
+    rows: np.ndarray | None = None,
   ) -> np.ndarray:
     """Calls the function; see `BlackBoxProcessor.render`."""
+    if rows is not None:
+      audio = audio[rows]
     n_items, n_samples, n_channels = audio.shape
     self.n_renders += n_items
     n_missing = 0

@@ -317,7 +317,11 @@ class LV2Chain(black_box.BlackBoxProcessor):
     return signals
 
   def render(
-    self, audio: np.ndarray, controls: np.ndarray, hop_size: int | None = None
+    self,
+    audio: np.ndarray,
+    controls: np.ndarray,
+    hop_size: int | None = None,
+    rows: np.ndarray | None = None,
   ) -> np.ndarray:
     """Renders NumPy audio; `get_signal` without gradients.
 
@@ -325,12 +329,14 @@ class LV2Chain(black_box.BlackBoxProcessor):
       audio: Shape [batch, n_samples, n_channels].
       controls: In port units, shape [batch, n_frames, n_controls].
       hop_size: Samples per frame; n_samples / n_frames rounded up by default.
+      rows: Which row of `audio` each item takes, [batch]; its own by default.
 
     Returns:
       Audio of shape [batch, n_samples, n_channels out].
     """
     for plugin, values in zip(self._in_use, self.split_controls(controls)):
-      audio = plugin.render(audio, values, hop_size)
+      audio = plugin.render(audio, values, hop_size, rows)
+      rows = None  # what has come out is there for each item
     return audio
 
   def measure_memory(

@@ -283,7 +283,7 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
         values = self._ranged_map.to_port_units(points).astype(np.float32)
         chosen = np.full(len(values), index)
         values = self._choose(values, chosen)
-        return render_ops.render_items(self.render, audio[items], values, None)
+        return render_ops.render_items(self.render, audio, values, None, items)
 
       memories.append(
         gradients.response_memory(
@@ -355,7 +355,7 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
     def losses(items, chosen):
       values = self._choose(controls[items], chosen)
       rendered = render_ops.render_items(
-        self.render, audio[items], values, items
+        self.render, audio, values, items, items
       )
       return (rendered.astype(float) * cotangent[items]).sum((1, 2))
 

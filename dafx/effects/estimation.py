@@ -18,7 +18,7 @@ class Estimation:
   Args:
     estimator: Of the gradient.
     control_map: The controls that have one, the first of all.
-    render: From (audio, controls in port units) to audio.
+    render: As `BlackBoxProcessor.render`.
     audio: Shape [batch, n_samples, n_channels].
     controls: In port units, shape [batch, n_frames, n_controls].
     measure_memory: As of `ControlEstimator.estimates`.
@@ -45,8 +45,9 @@ class Estimation:
       n_repeats = points.shape[1] // rest.shape[1]
       held = np.repeat(rest[items], n_repeats, axis=1)
       values = np.concatenate([values, held], axis=-1)
-    audio = self.audio[items]
-    return render_ops.render_items(self.render, audio, values, items)
+    return render_ops.render_items(
+      self.render, self.audio, values, items, items
+    )
 
   @property
   def _used(self) -> np.ndarray:

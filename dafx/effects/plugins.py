@@ -323,6 +323,7 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     audio: np.ndarray,
     controls: np.ndarray,
     hop_size: int | None = None,
+    rows: np.ndarray | None = None,
     renderer: lv2.Renderer | None = None,
   ) -> np.ndarray:
     """Renders NumPy audio; `get_signal` without gradients.
@@ -331,21 +332,24 @@ class LV2Plugin(black_box.BlackBoxProcessor):
       audio: Shape [batch, n_samples, n_channels].
       controls: In port units, shape [batch, n_frames, n_controls].
       hop_size: Samples per frame; n_samples / n_frames rounded up by default.
+      rows: Which row of `audio` each item takes, [batch]; its own by default.
       renderer: What renders, if not `self.renderer`.
 
     Returns:
       Audio of shape [batch, n_samples, n_channels out].
     """
     renderer = renderer or self.renderer
-    n_items, _, n_channels = audio.shape
+    n_items, n_channels = len(controls), audio.shape[-1]
     self.n_renders += n_items
     if n_channels > 1 and plugin_channels.are_apart(self.renderer):
+      if rows is not None:
+        audio = audio[rows]
       items = plugin_channels.split(audio)
       controls = np.repeat(controls, n_channels, axis=0)
       with lv2.crashes_in(np.repeat(range(n_items), n_channels)):
         signal = renderer.render(items, controls, hop_size)
       return plugin_channels.join(signal, n_channels)
-    signal = renderer.render(audio, controls, hop_size)
+    signal = renderer.render(audio, controls, hop_size, rows)
     is_mixed = signal.shape[-1] != self.n_channels_out(n_channels)
     return plugin_channels.mix(signal) if is_mixed else signal
 
@@ -354,6 +358,7 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     audio: np.ndarray,
     controls: np.ndarray,
     hop_size: int | None = None,
+    rows: np.ndarray | None = None,
     renderer: lv2.Renderer | None = None,
   ) -> np.ndarray:
     """As `render`, of audio with a channel for each input, side chains too.
@@ -361,8 +366,8 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     Returns:
       Audio with all channels that come out.
     """
-    self.n_renders += len(audio)
-    return (renderer or self.renderer).render(audio, controls, hop_size)
+    self.n_renders += len(controls)
+    return (renderer or self.renderer).render(audio, controls, hop_size, rows)
 
   def measure_memory(
     self, n_samples: int, n_frames: int, n_channels: int = 1

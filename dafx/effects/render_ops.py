@@ -92,14 +92,16 @@ def render_items(
   audio: np.ndarray,
   controls: np.ndarray,
   items: Sequence[int] | np.ndarray | None,
+  rows: np.ndarray | None = None,
 ) -> np.ndarray:
   """Renders items of a batch; a crash then tells which of the batch it was.
 
   Args:
-    render: From (audio, controls) to audio.
-    audio: Of these items, [n_items, n_samples, n_channels].
+    render: As `BlackBoxProcessor.render`.
+    audio: Shape [n_audio, n_samples, n_channels].
     controls: Of these items, in port units, [n_items, n_frames, n_controls].
     items: Which of the batch they are; None for audio that is of no batch.
+    rows: Which of `audio` each takes, [n_items]; None for one each.
 
   Returns:
     What it renders.
@@ -108,7 +110,7 @@ def render_items(
     lv2.CrashError: A plugin crashed or hung, at the item that it names.
   """
   with lv2.crashes_in(items):
-    return render(audio, controls)
+    return render(audio, controls, rows=rows)
 
 
 @_on_host

@@ -51,7 +51,7 @@ def run_program(code):
 
 
 _START = f"""
-import os, signal, threading
+import os, signal, threading, time
 import numpy as np
 from dafx import lv2
 from dafx.lv2 import instances
@@ -379,11 +379,26 @@ def interrupting(self, *args, **kwargs):
     signal.pthread_kill(main, signal.SIGINT)
     n_inside.pop()
 
+def press_twice(many):
+  def press():
+    for _ in range(2):
+      time.sleep(0.02)
+      signal.pthread_kill(main, signal.SIGINT)
+
+  presser = threading.Thread(target=press)
+  presser.start()
+  while True:  # until one comes
+    many.render(np.ones((400, 5000, 1), np.float32))
+
 for stateful in (True, False):
   host = renderer('careful', stateful=stateful, n_threads=2)
-  instances.Instance.run = interrupting
+  if stateful:
+    instances.Instance.run = interrupting
   try:
-    host.render(ones)
+    if stateful:
+      host.render(ones)
+    else:
+      press_twice(host)
     raise SystemExit('no interrupt')
   except KeyboardInterrupt:
     pass
