@@ -243,9 +243,9 @@ class Counting:
     self.n_items = 0
     render = processor.renderer.render
 
-    def counted(audio, *args):
-      self.n_items += len(audio)
-      return render(audio, *args)
+    def counted(audio, controls, *args):
+      self.n_items += len(controls)
+      return render(audio, controls, *args)
 
     processor.renderer.render = counted
 
@@ -451,7 +451,10 @@ def test_sizes_of_single_controls_and_their_decay():
   )  # fmt: skip
   seen = []
   render = calf.renderer.render
-  calf.renderer.render = lambda a, c, h: (seen.append(c), render(a, c, h))[1]
+  calf.renderer.render = lambda a, c, *rest: (
+    seen.append(c),
+    render(a, c, *rest),
+  )[1]
   audio, values = noise(1, 500).numpy()[..., np.newaxis], [[[0.5, 0.5]]]
   port = calf.control_map.to_port_units(np.array(values)).astype(np.float32)
   for step, expected in ((0, [0.01, 0.1]), (10, [0.005, 0.05])):

@@ -64,6 +64,7 @@ _KEEPERS = {
 _STRANGERS = {
   'single': (1, 0, 4, ''),
   'fickle': (1, 0, 4, ''),
+  'together': (1, 0, 4, ''),
   'restless': (1, 0, 4, 'lv2:extensionData work:interface ;'),
   'endless': (1, 0, 4, ''),
   'rootless': (1, 0, 4, ''),

@@ -1,15 +1,18 @@
 /* Plugins that do what plugins may not, and a host must bear, for the tests.
  *
  * Ports as in plugins.c; all give out = amount * in. "single" has one instance in
- * the life of the process; "restless" asks for work in a thread of its own, too,
+ * the life of the process; "fickle" has none while DAFX_TEST_REFUSE is set;
+ * "together" is silent unless three run at the same time; "restless" asks for work in a thread of its own, too,
  * until it is cleaned up; "endless" reports a latency of 3e9 samples; "rootless"
  * has no cleanup; "wanderer" changes the current folder, which signals the thread
  * blocks, and how it rounds. */
+#include <errno.h>
 #include <fenv.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <lv2/core/lv2.h>
@@ -108,6 +111,29 @@ static void run_endless(LV2_Handle handle, uint32_t n) {
   *(float*)((Stranger*)handle)->ports[3] = 3e9f;
 }
 
+static void run_together(LV2_Handle handle, uint32_t n) {
+  static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+  static pthread_cond_t have_met = PTHREAD_COND_INITIALIZER;
+  static int n_waiting = 0, n_meetings = 0;
+  struct timespec end;
+  clock_gettime(CLOCK_REALTIME, &end);
+  end.tv_sec += 30;
+  pthread_mutex_lock(&mutex);
+  const int before = n_meetings;
+  if (++n_waiting == 3) {
+    n_waiting = 0;
+    ++n_meetings;
+    pthread_cond_broadcast(&have_met);
+  }
+  while (n_meetings == before &&
+         pthread_cond_timedwait(&have_met, &mutex, &end) != ETIMEDOUT)
+    ;
+  const int has_met = n_meetings != before;
+  pthread_mutex_unlock(&mutex);
+  run(handle, n);
+  if (!has_met) memset(((Stranger*)handle)->ports[1], 0, n * sizeof(float));
+}
+
 static void cleanup_restless(LV2_Handle handle) {
   Stranger* self = handle;
   self->is_over = 1;
@@ -138,6 +164,8 @@ static const LV2_Descriptor descriptors[] = {
     {PREFIX "single", instantiate_once, connect_port, NULL, run, NULL, free,
      NULL},
     {PREFIX "fickle", instantiate_while_told, connect_port, NULL, run, NULL,
+     free, NULL},
+    {PREFIX "together", instantiate, connect_port, NULL, run_together, NULL,
      free, NULL},
     {PREFIX "restless", instantiate_restless, connect_port, NULL, run_restless,
      NULL, cleanup_restless, worker_extension},

@@ -24,8 +24,8 @@ _SANITIZERS = {
   'AddressSanitizer, UndefinedBehaviorSanitizer': ['address', 'undefined'],
   'ThreadSanitizer': ['thread'],
 }
-# Which take the host down on purpose, or are refused by it.
-_LEFT_OUT = ('alien', 'fatal', 'nan', 'rootless', 'single')
+# Which take the host down on purpose, are refused by it, or wait for others.
+_LEFT_OUT = ('alien', 'fatal', 'nan', 'rootless', 'single', 'together')
 _TIME_LIMIT_S = 300
 
 
