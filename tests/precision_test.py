@@ -66,3 +66,35 @@ def test_a_target_is_not_rounded():
   expected = np.mean((target - audio).astype('d') ** 2)
   found = losses.TimeDomainLoss('L2')(target, audio)
   np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  'make',
+  [
+    losses.TimeDomainLoss,
+    losses.EsrLoss,
+    losses.DcLoss,
+    losses.LogCoshLoss,
+    losses.SiSdrLoss,
+    losses.MultiScaleSpectralLoss,
+    losses.MultiResolutionStftLoss,
+    losses.RandomResolutionStftLoss,
+    lambda: losses.AverageSpectrumLoss(16000),
+    lambda: losses.DynamicsLoss(16000),
+    lambda: losses.LoudnessLoss(16000),
+    lambda: losses.PreEmphasisLoss([losses.EsrLoss()]),
+    lambda: losses.SumAndDifferenceLoss([losses.EsrLoss()]),
+    lambda: losses.AlignedLoss([losses.EsrLoss()]),
+  ],
+)
+def test_no_loss_rounds_what_it_hears(make):
+  rng = np.random.default_rng(0)
+  sides = 0.1 * rng.standard_normal([2, 2, 16384, 2]).astype(np.float32)
+  found = []
+  for policy in ('float32', 'mixed_bfloat16'):
+    tf.keras.mixed_precision.set_global_policy(policy)
+    value = make()(*map(tf.constant, sides))
+    assert value.dtype == tf.float32
+    found.append(value.numpy())
+  assert found[0] > 0.0
+  np.testing.assert_array_equal(*found)

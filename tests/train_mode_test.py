@@ -1,6 +1,8 @@
 """Who trains, by what Slurm says; what workers of one machine share."""
 
 import os
+import signal
+import subprocess
 import types
 
 import pytest
@@ -133,3 +135,19 @@ def test_local_workers_share_the_processors(monkeypatch, n_workers):
     assert sorted(p for each in found for p in each) == [1, 3, 4, 6]
     sizes = [len(each) for each in found]
     assert max(sizes) - min(sizes) <= 1
+
+
+def test_workers_that_wait_for_one_that_has_failed_are_ended(monkeypatch):
+  """One whose port is taken never comes, and the others would wait minutes."""
+  monkeypatch.setattr(train_mode, '_PATIENCE_S', 0.3)
+  commands = ('exit 1', 'exec sleep 60', 'exec sleep 60')
+  started = [subprocess.Popen(['sh', '-c', each]) for each in commands]
+  codes = train_mode._wait_for_all(started)
+  assert codes == [1, -signal.SIGTERM, -signal.SIGTERM]
+
+
+def test_workers_that_were_asked_to_stop_take_their_time(monkeypatch):
+  monkeypatch.setattr(train_mode, '_PATIENCE_S', 0.1)
+  commands = ('exit 130', 'sleep 1; exit 130', 'exit 0')
+  started = [subprocess.Popen(['sh', '-c', each]) for each in commands]
+  assert train_mode._wait_for_all(started) == [130, 130, 0]
