@@ -68,7 +68,7 @@ _FIGURES = (
   'matched_mr_stft', 'average_spectrum_db', 'crest_error_db',
   'loudness_error_lu',
 )  # fmt: skip
-_COMPRESSOR = 'http://invadarecords.com/plugins/lv2/compressor/stereo'
+COMPRESSOR = 'http://invadarecords.com/plugins/lv2/compressor/stereo'
 
 
 # ------------------------------------------------------------- Problems ----
@@ -146,17 +146,18 @@ def others_target(audio: np.ndarray, seed: int, rides: bool) -> np.ndarray:
     attack=rng.uniform(0.002, 0.03), release=rng.uniform(0.04, 0.3), noClip=0,
   )  # fmt: skip
   limiter = dict(gain=rng.uniform(8, 14), threshold=-1.0)
-  audio = _through(mastering.EQUALISER, audio, tone)
-  audio = _through(_COMPRESSOR, audio, compressor)
+  audio = through(mastering.EQUALISER, audio, tone)
+  audio = through(COMPRESSOR, audio, compressor)
   if rides:
     points = rng.uniform(-1.5, 1.5, 5)
     times = np.linspace(0, len(points) - 1, len(audio))
     ride_db = np.interp(times, np.arange(len(points)), points)
     audio = audio * np.float32(10 ** (ride_db / 20))[:, np.newaxis]
-  return _through(mastering.LIMITER, audio, limiter)
+  return through(mastering.LIMITER, audio, limiter)
 
 
-def _through(uri, audio, settings):
+def through(uri: str, audio: np.ndarray, settings: dict) -> np.ndarray:
+  """Returns audio through a plugin, [n_samples, 2]."""
   plugin = lv2.Renderer(
     uri, _RATE, fixed=settings, warm_up=8192, compensate_latency=True
   )
@@ -461,7 +462,7 @@ _COLUMNS = (
   'Average spectrum, dB', 'Crest, dB', 'Loudness, LU', 'MR-STFT at worst',
 )  # fmt: skip
 _PLUGINS = (
-  _COMPRESSOR, mastering.EQUALISER, 'urn:zamaudio:ZaMultiCompX2',
+  COMPRESSOR, mastering.EQUALISER, 'urn:zamaudio:ZaMultiCompX2',
   'http://calf.sourceforge.net/plugins/Limiter',
   'http://lsp-plug.in/plugins/lv2/para_equalizer_x16_stereo',
 )  # fmt: skip

@@ -64,7 +64,7 @@ EVALUATION = (
 MATCHING = (
   ('distances', 'chain', 'pairing'),
   ('newton', 'problem'),
-  ('character', 'descent'),
+  ('character', 'descent', 'hand'),
   ('search',),
   ('references', 'result'),
   ('matcher', 'page', 'settings'),

@@ -256,12 +256,14 @@ def wanted(
   references: Sequence[Character],
   amount: float,
   songs: Songs,
+  change_lu: float = 0.0,
 ) -> Character:
   """Returns the character that audio is to have.
 
-  Loudness is the reference's at any amount. Crest factor, dynamics and width
-  come first, as a whole from an amount of 0.5 on; tone comes evenly. Of each,
-  so much of the difference is asked for as processing is likely to have made.
+  Loudness is the references', with what is added to it. Crest factor, dynamics
+  and width come first, as a whole from an amount of 0.5 on; tone comes evenly.
+  Of each, so much of the difference is asked for as processing is likely to
+  have made.
   The crest factor is never to rise.
 
   Args:
@@ -269,13 +271,14 @@ def wanted(
     references: Of each reference.
     amount: From 0 (loudness alone) to 1.
     songs: How songs differ.
+    change_lu: What is added to the loudness of the references, in LU.
   """
   n = len(references)
   mean = {g: np.mean([vars(r)[g] for r in references], axis=0) for g in GROUPS}
   first = min(1.0, 2.0 * amount)
   lower_crest = np.minimum(mean['crest'] - audio.crest, 0.0)
   found = {
-    'loudness': mean['loudness'],
+    'loudness': mean['loudness'] + change_lu,
     'crest': audio.crest + first * lower_crest / (1.0 + _OWN_CREST / n),
     'tone': audio.tone
     + amount

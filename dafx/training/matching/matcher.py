@@ -11,7 +11,7 @@ from absl import logging
 from dafx import metrics, processors
 from dafx.audio import loudness, sources
 from dafx.training.matching import chain as chain_lib
-from dafx.training.matching import pairing, result
+from dafx.training.matching import hand, pairing, result
 from dafx.training.matching import problem as problem_lib
 from dafx.training.matching import references as references_lib
 from dafx.training.matching import search as search_lib
@@ -24,6 +24,9 @@ _COARSE_CROP_S, _COARSE_LEAD_S = 1.5, 0.3
 _CHARACTER_CROP_S = 2.5
 _AMOUNT_OF_REFERENCE = 0.5
 _MAX_RENDERS_OF_WHOLE = 4
+# Up to this amount a result is as loud as the reference, at 1 as loud as the
+# reference's hand would leave it; and what difference is told.
+_AS_LOUD_AMOUNT, _TOLD_LU = 0.5, 0.3
 
 
 @gin.configurable(module='dafx.training.matching')
@@ -50,7 +53,10 @@ def match(
 
   A reference is other music, whose character is wanted. Its loudness and crest
   factor are matched; dynamics, width and tone only as far as the difference is
-  larger than songs differ among themselves (`character.wanted`).
+  larger than songs differ among themselves (`character.wanted`). Up to an
+  amount of 0.5 it becomes as loud as the reference; at 1, as loud as the
+  plugins behind the reference would probably leave it
+  (`hand.expected_change_lu`).
 
   Long files are searched by a loud and a quiet part; audio and figures are
   those of the whole.
@@ -190,8 +196,12 @@ def _match_references(
   logging.info('Matching: measuring input and references')
   alone = pairing.Pair(audio, audio, 0, 0.0, False, np.inf, ())
   items, _, lead = pairing.crops(alone, sample_rate, _CHARACTER_CROP_S)
+  change_lu = 0.0
+  if amount > _AS_LOUD_AMOUNT:
+    share = (amount - _AS_LOUD_AMOUNT) / (1.0 - _AS_LOUD_AMOUNT)
+    change_lu = share * hand.expected_change_lu(audio, references, sample_rate)
   problem = references_lib.make_problem(
-    audio, (items, lead), references, amount, sample_rate
+    audio, (items, lead), references, amount, sample_rate, change_lu
   )
   point, history, end = chain.start(), [], 'converged'
   if amount > 0.0:
@@ -202,7 +212,8 @@ def _match_references(
     )
     end = search.run()
     point, history = search.best, search.history
-  wanted = np.mean([metrics.loudness_lufs(r, sample_rate) for r in references])
+  lufs = [metrics.loudness_lufs(r, sample_rate) for r in references]
+  wanted = np.mean(lufs) + change_lu
 
   def render(gain_db):
     rendered = _render(chain, group, point, audio, sample_rate, gain_db)
@@ -212,7 +223,8 @@ def _match_references(
     render, float(wanted), n_renders=_MAX_RENDERS_OF_WHOLE
   )
   doubts = [
-    *pairing.doubts_about_input(audio), *_doubts_of_bounds(chain, point)
+    *pairing.doubts_about_input(audio), *_doubts_of_bounds(chain, point),
+    *_doubts_of_loudness(change_lu),
   ]  # fmt: skip
   figures = result.compare_characters(references, audio, rendered, sample_rate)
   others = {
@@ -240,6 +252,16 @@ def _doubts_of_bounds(chain, point):
     yield (
       f'At an end of their range are {", ".join(bound)}: a wider range, or '
       'another plugin, may bring more.'
+    )
+
+
+def _doubts_of_loudness(change_lu):
+  if abs(change_lu) >= _TOLD_LU:
+    side = 'louder' if change_lu > 0 else 'quieter'
+    yield (
+      f'It was made {abs(change_lu):.1f} LU {side} than the reference, as what '
+      'the reference went through would probably leave this song, by its peaks '
+      f'and balance. With --amount={_AS_LOUD_AMOUNT:g} it is as loud.'
     )
 
 

@@ -137,6 +137,7 @@ def make_problem(
   references: Sequence[np.ndarray],
   amount: float,
   sample_rate: int,
+  change_lu: float,
 ) -> CharacterProblem:
   """Returns what a search for the character of references works on.
 
@@ -147,6 +148,7 @@ def make_problem(
     references: Each [n_samples, n_channels].
     amount: From 0 (loudness alone) to 1.
     sample_rate: Of all, in Hz.
+    change_lu: How much louder than the references it is to become, in LU.
   """
   items, lead = parts
   songs = character.read_songs()
@@ -157,6 +159,7 @@ def make_problem(
     [character.measure([each], sample_rate) for each in references],
     amount,
     songs,
+    change_lu,
   )
   # What is asked of the whole is asked of the parts.
   asked = character.Character(
