@@ -133,7 +133,7 @@ def main(argv):
   wins = np.mean(rows[:, 0] < rows[:, 1])
   print(f'{FLAGS.instrument}, {len(rows)} records of test')
   print(f'MR-STFT with plugins {ours:.3f}, without {alone:.3f}', end='')
-  print(f': {100.0 * (1.0 - ours / alone):.1f} % lower, on {wins:.0%} of them')
+  print(f': {100.0 * (ours / alone - 1.0):+.1f} %, lower on {wins:.0%} of them')
   print(f'with the plugins bypassed, at the same level: {bypassed:.3f}')
   results.keep(rows.tolist())
   columns = ('Instrument', 'Records', 'With plugins', 'Without', 'Bypassed')
