@@ -172,6 +172,80 @@ def test_signals_end_a_batch_early(n_threads, number):
   np.testing.assert_array_equal(host.render(audio[:, :100]), small)
 
 
+INTERRUPTED = f"""
+import sys
+import numpy as np
+from dafx import lv2
+from dafx.lv2 import batches
+audio = np.random.default_rng(0).standard_normal((8, 2000, 1))
+host = lv2.Renderer('{TEST}onepole', {RATE}, n_threads=3, block_size=16)
+want = host.render(audio).copy()
+n_events, is_through = 0, False
+while not is_through:
+  n_left = n_events = n_events + 1
+  def interrupt(frame, event, argument):
+    global n_left
+    n_left -= frame.f_code.co_filename == batches.__file__
+    if not n_left:
+      raise InterruptedError
+  try:
+    sys.setprofile(interrupt)
+    host.render(audio)
+    sys.setprofile(None)
+    is_through = True
+  except InterruptedError:
+    sys.setprofile(None)
+  assert np.array_equal(host.render(audio), want)
+assert n_events > 20
+"""
+
+
+def test_an_interrupt_wherever_it_comes_leaves_nothing_in_use():
+  # Before and after each call. Memory that is freed is overwritten.
+  subprocess.run(
+    [sys.executable, '-c', INTERRUPTED],
+    env={**os.environ, 'MALLOC_PERTURB_': '165'},
+    check=True,
+    timeout=120,
+  )
+
+
+LATE = f"""
+import atexit, os, threading, time
+import numpy as np
+
+def n_threads():
+  return len(os.listdir('/proc/self/task'))
+
+def see():  # behind the host's own
+  time.sleep(0.2)
+  found = host.render(audio)
+  os._exit(n_threads() != n_before - 5 or not np.array_equal(found, want))
+
+atexit.register(see)
+from dafx import lv2
+host = lv2.Renderer('{TEST}onepole', {RATE}, n_threads=5)
+audio = np.random.default_rng(0).standard_normal((4, 2000, 1))
+want = host.render(audio).copy()
+is_begun = threading.Event()
+def forever():
+  while True:
+    host.render(audio)
+    host.render(audio[:1])
+    is_begun.set()
+threading.Thread(target=forever, daemon=True).start()
+is_begun.wait()
+n_before = n_threads()
+"""
+
+
+def test_no_thread_begins_once_they_were_ended():
+  # Whoever ends the process may render yet; no one else does.
+  subprocess.run(
+    [sys.executable, '-c', LATE], env=os.environ, check=True, timeout=120
+  )
+
+
 PROGRAM = f"""
 import os, threading
 import numpy as np

@@ -19,7 +19,8 @@ enum { DAFX_NOT_BEGUN = -3, DAFX_REFUSED = -4, DAFX_STATE_UNUSED = -5 };
 /* An instance is in its start state; may have left it; or is of no more use. */
 enum { DAFX_FRESH, DAFX_USED, DAFX_FAILED };
 
-/* What is to be rendered. Steps are in floats; all else is as of dafx_render. */
+/* What is to be rendered, and what came of it. Steps are in floats; all else is
+ * as of dafx_render. */
 typedef struct {
   uint32_t n_items;
   const float* in;
@@ -35,23 +36,30 @@ typedef struct {
   DafxInstance** instances;
   uint8_t* conditions; /* of instances; kept up to date */
   int64_t* results;    /* of items: what dafx_render returns, or one of above */
+  int64_t failed_item, failed_instance; /* the first; -1 for none */
+  bool was_stopped;                     /* by who waits for it */
+  uint32_t n_renewed;                   /* instances that were made anew, */
+  double renewal_s;                     /* and the shortest time it took */
 } DafxJob;
 
 typedef struct DafxBatch DafxBatch;
 
-/* Threads, and batches that they take items of, in the order of coming. */
+/* Threads, and batches that they take items of, in the order of coming. Without
+ * threads, each batch is rendered by who waits for it. */
 typedef struct Pool {
   pthread_mutex_t mutex; /* of all below, and of the batches */
   pthread_cond_t has_work;
-  DafxBatch* first; /* of those that have items left */
+  pthread_cond_t is_idle; /* no one renders by himself */
+  DafxBatch* first;       /* of those that have items left */
   bool ends;
   uint32_t n_wanted, n_threads; /* fewer where the system gives no more */
+  uint32_t n_alone;             /* who render by themselves, at present */
   pthread_t* threads;
   struct Pool* next;
 } Pool;
 
 struct DafxBatch {
-  DafxJob job;
+  DafxJob* job;
   Pool* pool;
   DafxBatch* next;
   pthread_cond_t has_ended;
@@ -60,9 +68,6 @@ struct DafxBatch {
   uint32_t n_fresh, n_used; /* instances that wait, */
   uint32_t* fresh;          /* and which these are */
   uint32_t* used;
-  int64_t failed_item, failed_instance; /* the first; -1 for none */
-  uint32_t n_renewed;
-  double renewal_s; /* the shortest */
 };
 
 static double now_s(void) {
@@ -72,7 +77,7 @@ static double now_s(void) {
 }
 
 static bool has_items(const DafxBatch* self) {
-  return !self->is_stopped && self->n_begun < self->job.n_items;
+  return !self->is_stopped && self->n_begun < self->job->n_items;
 }
 
 static bool has_ended(const DafxBatch* self) {
@@ -82,7 +87,7 @@ static bool has_ended(const DafxBatch* self) {
 /* Renders an item from a start state, and counts what that took. */
 static int64_t render_one(DafxBatch* self, uint32_t item, uint32_t instance,
                           double* renewal_s) {
-  const DafxJob* job = &self->job;
+  const DafxJob* job = self->job;
   DafxInstance* on = job->instances[instance];
   *renewal_s = -1.0;
   if (job->conditions[instance] != DAFX_FRESH) {
@@ -111,20 +116,20 @@ static void render_next(DafxBatch* self) {
   pthread_mutex_unlock(&self->pool->mutex);
   const int64_t result = render_one(self, item, instance, &renewal_s);
   pthread_mutex_lock(&self->pool->mutex);
-  self->job.results[item] = result;
-  self->job.conditions[instance] = DAFX_USED;
-  if (renewal_s >= 0.0 &&
-      (!self->n_renewed++ || renewal_s < self->renewal_s))
-    self->renewal_s = renewal_s;
+  DafxJob* job = self->job;
+  job->results[item] = result;
+  job->conditions[instance] = DAFX_USED;
+  if (renewal_s >= 0.0 && (!job->n_renewed++ || renewal_s < job->renewal_s))
+    job->renewal_s = renewal_s;
   if (result >= 0) {
     self->used[self->n_used++] = instance;
     return;
   }
-  self->job.conditions[instance] = DAFX_FAILED;
+  job->conditions[instance] = DAFX_FAILED;
   self->is_stopped = true;
-  if (self->failed_item >= 0) return;
-  self->failed_item = item;
-  self->failed_instance = instance;
+  if (job->failed_item >= 0) return;
+  job->failed_item = item;
+  job->failed_instance = instance;
 }
 
 /* Takes a batch that has no items left off the list. */
@@ -157,12 +162,15 @@ static void* serve(void* argument) {
 
 static pthread_mutex_t pools_mutex = PTHREAD_MUTEX_INITIALIZER;
 static Pool* pools = NULL; /* one for each number of threads */
+static bool is_over = false; /* threads have been ended, for good, */
+static pthread_t ender;      /* by this one, which alone renders since */
 
 /* A fork has none of the threads, nor what they were at. */
 static void forget_pools(void) {
   const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
   pools_mutex = fresh;
   pools = NULL;
+  is_over = false;
 }
 
 __attribute__((constructor)) static void prepare_pools_for_forks(void) {
@@ -174,6 +182,8 @@ static Pool* make_pool(uint32_t n_wanted) {
   if (!pool) return NULL;
   pthread_mutex_init(&pool->mutex, NULL);
   pthread_cond_init(&pool->has_work, NULL);
+  pthread_cond_init(&pool->is_idle, NULL);
+  pool->ends = is_over;
   pool->n_wanted = n_wanted;
   pool->threads = calloc(n_wanted + 1, sizeof(*pool->threads));
   /* Signals are for threads that know what to do with them. */
@@ -194,6 +204,7 @@ static Pool* make_pool(uint32_t n_wanted) {
 /* Returns the one with so many threads; NULL where memory ends. */
 static Pool* find_pool(uint32_t n_wanted) {
   pthread_mutex_lock(&pools_mutex);
+  if (is_over) n_wanted = 0;
   Pool* pool = pools;
   while (pool && pool->n_wanted != n_wanted) pool = pool->next;
   if (!pool && (pool = make_pool(n_wanted))) {
@@ -204,14 +215,16 @@ static Pool* find_pool(uint32_t n_wanted) {
   return pool;
 }
 
-/* Ends all threads, as soon as what they render has ended: a plugin that runs
- * while the process is taken down would crash it. Batches that wait for them
- * have no end. */
+/* Ends all threads, as soon as what they render has ended, and waits for who
+ * renders without: a plugin that runs while the process is taken down would
+ * crash it. From here on, batches have no end but those of the caller's. */
 void dafx_end_threads(void) {
   static Pool* ending; /* kept: some may wait for their batches yet */
   pthread_mutex_lock(&pools_mutex);
   ending = pools;
   pools = NULL;
+  is_over = true;
+  ender = pthread_self();
   pthread_mutex_unlock(&pools_mutex);
   for (Pool* pool = ending; pool; pool = pool->next) {
     pthread_mutex_lock(&pool->mutex);
@@ -219,22 +232,30 @@ void dafx_end_threads(void) {
     pthread_cond_broadcast(&pool->has_work);
     pthread_mutex_unlock(&pool->mutex);
   }
-  for (Pool* pool = ending; pool; pool = pool->next)
+  for (Pool* pool = ending; pool; pool = pool->next) {
     for (uint32_t i = 0; i < pool->n_threads; ++i)
       pthread_join(pool->threads[i], NULL);
+    pthread_mutex_lock(&pool->mutex);
+    while (pool->n_alone) pthread_cond_wait(&pool->is_idle, &pool->mutex);
+    pthread_mutex_unlock(&pool->mutex);
+  }
 }
 
-static DafxBatch* make_batch(const DafxJob* job) {
+static void free_batch(DafxBatch* self) {
+  free(self->fresh);
+  free(self->used);
+  free(self);
+}
+
+static DafxBatch* make_batch(DafxJob* job, Pool* pool) {
   DafxBatch* self = calloc(1, sizeof(*self));
   if (!self) return NULL;
-  self->job = *job;
-  self->failed_item = self->failed_instance = -1;
+  self->job = job;
+  self->pool = pool;
   self->fresh = calloc(job->n_instances + 1, sizeof(uint32_t));
   self->used = calloc(job->n_instances + 1, sizeof(uint32_t));
   if (!self->fresh || !self->used) {
-    free(self->fresh);
-    free(self->used);
-    free(self);
+    free_batch(self);
     return NULL;
   }
   for (uint32_t i = 0; i < job->n_instances; ++i)
@@ -243,6 +264,10 @@ static DafxBatch* make_batch(const DafxJob* job) {
     else
       self->used[self->n_used++] = i;
   for (uint32_t i = 0; i < job->n_items; ++i) job->results[i] = DAFX_NOT_BEGUN;
+  job->failed_item = job->failed_instance = -1;
+  job->was_stopped = false;
+  job->n_renewed = 0;
+  job->renewal_s = 0.0;
   pthread_condattr_t monotonic;
   pthread_condattr_init(&monotonic);
   pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -251,81 +276,62 @@ static DafxBatch* make_batch(const DafxJob* job) {
   return self;
 }
 
-/* Begins a batch on so many threads; on 0, it goes on while it is waited for.
- * What the job points to must outlive it. NULL where memory ends. */
-DafxBatch* dafx_batch_begin(const DafxJob* job, uint32_t n_threads) {
-  Pool* pool = find_pool(n_threads);
-  DafxBatch* self = pool ? make_batch(job) : NULL;
-  if (!self) return NULL;
-  self->pool = pool;
-  if (!pool->n_threads) return self;
-  pthread_mutex_lock(&pool->mutex);
+/* Has the threads take items of a batch; the mutex is held. */
+static void put_on(Pool* pool, DafxBatch* batch) {
   DafxBatch** at = &pool->first;
   while (*at) at = &(*at)->next;
-  *at = self;
-  if (job->n_items >= pool->n_threads)
+  *at = batch;
+  const uint32_t n_items = batch->job->n_items;
+  if (n_items >= pool->n_threads)
     pthread_cond_broadcast(&pool->has_work);
   else
-    for (uint32_t i = 0; i < job->n_items; ++i)
+    for (uint32_t i = 0; i < n_items; ++i)
       pthread_cond_signal(&pool->has_work);
-  pthread_mutex_unlock(&pool->mutex);
-  return self;
 }
 
-/* Waits for so long, or for an item longer; returns whether it has ended. */
-bool dafx_batch_wait(DafxBatch* self, double seconds) {
+/* Waits until then, or renders until then where there are no threads; the mutex
+ * is held. */
+static void wait_until(DafxBatch* self, double end_s) {
   Pool* pool = self->pool;
-  const double end_s = now_s() + seconds;
+  if (!pool->n_threads &&
+      (!pool->ends || pthread_equal(pthread_self(), ender))) {
+    ++pool->n_alone;
+    do {
+      render_next(self);
+    } while (has_items(self) && !pool->ends && now_s() < end_s);
+    if (!--pool->n_alone) pthread_cond_broadcast(&pool->is_idle);
+    return;
+  }
   struct timespec end = {.tv_sec = (time_t)end_s};
   end.tv_nsec = (long)(1e9 * (end_s - (double)end.tv_sec));
+  while (!has_ended(self) &&
+         pthread_cond_timedwait(&self->has_ended, &pool->mutex, &end) !=
+             ETIMEDOUT)
+    ;
+}
+
+/* Renders a batch on so many threads; on 0, in this one. `goes_on` is asked each
+ * time so many seconds have passed; when it says no, no further item begins.
+ * Returns when nothing of the job is in use any more, so that whatever becomes
+ * of the caller then, its memory may go; false where no memory is left. */
+bool dafx_batch_run(DafxJob* job, uint32_t n_threads, double seconds,
+                    bool (*goes_on)(void*), void* who) {
+  Pool* pool = find_pool(n_threads);
+  DafxBatch* self = pool ? make_batch(job, pool) : NULL;
+  if (!self) return false;
   pthread_mutex_lock(&pool->mutex);
-  if (!pool->n_threads) {
-    do {
-      if (!has_items(self)) break;
-      render_next(self);
-    } while (now_s() < end_s);
-  } else {
-    while (!has_ended(self) &&
-           pthread_cond_timedwait(&self->has_ended, &pool->mutex, &end) !=
-               ETIMEDOUT)
-      ;
+  if (pool->n_threads) put_on(pool, self);
+  while (!has_ended(self)) {
+    wait_until(self, now_s() + seconds);
+    if (has_ended(self) || self->is_stopped) continue;
+    pthread_mutex_unlock(&pool->mutex);
+    const bool stops = !goes_on(who);
+    pthread_mutex_lock(&pool->mutex);
+    if (stops) self->is_stopped = job->was_stopped = true;
   }
-  const bool ended = has_ended(self);
-  pthread_mutex_unlock(&pool->mutex);
-  return ended;
-}
-
-/* The first item that failed, and its instance; -1 for none. */
-int64_t dafx_batch_failed_item(const DafxBatch* self) {
-  return self->failed_item;
-}
-
-int64_t dafx_batch_failed_instance(const DafxBatch* self) {
-  return self->failed_instance;
-}
-
-/* How many instances were made anew, and the shortest time that this took. */
-uint32_t dafx_batch_n_renewed(const DafxBatch* self) {
-  return self->n_renewed;
-}
-
-double dafx_batch_renewal_s(const DafxBatch* self) { return self->renewal_s; }
-
-/* Has no further item begin, and waits for those that have. */
-void dafx_batch_stop(DafxBatch* self) {
-  Pool* pool = self->pool;
-  pthread_mutex_lock(&pool->mutex);
-  self->is_stopped = true;
-  while (!has_ended(self)) pthread_cond_wait(&self->has_ended, &pool->mutex);
   take_off(pool, self);
   pthread_mutex_unlock(&pool->mutex);
-}
-
-/* Stops it first. */
-void dafx_batch_free(DafxBatch* self) {
-  dafx_batch_stop(self);
   pthread_cond_destroy(&self->has_ended);
-  free(self->fresh);
-  free(self->used);
-  free(self);
+  free_batch(self);
+  return true;
 }

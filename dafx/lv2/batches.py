@@ -49,8 +49,6 @@ def _address(array: np.ndarray):
 def _fill(job: Job, lent, conditions, results):
   """Returns the `DafxJob` of a job, and what it points to and must outlive."""
   audio, controls, out = job.audio, job.controls, job.out
-  handles = _ffi.new('DafxInstance*[]', [each.handle for each in lent])
-  held = [handles, conditions, results, *job]
   filled = {
     'n_items': len(controls),
     'in': _address(audio),
@@ -69,28 +67,27 @@ def _fill(job: Job, lent, conditions, results):
     'hop_size': job.hop_size,
     'n_warm_up': job.warm_up,
     'n_instances': len(lent),
-    'instances': handles,
+    'instances': _ffi.new('DafxInstance*[]', [each.handle for each in lent]),
     'conditions': _ffi.from_buffer('uint8_t[]', conditions),
     'results': _ffi.from_buffer('int64_t[]', results),
   }
   if job.rows is not None:
     filled['in_items'] = _ffi.from_buffer('int64_t[]', job.rows)
-  held += filled.values()
-  return _ffi.new('DafxJob*', filled), held
+  return _ffi.new('DafxJob*', filled), filled
 
 
-def _begin(job: Job, n_threads: int, lent, conditions, results):
-  """Begins a batch; whatever becomes of it, it ends before its memory does."""
-  filled, held = _fill(job, lent, conditions, results)
-  batch = _lib.dafx_batch_begin(filled, n_threads)
-  if batch == _ffi.NULL:
-    raise MemoryError('No memory is left for a batch of renders.')
+def _note(kind, error, traceback):
+  """Keeps what a handler raised while the C part asked whether to go on."""
+  del kind
+  if traceback is not None:
+    _ffi.from_handle(traceback.tb_frame.f_locals['who']).note(error)
 
-  def free(batch, held=held):
-    del held
-    _lib.dafx_batch_free(batch)
 
-  return _ffi.gc(batch, free)
+# The C part asks while it holds on to memory; so nothing is raised beyond it.
+@_ffi.def_extern(error=False, onerror=_note)
+def dafx_goes_on(who):
+  """Lets handlers of signals run; returns whether a batch goes on."""
+  return _ffi.from_handle(who).error is None
 
 
 def _error(job: Job, item: int, result: int, instance) -> Exception:
@@ -124,25 +121,21 @@ def render_all(
   results = np.empty(n_items, np.int64)
   if n_items == 1 or n_threads == 1:
     n_threads = 0  # besides this one
-  batch = _begin(job, n_threads, lent, conditions, results)
-  try:
-    while stop.error is None and not _lib.dafx_batch_wait(batch, _SLICE_S):
-      pass
-  except BaseException as error:  # of another signal's handler
-    stop.note(error)
-    raise
-  finally:
-    _lib.dafx_batch_stop(batch)
-    source.note_renewals(
-      _lib.dafx_batch_n_renewed(batch), _lib.dafx_batch_renewal_s(batch)
-    )
-    for instance, condition in zip(lent, conditions, strict=True):
-      instance.is_used = condition != _lib.DAFX_FRESH
-      if condition != _lib.DAFX_FAILED:
-        source.give_back(instance)
-  item = _lib.dafx_batch_failed_item(batch)
-  if item >= 0:
-    instance = lent[_lib.dafx_batch_failed_instance(batch)]
+  filled, held = _fill(job, lent, conditions, results)
+  who = _ffi.new_handle(stop)
+  if not _lib.dafx_batch_run(
+    filled, n_threads, _SLICE_S, _lib.dafx_goes_on, who
+  ):
+    raise MemoryError('No memory is left for a batch of renders.')
+  del held
+  source.note_renewals(filled.n_renewed, filled.renewal_s)
+  for instance, condition in zip(lent, conditions, strict=True):
+    instance.is_used = condition != _lib.DAFX_FRESH
+    if condition != _lib.DAFX_FAILED:
+      source.give_back(instance)
+  if filled.failed_item >= 0:
+    item, instance = filled.failed_item, lent[filled.failed_instance]
     stop.note(_error(job, item, results[item], instance))
-  _ffi.release(batch)
+  elif filled.was_stopped and stop.error is None:
+    stop.note(InterruptedError('Two signals at a time ended a batch.'))
   return results

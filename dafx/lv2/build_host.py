@@ -148,7 +148,6 @@ int64_t dafx_render(DafxInstance*, const float* in, int64_t in_step,
                      uint64_t hop_size, uint64_t n_warm_up);
 
 /* dafx/lv2/_batch.c */
-typedef struct DafxBatch DafxBatch;
 enum { DAFX_NOT_BEGUN = -3, DAFX_REFUSED = -4, DAFX_STATE_UNUSED = -5 };
 enum { DAFX_FRESH, DAFX_USED, DAFX_FAILED };
 typedef struct {
@@ -166,16 +165,15 @@ typedef struct {
   DafxInstance** instances;
   uint8_t* conditions;
   int64_t* results;
+  int64_t failed_item, failed_instance;
+  bool was_stopped;
+  uint32_t n_renewed;
+  double renewal_s;
 } DafxJob;
-DafxBatch* dafx_batch_begin(const DafxJob*, uint32_t n_threads);
-bool dafx_batch_wait(DafxBatch*, double seconds);
-int64_t dafx_batch_failed_item(const DafxBatch*);
-int64_t dafx_batch_failed_instance(const DafxBatch*);
-uint32_t dafx_batch_n_renewed(const DafxBatch*);
-double dafx_batch_renewal_s(const DafxBatch*);
-void dafx_batch_stop(DafxBatch*);
-void dafx_batch_free(DafxBatch*);
+bool dafx_batch_run(DafxJob*, uint32_t n_threads, double seconds,
+                    bool (*goes_on)(void*), void* who);
 void dafx_end_threads(void);
+extern "Python" bool dafx_goes_on(void* who); /* in batches.py */
 """
 
 

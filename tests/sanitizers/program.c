@@ -176,8 +176,10 @@ static void* work(void* argument) {
   return NULL;
 }
 
+static bool say(void* goes_on) { return *(bool*)goes_on; }
+
 /* A batch of 9 items of two rows of audio, on as many threads; one item is not
- * finite where `is_bad`, and it is stopped at once where `is_short`. */
+ * finite where `is_bad`, and it is stopped early where `is_short`. */
 static void try_batch(const Plugin* of, uint32_t n_threads, bool is_bad,
                       bool is_short) {
   enum { N_ITEMS = 9, N_SAMPLES = 700, N_INSTANCES = 4 };
@@ -197,20 +199,18 @@ static void try_batch(const Plugin* of, uint32_t n_threads, bool is_bad,
   }
   int64_t rows[N_ITEMS], results[N_ITEMS];
   for (int i = 0; i < N_ITEMS; ++i) rows[i] = i == 4;
-  const DafxJob job = {
+  DafxJob job = {
       N_ITEMS, in, (int64_t)row, 1, N_SAMPLES, rows, out,
       (int64_t)of->n_out * N_SAMPLES, N_SAMPLES, N_SAMPLES, 50, controls,
       2 * of->n_controls, of->n_controls ? 2 : 0, N_SAMPLES / 2, 10,
-      N_INSTANCES, instances, conditions, results};
-  DafxBatch* batch = dafx_batch_begin(&job, n_threads);
-  assert(batch);
-  while (!is_short && !dafx_batch_wait(batch, 0.001)) continue;
-  dafx_batch_stop(batch);
-  const bool has_failed = dafx_batch_failed_item(batch) >= 0;
-  assert(!has_failed || (is_bad && dafx_batch_failed_item(batch) == 4));
+      N_INSTANCES, instances, conditions, results, 0, 0, false, 0, 0.0};
+  bool goes_on = !is_short;
+  assert(dafx_batch_run(&job, n_threads, is_short ? 0.0 : 0.001, say, &goes_on));
+  const bool has_failed = job.failed_item >= 0;
+  assert(!has_failed || (is_bad && job.failed_item == 4));
+  assert(is_short || !job.was_stopped);
   for (int i = 0; i < N_ITEMS; ++i)
-    assert(results[i] >= 0 || has_failed || is_short);
-  dafx_batch_free(batch);
+    assert(results[i] >= 0 || has_failed || job.was_stopped);
   for (int i = 0; i < N_INSTANCES; ++i) dafx_instance_free(instances[i]);
   free(in);
   free(out);
