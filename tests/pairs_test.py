@@ -12,7 +12,7 @@ import soundfile
 import soxr
 
 from dafx.audio import disk
-from dafx.training import align, data
+from dafx.training import align, data, likeness
 from dafx.training.data_preparation import (
   files,
   guitar,
@@ -122,6 +122,17 @@ def test_what_turns_phases_is_the_same_music():
   for other in (music(seed=7), turned[::-1]):
     with pytest.raises(align.AlignmentError, match='alike'):
       align.align(audio, other, RATE)
+
+
+@pytest.mark.parametrize('n_samples', [1, 2, 7, 60, 500, 1200, 3000])
+def test_short_signals_that_differ_are_no_pair(n_samples):
+  # So short, they are coherent by chance.
+  sides = np.random.default_rng(3).standard_normal([2, n_samples, 1])
+  value = likeness.coherence(*sides[..., 0], RATE)
+  assert value < 0.3
+  turned = scipy.signal.lfilter([0.9], [1, -0.5], sides[0, :, 0])
+  if n_samples == 3000:
+    assert likeness.coherence(sides[0, :, 0], turned, RATE) > 0.9
 
 
 def test_mono_beside_stereo():

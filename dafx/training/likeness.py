@@ -8,6 +8,7 @@ import scipy.signal
 _HIGH_PASS_HZ = 500.0
 _WHITENING = 0.7
 _COHERENCE_S = 0.1
+_N_SEGMENTS, _SHORTEST_SEGMENT = 8, 128  # of a signal; in samples
 _COHERENCE_HZ = 10000.0
 
 
@@ -60,11 +61,14 @@ def coherence(x: np.ndarray, y: np.ndarray, sample_rate: float) -> float:
 
   Returns:
     Mean of the magnitude-squared coherence (Welch's estimate) from 500 Hz to 10
-    kHz, from 0 to 1.
+    kHz, from 0 to 1; 0 where they are too short to tell: one segment by itself
+    is coherent with any other.
   """
-  n_segment = min(int(_COHERENCE_S * sample_rate), len(x) // 8)
+  n_segment = min(int(_COHERENCE_S * sample_rate), len(x) // _N_SEGMENTS)
+  if n_segment < _SHORTEST_SEGMENT:
+    return 0.0
   frequencies, values = scipy.signal.coherence(
-    x, y, sample_rate, nperseg=max(n_segment, 8)
+    x, y, sample_rate, nperseg=n_segment
   )
   top_hz = min(_COHERENCE_HZ, 0.4 * sample_rate)
   return float(
