@@ -135,3 +135,33 @@ def test_forks_and_ends_of_the_process():
   subprocess.run(
     [sys.executable, '-c', PROGRAM], env=os.environ, check=True, timeout=120
   )
+
+
+def refuse_threads(monkeypatch, n_given):
+  """Has the system give so many threads and no more."""
+  start, given = threading.Thread.start, []
+
+  def start_or_refuse(thread):
+    if len(given) >= n_given:
+      raise RuntimeError("can't start new thread")
+    given.append(thread)
+    start(thread)
+
+  monkeypatch.setattr(threading.Thread, 'start', start_or_refuse)
+
+
+@pytest.mark.parametrize('stateful', [False, True])
+@pytest.mark.parametrize('n_given', [0, 2])
+def test_a_system_that_gives_few_threads_is_borne(
+  monkeypatch, stateful, n_given
+):
+  audio = noise(6)
+  want = renderer().render(audio)
+  wait()
+  # Of a number that no other test has threads of.
+  host = renderer(n_threads=41 + n_given, stateful=stateful)
+  refuse_threads(monkeypatch, n_given)
+  for _ in range(3):
+    if stateful:
+      host.reset_state()
+    np.testing.assert_array_equal(host.render(audio), want)

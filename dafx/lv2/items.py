@@ -52,18 +52,22 @@ class _Pool:
   """Threads to render on, which batches share in the order in which they come.
 
   Args:
-    n_threads: How many.
+    n_threads: How many; fewer where the system gives no more.
   """
 
   def __init__(self, n_threads: int):
     self._calls: queue.SimpleQueue = queue.SimpleQueue()
     self._process_id = os.getpid()
-    self._threads = [
-      threading.Thread(target=self._work, name='dafx_render', daemon=True)
-      for _ in range(n_threads)
-    ]
-    for thread in self._threads:
-      thread.start()
+    self._threads: list[threading.Thread] = []
+    for _ in range(n_threads):
+      thread = threading.Thread(
+        target=self._work, name='dafx_render', daemon=True
+      )
+      try:
+        thread.start()
+      except RuntimeError:
+        break
+      self._threads.append(thread)
     # A plugin that runs while the process is taken down would crash it.
     atexit.register(self._end)
 
@@ -80,7 +84,12 @@ class _Pool:
         thread.join()
 
   def begin(self, batch: _Batch):
-    """Has as many threads as there are items, or all, run a batch."""
+    """Has as many threads as there are items, or all, run a batch.
+
+    Without threads, it is run here.
+    """
+    if not self._threads:
+      batch.run()
     for _ in range(min(len(batch.results), len(self._threads))):
       self._calls.put(batch.run)
 

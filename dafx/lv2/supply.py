@@ -67,8 +67,12 @@ class _Maker:
         self._waiting.append(supply)
       # One that an error has ended is not alive.
       if self._may_make() and not (self._thread and self._thread.is_alive()):
-        self._thread = threading.Thread(target=self._run, name='dafx_instances')
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name='dafx_instances')
+        try:
+          thread.start()
+        except RuntimeError:  # the system gives no more, or the process ends
+          return
+        self._thread = thread
 
   def _may_make(self) -> bool:
     return bool(self._waiting) and not self._n_rendering
