@@ -425,7 +425,7 @@ class Renderer:
     out = self._shelf.new((len(controls), self.n_channels_out, audio.shape[1]))
     counts = self._render_all(audio, rows, controls, hop_size, out)
     self._nonfinite.look(counts, controls)
-    self._silence.look(audio, out)
+    self._silence.look(audio, out, rows)
     return np.moveaxis(out, 1, -1)
 
   def _render_all(self, audio, rows, controls, hop_size, out):

@@ -74,9 +74,19 @@ class SilenceWatch:
     self._needs_preset = not (is_given or plugin.files or plugin.controls)
     self._is_done = not (is_given or plugin.files or self._needs_preset)
 
-  def look(self, audio: np.ndarray, out: np.ndarray):
-    """Looks at what went in and what came out, of any shapes."""
-    if self._is_done or not audio.any():
+  def look(
+    self, audio: np.ndarray, out: np.ndarray, rows: np.ndarray | None = None
+  ):
+    """Looks at what went in and what came out.
+
+    Args:
+      audio: Shape [n_audio, ...].
+      out: Of any shape.
+      rows: Which of `audio` went in, [batch]; None for all.
+    """
+    if self._is_done:
+      return
+    if not (audio if rows is None else audio[np.unique(rows)]).any():
       return
     self._is_done = True
     if out.any() or (self._needs_preset and not self._plugin.has_presets):

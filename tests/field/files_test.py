@@ -181,6 +181,15 @@ def test_silence_is_told(response, taps, tmp_path, caplog):
         raise AssertionError(told[0])
 
 
+def test_silence_is_asked_of_the_rows_that_went_in(taps, caplog):
+  audio = noise(2, 400, 1)
+  audio[0] = 0.0
+  renderer = lv2.Renderer(KEEPERS[0], RATE, fixed={TAPS: taps[0]})
+  assert not renderer.render(audio, rows=[0]).any()
+  assert not [r for r in caplog.records if 'silence' in r.msg]
+  assert renderer.render(audio, rows=[1, 0])[0].any()
+
+
 def test_silence_without_a_preset_is_told(caplog):
   lv2.Renderer(f'{ZERO}Mono', RATE).render(noise(1, 400, 1))
   (told,) = [r.getMessage() for r in caplog.records if 'silence' in r.msg]
