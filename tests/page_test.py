@@ -298,6 +298,19 @@ def test_keys_work_wherever_one_clicked(page, selector):
   )
 
 
+def test_a_version_that_is_chosen_at_the_very_start_is_heard(page):
+  # Within 10 ms, as the start is scheduled so far ahead.
+  page.click('.play')  # sound needs a click first
+  page.wait_for('before')
+  page.click('.play')
+  page.wait_for_silence()
+  page.driver.execute_script('clips[0].start(); clips[0].choose(2);')
+  page.wait_for('after')
+  assert page.shown() == ['after']
+  page.driver.execute_script('clips[0].pause();')
+  page.wait_for_silence()
+
+
 def test_tab_gives_space_to_the_element(page):
   page.press(Keys.TAB, Keys.TAB)  # table, its details
   for _ in range(20):
