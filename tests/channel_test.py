@@ -189,3 +189,12 @@ def test_strangers_at_the_port_do_no_harm():
   )
   first.close()
   second.close()
+
+
+def test_the_chief_is_answered_last():
+  # TensorFlow's start keeps the interpreter's lock until all have come to it.
+  answered = []
+  hub = channel._Hub(3, lambda worker, header, blobs: answered.append(worker))
+  for worker in (2, 0, 1):
+    hub.put(worker, 'reach', True, b'')
+  assert answered == [2, 1, 0]

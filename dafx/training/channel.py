@@ -83,7 +83,9 @@ class _Hub:
           self._barriers.discard(each)
           self._at_barrier.clear()
         header = {'answer': each, 'workers': sorted(parts)}
-        for receiver in sorted(parts):
+        # The chief last: what it begins then may keep this thread from running
+        # until the others have begun, too, as TensorFlow's server does.
+        for receiver in sorted(parts, reverse=True):
           self._send(receiver, header, [parts[w] for w in sorted(parts)])
 
   def end(self, worker: int, text: str):
