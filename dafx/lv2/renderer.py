@@ -130,7 +130,6 @@ class Renderer:
     self.block_size = int(block_size)
     self.n_threads = int(n_threads or supply.default_n_threads())
     self.warm_up = int(warm_up)
-    self.strict = strict
     self.isolation = isolation
     self.time_limit_s = time_limit_s
     self._nonfinite = nonfinite.NonfiniteWatch(uri, self.controls, strict)
