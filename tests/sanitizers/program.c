@@ -2,7 +2,12 @@
  *
  * program URI...  Each plugin renders what differs in channels, alignment, frames
  * and lengths; then all do so on threads, on instances of their own, on a shared
- * one, and in batches, while the process forks. */
+ * one, and in batches.
+ *
+ * The process forks while they do. AddressSanitizer's allocator may be locked
+ * at a fork, and stays so in the child; with it, the process forks before and
+ * after, while the threads of the pools wait. ThreadSanitizer cannot follow a
+ * fork of threads at all. */
 #include "_memory.c"
 /* The one stands on the other. */
 #include "_state.c"
@@ -14,6 +19,14 @@
 #include <assert.h>
 #include <math.h>
 #include <sys/wait.h>
+
+#ifdef __SANITIZE_THREAD__
+enum { FORKS_AMID = false, FORKS_APART = false };
+#elif defined(__SANITIZE_ADDRESS__)
+enum { FORKS_AMID = false, FORKS_APART = true };
+#else
+enum { FORKS_AMID = true, FORKS_APART = true };
+#endif
 
 enum { RATE = 22050, BLOCK = 128, N_THREADS = 3, N_ROUNDS = 3, MAX_PORTS = 8 };
 
@@ -244,6 +257,10 @@ static void fork_once(void) {
   assert(waitpid(child, &status, 0) == child && !status);
 }
 
+static void fork_often(void) {
+  for (int i = 0; i < 10; ++i) fork_once();
+}
+
 int main(int argc, char** argv) {
   world = lilv_world_new();
   lilv_world_load_all(world);
@@ -255,16 +272,14 @@ int main(int argc, char** argv) {
     if (plugins[i].message_port) try_state(&plugins[i]);
   }
   common = make(&plugins[0], false);
+  if (FORKS_APART) fork_often();
   pthread_t threads[2 * N_THREADS];
   for (int i = 0; i < 2 * N_THREADS; ++i)
     assert(!pthread_create(&threads[i], NULL, i % 2 ? work : work_in_batches,
                            NULL));
-#ifndef __SANITIZE_THREAD__ /* which cannot follow a fork of threads */
-  for (int i = 0; i < 10; ++i) fork_once();
-#else
-  (void)fork_once;
-#endif
+  if (FORKS_AMID) fork_often();
   for (int i = 0; i < 2 * N_THREADS; ++i) pthread_join(threads[i], NULL);
+  if (FORKS_APART) fork_often();
   dafx_end_threads();
   dafx_instance_free(common);
   for (int i = 0; i < n_plugins; ++i) {

@@ -2,9 +2,10 @@
 
     python tests/sanitizers/run.py
 
-`program.c` has the host in it. It is built twice, with the plugins: for
-AddressSanitizer with UndefinedBehaviorSanitizer, and for ThreadSanitizer. The
-first report ends it.
+`program.c` has the host in it. It is built three times, with the plugins: for
+AddressSanitizer with UndefinedBehaviorSanitizer, for the latter alone, which
+leaves the C library's allocator in place and with it forks while threads run,
+and for ThreadSanitizer. The first report ends it.
 """
 
 import os
@@ -22,6 +23,7 @@ from plugins import build  # noqa: E402
 
 _SANITIZERS = {
   'AddressSanitizer, UndefinedBehaviorSanitizer': ['address', 'undefined'],
+  'UndefinedBehaviorSanitizer, forks amid threads': ['undefined'],
   'ThreadSanitizer': ['thread'],
 }
 # Which take the host down on purpose, are refused by it, or wait for others.
