@@ -707,22 +707,26 @@ float dafx_instance_value(const DafxInstance* self, uint32_t port) {
 
 /* Rendering ---------------------------------------------------------------- */
 
+static LV2_URID sequence_urid, chunk_urid;
+
+static void map_atom_types(void) {
+  sequence_urid = map_uri(NULL, LV2_ATOM__Sequence);
+  chunk_urid = map_uri(NULL, LV2_ATOM__Chunk);
+}
+
 static void prepare_atoms(DafxInstance* self) {
-  static LV2_URID sequence = 0, chunk = 0;
-  if (!sequence) {
-    chunk = map_uri(NULL, LV2_ATOM__Chunk);
-    sequence = map_uri(NULL, LV2_ATOM__Sequence);
-  }
+  static pthread_once_t are_mapped = PTHREAD_ONCE_INIT;
+  pthread_once(&are_mapped, map_atom_types);
   for (uint32_t i = 0; i < self->n_ports; ++i) {
     if (self->kinds[i] == DAFX_ATOM_IN) {
       LV2_Atom_Sequence* events = (LV2_Atom_Sequence*)self->atoms[i];
       events->atom.size = sizeof(LV2_Atom_Sequence_Body);
-      events->atom.type = sequence;
+      events->atom.type = sequence_urid;
       events->body.unit = 0;
       events->body.pad = 0;
     } else if (self->kinds[i] == DAFX_ATOM_OUT) {
       self->atoms[i]->size = self->atom_sizes[i] - sizeof(LV2_Atom);
-      self->atoms[i]->type = chunk;
+      self->atoms[i]->type = chunk_urid;
     }
   }
 }
