@@ -26,6 +26,7 @@ from dafx.training.models.spectrogram_encoders import (
   InceptionEncoder,
   MobileNetV2Encoder,
 )
+from dafx.training.models.tonal_balance import TonalBalance
 
 __all__ = [
   'Constant',
@@ -41,6 +42,7 @@ __all__ = [
   'MobileNetV2Encoder',
   'Model',
   'ProfileEncoder',
+  'TonalBalance',
   'check_bindings',
   'make_model',
   'n_frames_for',

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from dafx.audio import loudness, sources
 from dafx.losses import shapes
-from dafx.training.models import encoders
+from dafx.training.models import encoders, tonal_balance
 
 tfkl = tf.keras.layers
 
@@ -30,6 +30,8 @@ _SPREADS = (
   *(1.7, 1.6, 1.0),
   *(2.5,),
 )
+# And with a balance, the peak over the level of the whole file.
+_PEAK_MEAN, _PEAK_SPREAD = 18.0, 3.0
 # A note further off than so many spreads counts as that.
 _LARGEST = 3.0
 # Stretches that are softer than the mean by so much are not heard, as in
@@ -69,6 +71,10 @@ class ProfileEncoder(encoders.Encoder):
   network makes of them. Stretches of the file that are 10 dB softer than its
   mean are left out, and so is silence.
 
+  With a balance, it notes seven more: the peak over the level of the whole
+  file, and the levels of six octaves. What the balance makes of these, six
+  values, is part of the embedding.
+
   A file costs a Fourier transform, whatever its length: no window is heard
   twice.
 
@@ -95,6 +101,9 @@ class ProfileEncoder(encoders.Encoder):
       that are trained on stereo, or the mean of the channels. A mix of wide
       stereo is up to 3 dB softer than its channels: what was trained on mono
       has to hear the mix.
+    balance: What it makes of how far the tone is from that of other music;
+      None to leave that to the network. It goes by the whole of a file, so in
+      training by margins that are long.
     name: Name of the layer.
 
   Raises:
@@ -110,6 +119,7 @@ class ProfileEncoder(encoders.Encoder):
     fft_size: int | None = None,
     margin_s: float = 0.0,
     takes_channels: bool = False,
+    balance: tonal_balance.TonalBalance | None = None,
     name: str = 'profile_encoder',
   ):
     super().__init__(name=name, autocast=False)
@@ -129,6 +139,12 @@ class ProfileEncoder(encoders.Encoder):
     hz = np.linspace(0.0, sample_rate / 2, fft_size // 2 + 1)
     k_power = loudness.k_power(hz, sample_rate).astype(np.float32)
     self._loudness = k_power[:, np.newaxis]
+    self.balance = balance
+    self._octaves = tonal_balance.octave_weights(fft_size, sample_rate)
+    self._means, self._spreads = list(_MEANS), list(_SPREADS)
+    if balance is not None:
+      self._means.append(_PEAK_MEAN)
+      self._spreads.append(_PEAK_SPREAD)
 
   def notes_of_stretches(self, audio: tf.Tensor) -> tf.Tensor:
     """Returns what is noted of each stretch.
@@ -137,11 +153,12 @@ class ProfileEncoder(encoders.Encoder):
       audio: Shape [batch, n_samples] or [batch, n_samples, n_channels].
 
     Returns:
-      Of shape [batch, n_stretches, 2 * n_bands + 3]: power in each band, K
-      weighted power, spread of each band in dB, crest factor in dB; each of
-      what is no silence, whose part of the stretch comes last. What is left at
-      the end, less than half a stretch, is not heard. Audio that is shorter
-      than a stretch is one stretch of its own length.
+      Of shape [batch, n_stretches, 2 * n_bands + 10]: power in each band, K
+      weighted power, spread of each band in dB, crest factor in dB, power at
+      the peak, power in six octaves; each of what is no silence, whose part of
+      the stretch comes last. What is left at the end, less than half a stretch,
+      is not heard. Audio that is shorter than a stretch is one stretch of its
+      own length.
     """
     audio = tf.convert_to_tensor(audio, tf.float32)
     if audio.shape.rank == 2:
@@ -161,6 +178,7 @@ class ProfileEncoder(encoders.Encoder):
     power = tf.reduce_mean(power, axis=1) * (2.0 / (window * self.fft_size))
     bands = tf.matmul(power, self._bands)
     loud = tf.matmul(power, self._loudness)
+    octaves = tf.matmul(power, self._octaves)
     squares = tf.reduce_mean(channels**2, axis=1)
     peaks = tf.reduce_max(tf.abs(channels), axis=1)
 
@@ -185,25 +203,31 @@ class ProfileEncoder(encoders.Encoder):
     peak = tf.reduce_max(
       stretched(tf.reduce_max(per_hop(peaks), axis=2, keepdims=True)), axis=2
     )
+    peak = peak**2 + _POWER_FLOOR
     return tf.concat(
       [
         mean(bands),
         mean(loud),
         tf.sqrt(tf.maximum(variance, 0.0)),
-        shapes.to_db((peak**2 + _POWER_FLOOR) / (energy + _POWER_FLOOR)),
+        shapes.to_db(peak / (energy + _POWER_FLOOR)),
+        peak,
+        mean(octaves),
         part,
       ],
       axis=-1,
     )
 
   def summarize(self, notes: tf.Tensor) -> tf.Tensor:
-    """Returns the 15 figures of a file, [batch, 15], in LUFS and dB.
+    """Returns the figures of a file, in LUFS and dB.
 
     Args:
       notes: Of all its stretches, as `notes_of_stretches` gives them.
+
+    Returns:
+      Of shape [batch, 15], or [batch, 22] with a balance.
     """
-    n_bands = self.n_bands
-    sizes = [n_bands, 1, n_bands, 1, 1]
+    n_bands, n_octaves = self.n_bands, len(tonal_balance.OCTAVES_HZ)
+    sizes = [n_bands, 1, n_bands, 1, 1, n_octaves, 1]
     loud, part = notes[..., n_bands : n_bands + 1], notes[..., -1:]
     parts = tf.reduce_sum(part, axis=1, keepdims=True)
     power = tf.reduce_sum(part * loud, axis=1, keepdims=True)
@@ -214,21 +238,28 @@ class ProfileEncoder(encoders.Encoder):
       tf.reduce_sum(weights, axis=1, keepdims=True), _LEAST_PART
     )
     means = tf.reduce_sum(weights * notes, axis=1)
-    bands, loud, moves, crest, _ = tf.split(means, sizes, -1)
+    bands, loud, moves, crest, _, octaves, _ = tf.split(means, sizes, -1)
     bands, loud = bands + _POWER_FLOOR, loud + _POWER_FLOOR
-    return tf.concat(
-      [
-        shapes.to_db(loud) + loudness.OFFSET_LUFS,
-        tf.signal.dct(shapes.to_db(bands))[:, 1 : 1 + _N_TONES] / n_bands,
-        tf.reduce_mean(moves, axis=-1, keepdims=True),
-        tf.signal.dct(moves)[:, 1:_N_MOVES] / n_bands,
-        crest,
-      ],
-      axis=-1,
-    )
+    figures = [
+      shapes.to_db(loud) + loudness.OFFSET_LUFS,
+      tf.signal.dct(shapes.to_db(bands))[:, 1 : 1 + _N_TONES] / n_bands,
+      tf.reduce_mean(moves, axis=-1, keepdims=True),
+      tf.signal.dct(moves)[:, 1:_N_MOVES] / n_bands,
+      crest,
+    ]
+    if self.balance is not None:
+      peaks = tf.split(notes, sizes, -1)[4]
+      octaves += _POWER_FLOOR
+      all_octaves = tf.reduce_sum(octaves, axis=-1, keepdims=True)
+      figures += [
+        shapes.to_db(tf.reduce_max(peaks, axis=1) / loud)
+        - loudness.OFFSET_LUFS,
+        shapes.to_db(octaves / all_octaves),
+      ]
+    return tf.concat(figures, axis=-1)
 
   def describe(self, audio: tf.Tensor) -> tf.Tensor:
-    """Returns the 15 figures of audio, [batch, 15], in LUFS and dB.
+    """Returns the figures of audio, as `summarize` does.
 
     Args:
       audio: Shape [batch, n_samples] or [batch, n_samples, n_channels].
@@ -236,14 +267,20 @@ class ProfileEncoder(encoders.Encoder):
     return self.summarize(self.notes_of_stretches(audio))
 
   def _embed_figures(self, figures):
-    notes = (figures - np.array(_MEANS, 'f')) / np.array(_SPREADS, 'f')
+    n_notes = len(self._means)
+    figures, octaves = figures[:, :n_notes], figures[:, n_notes:]
+    notes = (figures - np.array(self._means, 'f')) / np.array(
+      self._spreads, 'f'
+    )
     x = notes = tf.clip_by_value(notes, -_LARGEST, _LARGEST)
     for layer in self.hidden:
       x = layer(x)
     # A step on all weights of a head moves a control as a few steps on its
     # bias do.
-    embedding = tf.concat([0.5 * notes, (1.0 / x.shape[-1]) * x], axis=-1)
-    return embedding[:, tf.newaxis]
+    parts = [0.5 * notes, (1.0 / x.shape[-1]) * x]
+    if self.balance is not None:
+      parts.append(self.balance(octaves, figures[:, -1:]))
+    return tf.concat(parts, axis=-1)[:, tf.newaxis]
 
   def call(self, audio: tf.Tensor) -> tf.Tensor:
     """Embeds audio.
@@ -252,7 +289,7 @@ class ProfileEncoder(encoders.Encoder):
       audio: Shape [batch, n_samples] or [batch, n_samples, n_channels].
 
     Returns:
-      Embedding of shape [batch, 1, 15 + width].
+      Embedding of shape [batch, 1, 15 + width]; with a balance, 7 more.
     """
     return self._embed_figures(self.describe(audio))
 
