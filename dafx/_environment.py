@@ -33,6 +33,7 @@ _LIGHT = (
   'training.progress',
   'training.align',
   'training.likeness',
+  'training.onset',
   'training.channel',
   'training.cluster',
   'training.messages',
