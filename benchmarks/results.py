@@ -34,7 +34,7 @@ flags.DEFINE_bool('write_results', False, 'Write benchmarks/results and pages.')
 flags.DEFINE_string('json', None, 'File for all that was measured.')
 
 # Flags that name places and programs, which change no figure.
-_PLACES = ('output_dir', 'nam_python')
+_PLACES = ('output_dir', 'data_dir', 'nam_python')
 # What else runs on the machine, before the benchmark itself does.
 _LOAD = os.getloadavg()[0]
 

@@ -13,9 +13,8 @@ Three sets are measured, each at the target's level, lag and polarity:
 
 Beside the model stand the input at the target's loudness, and a rule that hears
 loudness alone: gain into the model's own limiter until the mean loudness of the
-training targets. A last row says what the tone is worth, which the model leaves
-alone: the same settings on the mix as the house rule equalises it. Prints means
-(of true peaks, the highest) and which targets are reached.
+training targets. Prints means (of true peaks, the highest) and which targets
+are reached.
 """
 
 import functools
@@ -40,7 +39,6 @@ flags.DEFINE_integer('n_files', 0, 'Files of each set; 0 for all.')
 
 RATE = 44100
 UNTREATED, RULE, MODEL = 'untreated at loudness', 'a rule', 'dafx'
-TONED = 'dafx after the right tone'
 FIGURES = {
   'loudness_lu': 'Loudness (LU)',
   'matched_mr_stft': 'MR-STFT',
@@ -77,28 +75,14 @@ def other_pairs():
     yield mix, house_rule.master(mix, RATE, maker='calf')
 
 
-def with_right_tone(mix, maker):
-  """Returns a mix after the house rule's equaliser alone."""
-  mix = np.asarray(mix, np.float32)
-  gains_db = house_rule.tone_gains_db(
-    mastering.section_levels_db(mix, RATE), house_rule.plr_db(mix, RATE)
-  )
-  return house_rule.MAKERS[maker].equalise(mix, RATE, gains_db)
-
-
-def measure_set(model, pairs, loudness_rule, maker):
-  """Returns figures by system, for masters by a maker's plugins."""
-  rows = {UNTREATED: [], RULE: [], MODEL: [], TONED: []}
+def measure_set(model, pairs, loudness_rule):
+  """Returns figures by system."""
+  rows = {UNTREATED: [], RULE: [], MODEL: []}
   for n, (mix, master) in enumerate(pairs, start=1):
-    setting = model.listen(sources.from_array(mix, RATE))
-    inputs = {MODEL: mix, TONED: with_right_tone(mix, maker)}
     outputs = {
       UNTREATED: metrics.match_loudness(master, mix, RATE),
       RULE: loudness_rule.process(mix, RATE),
-      **{
-        name: inference.process_audio(model, x, RATE, setting=setting).audio
-        for name, x in inputs.items()
-      },
+      MODEL: inference.process_audio(model, mix, RATE).audio,
     }
     for name, audio in outputs.items():
       rows[name].append(measure(master, audio))
@@ -197,8 +181,8 @@ def main(argv):
   loudness_rule = rule.make_rule(model, 'limiter', None, targets)
   print(f'The rule goes for {loudness_rule.lufs:.1f} LUFS.')
   found = {
-    'debian': measure_set(model, debian_pairs(folder), loudness_rule, 'x42'),
-    'other': measure_set(model, other_pairs(), loudness_rule, 'calf'),
+    'debian': measure_set(model, debian_pairs(folder), loudness_rule),
+    'other': measure_set(model, other_pairs(), loudness_rule),
     'masters': change_of_masters(model, debian_pairs(folder)),
   }
   for name in ('debian', 'other'):

@@ -12,10 +12,10 @@ OCTAVES_HZ = tuple(80.0 * 100.0 ** (i / 5) for i in range(6))
 # Deviations at which the line that is learned may bend, in dB.
 _BENDS_DB = (2.0, 4.0, 7.0, 10.0)
 # A step of training moves levels by as many dB for each unit.
-_UNIT_DB = 4.0
+_UNIT_DB = 2.0
 # Peaks over the loudness of a channel, in dB, where music counts as finished
 # and as not, before this is learned.
-_UNTREATED_DB, _UNTREATED_WIDTH_DB = 18.0, 1.0
+_UNTREATED_DB, _UNTREATED_WIDTH_DB = 18.0, 0.75
 
 
 def octave_weights(fft_size: int, sample_rate: int) -> np.ndarray:
@@ -52,7 +52,7 @@ class TonalBalance(tf.keras.layers.Layer):
   >>> balance = models.TonalBalance((-3.0, -6.0, -8.0, -12.0, -18.0, -24.0))
   >>> dull = tf.constant([[-3.0, -6.0, -8.0, -12.0, -18.0, -27.0]])
   >>> print(*(f'{x:.2f}' for x in balance(dull, tf.constant([[30.0]]))[0]))
-  0.00 0.00 0.00 0.00 0.00 0.25
+  0.00 0.00 0.00 0.00 0.00 0.50
   >>> print(f'{balance(dull, tf.constant([[12.0]]))[0, 5]:.2f}')
   0.00
 
@@ -96,7 +96,7 @@ class TonalBalance(tf.keras.layers.Layer):
       peak_db: Peak over the loudness of a channel, shape [batch, 1].
 
     Returns:
-      In units of 4 dB, positive for what is to be louder, shape [batch, 6].
+      In units of 2 dB, positive for what is to be louder, shape [batch, 6].
     """
     deviations = self._levels * _UNIT_DB - levels_db
     deviations -= _middle(deviations)
