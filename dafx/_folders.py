@@ -38,6 +38,15 @@ def expand_user(path: str | os.PathLike, flag: str = '') -> pathlib.Path:
     ) from error
 
 
+def resolved(path: str | os.PathLike) -> pathlib.Path:
+  """Returns an absolute path without links; those in a circle stay.
+
+  Args:
+    path: A path, there or not.
+  """
+  return pathlib.Path(os.path.realpath(path))
+
+
 def check_output_folder(folder: str | os.PathLike, flag: str):
   """Looks whether a folder can be made or written, and makes nothing.
 

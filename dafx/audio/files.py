@@ -10,61 +10,24 @@ import soundfile
 from absl import logging
 
 from dafx import _folders
-from dafx.audio import disk, formats, headers
+from dafx.audio import disk, formats, headers, opening
+from dafx.audio.opening import FileError as FileError
+from dafx.audio.opening import named as named
 
 AUDIO_SUFFIXES = formats.AUDIO_SUFFIXES
 # The most samples, in bytes, that the headers of WAV and AIFF can count.
 _MOST_BYTES = 2**32 - 2**16
 _COUNTED = 2**16  # samples at a time
 _FLOAT_BYTES = 4
-# What can be done about a file, without losing it.
-_REMEDY = 'give another file, or move this one out of its folder'
+# Names of file systems have 255; the longest that is made of one is that of
+# settings while they are written.
+_MOST_NAME_BYTES = 255 - len('..settings.partial.json')
+# Samples that sound does not have, 180 dB above full scale: squares and sums of
+# these leave the range of floats.
+_MOST_MAGNITUDE = 1e9
 
 
 # ---------------------- Reading -----------------------------------------------
-class FileError(ValueError):
-  """Something is wrong with a file; the message begins with its name."""
-
-
-def _checked(path):
-  """Returns the path of a file that is there; a pipe is not waited for."""
-  path = pathlib.Path(path)
-  if not path.exists():
-    raise FileNotFoundError(f'{path}: there is no such file.')
-  if path.is_dir():
-    raise FileError(f'{path} is a folder, not an audio file.')
-  if not path.is_file():
-    raise FileError(
-      f'{path} is a pipe or a device, not a file: audio is read more than '
-      'once. Write it to a file first.'
-    )
-  return path
-
-
-@contextlib.contextmanager
-def named(name: str | os.PathLike):
-  """Names a file in what is raised about it.
-
-  Args:
-    name: Its path, or what else it is called.
-
-  Raises:
-    FileError: In place of a ValueError or an error of soundfile. One that names
-      its file already stays as it is.
-  """
-  try:
-    yield
-  except FileError:
-    raise
-  except ValueError as error:
-    raise FileError(f'{name}: {error}') from error
-  except soundfile.SoundFileError as error:
-    raise FileError(
-      f'{name} is damaged or no audio file ({error}). Readable are '
-      f'{", ".join(AUDIO_SUFFIXES)}; convert it, or {_REMEDY}.'
-    ) from error
-
-
 def read_info(path: str | os.PathLike):
   """Returns soundfile's info of an audio file that holds sound.
 
@@ -78,24 +41,24 @@ def read_info(path: str | os.PathLike):
     FileError: The file is no audio, is empty, or is cut short.
     FileNotFoundError: There is no such file.
   """
-  file_path = _checked(path)
+  file_path = opening.checked(path)
   if not file_path.stat().st_size:
-    raise FileError(f'{path} is an empty file; {_REMEDY}.')
+    raise FileError(f'{path} is an empty file; {opening.REMEDY}.')
   if file_path.suffix.lower() == '.raw':  # soundfile would ask for its rate
     raise FileError(f'{path} has no header that tells its rate; convert it.')
-  with named(path):
-    info = soundfile.info(path)
+  with named(path), opening.open_to_read(path) as file:
+    info = soundfile.info(os.fsencode(path))
     if headers.is_estimate(path, info):
       info.frames = sum(map(len, read_blocks(path, _COUNTED)))
       info.duration = info.frames / info.samplerate
     if not info.frames and not headers.is_cut(file_path, info):
-      raise FileError(f'{path} holds no samples; {_REMEDY}.')
-    with soundfile.SoundFile(path) as file:
-      file.seek(max(info.frames - 1, 0))  # FLAC and MP3 fail here
-      n_last = len(file.read(1))
+      raise FileError(f'{path} holds no samples; {opening.REMEDY}.')
+    opening.go_to(file, max(info.frames - 1, 0))  # FLAC and MP3 fail here
+    n_last = len(file.read(1))
     if not n_last or headers.is_cut(file_path, info):
       raise FileError(
-        f'{path} is cut short: it ends before its header says; {_REMEDY}.'
+        f'{path} is cut short: it ends before its header says; '
+        f'{opening.REMEDY}.'
       )
   return info
 
@@ -121,10 +84,10 @@ def read(
     FileError: The file is damaged, or ends before that, or has samples that
       are not finite.
   """
-  with named(path), soundfile.SoundFile(_checked(path)) as file:
+  with named(path), opening.open_to_read(path) as file:
     if n_samples is None:
       n_samples = file.frames - start
-    file.seek(start)
+    opening.go_to(file, start)
     audio = file.read(n_samples, dtype, always_2d=True)
     if len(audio) != n_samples and not headers.is_estimate(path, file):
       raise _too_short(path, len(audio), n_samples)
@@ -144,7 +107,7 @@ def read_blocks(
   Raises:
     FileError: The file is damaged, or has samples that are not finite.
   """
-  with named(path), soundfile.SoundFile(_checked(path)) as file:
+  with named(path), opening.open_to_read(path) as file:
     n_read = 0
     while n_read < file.frames:
       n_wanted = min(block_size, file.frames - n_read)
@@ -161,7 +124,9 @@ def read_blocks(
 def check_finite(
   audio: np.ndarray, sample_rate: float, start: int, name: str | os.PathLike
 ):
-  """Raises FileError for samples that are not finite, and says where.
+  """Raises FileError for samples that no sound has, and says where.
+
+  These are NaN, infinity, and magnitudes from 1e9 (180 dB above full scale) on.
 
   Args:
     audio: Shape [n_samples, n_channels].
@@ -169,13 +134,15 @@ def check_finite(
     start: Where in the file it begins, in samples.
     name: The path of the file, or what else it is called.
   """
-  is_bad = ~np.isfinite(audio)
+  is_bad = ~(np.abs(audio) < _MOST_MAGNITUDE)
   if is_bad.any():
+    is_large = np.isfinite(audio[is_bad]).all()
     sample, channel = np.argwhere(is_bad)[0]
     raise FileError(
-      f'{name} has {np.count_nonzero(is_bad)} samples that are NaN or '
-      f'infinite, the first at {(start + sample) / sample_rate:.3f} s in '
-      f'channel {channel + 1} of {audio.shape[1]}; export it again.'
+      f'{name} has {np.count_nonzero(is_bad)} samples that are '
+      f'{"beyond 180 dB full scale" if is_large else "NaN or infinite"}, the '
+      f'first at {(start + sample) / sample_rate:.3f} s in channel '
+      f'{channel + 1} of {audio.shape[1]}; export it again.'
     )
 
 
@@ -238,8 +205,8 @@ def writing(path: str | os.PathLike):
     yield
   except soundfile.SoundFileError as error:
     raise OSError(
-      f'{path} cannot be written ({error}). Is there room on the disk, and may '
-      'files be written there?'
+      f'{path} cannot be written ({opening.reason(error)}). Is there room on '
+      'the disk, and may files be written there?'
     ) from error
 
 
@@ -307,7 +274,7 @@ class Writer:
     self._path.parent.mkdir(parents=True, exist_ok=True)
     with writing(self._path):
       file = soundfile.SoundFile(
-        self._temporary,
+        os.fsencode(self._temporary),
         'w',
         self._sample_rate,
         n_channels,
@@ -394,9 +361,13 @@ def plan_outputs(
   target = _folders.expand_user(output_path)
   if source.is_dir():
     inputs = find_audio(source)
-    out = target.resolve()
-    if out != source.resolve() and out.is_relative_to(source.resolve()):
-      inputs = [p for p in inputs if not p.resolve().is_relative_to(out)]
+    out = _folders.resolved(target)
+    if out != _folders.resolved(source) and out.is_relative_to(
+      _folders.resolved(source)
+    ):
+      inputs = [
+        p for p in inputs if not _folders.resolved(p).is_relative_to(out)
+      ]
       if not inputs:
         raise FileNotFoundError(f'{source} holds no audio outside of {target}.')
     outputs = [target / _as_written(p.relative_to(source)) for p in inputs]
@@ -405,10 +376,12 @@ def plan_outputs(
     if target.is_dir():
       outputs = [target / _as_written(pathlib.Path(source.name))]
   # Each is looked at before the first is worked on.
-  places = {path.resolve() for path in inputs}
   for path, output in zip(inputs, outputs, strict=True):
     read_info(path)
-    if output.resolve() in places or (
+    _check_name(output)
+  places = {_folders.resolved(path) for path in inputs}
+  for path, output in zip(inputs, outputs, strict=True):
+    if _folders.resolved(output) in places or (
       output.exists() and output.samefile(path)
     ):
       raise ValueError(f'{output} would replace an input; choose another.')
@@ -423,6 +396,16 @@ def plan_outputs(
         'is).'
       )
   return list(zip(inputs, outputs, strict=True))
+
+
+def _check_name(output):
+  n_bytes = len(os.fsencode(output.name))
+  if n_bytes > _MOST_NAME_BYTES:
+    raise ValueError(
+      f'The name of {output} has {n_bytes} bytes; what is written beside it '
+      f'has longer names, so it may have {_MOST_NAME_BYTES}. Choose a shorter '
+      'one.'
+    )
 
 
 def _as_written(path):

@@ -28,6 +28,8 @@ _SILENCE_PEAK = 1e-6
 # So many equal samples in a row at full scale are clipped.
 _CLIPPED_RUN = 3
 _FULL_SCALE = 0.999
+# 40 dB above full scale: floats that hold integers, such as 16-bit samples.
+_FAR_ABOVE = 100.0
 # Files that a message names.
 _NAMED = 5
 
@@ -128,7 +130,7 @@ def _clipped(block):
 # ---------------------- What is kept ------------------------------------------
 def _key(job):
   stat = os.stat(job.path)
-  path = os.fspath(job.path.resolve())
+  path = os.fspath(_folders.resolved(job.path))
   return f'{path}|{job.name}|{stat.st_size}|{stat.st_mtime_ns}'
 
 
@@ -213,6 +215,14 @@ def check(jobs: Sequence[Job]):
   is_silent = [each.peak < _SILENCE_PEAK for each in found]
   _report(
     'silent', tuple(j.place for j, x in zip(jobs, is_silent, strict=True) if x)
+  )
+  _report(
+    'far above full scale, as where integers were written as floats',
+    tuple(
+      f'{job.place} (by {20 * np.log10(each.peak):.0f} dB)'
+      for job, each in zip(jobs, found, strict=True)
+      if each.peak > _FAR_ABOVE
+    ),
   )
   _report(
     'clipped',

@@ -66,10 +66,10 @@ def plan(
   """
   jobs = audio_files.plan_outputs(input_path, output_path)
   if target_path is None:
-    outputs = {output.resolve() for _, output in jobs}
+    outputs = {_folders.resolved(output) for _, output in jobs}
     for reference in map(_folders.expand_user, references):
       audio_files.read_info(reference)
-      if reference.resolve() in outputs:
+      if _folders.resolved(reference) in outputs:
         raise ValueError(
           f'{reference} would be replaced; choose another output.'
         )
@@ -92,7 +92,7 @@ def plan(
     if path not in targets:
       continue
     audio_files.read_info(targets[path])
-    if output.resolve() == targets[path].resolve():
+    if _folders.resolved(output) == _folders.resolved(targets[path]):
       raise ValueError(f'{output} would replace a target; choose another.')
     planned.append((path, targets[path], output))
   return planned

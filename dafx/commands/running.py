@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from absl import app, flags, logging
 
 from dafx import _environment
+from dafx.commands import terminal
 
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 _HELP = ('-h', '-?', '-help', '--help', '-helpshort', '--helpshort')
@@ -362,6 +363,7 @@ def set_up_log():
   Of libraries it prints warnings and what is worse. With --verbosity=1 it
   prints their information too, and where in the code each line comes from.
   """
+  terminal.bear_all_characters()
   handler = _Handler()
   handler.setFormatter(
     logging.PythonFormatter() if is_verbose() else _Formatter()

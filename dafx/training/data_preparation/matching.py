@@ -13,6 +13,7 @@ import shlex
 import unicodedata
 from collections.abc import Collection
 
+from dafx import _folders
 from dafx.audio import files as audio_files
 
 _SPLITS = ('train', 'valid', 'test')
@@ -65,7 +66,7 @@ def check_folders(
     FileNotFoundError: A folder is not there.
     ValueError: It is a file, or what is written would lie among what is read.
   """
-  written = output_dir.resolve()
+  written = _folders.resolved(output_dir)
   for flag, folder in (('input', input_folder), ('target', target_folder)):
     if folder.is_file():
       raise ValueError(
@@ -75,7 +76,7 @@ def check_folders(
       )
     if not folder.is_dir():
       raise FileNotFoundError(f'--{flag}={folder}: there is no such folder.')
-    read = folder.resolve()
+    read = _folders.resolved(folder)
     if written.is_relative_to(read) or any(
       read.is_relative_to(written / split) for split in _SPLITS
     ):
@@ -189,11 +190,11 @@ def find_candidates(
 
 def _check_sides_differ(input_folder, target_folder, inputs, targets):
   """Raises ValueError for files that would be inputs and targets alike."""
-  ours = {path.resolve() for path in inputs.values()}
-  shared = sorted(ours & {path.resolve() for path in targets.values()})
+  ours = {_folders.resolved(path) for path in inputs.values()}
+  shared = sorted(ours & {_folders.resolved(path) for path in targets.values()})
   if not shared:
     return
-  if input_folder.resolve() == target_folder.resolve():
+  if _folders.resolved(input_folder) == _folders.resolved(target_folder):
     why = f'inputs and targets are both looked for in {input_folder}'
   else:
     why = f'{input_folder} and {target_folder} lie in one another'

@@ -132,7 +132,8 @@ def write_report(
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   with disk.replacing(path) as temporary:
-    temporary.write_text(page, encoding='utf-8')
+    # Names of files may be no text.
+    temporary.write_text(page, 'utf-8', errors='xmlcharrefreplace')
 
 
 # ------------------------------------------------------------------ Table ----

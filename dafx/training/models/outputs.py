@@ -5,6 +5,7 @@ import dataclasses
 import os
 import pathlib
 import shlex
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -231,7 +232,7 @@ def write_presets(
   Args:
     automation: What was set, with one frame of controls.
     folder: Gets a bundle per plugin. Where it is on LV2_PATH, hosts show them.
-    label: Name of the presets.
+    label: Name of the presets; see `preset_label`.
 
   Returns:
     Paths of the bundles.
@@ -253,10 +254,22 @@ def write_presets(
     }
     values = {symbol: float(value) for symbol, value in values.items()}
     values |= node.parameter_values
-    name = f'{label} ({node.name})'
+    name = f'{preset_label(label)} ({node.name})'
     from_preset = node.state_preset or None
     paths.append(lv2.write_preset(folder, node.uri, name, values, from_preset))
   return paths
+
+
+def preset_label(name: str) -> str:
+  """Returns the name of a file as a preset may be called.
+
+  Args:
+    name: The name; what a host would not show of it (line breaks, bytes that
+      are no text) becomes '_'.
+  """
+  return ''.join(
+    '_' if unicodedata.category(c) in ('Cc', 'Cs') else c for c in name
+  )
 
 
 def preset_folder(base: pathlib.Path) -> pathlib.Path:
@@ -280,7 +293,7 @@ def describe_presets(
   folder = preset_folder(bases[0])
   more = f', and {len(bases) - 1} more like it' if len(bases) > 1 else ''
   return (
-    f"LV2 presets in {folder}{more}, named '{bases[0].name} "
+    f"LV2 presets in {folder}{more}, named '{preset_label(bases[0].name)} "
     f"({node.name})' and so on. To use them:\n"
     f'  mkdir -p ~/.lv2 && cp -r {shlex.quote(str(folder))}/*.preset.lv2 '
     '~/.lv2/\n'
