@@ -297,3 +297,48 @@ def test_settings_of_a_stranger_make_nothing_but_effects(layer):
   found = {'sample_rate': RATE, 'gain_db': 0.0, 'nodes': [entry]}
   with pytest.raises(ValueError, match='neither of dafx nor of DDSP'):
     settings.make_graph(found)
+
+
+def _wrong(change):
+  """Returns settings of two nodes as JSON, after a change to them."""
+  node = {'uri': f'{TEST}gain', 'channels': 'mono', 'controls': {}}
+  found = {
+    'sample_rate': 44100,
+    'gain_db': 0.0,
+    'nodes': [
+      {'name': 'a', 'inputs': ['audio'], **node},
+      {'name': 'b', 'inputs': ['a'], **node},
+    ],
+  }
+  change(found)
+  return json.dumps(found)
+
+
+@pytest.mark.parametrize(
+  'change, place',
+  [
+    (lambda s: s.update(nodes=[]), r'\$.nodes is \[\]'),
+    (lambda s: s.update(sample_rate=1), r'\$.sample_rate is 1;'),
+    (lambda s: s['nodes'][0].update(name=''), r'\$.nodes\[0\].name'),
+    (lambda s: s['nodes'][0].update(name='x\ny'), r'\$.nodes\[0\].name'),
+    (lambda s: s['nodes'][0].update(name='\ud800'), r'\$.nodes\[0\].name'),
+    (lambda s: s['nodes'][0].update(name='audio'), r'\$.nodes\[0\].name'),
+    (lambda s: s['nodes'][0].update(name='x' * 10**6), r'\$.nodes\[0\].name'),
+    (lambda s: s['nodes'][1].update(name='a'), r'\$.nodes\[1\].name'),
+    (lambda s: s['nodes'][0].update(name='c'), r'\$.nodes\[1\].inputs\[0\]'),
+    (lambda s: s['nodes'][0].update(inputs=[]), r'\$.nodes\[0\].inputs'),
+    (lambda s: s['nodes'][0].update(inputs=['b']), r'\$.nodes\[0\].inputs\[0'),
+    (lambda s: s['nodes'][0].update(inputs=['']), r'\$.nodes\[0\].inputs\[0'),
+    (lambda s: s['nodes'][0].update(uri='x' * 10**6), r'\$.nodes\[0\].uri'),
+  ],
+)
+def test_settings_of_no_graph_are_refused_with_the_place(
+  tmp_path, change, place
+):
+  path = tmp_path / 'settings.json'
+  path.write_text(_wrong(change))
+  with pytest.raises(ValueError, match=place) as caught:
+    settings.read(path)
+  assert len(str(caught.value)) < 500
+  path.write_text(_wrong(lambda found: None))
+  assert len(settings.read(path)['nodes']) == 2

@@ -62,7 +62,7 @@ def test_nothing_can_run_without_plugins(bound, trained):
   with pytest.raises(ValueError, match='can run: nothing that comes'):
     needed_plugins.check_installed(bound, 'the model', [], trained)
   other = {('a/LV2Plugin', 'uri'): 'urn:somebody:else'}
-  with pytest.raises(ValueError, match='Set LV2_PATH to the folder'):
+  with pytest.raises(ValueError, match='LV2_PATH is .*: unset it'):
     needed_plugins.check_installed(other, 'the model', [], trained)
   needed_plugins.check_installed(other, 'it', ['urn:somebody:else'], trained)
 

@@ -357,6 +357,9 @@ def plan_outputs(
     FileNotFoundError: No such file, or no audio in the folder.
     ValueError: A file that is no audio, or one that would replace an input.
   """
+  for flag, path in (('--input', input_path), ('--output', output_path)):
+    if not os.fspath(path):
+      raise ValueError(f'{flag} is empty. Give the path of a file or folder.')
   source = _folders.expand_user(input_path)
   target = _folders.expand_user(output_path)
   if source.is_dir():

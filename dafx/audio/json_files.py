@@ -146,10 +146,16 @@ class Place:
       raise self.error('true or false')
     return self.value
 
-  def text(self) -> str:
-    """Returns a string, or raises FileError."""
+  def text(self, most: int | None = None) -> str:
+    """Returns a string, or raises FileError.
+
+    Args:
+      most: Characters that it may have; None for any number.
+    """
     if not isinstance(self.value, str):
       raise self.error('a string')
+    if most is not None and len(self.value) > most:
+      raise self.error(f'a string of {most} characters at most')
     return self.value
 
 

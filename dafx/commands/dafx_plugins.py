@@ -211,8 +211,7 @@ def _list(args):
   if not n_plugins:
     raise ValueError(
       'No LV2 plugin is installed. Install some (Debian: apt-get install '
-      'calf-plugins lsp-plugins-lv2) or set LV2_PATH to the folder that '
-      'holds them.'
+      f'calf-plugins lsp-plugins-lv2). {lv2.advice_on_path()}'
     )
   rows = listing.find_plugins(args.filter)
   if args.json:

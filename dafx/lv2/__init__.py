@@ -25,7 +25,7 @@ from dafx.lv2.safety import moves_of_latency, reason_not_to_train
 from dafx.lv2.saving import read_state, takes_state
 from dafx.lv2.states import describe_parameters
 from dafx.lv2.supply import default_n_threads
-from dafx.lv2.world import Plugin, get_plugin, list_uris
+from dafx.lv2.world import Plugin, advice_on_path, get_plugin, list_uris
 
 __all__ = [
   'ISOLATIONS',
@@ -37,6 +37,7 @@ __all__ = [
   'Preset',
   'Property',
   'Renderer',
+  'advice_on_path',
   'check_value',
   'crashes_in',
   'default_n_threads',

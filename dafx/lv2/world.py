@@ -7,6 +7,7 @@ are addressed by symbol, because indices move between versions of a plugin.
 import dataclasses
 import difflib
 import functools
+import os
 import pathlib
 
 from dafx.lv2 import errors, lilv, packages
@@ -250,6 +251,24 @@ def get_plugin(uri: str) -> Plugin:
     return _plugins[uri]
 
 
+def advice_on_path() -> str:
+  """Returns what to do where plugins lie in folders that are not looked into.
+
+  Examples:
+    >>> import os
+    >>> from dafx import lv2
+    >>> 'LV2_PATH' in lv2.advice_on_path()
+    True
+  """
+  path = os.environ.get('LV2_PATH')
+  if path is None:
+    return 'If they lie elsewhere, set LV2_PATH to the folder that holds them.'
+  return (
+    f'LV2_PATH is {path!r}, and nothing else is looked into: unset it, or add '
+    'the folder that holds them.'
+  )
+
+
 def _not_found_message(uri: str) -> str:
   uris = list_uris()
   package = packages.package_of(uri)
@@ -257,14 +276,12 @@ def _not_found_message(uri: str) -> str:
   if package is not None and package not in makers:
     return (
       f'uri={uri!r}: no such LV2 plugin is installed. Debian and Ubuntu have '
-      f'it in {package}: sudo apt-get install {package}. If it lies elsewhere, '
-      'set LV2_PATH to the folder that holds it.'
+      f'it in {package}: sudo apt-get install {package}. {advice_on_path()}'
     )
   if not uris:
     return (
       f'uri={uri!r}: no LV2 plugin is installed. Install some (Debian: '
-      'apt-get install calf-plugins lsp-plugins-lv2) or set LV2_PATH to the '
-      'folder that holds them.'
+      f'apt-get install calf-plugins lsp-plugins-lv2). {advice_on_path()}'
     )
 
   def tail(text):

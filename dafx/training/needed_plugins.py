@@ -58,10 +58,13 @@ def check_installed(
     return
   found = [packages.package_of(uri) for uri in missing]
   names = sorted({package for package in found if package})
-  advice = 'Set LV2_PATH to the folder that holds them.'
+  advice = lv2.advice_on_path()
   if names:
     line = ' '.join(names)
-    advice = f'Debian and Ubuntu have them: sudo apt-get install {line}.'
+    advice = (
+      f'Debian and Ubuntu have them: sudo apt-get install {line}. '
+      f'{lv2.advice_on_path()}'
+    )
   trained = [
     f'--model={name}'
     for name in trained_models.names(root)

@@ -15,6 +15,7 @@ import soundfile
 
 from dafx.audio import disk, files, scans, sources
 from dafx.commands import match_mode
+from dafx.lv2 import world
 from dafx.training.data_preparation import matching
 from dafx.training.models import outputs
 
@@ -153,3 +154,25 @@ def test_a_name_too_long_for_what_lies_beside_is_refused_first(tmp_path):
   for name in ('x' * 229, 'ü' * 115):
     with pytest.raises(ValueError, match='bytes; .* Choose a shorter one'):
       files.plan_outputs(sound, tmp_path / f'{name}.wav')
+
+
+def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  files.write('a.wav', _sound(), 8000)
+  for given in (('', 'out'), ('a.wav', '')):
+    with pytest.raises(ValueError, match='put is empty. Give the path'):
+      files.plan_outputs(*given)
+
+
+@pytest.mark.parametrize('path', [None, '', '/nowhere', '/etc/passwd'])
+def test_folders_of_plugins_that_hold_none_are_named(path, monkeypatch):
+  world.list_uris()  # of the folders of the tests, once for this process
+  if path is None:
+    monkeypatch.delenv('LV2_PATH')
+  else:
+    monkeypatch.setenv('LV2_PATH', path)
+  monkeypatch.setattr(world, 'list_uris', lambda: [])
+  told = 'set LV2_PATH to the' if path is None else f"LV2_PATH is '{path}'"
+  for uri in ('urn:somebody:else', 'urn:zamaudio:NoSuch'):
+    with pytest.raises(ValueError, match=told):
+      world.get_plugin(uri)

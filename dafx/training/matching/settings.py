@@ -10,12 +10,13 @@ import tensorflow as tf
 
 import dafx
 from dafx import effects, lv2, processors
-from dafx.audio import disk, json_files
+from dafx.audio import disk, json_files, opening
 from dafx.audio import files as audio_files
 from dafx.training.matching import result
 
 # Bounds of what is read.
-_HIGHEST_RATE_HZ, _MOST_GAIN_DB, _MOST_NODES, _MOST_DEPTH = 10**6, 200, 256, 64
+_MOST_GAIN_DB, _MOST_NODES, _MOST_DEPTH, _MOST_CHARACTERS = 200, 256, 64, 1024
+_NAMED = 5  # names that a message lists
 # Packages whose classes a file may have made.
 _PACKAGES = ('dafx', 'ddsp')
 
@@ -111,19 +112,30 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
 
 def _check(found):
   """Raises FileError where something is not of the type that `write` wrote."""
-  found['sample_rate'].integer(1, _HIGHEST_RATE_HZ)
+  found['sample_rate'].integer(opening.LOWEST_HZ, opening.HIGHEST_HZ)
   found['gain_db'].number(-_MOST_GAIN_DB, _MOST_GAIN_DB)
-  for node in found['nodes'].entries(_MOST_NODES):
-    node['name'].text()
-    for key in node['inputs'].entries(_MOST_NODES):
-      key.text()
+  nodes = found['nodes'].entries(_MOST_NODES)
+  if not nodes:
+    raise found['nodes'].error('a list with one node at least')
+  names = ['audio']
+  for node in nodes:
+    keys = node['inputs'].entries(_MOST_NODES)
+    if not keys:
+      raise node['inputs'].error('a list with one name at least')
+    for key in keys:
+      if key.text(_MOST_CHARACTERS) not in names:
+        raise key.error(f'one of {", ".join(names[-_NAMED:])}')
+    name = node['name'].text(_MOST_CHARACTERS)
+    if not name.isprintable() or not name.strip() or name in names:
+      raise node['name'].error('a name of its own, of visible characters')
+    names.append(name)
     for value in node['controls'].fields().values():
       value.number()
     if 'uri' in node.fields():
-      node['uri'].text()
-      node['channels'].text()
+      node['uri'].text(_MOST_CHARACTERS)
+      node['channels'].text(_MOST_CHARACTERS)
       if 'preset' in node.fields():
-        node['preset'].text()
+        node['preset'].text(_MOST_CHARACTERS)
       if 'parameters' in node.fields():
         for uri, value in node['parameters'].fields().items():
           if ':' not in uri:
