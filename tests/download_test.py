@@ -237,7 +237,7 @@ def test_what_is_not_there(server, tmp_path):
 
 
 def test_room_is_asked_for_first(server, tmp_path):
-  with pytest.raises(OSError, match=r'1000000000\.00 GB in .*where .* GB are'):
+  with pytest.raises(OSError, match=r'1000000000\.0 GB in .*where .* GB are'):
     disk.check_room(tmp_path / 'not/yet', 10**18, 'All of it')
   wanted = remote(server)
   huge = download.RemoteFile(wanted.url, wanted.name, 10**17, wanted.checksum)

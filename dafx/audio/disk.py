@@ -29,9 +29,26 @@ def check_room(folder: str | os.PathLike, n_bytes: int, purpose: str):
   free = shutil.disk_usage(there).free
   if free < n_bytes:
     raise OSError(
-      f'{purpose} needs {n_bytes / 1e9:.2f} GB in {folder}, where '
-      f'{free / 1e9:.2f} GB are free. Free some, or choose another folder.'
+      f'{purpose} needs {size(n_bytes)} in {folder}, where {size(free)} are '
+      'free. Free some, or choose another folder.'
     )
+
+
+def size(n_bytes: float) -> str:
+  """Returns a number of bytes in the unit that suits it.
+
+  Args:
+    n_bytes: How many.
+
+  Examples:
+    >>> from dafx.audio import disk
+    >>> disk.size(0), disk.size(352_844), disk.size(1.5e9)
+    ('0 kB', '353 kB', '1.5 GB')
+  """
+  for unit, factor in (('GB', 1e9), ('MB', 1e6)):
+    if n_bytes >= factor:
+      return f'{n_bytes / factor:.1f} {unit}'
+  return f'{n_bytes / 1e3:.0f} kB'
 
 
 def is_safe_name(name: str) -> bool:
