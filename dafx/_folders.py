@@ -73,6 +73,25 @@ def check_output_folder(folder: str | os.PathLike, flag: str):
     )
 
 
+def check_is_text(folder: str | os.PathLike, flag: str):
+  """Looks whether TensorFlow can write to a folder, by its name.
+
+  Args:
+    folder: A path.
+    flag: What it was given by, such as '--save_dir'.
+
+  Raises:
+    ValueError: There are bytes in it that are no text.
+  """
+  try:
+    str(folder).encode()
+  except UnicodeEncodeError as error:
+    raise ValueError(
+      f'{flag}={folder} has bytes that are no text (UTF-8), and TensorFlow '
+      'writes to no such folder. Rename it, or give another.'
+    ) from error
+
+
 def user_cache() -> pathlib.Path | None:
   """Returns the folder of the user's caches; None without a home folder.
 

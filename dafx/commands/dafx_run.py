@@ -269,6 +269,7 @@ def _check_files():
     _check_plugins(folder)
   if not uses_saved:
     _folders.check_output_folder(FLAGS.save_dir, '--save_dir')
+    _folders.check_is_text(FLAGS.save_dir, '--save_dir')
   if uses_saved or mode in ('eval', 'sample'):
     gin_files.check_checkpoints(folder)
   elif FLAGS.restore_dir and not gin_files.has_checkpoint(FLAGS.save_dir):

@@ -243,7 +243,8 @@ def get_plugin(uri: str) -> Plugin:
   with lilv.lock:
     if uri not in _plugins:
       found = None
-      if uri and not any(c in uri for c in ' <>"\n') and ':' in uri:
+      is_uri = uri.isprintable() and not any(c in uri for c in ' <>"')
+      if is_uri and ':' in uri:
         found = lilv.open_world().plugin(uri)
       if found is None:
         raise ValueError(_not_found_message(uri))

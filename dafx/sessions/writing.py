@@ -67,7 +67,8 @@ def write(
     _fill(session, new)
     place = next(each for each in _places(wanted) if _is_free(each))
     text = '\n'.join([describe(session, place), *notes, ''])
-    (new / _READ_ME).write_text(text, encoding='utf-8')
+    # The path of the folder may be no text.
+    (new / _READ_ME).write_text(text, 'utf-8', errors='backslashreplace')
     if place.exists():
       # Out of the way first: a folder takes the place of an empty one only.
       place.rename(pathlib.Path(temporary) / 'former')

@@ -14,13 +14,14 @@ import tensorflow as tf
 # What TensorFlow puts behind the name of a variable.
 VALUE = '/.ATTRIBUTES/VARIABLE_VALUE'
 
-# What TensorFlow takes for a pattern of file names when it reads.
-_PATTERN = re.compile(r'[*?\[\]\\]')
+# What TensorFlow takes for a pattern of file names when it reads, and bytes
+# that are no text, which it takes not at all.
+_PATTERN = re.compile(r'[*?\[\]\\\udc80-\udcff]')
 
 
 @contextlib.contextmanager
 def plain(path: str | os.PathLike) -> Iterator[str]:
-  """Yields a path to a checkpoint in which nothing reads as a pattern.
+  """Yields a path to a checkpoint that TensorFlow takes for what it is.
 
   Args:
     path: The checkpoint.

@@ -4,6 +4,7 @@ Kind: what a file is called, and how it stores sound, costs nothing; what cannot
 be sound is refused by name, before anything is made of it.
 """
 
+import json
 import os
 import pathlib
 import subprocess
@@ -12,11 +13,15 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+import tensorflow as tf
 
+from dafx import _folders
 from dafx.audio import disk, files, scans, sources
 from dafx.commands import match_mode
 from dafx.lv2 import world
-from dafx.training.data_preparation import matching
+from dafx.training import checkpoint_files
+from dafx.training.data_preparation import matching, pairs
+from dafx.training.evaluation import tables
 from dafx.training.models import outputs
 
 _URI = 'http://calf.sourceforge.net/plugins/Compressor'
@@ -176,3 +181,45 @@ def test_folders_of_plugins_that_hold_none_are_named(path, monkeypatch):
   for uri in ('urn:somebody:else', 'urn:zamaudio:NoSuch'):
     with pytest.raises(ValueError, match=told):
       world.get_plugin(uri)
+
+
+def test_pairs_are_made_whatever_they_are_called(tmp_path):
+  name = os.fsdecode(b'caf\xe9')
+  rng = np.random.default_rng(0)
+  for stem in (name, 'two\nlines', '%s', 'd'):
+    audio = 0.1 * rng.standard_normal([16000, 1])
+    for side, gain in (('dry', 1.0), ('wet', 0.5)):
+      files.write(tmp_path / side / f'{stem}.wav', gain * audio, 16000)
+  for _ in range(2):  # made, then found to be there
+    candidates, _ = matching.find_candidates(
+      *(tmp_path / side for side in ('dry', 'wet'))
+    )
+    pairs.prepare_from_candidates(candidates, {}, tmp_path / 'out', 16000, 1)
+  (made,) = (tmp_path / 'out').rglob(f'target/{name}.flac')
+  assert np.isfinite(files.read(made)[0]).all()
+  # What says so is JSON, in which names come back as they were.
+  known = json.loads((tmp_path / 'out' / 'manifest.json').read_bytes())
+  assert name in json.dumps(known, ensure_ascii=False)
+
+
+def test_a_checkpoint_is_read_and_a_new_run_refused_by_its_folders_name(
+  tmp_path,
+):
+  folder = tmp_path / os.fsdecode(b'caf\xe9')
+  folder.mkdir()
+  weights = tf.Variable([1.0, 2.0])
+  with checkpoint_files.plain(folder / 'ckpt-1') as prefix:
+    tf.train.Checkpoint(weights=weights).write(prefix)
+  assert (folder / 'ckpt-1.index').is_file()
+  read = checkpoint_files.value_in(folder / 'ckpt-1', 'weights', None)
+  np.testing.assert_array_equal(read, [1.0, 2.0])
+  with pytest.raises(ValueError, match='no text .* Rename it, or give another'):
+    _folders.check_is_text(folder, '--save_dir')
+  _folders.check_is_text(tmp_path / 'ünï\n%s', '--save_dir')
+
+
+def test_tables_hold_names_that_are_no_text(tmp_path):
+  rows = [{'file': os.fsdecode(b'caf\xe9'), 'esr': 0.5}]
+  tables.write_table(rows, tmp_path, 'metrics')
+  assert json.loads((tmp_path / 'metrics.json').read_bytes()) == rows
+  assert 'caf' in (tmp_path / 'metrics.csv').read_text(encoding='utf-8')

@@ -47,7 +47,7 @@ def _parse(record: bytes, place: int, path: pathlib.Path):
     raise ValueError('input and target differ in length')
   if not sides[0]:
     raise ValueError('a pair without samples')
-  name = feature['name'].bytes_list.value[0].decode()
+  name = feature['name'].bytes_list.value[0].decode('utf-8', 'surrogateescape')
   if not disk.is_safe_name(name):  # files of an evaluation are called so
     raise ValueError(f'{name!r} is no name of a pair')
   events = zip(
@@ -260,7 +260,7 @@ def serialise(pair: folders.Pair) -> bytes:
 
   sides = reading.read_pair(pair.input_path, pair.target_path)
   values = dict(
-    name=pair.name.encode(),
+    name=pair.name.encode('utf-8', 'surrogateescape'),
     sample_rate=sides.sample_rate,
     n_channels=sides.audio.shape[1],
     audio=sides.audio.astype('<f4').tobytes(),

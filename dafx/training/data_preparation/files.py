@@ -133,7 +133,8 @@ def write_json(path: pathlib.Path, content):
   path.parent.mkdir(parents=True, exist_ok=True)
   text = json.dumps(content, indent=1, ensure_ascii=False)
   with disk.replacing(path) as temporary:
-    temporary.write_text(text + '\n', encoding='utf-8')
+    # Bytes of names that are no text become escapes, as JSON has them too.
+    temporary.write_text(text + '\n', 'utf-8', errors='backslashreplace')
 
 
 def read_state(path: pathlib.Path) -> dict:

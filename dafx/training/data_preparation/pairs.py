@@ -165,7 +165,10 @@ def split_by_hash(
   splits = {name: known[name] for name in names if name in known}
   counts = {s: list(splits.values()).count(s) for s in files.SPLITS}
   tenth = max(1, len(names) // 10)
-  names = sorted(names, key=lambda n: zlib.crc32(f'{seed}/{n}'.encode()))
+  names = sorted(
+    names,
+    key=lambda n: zlib.crc32(f'{seed}/{n}'.encode('utf-8', 'surrogateescape')),
+  )
   for name in names:
     if name in splits:
       continue

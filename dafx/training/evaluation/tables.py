@@ -25,7 +25,13 @@ def write_table(rows: Sequence[Mapping], folder: str | os.PathLike, name: str):
   folder.mkdir(parents=True, exist_ok=True)
   text = json.dumps(rows, indent=2)
   (folder / f'{name}.json').write_text(text + '\n', encoding='utf-8')
-  with open(folder / f'{name}.csv', 'w', newline='', encoding='utf-8') as file:
+  with open(
+    folder / f'{name}.csv',
+    'w',
+    newline='',
+    encoding='utf-8',
+    errors='backslashreplace',  # names of files may be no text
+  ) as file:
     writer = csv.DictWriter(file, list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)

@@ -76,7 +76,8 @@ def write(path: str | os.PathLike, match: result.Match):
   """Writes the settings of a match; the file appears whole or not at all."""
   text = json.dumps(_finite(to_json(match)), indent=2, ensure_ascii=False)
   with disk.replacing(path) as temporary:
-    temporary.write_text(text + '\n', encoding='utf-8')
+    # Bytes of names that are no text become escapes, as JSON has them too.
+    temporary.write_text(text + '\n', 'utf-8', errors='backslashreplace')
 
 
 def _finite(value):

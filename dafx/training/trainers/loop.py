@@ -195,6 +195,7 @@ def train(
   _tell_nodes(model, seed, workers)
   margin, part = model.margin, workers.part
   folder = _folders.expand_user(save_dir) if save_dir else None
+  _folders.check_is_text(folder or '', 'save_dir')
   stop_value = early_stop_loss_value
   with contextlib.ExitStack() as stack:
     stack.enter_context(core.raising_faults())
