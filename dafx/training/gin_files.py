@@ -263,9 +263,13 @@ def _parse_file(file, text=None):
 def _is_of_older_version(file) -> bool:
   """Returns whether a file is the operative config of a run of 0.1.0."""
   path = pathlib.Path(file)
-  return path.name.startswith('operative_config-') and not path.read_text(
-    encoding='utf-8'
-  ).startswith(_VERSION)
+  if not path.name.startswith('operative_config-') or not path.is_file():
+    return False
+  try:
+    text = path.read_text(encoding='utf-8')
+  except UnicodeDecodeError:
+    return False  # it is damaged, and says nothing
+  return bool(text) and not text.startswith(_VERSION)
 
 
 def _new_place(error) -> str:

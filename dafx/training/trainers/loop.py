@@ -12,7 +12,7 @@ from absl import logging
 
 from dafx import _folders, core, processors
 from dafx.audio import disk
-from dafx.training import checkpoints, data, gin_files, signals
+from dafx.training import arguments, checkpoints, data, gin_files, signals
 from dafx.training import progress as progress_bar
 from dafx.training.data import positions
 from dafx.training.trainers import agreement
@@ -157,7 +157,8 @@ def train(
 
   Raises:
     ValueError: save_dir holds another model, or restore_dir none; or what
-      must agree does not: rates, features, stages.
+      must agree does not: rates, features, stages; or a number that none of
+      its kind can be.
     DivergedError: The loss is not finite; the last checkpoint is good.
     lv2.CrashError: A plugin crashed or hung for the third time with the same
       file, in a process of its own; the run is saved. Before, such an item is
@@ -187,6 +188,14 @@ def train(
     [1, 2, 3]
   """
   model = trainer.model
+  num_steps, seed = arguments.whole(0, num_steps=num_steps, seed=seed)
+  batch_size, *intervals = arguments.whole(
+    1,
+    batch_size=batch_size,
+    steps_per_summary=steps_per_summary,
+    steps_per_validation=steps_per_validation,
+    steps_per_save=steps_per_save,
+  )
   providers = [p for p in (data_provider, valid_provider) if p is not None]
   agreement.check_agreement(model, providers, stages, single_fraction)
   workers = trainer.workers
@@ -235,7 +244,7 @@ def train(
         run,
         plan,
         progress,
-        _Intervals(steps_per_summary, steps_per_validation, steps_per_save),
+        _Intervals(*intervals),
         -math.inf if stop_value is None else stop_value,
       )
   return run.history

@@ -1,0 +1,77 @@
+"""Numbers of a training that none of their kind can be.
+
+Kind: a wrong number is refused by name before the first step; it neither fails
+in the middle of the work nor trains something else in silence.
+"""
+
+import math
+
+import numpy as np
+import pytest
+from runs_test import make_model, sines
+
+from dafx.training import arguments, gin_files, trainers
+
+
+@pytest.mark.parametrize(
+  'name, value',
+  [
+    *[('num_steps', value) for value in (math.nan, -1, None, '6', 6.5, True)],
+    *[('batch_size', value) for value in (0, -1, 1.5, math.inf)],
+    *[('steps_per_save', value) for value in (0, -1, 1.5)],
+    ('steps_per_validation', 0),
+    ('steps_per_summary', 0),
+    ('seed', -1),
+  ],
+)
+def test_numbers_of_a_training_are_checked_first(tmp_path, name, value):
+  with pytest.raises(ValueError, match=f'{name}=.* must be a whole number'):
+    trainers.train(
+      sines(),
+      None,
+      trainers.Trainer(make_model()),
+      save_dir=str(tmp_path / 'run'),
+      **{'batch_size': 2, 'num_steps': 2, name: value},
+    )
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  'name, value',
+  [
+    *[('learning_rate', v) for v in (math.nan, math.inf, -1.0, 'x', None)],
+    *[('grad_clip_norm', value) for value in (0.0, -1.0, math.nan)],
+    ('weight_decay', -0.1),
+    ('plateau_factor', math.nan),
+    ('min_learning_rate', -1.0),
+    ('checkpoints_to_keep', 0),
+  ],
+)
+def test_numbers_of_a_trainer_are_checked_first(name, value):
+  with pytest.raises(ValueError, match=f'{name}=.* must be a '):
+    trainers.Trainer(make_model(), **{name: value})
+
+
+def test_numbers_that_mean_the_same_are_taken():
+  assert arguments.whole(0, a=1e3, b=np.int64(4), c=np.float32(2)) == [
+    1000,
+    4,
+    2,
+  ]
+  arguments.finite(a=0, b=np.float32(0.5))
+
+
+@pytest.mark.parametrize('content', [b'', b'\x82\xff', None])
+def test_a_damaged_configuration_does_not_keep_a_run_from_going_on(
+  tmp_path, content, caplog
+):
+  path = tmp_path / 'operative_config-0.gin'
+  if content is None:
+    path.mkdir()
+  else:
+    path.write_bytes(content)
+  gin_files.warn_of_old_run(tmp_path)
+  assert not caplog.text
+  (tmp_path / 'operative_config-9.gin').write_text('import dafx.effects\n')
+  gin_files.warn_of_old_run(tmp_path)
+  assert 'was trained by dafx 0.1.0' in caplog.text
