@@ -220,7 +220,7 @@ def test_unknown_files_and_folders(home, tmp_path, capsys):
     ('NoSuchLayer.size = 1', 'NoSuchLayer'),
     ('ControlModel.encoder = @encoders.NoSuchEncoder()', 'NoSuchEncoder'),
     ('import dafx.no_such_module', 'no_such_module'),
-    ('batch_size = = 4', 'Unable to parse value'),
+    ('batch_size = = 4', 'is no value. Text has quotes'),
   ],
 )
 def test_wrong_gin_is_named(home, tmp_path, capsys, line, named):

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from absl import app, flags, logging
 
 from dafx import _environment
-from dafx.commands import terminal
+from dafx.commands import phrases, terminal
 
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 _HELP = ('-h', '-?', '-help', '--help', '-helpshort', '--helpshort')
@@ -33,16 +33,6 @@ _END_OF_HELP = """\
   --helpfull
       All flags, those of libraries included.
 """
-
-# What Keras puts before the message of a fault in a layer, and behind it.
-_LAYER = re.compile(
-  r"Exception encountered when calling layer '.*?' \(type \w+\)\.\s+"
-)
-_LAYER_INPUTS = '\n\nCall arguments received by layer'
-# gin's message for it.
-_UNBOUND_MACRO = re.compile(
-  r"macro\(\) missing.*configurable 'macro' .* in scope '([^']*)'", re.DOTALL
-)
 
 
 def run(
@@ -235,41 +225,6 @@ def is_verbose() -> bool:
   return logging.get_verbosity() >= logging.DEBUG
 
 
-def _place_of(fault) -> str:
-  """Returns the class of a fault that others raise in terse words; or ''."""
-  frames = traceback.extract_tb(fault.__traceback__)
-  is_ours = frames and pathlib.Path(frames[-1].filename).is_relative_to(
-    _PACKAGE
-  )
-  is_terse = isinstance(fault, (KeyError, TypeError))
-  return type(fault).__name__ if is_terse and not is_ours else ''
-
-
-def _without_keras(text):
-  """Leaves out through which layers a message went, and their inputs."""
-  return _LAYER.sub('', text).partition(_LAYER_INPUTS)[0].strip()
-
-
-def _without_gin(text, place=''):
-  """Leaves out by which functions of gin a message went.
-
-  Args:
-    text: The message.
-    place: Class of a fault whose message needs to be told what failed.
-  """
-  if unbound := _UNBOUND_MACRO.search(text):
-    name = unbound[1]
-    return (
-      f'The configuration uses the macro {name}, which has no value. Give it '
-      f'one: --gin_param="{name} = ..."'
-    )
-  text, _, calls = text.partition("\n  In call to configurable '")
-  if place and calls:
-    configurable = calls.partition("'")[0]
-    return f'{configurable}: {place}: {text}'
-  return text
-
-
 def with_messages(command: str, main):
   """Returns main for `app.run`, whose faults of the user's end in a message.
 
@@ -312,10 +267,10 @@ def with_messages(command: str, main):
       if not tensorflow or not isinstance(error, tensorflow.errors.OpError):
         raise
       # "PluginError: what happened", then a traceback.
-      fault, text = error, _without_keras(error.message).splitlines()[0]
+      fault, text = error, phrases.without_keras(error.message).splitlines()[0]
     if is_verbose():
       traceback.print_exception(fault)
-    text = _without_keras(_without_gin(str(text), _place_of(fault)))
+    text = phrases.plain(str(text), phrases.place_of(fault))
     print(f'{command}: {text}', file=sys.stderr)
     # What dafx needs and is not installed is said in one line, with the remedy;
     # a module that Python does not find may be misspelt.

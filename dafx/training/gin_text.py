@@ -56,6 +56,10 @@ def statements(text: str | bytes, place: str) -> list:
   try:
     if isinstance(text, bytes):
       text = text.decode('utf-8')
+    if text.startswith('\ufeff'):
+      raise ValueError(
+        'It begins with a byte order mark; save it as UTF-8 without one'
+      )
     parser = config_parser.ConfigParser(text, _LooksNothingUp())
     found = []
     for statement in parser:
@@ -72,6 +76,11 @@ def statements(text: str | bytes, place: str) -> list:
   else:
     return found
   fault = fault.strip().splitlines()[0].rstrip('.')
+  if 'malformed node' in fault or 'Unable to parse value' in fault:
+    fault = (
+      "What stands behind = is no value. Text has quotes, such as 'esr'; other "
+      'values are numbers, True, False, None, lists, @references and %macros'
+    )
   raise ValueError(f'{place}, line {line}: {fault}.')
 
 

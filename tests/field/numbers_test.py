@@ -6,11 +6,13 @@ in the middle of the work nor trains something else in silence.
 
 import math
 
+import gin
 import numpy as np
 import pytest
 from runs_test import make_model, sines
 
-from dafx.training import arguments, gin_files, trainers
+from dafx.commands import phrases
+from dafx.training import arguments, gin_files, gin_text, trainers
 
 
 @pytest.mark.parametrize(
@@ -75,3 +77,29 @@ def test_a_damaged_configuration_does_not_keep_a_run_from_going_on(
   (tmp_path / 'operative_config-9.gin').write_text('import dafx.effects\n')
   gin_files.warn_of_old_run(tmp_path)
   assert 'was trained by dafx 0.1.0' in caplog.text
+
+
+@pytest.mark.parametrize(
+  'text', ['loss = esr', 'is_on = true', 'x = nan', "x = 'a", 'x =', 'x = [a]']
+)
+def test_a_text_without_quotes_is_told_of(text):
+  with pytest.raises(ValueError, match="^--gin_param, line 1: What .* 'esr'"):
+    gin_text.statements(text, '--gin_param')
+
+
+def test_a_byte_order_mark_is_told_of():
+  text = '\ufeffnum_steps = 3\n'.encode()
+  with pytest.raises(ValueError, match='save it as UTF-8 without one'):
+    gin_text.statements(text, 'a.gin')
+
+
+def test_an_argument_that_nothing_gives_is_told_of_with_the_remedy():
+  @gin.configurable
+  def stand_in(graph=gin.REQUIRED, level=gin.REQUIRED):
+    return graph, level
+
+  with pytest.raises(RuntimeError) as caught:
+    stand_in()
+  told = phrases.plain(str(caught.value))
+  assert 'what graph, level of stand_in is' in told
+  assert '--gin_param="stand_in.graph = ..."' in told
