@@ -1,6 +1,7 @@
 """What goes into a renderer: values of ports, audio and controls that fit."""
 
 import functools
+import numbers
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -8,20 +9,27 @@ import numpy as np
 from dafx.lv2 import errors, instances, world
 
 ISOLATIONS = ('thread', 'process')
+# Beyond these a plugin or the system ends the process, or nothing ends.
+_MOST_HZ, _MOST_BLOCK, _MOST_THREADS, _MOST_WARM_UP = 10**6, 2**24, 1024, 2**24
 
 
 def check_options(
   sample_rate, block_size, n_threads, warm_up, isolation, time_limit_s
 ):
   """Raises ValueError for an option of `Renderer` that is out of its range."""
-  for name, value, low in (
-    ('sample_rate', sample_rate, 1),
-    ('block_size', block_size, 1),
-    ('n_threads', n_threads if n_threads is not None else 1, 1),
-    ('warm_up', warm_up, 0),
+  for name, value, low, high in (
+    ('sample_rate', sample_rate, 1, _MOST_HZ),
+    ('block_size', block_size, 1, _MOST_BLOCK),
+    ('n_threads', n_threads if n_threads is not None else 1, 1, _MOST_THREADS),
+    ('warm_up', warm_up, 0, _MOST_WARM_UP),
   ):
-    if not value >= low:
-      raise ValueError(f'{name}={value} must be at least {low}.')
+    is_number = isinstance(value, numbers.Real) and low <= float(value) <= high
+    if not is_number or name != 'sample_rate' and value != int(value):
+      kind = 'number' if name == 'sample_rate' else 'whole number'
+      raise ValueError(
+        f'{name}={value!r} must be a {kind} of at least {low}, and {high} at '
+        'most.'
+      )
   if not time_limit_s > 0.0:
     raise ValueError(f'time_limit_s={time_limit_s} must be above 0.')
   if isolation not in ISOLATIONS:
@@ -53,6 +61,8 @@ def check_value(plugin: world.Plugin, symbol: str, value: float):
     ValueError: ratio=0.5 is out of range: ...
   """
   port = plugin.control(symbol)
+  if not isinstance(value, (numbers.Real, np.ndarray)):
+    raise ValueError(f'{symbol}={value!r} must be a number, in port units.')
   if port.per_sample_rate and np.isfinite(value):
     return
   low, high = port.minimum, port.maximum

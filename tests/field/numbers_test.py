@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from runs_test import make_model, sines
 
+from dafx import lv2
 from dafx.commands import phrases
 from dafx.training import arguments, gin_files, gin_text, trainers
 
@@ -103,3 +104,25 @@ def test_an_argument_that_nothing_gives_is_told_of_with_the_remedy():
   told = phrases.plain(str(caught.value))
   assert 'what graph, level of stand_in is' in told
   assert '--gin_param="stand_in.graph = ..."' in told
+
+
+@pytest.mark.parametrize(
+  'name, value',
+  [
+    *[('n_threads', value) for value in (0, 1.5, 10**6, 'x', math.nan)],
+    *[('block_size', value) for value in (0, 1.5, 2**31, None)],
+    *[('warm_up', value) for value in (-1, 10**12, math.inf)],
+    *[('sample_rate', v) for v in (0, -1, 2**31 - 1, math.nan, '44100')],
+  ],
+)
+@pytest.mark.parametrize('isolation', ['thread', 'process'])
+def test_options_of_a_renderer_are_checked_first(name, value, isolation):
+  options = {'sample_rate': 44100, 'isolation': isolation, name: value}
+  with pytest.raises(ValueError, match=f'{name}=.* must be a .* at least'):
+    lv2.Renderer('urn:dafx-test:gain', **options)
+
+
+@pytest.mark.parametrize('value', [None, '4', [1.0], {}])
+def test_fixed_values_that_are_no_numbers_are_refused(value):
+  with pytest.raises(ValueError, match='amount=.* must be a number'):
+    lv2.Renderer('urn:dafx-test:onepole', 44100, fixed={'amount': value})
