@@ -189,13 +189,8 @@ def train(
   """
   model = trainer.model
   num_steps, seed = arguments.whole(0, num_steps=num_steps, seed=seed)
-  batch_size, *intervals = arguments.whole(
-    1,
-    batch_size=batch_size,
-    steps_per_summary=steps_per_summary,
-    steps_per_validation=steps_per_validation,
-    steps_per_save=steps_per_save,
-  )
+  batch_size = arguments.whole(1, batch_size=batch_size)[0]
+  every = _Intervals(steps_per_summary, steps_per_validation, steps_per_save)
   providers = [p for p in (data_provider, valid_provider) if p is not None]
   agreement.check_agreement(model, providers, stages, single_fraction)
   workers = trainer.workers
@@ -203,9 +198,7 @@ def train(
   workers.n_items = batch_size // workers.n_workers
   _tell_nodes(model, seed, workers)
   margin, part = model.margin, workers.part
-  folder = _folders.expand_user(save_dir) if save_dir else None
-  _folders.check_is_text(folder or '', 'save_dir')
-  stop_value = early_stop_loss_value
+  folder = _place_of(save_dir)
   with contextlib.ExitStack() as stack:
     stack.enter_context(core.raising_faults())
     if folder is not None and workers.is_chief:
@@ -244,8 +237,8 @@ def train(
         run,
         plan,
         progress,
-        _Intervals(*intervals),
-        -math.inf if stop_value is None else stop_value,
+        every,
+        early_stop_loss_value,
       )
   return run.history
 
@@ -258,10 +251,23 @@ class _Intervals:
   validation: int
   save: int
 
+  def __post_init__(self):
+    names = {f'steps_per_{key}': n for key, n in vars(self).items()}
+    arguments.whole(1, **names)
+
+
+def _place_of(save_dir):
+  """Returns the folder of a run, to which TensorFlow can write; or None."""
+  if not save_dir:
+    return None
+  _folders.check_is_text(save_dir, 'save_dir')
+  return _folders.expand_user(save_dir)
+
 
 def _take_steps(run, plan, progress, every, stop_value):
   """Trains until the last stage is over, or something says stop."""
   trainer = run.trainer
+  stop_value = -math.inf if stop_value is None else stop_value
   progress.say('tracing the first step')
   # A run that stopped early and is called again stays where it is.
   while True:
