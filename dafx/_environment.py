@@ -33,7 +33,6 @@ _LIGHT = (
   'training.progress',
   'training.align',
   'training.likeness',
-  'training.onset',
   'training.channel',
   'training.cluster',
   'training.messages',

@@ -5,7 +5,7 @@ import pytest
 import scipy.signal
 
 from dafx import effects, metrics, processors
-from dafx.training import align, matching
+from dafx.training import matching
 from dafx.training.matching import chain as chain_lib
 from dafx.training.matching import distances, newton, pairing, result
 from dafx.training.matching import problem as problem_lib
@@ -39,51 +39,6 @@ def gain_and_filter():
     plugin('onepole', {'amount': (0.0, 0.9)}),
     plugin('gain', {'amount': (0.1, 4.0, 'log')}),
   ]
-
-
-def crossed_over(audio, gains, edges_hz, order):
-  """Returns bands of Linkwitz-Riley crossovers, put together again."""
-  rest, bands = audio, []
-  for edge_hz in edges_hz:
-    low, high = (
-      scipy.signal.butter(order, edge_hz, kind, fs=RATE, output='sos')
-      for kind in ('lowpass', 'highpass')
-    )
-    bands.append(scipy.signal.sosfilt(np.tile(low, [2, 1]), rest, axis=0))
-    rest = scipy.signal.sosfilt(np.tile(high, [2, 1]), rest, axis=0)
-  return np.float32(
-    sum(g * band for g, band in zip(gains, [*bands, rest], strict=True))
-  )
-
-
-# ---------------------- Pairs -------------------------------------------------
-@pytest.mark.parametrize('late', [0, 120, -90])
-@pytest.mark.parametrize(
-  'edges_hz, order',
-  [((150, 900, 5000), 4), ((300, 2000), 4), ((100, 300, 1000, 3000), 2)],
-)
-def test_crossovers_make_a_target_neither_late_nor_upside_down(
-  edges_hz, order, late
-):
-  audio = music(6 * RATE)
-  gains = (1.0, 1.0, 0.6, 1.5, 1.0)[: len(edges_hz) + 1]
-  target = np.roll(crossed_over(audio, gains, edges_hz, order), late, axis=0)
-  # By correlation it is one or the other.
-  by_correlation = align.align(audio, target, RATE)
-  is_late = abs(by_correlation.lag_samples - late) > 0.5
-  assert is_late or by_correlation.polarity < 0
-  pair = pairing.make_pair(audio, target, RATE)
-  assert pair.lag_samples == pytest.approx(late, abs=3.0 if late else 0.0)
-  assert not pair.is_inverted
-
-
-def test_a_late_and_inverted_target_is_moved_and_turned():
-  audio = music(6 * RATE)
-  low, high = [1.3, -0.3], [1.0]  # an equaliser, which hardly turns phases
-  target = -np.roll(scipy.signal.lfilter(low, high, audio, axis=0), 75, axis=0)
-  pair = pairing.make_pair(audio, np.float32(target), RATE)
-  assert pair.lag_samples == pytest.approx(75, abs=0.5)
-  assert pair.is_inverted
 
 
 # ---------------------- Distances ---------------------------------------------

@@ -19,7 +19,6 @@ import dataclasses
 from typing import NamedTuple
 
 import numpy as np
-import scipy.fft
 import scipy.signal
 
 from dafx.audio import sources
@@ -35,6 +34,14 @@ _SILENCE_DB = -80.0
 # Lags between samples are found on a grid so fine, then by a parabola.
 _GRID = 16
 _SINC_SAMPLES = 32
+# An answer begins where it comes to this share of its peak, so long before the
+# peak at most. It is estimated from windows so long, and where the input has at
+# least this share of its mean power.
+_ONSET = 0.25
+_ONSET_S = 2e-3
+_ANSWER_SAMPLES = 4096
+_POWER_FLOOR = 1e-3
+
 # A tone fits another of its pitch at many lags. Where the level of both keeps
 # within so many dB, over frames so long, lags so far from the best are asked
 # whether they fit nearly as well. Of what decays or has an onset, such as a
@@ -80,27 +87,25 @@ class Alignment:
   last_sample: int
 
 
-def _peak_between(values: np.ndarray, index: int) -> tuple[float, float]:
-  """Returns where a band-limited sequence peaks, close to an index, and what.
+def _peak_between(values: np.ndarray, index: int) -> float:
+  """Returns where a band-limited sequence peaks, close to an index.
 
   Interpolates by a windowed sinc, then by a parabola.
   """
   reach = min(_SINC_SAMPLES, index, len(values) - 1 - index)
   if reach < 2:
-    return float(index), float(values[index])
+    return float(index)
   offsets = np.arange(-reach, reach + 1)
   places = np.arange(-_GRID, _GRID + 1) / _GRID
   distance = places[:, np.newaxis] - offsets
   window = np.cos(np.pi * np.clip(distance / (2 * reach + 2), -0.5, 0.5)) ** 2
   fine = (np.sinc(distance) * window) @ values[index + offsets]
-  sign = np.sign(values[index])
-  fine *= sign
+  fine *= np.sign(values[index])
   k = int(np.clip(fine.argmax(), 1, len(fine) - 2))
   left, middle, right = fine[k - 1 : k + 2]
   bend = left - 2 * middle + right
   step = 0.5 * (left - right) / bend if bend else 0.0
-  place = index + places[k] + np.clip(step, -1, 1) / _GRID
-  return place, float(sign * np.clip(middle, 0.0, 1.0))
+  return index + places[k] + np.clip(step, -1, 1) / _GRID
 
 
 def _level_db(audio):
@@ -169,9 +174,9 @@ def _stretches(x, y, lag, sample_rate, min_confidence):
     centre = stop - start - 1
     near = values[centre - look : centre + look + 1]
     index = int(np.abs(near).argmax())
-    place, correlation = _peak_between(near, index)
-    own = lag + place - look
-    is_sure = abs(near[index]) >= min_confidence
+    own = lag + _peak_between(near, index) - look
+    correlation = float(near[index])
+    is_sure = abs(correlation) >= min_confidence
     if not is_sure:
       shift = index - look
       ours = sides[0][max(0, -shift) : len(sides[0]) - max(0, shift)]
@@ -336,6 +341,47 @@ def align(
     first_sample=int(first),
     last_sample=int(last),
   )
+
+
+def causal_lag(
+  audio: np.ndarray, target: np.ndarray, sample_rate: int, lag_samples: float
+) -> int:
+  """Finds where the answer of an effect begins, from where it is strongest.
+
+  `align` finds the lag at which both are most alike. Of a filter that is the
+  middle of its answer, and a network that is causal cannot learn what comes
+  before. The answer is estimated by Welch's method; what its beginning owes to
+  the spectrum of the input, which rings before a peak too, does not count.
+
+  Args:
+    audio: The input, [n_samples, n_channels].
+    target: The target, likewise.
+    sample_rate: Of both, in Hz.
+    lag_samples: What `align` found.
+
+  Returns:
+    The lag in whole samples at which the answer begins.
+  """
+  x, y = (
+    likeness.high_passed(_mono(side), sample_rate) for side in (audio, target)
+  )
+  whole = round(lag_samples)
+  first, last = max(0, -whole), min(len(x), len(y) - whole)
+  x, y = x[first:last], y[first + whole : last + whole]
+  n_fft = min(_ANSWER_SAMPLES, len(x))
+  power, cross = (
+    scipy.signal.csd(x, other, nperseg=n_fft, detrend=False)[1]
+    for other in (x, y)
+  )
+  floor = _POWER_FLOOR * np.mean(power.real)
+  n_before = min(int(_ONSET_S * sample_rate), n_fft // 4)
+
+  def samples_before(spectrum):
+    answer = np.abs(scipy.fft.irfft(spectrum / (power.real + floor), n_fft))
+    around = np.roll(answer, n_before)[: 2 * n_before + 1]
+    return max(n_before - int(np.argmax(around >= _ONSET * around.max())), 0)
+
+  return whole - max(samples_before(cross) - samples_before(power), 0)
 
 
 def _most_common(lags, tolerance):

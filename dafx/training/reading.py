@@ -16,7 +16,7 @@ from absl import logging
 from dafx import metrics
 from dafx.audio import files as audio_files
 from dafx.audio import sources
-from dafx.training import align, captures, onset
+from dafx.training import align, captures
 
 # What `read_pair` can mend.
 MENDABLE = ('sample_rate', 'channels', 'length', 'latency', 'lag')
@@ -306,7 +306,7 @@ def _find_lag(paths, sides, sample_rate, plain_lag, said):
       return plain_lag, 0, n_samples, [said]
     logging.warning('Whether %s is late cannot be told: %s.', paths[1], error)
     return 0, 0, n_samples, []
-  lag = onset.causal_lag(audio, target, sample_rate, found.lag_samples)
+  lag = align.causal_lag(audio, target, sample_rate, found.lag_samples)
   # Stretches end a little before the files do, by the first guess of the lag.
   near = int(_FILTER_S * sample_rate)
   n_shared = min(n_samples, len(target) - lag)

@@ -9,7 +9,7 @@ import scipy.signal
 import soundfile
 import soxr
 
-from dafx.training import captures, data, onset, reading
+from dafx.training import align, captures, data, reading
 
 RATE = 16000
 
@@ -20,9 +20,9 @@ def music(seconds=2.0, seed=0, rate=RATE):
   n_samples = int(seconds * rate)
   audio = 0.002 * rng.standard_normal(n_samples)
   t = np.arange(n_samples) / rate
-  for start_s in np.arange(0.05, seconds - 0.2, 0.15):
+  for onset in np.arange(0.05, seconds - 0.2, 0.15):
     f0_hz = 110 * 2 ** (rng.integers(0, 24) / 12)
-    since = np.maximum(t - start_s, 0.0)
+    since = np.maximum(t - onset, 0.0)
     note = sum(np.sin(2 * np.pi * k * f0_hz * since) / k for k in range(1, 8))
     audio += 0.1 * note * np.exp(-8 * since) * (since > 0)
   return audio.astype(np.float32)
@@ -163,7 +163,7 @@ def test_the_start_is_found_in_audio_of_a_narrow_band(lag):
   sos = scipy.signal.butter(8, 3000.0, fs=RATE, output='sos')
   dry = scipy.signal.sosfilt(sos, music())[:, np.newaxis]
   wet = delayed(drive(dry[:, 0]), lag)[:, np.newaxis]
-  assert onset.causal_lag(dry, wet, RATE, lag) == lag
+  assert align.causal_lag(dry, wet, RATE, lag) == lag
 
 
 def test_blips_come_before_correlation(tmp_path):

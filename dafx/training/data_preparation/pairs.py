@@ -17,7 +17,7 @@ from absl import logging
 
 from dafx.audio import disk
 from dafx.audio import files as audio_files
-from dafx.training import align, onset, reading
+from dafx.training import align, reading
 from dafx.training import progress as progress_bar
 from dafx.training.data_preparation import files, matching, side_by_side
 
@@ -134,7 +134,7 @@ def _align(candidate, is_aligned):
     if is_aligned:
       found = align.Alignment(0.0, 1.0, 1, 0, len(audio))
     else:
-      found = onset.find_lag(audio, target, rate)
+      found = align.align(audio, target, rate)
   except ValueError as error:
     return {'reason': str(error)}
   clipped = {'input': n_clipped(audio), 'target': n_clipped(target)}

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.signal
 
 from dafx import metrics
-from dafx.training import align, onset
+from dafx.training import align
 
 # Shorter audio has no average spectrum, and dynamics hardly show.
 MIN_SECONDS = 0.5
@@ -100,7 +100,7 @@ def make_pair(
   doubts = list(doubts_about_input(audio))
   rate = int(sample_rate)
   try:
-    found = onset.find_lag(audio, target, rate)
+    found = align.align(audio, target, rate)
   except align.AlignmentError as error:
     raise ValueError(
       f'Input and target are not the same performance: {error}. A target is '
@@ -174,7 +174,7 @@ def _drift(audio, target, rate):
   lags = []
   for part in (slice(size), slice(-size, None)):
     try:
-      lags.append(onset.find_lag(audio[part], target[part], rate).lag_samples)
+      lags.append(align.align(audio[part], target[part], rate).lag_samples)
     except align.AlignmentError:  # silence, or a tone
       return 0.0
   return lags[1] - lags[0]
