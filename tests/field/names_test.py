@@ -19,7 +19,7 @@ from dafx import _folders
 from dafx.audio import disk, files, scans, sources
 from dafx.commands import match_mode
 from dafx.lv2 import world
-from dafx.training import checkpoint_files
+from dafx.training import checkpoint_files, data
 from dafx.training.data_preparation import matching, pairs
 from dafx.training.evaluation import tables
 from dafx.training.models import outputs
@@ -200,6 +200,12 @@ def test_pairs_are_made_whatever_they_are_called(tmp_path):
   # What says so is JSON, in which names come back as they were.
   known = json.loads((tmp_path / 'out' / 'manifest.json').read_bytes())
   assert name in json.dumps(known, ensure_ascii=False)
+  # So they do in records, which are bytes.
+  found = data.find_pairs(made.parents[1])
+  data.write_tfrecord(found, tmp_path / 'out' / 'train.tfrecord')
+  provider = data.ShardProvider(str(tmp_path / 'out'), 'train', 16000, 400, 1)
+  assert {item.name for item in provider.items()} == {p.name for p in found}
+  assert name in {pair.name for pair in found}
 
 
 def test_a_checkpoint_is_read_and_a_new_run_refused_by_its_folders_name(

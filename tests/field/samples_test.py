@@ -104,7 +104,8 @@ def test_tfrecords_are_refused_before_the_first_step(tmp_path):
     ('audio', [b'']),
     ('audio', [b'123']),
     ('audio', []),
-    ('name', [b'\xff']),
+    ('name', [b'']),
+    ('name', [b'../a\xff']),
   ],
 )
 def test_records_that_say_nonsense_are_refused(tmp_path, key, values):
