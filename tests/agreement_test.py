@@ -205,7 +205,7 @@ def test_a_run_of_an_older_version_is_told_where_it_is_taken_up(
 
   train(num_steps=1, save_dir=str(tmp_path))
   (config,) = tmp_path.glob('operative_config-*.gin')
-  config.write_text('')  # as 0.1.0, it names no version
+  config.write_text('# Macros:\n')  # as 0.1.0, it names no version
   for kwargs in ({'save_dir': str(tmp_path)}, {'restore_dir': str(tmp_path)}):
     caplog.clear()
     with caplog.at_level('WARNING'):
