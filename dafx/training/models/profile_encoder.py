@@ -141,10 +141,9 @@ class ProfileEncoder(encoders.Encoder):
     self._loudness = k_power[:, np.newaxis]
     self.balance = balance
     self._octaves = tonal_balance.octave_weights(fft_size, sample_rate)
-    self._means, self._spreads = list(_MEANS), list(_SPREADS)
-    if balance is not None:
-      self._means.append(_PEAK_MEAN)
-      self._spreads.append(_PEAK_SPREAD)
+    n_notes = len(_MEANS) + (balance is not None)
+    self._means = np.array([*_MEANS, _PEAK_MEAN], np.float32)[:n_notes]
+    self._spreads = np.array([*_SPREADS, _PEAK_SPREAD], np.float32)[:n_notes]
 
   def notes_of_stretches(self, audio: tf.Tensor) -> tf.Tensor:
     """Returns what is noted of each stretch.
@@ -269,9 +268,7 @@ class ProfileEncoder(encoders.Encoder):
   def _embed_figures(self, figures):
     n_notes = len(self._means)
     figures, octaves = figures[:, :n_notes], figures[:, n_notes:]
-    notes = (figures - np.array(self._means, 'f')) / np.array(
-      self._spreads, 'f'
-    )
+    notes = (figures - self._means) / self._spreads
     x = notes = tf.clip_by_value(notes, -_LARGEST, _LARGEST)
     for layer in self.hidden:
       x = layer(x)

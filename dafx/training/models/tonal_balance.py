@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import gin
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 
-# Octaves around these centres are compared with the balance; half an octave and
-# less lies between them.
+# Octaves around these centres are compared with the balance; a third of an
+# octave lies between them.
 OCTAVES_HZ = tuple(80.0 * 100.0 ** (i / 5) for i in range(6))
 # Deviations at which the line that is learned may bend, in dB.
 _BENDS_DB = (2.0, 4.0, 7.0, 10.0)
@@ -28,12 +29,6 @@ def octave_weights(fft_size: int, sample_rate: int) -> np.ndarray:
   hz = np.linspace(0.0, sample_rate / 2, fft_size // 2 + 1)[:, np.newaxis]
   low, high = (np.array(OCTAVES_HZ) * 2.0**half for half in (-0.5, 0.5))
   return ((hz >= low) & (hz < high)).astype(np.float32)
-
-
-def _middle(levels):
-  """Returns the median over the six octaves, [batch, 1]."""
-  ordered = tf.sort(levels, axis=-1)
-  return tf.reduce_mean(ordered[:, 2:4], axis=-1, keepdims=True)
 
 
 @gin.register(module='dafx.training.encoders')
@@ -99,7 +94,9 @@ class TonalBalance(tf.keras.layers.Layer):
       In units of 2 dB, positive for what is to be louder, shape [batch, 6].
     """
     deviations = self._levels * _UNIT_DB - levels_db
-    deviations -= _middle(deviations)
+    deviations -= tfp.stats.percentile(
+      deviations, 50.0, axis=-1, interpolation='midpoint', keepdims=True
+    )
     beyond = tf.nn.relu(
       tf.abs(deviations)[..., tf.newaxis] - np.array(_BENDS_DB, np.float32)
     )
