@@ -25,6 +25,7 @@ from dafx.core.filters import (
 from dafx.core.portable import is_compiled, portable
 from dafx.core.python_calls import (
   call_python,
+  differentiable_once,
   raising_faults,
   refuse_saved_model,
 )
@@ -60,6 +61,7 @@ __all__ = [
   'concatenate_maps',
   'describe',
   'design_biquads',
+  'differentiable_once',
   'first_item_key',
   'frame_hop',
   'is_compiled',

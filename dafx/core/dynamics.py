@@ -13,7 +13,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from dafx.core import portable
+from dafx.core import portable, python_calls
 from dafx.core.filters import batch_size, frame_hop
 
 # Levels below are taken for silence.
@@ -212,11 +212,15 @@ def ballistics(
     end.set_shape(state.shape)
 
     def gradient(for_signal, for_end):
-      results = tf.numpy_function(
-        _smooth_adjoint,
+      results = python_calls.differentiable_once(
+        lambda *inputs: tf.numpy_function(
+          _smooth_adjoint,
+          inputs,
+          (tf.float32, tf.float64, tf.float64, tf.float64),
+          stateful=False,
+        ),
         [*inputs, for_signal, for_end],
-        (tf.float32, tf.float64, tf.float64, tf.float64),
-        stateful=False,
+        'compiled ballistics',
       )
       for result, source in zip(results, inputs):
         result.set_shape(source.shape)

@@ -8,6 +8,7 @@ import gc
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 from tensorflow.python.saved_model import save_context
@@ -98,6 +99,67 @@ def call_python(
       raise
 
   return tf.numpy_function(noted, inputs, types, stateful=stateful)
+
+
+def differentiable_once(
+  function: Callable, inputs: Sequence[tf.Tensor], name: str
+) -> Any:
+  """Calls a function that is a gradient, and has none itself.
+
+  What Python computes is constant to TensorFlow: a second derivative through
+  it would lack that part, in silence.
+
+  Args:
+    function: From tensors to a tensor, or to several.
+    inputs: All that it depends on and that a gradient may be asked of, floats.
+    name: What it is the gradient of, for messages.
+
+  Returns:
+    What the function returns. A derivative of it (`tf.hessians`, a tape in a
+    tape, `tf.autodiff.ForwardAccumulator`) raises ValueError as it is computed,
+    in a graph as TensorFlow wraps it, unless it is multiplied by zero.
+
+  Examples:
+    >>> import numpy as np
+    >>> import tensorflow as tf
+    >>> from dafx import core
+    >>> x = tf.Variable([0.0])
+    >>> with tf.GradientTape() as tape:
+    ...   slope = core.differentiable_once(
+    ...     lambda x: core.call_python(np.cos, [x], tf.float32, 'a sine'),
+    ...     [x.read_value()],
+    ...     'a sine',
+    ...   )
+    >>> slope.numpy().tolist()
+    [1.0]
+    >>> tape.gradient(slope, x)
+    Traceback (most recent call last):
+    ValueError: A derivative of the gradient of a sine was asked for, ...
+  """
+
+  def refuse(*cotangents):
+    if any(np.any(cotangent) for cotangent in cotangents):
+      raise ValueError(
+        f'A derivative of the gradient of {name} was asked for, as for a '
+        'second derivative or in forward mode. It has first derivatives in '
+        'reverse mode alone: tf.GradientTape.gradient and .jacobian. Take '
+        'finite differences of the first derivative, or tf.stop_gradient of '
+        'it where it is to count as a constant.'
+      )
+    return np.float32(0.0)
+
+  @tf.custom_gradient
+  def call(*inputs):
+    def gradient(*cotangents):
+      # As it runs: a graph may hold it for a tape that never asks.
+      zero = call_python(refuse, cotangents, tf.float32, name)
+      zero.set_shape([])
+      zeros = [tf.zeros_like(x) + tf.cast(zero, x.dtype) for x in inputs]
+      return zeros if len(zeros) > 1 else zeros[0]
+
+    return function(*inputs), gradient
+
+  return call(*inputs)
 
 
 # What Python raised in graphs of late; data is read ahead of its step.

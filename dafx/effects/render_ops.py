@@ -145,7 +145,7 @@ def render_with_gradient(
   Returns:
     Audio of shape [batch, n_samples, n_channels_out].
   """
-  current, audio = tf.identity(step), tf.stop_gradient(audio)
+  current, heard, audio = tf.identity(step), audio, tf.stop_gradient(audio)
 
   @tf.custom_gradient
   def run(*controls):
@@ -159,11 +159,17 @@ def render_with_gradient(
       if render_ahead is not None:
         sources = [audio, *controls, current, first_key]
         ahead = [core.call_python(render_ahead, sources, tf.float32, _WHAT)]
-      results = core.call_python(
-        gradient,
-        [audio, *controls, cotangent, current, first_key, signal, *ahead],
-        [tf.float32] * len(controls),
-        _WHAT,
+
+      def estimate(*_):
+        return core.call_python(
+          gradient,
+          [audio, *controls, cotangent, current, first_key, signal, *ahead],
+          [tf.float32] * len(controls),
+          _WHAT,
+        )
+
+      results = core.differentiable_once(
+        estimate, [heard, *controls, cotangent], _WHAT
       )
       results = tf.nest.flatten(results)  # a single one comes without its list
       for result, source in zip(results, controls, strict=True):
@@ -209,10 +215,17 @@ def carry_audio_gradient(
     @_on_host
     def backward(cotangent):
       check()
-      # What is chosen for it is chosen by the whole batch.
-      result = core.call_once(
-        lambda *inputs: core.call_python(gradient, inputs, tf.float32, _WHAT),
-        [audio, *map(tf.stop_gradient, others), cotangent],
+
+      def estimate(*_):
+        # What is chosen for it is chosen by the whole batch.
+        return core.call_once(
+          lambda *inputs: core.call_python(gradient, inputs, tf.float32, _WHAT),
+          [audio, *map(tf.stop_gradient, others), cotangent],
+        )
+
+      floats = [other for other in others if other.dtype.is_floating]
+      result = core.differentiable_once(
+        estimate, [audio, *floats, cotangent], _WHAT
       )
       result.set_shape(audio.shape)
       return result

@@ -43,6 +43,17 @@ def _before(h, h_start):
   return tf.concat([h_start[:, tf.newaxis], h[:, :-1]], 1)
 
 
+def _backward(kernel, inputs, name):
+  """Returns the three gradients that a kernel computes, of unknown shapes."""
+  return core.differentiable_once(
+    lambda *inputs: tf.numpy_function(
+      kernel, inputs, (tf.float32, tf.float32, tf.float32), stateful=False
+    ),
+    inputs,
+    name,
+  )
+
+
 @tf.custom_gradient
 def _compiled_lstm(x, h_start, c_start, kernel, recurrent, bias):
   inputs = (x, h_start, c_start, kernel, recurrent, bias)
@@ -56,11 +67,10 @@ def _compiled_lstm(x, h_start, c_start, kernel, recurrent, bias):
   def grad(dh_out, dc_last):
     before = _before(h, h_start)
     gates = tf.matmul(x, kernel) + tf.matmul(before, recurrent) + bias
-    dgates, dh, dc = tf.numpy_function(
+    dgates, dh, dc = _backward(
       kernels.lstm_backward,
       (gates, c, c_start, dh_out, dc_last, recurrent),
-      (tf.float32, tf.float32, tf.float32),
-      stateful=False,
+      'a compiled LSTM',
     )
     dgates.set_shape(gates.shape)
     dh.set_shape(h_start.shape)
@@ -87,11 +97,10 @@ def _compiled_gru(x, h_start, kernel, recurrent, bias, recurrent_bias):
     before = _before(h, h_start)
     gates = tf.matmul(x, kernel) + bias
     inner = tf.matmul(before, recurrent) + recurrent_bias
-    dgates, dinner, dh = tf.numpy_function(
+    dgates, dinner, dh = _backward(
       kernels.gru_backward,
       (gates, inner, h, h_start, dh_out, recurrent),
-      (tf.float32, tf.float32, tf.float32),
-      stateful=False,
+      'a compiled GRU',
     )
     dgates.set_shape(gates.shape)
     dinner.set_shape(gates.shape)

@@ -145,11 +145,15 @@ def _compiled_recurrence(x, pole, start):
   last.set_shape(start.shape)
 
   def grad(dbefore, dlast):
-    gradients = tf.numpy_function(
-      kernels.scan_backward,
+    gradients = core.differentiable_once(
+      lambda *inputs: tf.numpy_function(
+        kernels.scan_backward,
+        inputs,
+        (tf.float32, tf.float32, tf.float32),
+        stateful=False,
+      ),
       (before, pole, dbefore, dlast),
-      (tf.float32, tf.float32, tf.float32),
-      stateful=False,
+      'a compiled recurrence',
     )
     for gradient, value in zip(gradients, (x, pole, start)):
       gradient.set_shape(value.shape)
