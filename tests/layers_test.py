@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # from its own room; rooms of one row do not know each other.
 ROWS = (
   ('dafx._folders',),
-  ('dafx._environment',),
+  ('dafx._environment', 'dafx._arguments'),
   ('dafx',),
   ('dafx.core', 'dafx.audio', 'dafx.lv2', 'dafx.gradients'),
   ('dafx.processors', 'dafx.losses', 'dafx.metrics', 'dafx.pitch'),
@@ -37,7 +37,7 @@ GRADIENTS = (
   ('directional',),
 )
 LV2 = (
-  ('_host', 'build_host', 'errors', 'packages'),
+  ('_host', 'build_host', 'errors', 'forks', 'packages'),
   ('items', 'latency', 'lilv', 'nonfinite', 'processes', 'shelf'),
   ('parameters', 'ports'),
   ('world',),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import soxr
 
+from dafx import _arguments
 from dafx.audio import files as audio_files
 
 # Samples that are read at a time.
@@ -55,7 +56,7 @@ def from_array(audio: np.ndarray, sample_rate: int) -> Source:
     ValueError: Another shape, or no samples; as blocks are read, values that
       are not finite.
   """
-  audio = np.asarray(audio)
+  audio = _arguments.audio_array('audio', audio)
   if audio.ndim != 2 or not audio.size:
     raise ValueError(
       f'audio has shape {audio.shape}; it must be [n_samples, n_channels] with '

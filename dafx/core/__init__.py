@@ -22,6 +22,7 @@ from dafx.core.filters import (
   frame_hop,
   sosfilt,
 )
+from dafx.core.given import audio_tensor, number_tensor
 from dafx.core.portable import is_compiled, portable
 from dafx.core.python_calls import (
   call_python,
@@ -54,6 +55,7 @@ __all__ = [
   'TANH_NUMERATOR',
   'Workers',
   'amplitude_to_db',
+  'audio_tensor',
   'ballistics',
   'batch_size',
   'call_once',
@@ -67,6 +69,7 @@ __all__ = [
   'is_compiled',
   'make_control_map',
   'mlp',
+  'number_tensor',
   'oversampled',
   'oversampling_history',
   'oversampling_latency',

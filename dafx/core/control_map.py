@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from dafx import _arguments
 from dafx.core import units
 
 
@@ -53,15 +54,26 @@ class ControlMap:
   labels: tuple[str, ...] = ()
 
   def __post_init__(self):
-    """Makes arrays of sequences."""
+    """Makes arrays of sequences; ValueError for what is none."""
     for name, kind in (
       ('low', np.float32),
       ('high', np.float32),
       ('is_log', bool),
       ('defaults', np.float32),
     ):
-      object.__setattr__(self, name, np.asarray(vars(self)[name], kind))
-    object.__setattr__(self, 'symbols', tuple(self.symbols))
+      values = _arguments.number_array(name, vars(self)[name]).astype(kind)
+      object.__setattr__(self, name, values)
+    symbols = _arguments.names('symbols', self.symbols)
+    object.__setattr__(self, 'symbols', symbols)
+    example = "{'gain': 0.5}"
+    fixed = _arguments.by_name('fixed', self.fixed, example)
+    object.__setattr__(self, 'fixed', fixed)
+    for name in ('low', 'high', 'is_log'):
+      if vars(self)[name].shape != (len(symbols),):
+        raise ValueError(
+          f'{name} has shape {vars(self)[name].shape}; it must be '
+          f'[{len(symbols)}], a value for each of the symbols.'
+        )
     if not self.labels:
       object.__setattr__(self, 'labels', self.symbols)
 
@@ -183,16 +195,18 @@ def parse_range(symbol: str, bounds: Sequence) -> tuple[float, float, str]:
     >>> core.parse_range('freq0', (20.0, 2000.0, 'log'))
     (20.0, 2000.0, 'log')
   """
-  low, high, scale = (*bounds, '', '', '')[:3]
-  is_range = len(bounds) in (2, 3) and low < high
+  is_range = isinstance(bounds, (list, tuple, np.ndarray))
+  is_range = is_range and np.ndim(bounds[:2]) == 1 and len(bounds) in (2, 3)
+  low, high, scale = (*bounds, '')[:3] if is_range else (0.0, 0.0, '')
+  is_range = _arguments.are_numbers((low, high), 2) and low < high
   if not is_range or scale not in ('', 'log', 'linear'):
     raise ValueError(
-      f'The range {tuple(bounds)} of {symbol!r} must be (low, high), low < '
+      f'The range {bounds!r} of {symbol!r} must be (low, high), low < '
       "high, or (low, high, 'log') or (low, high, 'linear')."
     )
   if scale == 'log' and low <= 0:
     raise ValueError(
-      f"The range {tuple(bounds)} of {symbol!r} must be above 0 for 'log'."
+      f"The range {bounds!r} of {symbol!r} must be above 0 for 'log'."
     )
   return low, high, scale
 
@@ -224,16 +238,18 @@ def make_control_map(
     ValueError: A range that is none, or a default that is not in it.
     KeyError: A default or unit of a control that is not in `ranges`.
   """
-  defaults, units = dict(defaults or {}), dict(units or {})
+  ranges = _arguments.by_name('ranges', ranges, "{'gain_db': (-12, 12)}")
+  defaults = _arguments.by_name('defaults', defaults, "{'gain_db': 0.0}")
+  units = _arguments.by_name('units', units, "{'gain_db': 'dB'}")
   for symbol in [*defaults, *units]:
     if symbol not in ranges:
       raise KeyError(f'{symbol!r} has no range; there are {", ".join(ranges)}.')
   rows = {s: parse_range(s, bounds) for s, bounds in ranges.items()}
   for symbol, value in defaults.items():
     low, high, _ = rows[symbol]
-    if not low <= value <= high:
+    if not _arguments.is_number(value) or not low <= value <= high:
       raise ValueError(
-        f'The default {symbol}={value:g} must be from {low:g} to {high:g}.'
+        f'The default {symbol}={value!r} must be from {low:g} to {high:g}.'
       )
   control_map = ControlMap(
     symbols=tuple(rows),

@@ -13,7 +13,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from dafx.core import portable, python_calls
+from dafx.core import given, portable, python_calls
 from dafx.core.filters import batch_size, frame_hop
 
 # Levels below are taken for silence.
@@ -180,7 +180,7 @@ def ballistics(
     >>> smooth.numpy().tolist()
     [[0.0, 1.0, 1.0, 0.5, 0.25]]
   """
-  audio = tf.cast(audio, tf.float32)
+  audio = given.audio_tensor('audio', audio)
   attack, release = tf.cast(attack, tf.float64), tf.cast(release, tf.float64)
   if audio.shape.rank != 2 or attack.shape.rank != 2:
     raise ValueError(

@@ -18,6 +18,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from dafx.core import given
+
 FILTER_TYPES = (
   'low_pass',
   'high_pass',
@@ -167,7 +169,7 @@ def sosfilt(
     >>> round(float(filtered[0, -1]), 3)  # a low pass leaves a constant
     1.0
   """
-  audio = tf.cast(audio, tf.float32)
+  audio = given.audio_tensor('audio', audio)
   sos = tf.cast(sos, tf.float64)
   if audio.shape.rank != 2 or audio.shape[1] is None:
     raise ValueError(

@@ -9,7 +9,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from dafx import core, processors
+from dafx import _arguments, core, processors
 
 
 @processors.register_record
@@ -83,38 +83,7 @@ class Controlled(processors.Processor):
   ):
     super().__init__(name=name, trainable=True)
     known = {c.symbol: c for c in controls}
-    fixed, ranges = dict(fixed or {}), dict(ranges or {})
-    if trainable is None:
-      trainable = [s for s in known if s not in fixed]
-    for option, symbols in (
-      ('trainable', trainable),
-      ('fixed', fixed),
-      ('ranges', ranges),
-    ):
-      for symbol in symbols:
-        if symbol not in known:
-          raise ValueError(
-            f'{option} of {name!r} names {symbol!r}; there are '
-            f'{", ".join(known)}.'
-          )
-    for symbol in ranges:
-      if symbol not in trainable:
-        raise ValueError(
-          f'ranges of {name!r} names {symbol!r}, which is not trainable; '
-          f'trainable are {", ".join(trainable) or "none"}.'
-        )
-    for symbol in fixed:
-      if symbol in trainable:
-        raise ValueError(f'{symbol!r} of {name!r} is trainable and fixed.')
-      _check(known[symbol], fixed[symbol], name)
-    for symbol, bounds in ranges.items():
-      if len(bounds) != 2 or bounds[0] > bounds[1]:
-        raise ValueError(
-          f'The range {tuple(bounds)} of {symbol!r} must be (low, high), with '
-          'low <= high.'
-        )
-      for bound in bounds:
-        _check(known[symbol], bound, name)
+    trainable, fixed, ranges = _read(known, trainable, fixed, ranges, name)
     chosen = [known[s] for s in trainable]
     pairs = [ranges.get(c.symbol, (c.low, c.high)) for c in chosen]
     low = np.array([low for low, _ in pairs], np.float32)
@@ -176,7 +145,7 @@ class Controlled(processors.Processor):
     """Maps [0, 1] to units; [batch(, n_frames), n_controls]."""
     if controls is None:
       controls = tf.zeros([1, 1, 0])
-    controls = tf.cast(controls, tf.float32)
+    controls = core.number_tensor('controls', controls)
     if controls.shape.rank == 2:
       controls = controls[:, tf.newaxis, :]
     if controls.shape.rank != 3 or controls.shape[-1] != self.n_controls:
@@ -230,7 +199,7 @@ class Controlled(processors.Processor):
     Raises:
       ValueError: Another shape, or others than the first one's.
     """
-    tensors = [tf.convert_to_tensor(signal) for signal in signals]
+    tensors = [core.audio_tensor('audio', signal) for signal in signals]
     shape = tensors[0].shape
     if shape.rank not in (2, 3) or not all(
       signal.shape.is_compatible_with(shape) for signal in tensors
@@ -269,9 +238,53 @@ def _unit_of(symbol: str) -> str:
   return ends.get(symbol.rpartition('_')[2], '')
 
 
+def _read(known, trainable, fixed, ranges, name):
+  """Returns options of `Controlled`, checked, or raises ValueError."""
+  example = next(iter(known), 'gain_db')
+  fixed = _arguments.by_name('fixed', fixed, f"{{'{example}': 1.0}}")
+  ranges = _arguments.by_name('ranges', ranges, f"{{'{example}': (0.0, 1.0)}}")
+  if trainable is None:
+    trainable = [s for s in known if s not in fixed]
+  trainable = _arguments.names('trainable', trainable, example)
+  for option, symbols in (
+    ('trainable', trainable),
+    ('fixed', fixed),
+    ('ranges', ranges),
+  ):
+    for symbol in symbols:
+      if symbol not in known:
+        raise ValueError(
+          f'{option} of {name!r} names {symbol!r}; there are '
+          f'{", ".join(known)}.'
+        )
+  for symbol in ranges:
+    if symbol not in trainable:
+      raise ValueError(
+        f'ranges of {name!r} names {symbol!r}, which is not trainable; '
+        f'trainable are {", ".join(trainable) or "none"}.'
+      )
+  for symbol in fixed:
+    if symbol in trainable:
+      raise ValueError(f'{symbol!r} of {name!r} is trainable and fixed.')
+    _check(known[symbol], fixed[symbol], name)
+  for symbol, bounds in ranges.items():
+    if not _arguments.are_numbers(bounds, 2) or bounds[0] > bounds[1]:
+      raise ValueError(
+        f'The range {bounds!r} of {symbol!r} must be (low, high), with '
+        'low <= high.'
+      )
+    for bound in bounds:
+      _check(known[symbol], bound, name)
+  return trainable, fixed, ranges
+
+
 def _check(control, value, name):
   """Raises ValueError for a value that makes no sense."""
   lowest = max(control.minimum, 1e-9 if control.is_log else -np.inf)
+  if not _arguments.is_number(value):
+    raise ValueError(
+      f'{control.symbol}={value!r} of {name!r} must be a number, in its unit.'
+    )
   if not lowest <= value <= control.maximum:
     raise ValueError(
       f'{control.symbol}={value:g} of {name!r} must be from {lowest:g} to '

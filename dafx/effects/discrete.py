@@ -9,7 +9,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from dafx import core, gradients, lv2
+from dafx import _arguments, core, gradients, lv2
 from dafx.effects import plugin_controls, render_ops, strategies
 from dafx.effects import plugins as lv2_plugins
 
@@ -143,6 +143,7 @@ class DiscreteLV2Plugin(lv2_plugins.LV2Plugin):
         f'n_samples={n_samples} must be at least 2: each sample has the others '
         'as its baseline.'
       )
+    choices = _arguments.by_name('choices', choices, "{'mode': [0, 1]}")
     if not choices:
       raise ValueError('choices is empty; an LV2Plugin does for that.')
     super().__init__(
@@ -395,6 +396,12 @@ def _values_of(plugin, symbol, values) -> Sequence[float]:
     )
   if values is None:
     return port.single_values
+  is_list = isinstance(values, (list, tuple, range, np.ndarray))
+  if not is_list or not all(map(_arguments.is_number, values)):
+    raise ValueError(
+      f'The choices {values!r} of {symbol!r} must be a list of numbers, or '
+      'None for all that it takes.'
+    )
   values = [float(value) for value in values]
   unlike = [v for v in values if not np.isclose(port.nearest(np.array(v)), v)]
   if len(set(values)) < max(len(values), 2) or unlike:

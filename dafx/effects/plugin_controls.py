@@ -5,7 +5,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 
 import numpy as np
 
-from dafx import core, lv2
+from dafx import _arguments, core, lv2
 
 _log = logging.getLogger('dafx.effects')
 
@@ -124,7 +124,7 @@ def _range_of(renderer, port, given, name):
       f'{port.symbol!r} of {renderer.plugin.uri} takes single values only '
       f'({port.describe_range()}): it has no gradient. Set it in `fixed`.'
     )
-  given = tuple(given or ())
+  given = _read_range(port.symbol, given)
   ends = zip((given or (None, None)), (port.minimum, port.maximum))
   bounds = [end if own is None else own for own, end in ends]
   low, high, scale = core.parse_range(port.symbol, (*bounds, *given[2:3]))
@@ -142,6 +142,26 @@ def _range_of(renderer, port, given, name):
       f"{{{port.symbol!r}: ({low:g}, {high:g}, 'linear')}}."
     )
   return low, high, scale == 'log'
+
+
+def _read_range(symbol, given):
+  """Returns what `ranges` has for a control, () for nothing, or ValueError."""
+  if given is None:
+    return ()
+  if (
+    isinstance(given, (list, tuple, np.ndarray))
+    and 2 <= np.shape(given)[0] <= 4
+  ):
+    ends, scale, start = given[:2], [*given[2:3]], given[3:4]
+    are_ends = all(end is None or _arguments.is_number(end) for end in ends)
+    is_scale = all(isinstance(name, str) for name in scale)
+    if are_ends and is_scale and all(map(_arguments.is_number, start)):
+      return tuple(given)
+  raise ValueError(
+    f'ranges has {given!r} for {symbol!r}; it must be (low, high), or (low, '
+    "high, 'log') or (low, high, 'linear'), or one of these with a start "
+    "behind: numbers in port units, or None for the plugin's own end."
+  )
 
 
 def _below_nyquist(port, bounds, sample_rate, name):

@@ -72,7 +72,7 @@ class PluginStream:
   def _go_on(self, state, audio, controls, is_keyed=False):
     """Renders audio that has a channel for each input if it `is_keyed`."""
     processor = self._processor
-    audio = tf.cast(audio, tf.float32)
+    audio = core.audio_tensor('audio', audio)
     is_mono = audio.shape.rank == 2
     audio = audio[..., tf.newaxis] if is_mono else audio
     render_chunk = processor.render_keyed if is_keyed else processor.render

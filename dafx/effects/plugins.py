@@ -8,7 +8,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from dafx import gradients, lv2
+from dafx import _arguments, gradients, lv2
 from dafx.effects import (
   black_box,
   plugin_channels,
@@ -98,16 +98,19 @@ class LV2Plugin(black_box.BlackBoxProcessor):
     self.host = strategies.default_host() if host is None else host
     strategies.check_type(self.host, strategies.Host)
     self.preset = preset
-    self._fixed = dict(fixed or {})
+    self._fixed = _arguments.by_name('fixed', fixed, "{'gain': 0.5}")
+    ranges = _arguments.by_name('ranges', ranges, "{'gain': (0.0, 2.0)}")
     self._sample_rate = sample_rate
     if trainable is None:
       trainable = plugin_controls.safe_symbols(
         lv2.get_plugin(uri), self._fixed, self._moves_of_latency
       )
-    self._rendered = tuple(trainable)  # what `render` gets values for
+    self._rendered = _arguments.names(
+      'trainable', trainable
+    )  # what `render` gets values for
     self.set_sample_rate(sample_rate)
     self.control_map = plugin_controls.map_controls(
-      self.renderer, self._rendered, dict(ranges or {}), self.name
+      self.renderer, self._rendered, ranges, self.name
     )
     plugin_controls.check_latency(uri, self._moves_of_latency(self._rendered))
     self._set_gradients(control_gradient, audio_gradient)

@@ -189,7 +189,7 @@ class ProxyLV2Plugin(processors.Processor):
     Raises:
       ValueError: Audio with channels.
     """
-    audio = tf.cast(audio, tf.float32)
+    audio = core.audio_tensor('audio', audio)
     if audio.shape.rank != 2:
       raise ValueError(
         f'audio has shape {audio.shape}; {self.name!r} takes [batch, '

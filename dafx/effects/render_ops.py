@@ -75,7 +75,7 @@ def with_channels(audio: tf.Tensor) -> tuple[tf.Tensor, bool]:
   Raises:
     ValueError: Another shape.
   """
-  audio = tf.cast(audio, tf.float32)
+  audio = core.audio_tensor('audio', audio)
   is_mono = audio.shape.rank == 2
   if is_mono:
     audio = _with_axis(audio)
@@ -255,7 +255,7 @@ def read_controls(
   """
   if controls is None:
     controls = tf.zeros([core.batch_size(audio), 1, 0])
-  controls = tf.cast(controls, tf.float32)
+  controls = core.number_tensor('controls', controls)
   if controls.shape.rank == 2:
     controls = controls[:, tf.newaxis, :]
   control_map = node.control_map

@@ -39,6 +39,10 @@ class CrashError(PluginError):
     self.uri = uri
     self.item = item
 
+  def __reduce__(self):
+    """Says how it is pickled, as between processes: with all it tells."""
+    return type(self), (*self.args, self.uri, self.item)
+
 
 @contextlib.contextmanager
 def crashes_in(items: Sequence[int] | np.ndarray | None) -> Iterator[None]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from dafx import _arguments
 from dafx.lv2 import errors, instances, world
 
 ISOLATIONS = ('thread', 'process')
@@ -13,25 +14,58 @@ ISOLATIONS = ('thread', 'process')
 _MOST_HZ, _MOST_BLOCK, _MOST_THREADS, _MOST_WARM_UP = 10**6, 2**24, 1024, 2**24
 
 
+def check_sample_rate(sample_rate: float):
+  """Raises ValueError for a rate, in Hz, that no renderer takes."""
+  is_number = _arguments.is_number(sample_rate)
+  if not is_number or not 1 <= float(sample_rate) <= _MOST_HZ:
+    raise ValueError(
+      f'sample_rate={sample_rate!r} must be a number of at least 1, and '
+      f'{_MOST_HZ} at most.'
+    )
+
+
 def check_options(
-  sample_rate, block_size, n_threads, warm_up, isolation, time_limit_s
+  sample_rate,
+  block_size,
+  warm_up,
+  preset,
+  compensate_latency,
+  *,
+  strict,
+  stateful,
+  n_threads,
+  isolation,
+  time_limit_s,
 ):
-  """Raises ValueError for an option of `Renderer` that is out of its range."""
+  """Raises ValueError for an option of `Renderer` that is none."""
+  check_sample_rate(sample_rate)
   for name, value, low, high in (
-    ('sample_rate', sample_rate, 1, _MOST_HZ),
     ('block_size', block_size, 1, _MOST_BLOCK),
     ('n_threads', n_threads if n_threads is not None else 1, 1, _MOST_THREADS),
     ('warm_up', warm_up, 0, _MOST_WARM_UP),
   ):
     is_number = isinstance(value, numbers.Real) and low <= float(value) <= high
-    if not is_number or name != 'sample_rate' and value != int(value):
-      kind = 'number' if name == 'sample_rate' else 'whole number'
+    if not is_number or value != int(value):
       raise ValueError(
-        f'{name}={value!r} must be a {kind} of at least {low}, and {high} at '
-        'most.'
+        f'{name}={value!r} must be a whole number of at least {low}, and '
+        f'{high} at most.'
       )
-  if not time_limit_s > 0.0:
-    raise ValueError(f'time_limit_s={time_limit_s} must be above 0.')
+  if not _arguments.is_number(time_limit_s) or time_limit_s <= 0.0:
+    raise ValueError(
+      f'time_limit_s={time_limit_s!r} must be a number of seconds above 0.'
+    )
+  if preset is not None and not isinstance(preset, str):
+    raise ValueError(
+      f'preset={preset!r} must be the label or URI of a preset, a string, or '
+      'None. lv2.list_presets names them.'
+    )
+  for name, value in (
+    ('strict', strict),
+    ('stateful', stateful),
+    ('compensate_latency', compensate_latency),
+  ):
+    if not isinstance(value, (bool, np.bool_)) and value not in (0, 1):
+      raise ValueError(f'{name}={value!r} must be True or False.')
   if isolation not in ISOLATIONS:
     raise ValueError(f'isolation={isolation!r} must be one of {ISOLATIONS}.')
 
@@ -61,7 +95,7 @@ def check_value(plugin: world.Plugin, symbol: str, value: float):
     ValueError: ratio=0.5 is out of range: ...
   """
   port = plugin.control(symbol)
-  if not isinstance(value, (numbers.Real, np.ndarray)):
+  if not _arguments.is_number(value):
     raise ValueError(f'{symbol}={value!r} must be a number, in port units.')
   if port.per_sample_rate and np.isfinite(value):
     return
@@ -147,7 +181,7 @@ def fit(
     ValueError: Shapes that do not fit, no samples, rows that are not there, or
       controls that are not finite or out of range.
   """
-  audio = np.asarray(audio, np.float32)
+  audio = np.asarray(_arguments.audio_array('audio', audio), np.float32)
   if audio.ndim != 3 or not audio.size:
     raise ValueError(
       f'audio has shape {audio.shape}; it must be [batch, n_samples, '
@@ -162,7 +196,8 @@ def fit(
     n_items = len(rows)
   if controls is None:
     controls = np.broadcast_to(defaults, (n_items, 1, len(symbols)))
-  controls = np.ascontiguousarray(controls, np.float32)
+  controls = _arguments.number_array('controls', controls)
+  controls = np.ascontiguousarray(controls)
   n_frames = controls.shape[1] if controls.ndim == 3 else 0
   if controls.shape != (n_items, n_frames, len(symbols)) or not n_frames:
     raise ValueError(
@@ -172,6 +207,10 @@ def fit(
     )
   if hop_size is None:
     hop_size = -(-n_samples // n_frames)
+  if not _arguments.is_number(hop_size) or hop_size != int(hop_size):
+    raise ValueError(
+      f'hop_size={hop_size!r} must be a whole number of samples, 1 or more.'
+    )
   if hop_size < 1 or (n_frames - 1) * hop_size >= n_samples:
     raise ValueError(
       f'{n_frames} frames of hop_size={hop_size} do not fit '

@@ -5,17 +5,18 @@ instance, whatever was rendered before, in whatever order and on however many
 threads. On request, a plugin's state goes on from call to call instead.
 """
 
-import os
+import functools
 import threading
-import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from dafx import _arguments
 from dafx.lv2 import (
   batches,
   errors,
+  forks,
   inputs,
   instances,
   items,
@@ -30,17 +31,6 @@ from dafx.lv2 import (
   unheard,
   world,
 )
-
-# Stateful ones, whose locks a fork must not find held.
-_stateful: weakref.WeakSet['Renderer'] = weakref.WeakSet()
-
-
-def _free_locks():
-  for renderer in list(_stateful):
-    renderer.free_lock()
-
-
-os.register_at_fork(after_in_child=_free_locks)
 
 
 class Renderer:
@@ -119,13 +109,17 @@ class Renderer:
     time_limit_s: float = 60.0,
     preset: str | None = None,
   ):
+    self._own: dict[str, Any] = dict(
+      strict=strict, stateful=stateful, n_threads=n_threads,
+      isolation=isolation, time_limit_s=time_limit_s,
+    )  # fmt: skip
     inputs.check_options(
-      sample_rate, block_size, n_threads, warm_up, isolation, time_limit_s
+      sample_rate, block_size, warm_up, preset, compensate_latency, **self._own
     )
     self.plugin = world.get_plugin(uri).at_rate(sample_rate)
     inputs.check_plugin(self.plugin)
-    self.controls = tuple(controls)
-    self._set_values(fixed or {}, preset)
+    self.controls = _arguments.names('controls', controls)
+    self._set_values(fixed, preset)
     self.sample_rate = float(sample_rate)
     self.block_size = int(block_size)
     self.n_threads = int(n_threads or supply.default_n_threads())
@@ -139,17 +133,15 @@ class Renderer:
     self._lock = threading.RLock()  # of the streams
     self._is_rendering = self._is_broken = False
     if stateful:
-      _stateful.add(self)
+      forks.free_lock_of(self)
     self._shelf = shelf.Shelf()
+    ports = {symbol: float(value) for symbol, value in self.fixed.items()}
     # What a worker process makes the same renderer of.
-    self._settings = dict(
+    self._settings: dict[str, Any] = dict(
       uri=uri,
       sample_rate=self.sample_rate,
       controls=self.controls,
-      fixed={
-        **{symbol: float(value) for symbol, value in self.fixed.items()},
-        **self.parameters,
-      },
+      fixed={**ports, **self.parameters},
       preset=preset,
       block_size=self.block_size,
       compensate_latency=bool(compensate_latency),
@@ -166,6 +158,7 @@ class Renderer:
 
   def _set_values(self, fixed, preset):
     """Finds out what the plugin begins with."""
+    fixed = _arguments.by_name('fixed', fixed, "{'gain': 0.5}")
     uri = self.plugin.uri
     self.fixed, given = parameters.split(fixed)
     self.parameters = parameters.resolve(self.plugin.parameters, given, uri)
@@ -186,10 +179,19 @@ class Renderer:
   def _with(self, symbols: Sequence[str], given: Mapping[str, Any]):
     """Returns a renderer that moves other controls and has other files."""
     fixed = {s: v for s, v in self.fixed.items() if s not in symbols}
-    settings: dict[str, Any] = {**self._settings, 'controls': symbols}
+    settings = {**self._settings, 'controls': symbols}
     settings.update(fixed={**fixed, **given}, compensate_latency=False)
-    settings.update(isolation=self.isolation, time_limit_s=self.time_limit_s)
-    return Renderer(**settings, n_threads=1)
+    settings.update({**self._own, 'n_threads': 1, 'stateful': False})
+    return Renderer(**settings)
+
+  def __reduce__(self):
+    """Says how copies are made: anew, from the arguments."""
+    if self._streams:
+      raise errors.PluginError(
+        f'{self.plugin.uri} cannot be copied or pickled while it streams: what '
+        'it holds stays in its instance. Call reset_state() before.'
+      )
+    return functools.partial(Renderer, **self._settings, **self._own), ()
 
   @property
   def n_nonfinite(self) -> int:

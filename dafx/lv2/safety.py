@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from dafx.lv2 import parameters, processes, renderer, world
+from dafx.lv2 import inputs, parameters, processes, renderer, world
 from dafx.lv2 import ports as ports_lib
 
 # Hosts, not users, set the ports of this vocabulary, such as the tempo.
@@ -73,8 +73,12 @@ def moves_of_latency(
     >>> list(lv2.moves_of_latency(limiter, 44100, ['th', 'lk']))
     ['lk']
   """
+  inputs.check_sample_rate(sample_rate)
+  plugin = world.get_plugin(uri).at_rate(sample_rate)
   ports, kept = parameters.split(fixed or {})
-  kept = parameters.resolve(world.get_plugin(uri).parameters, kept, uri)
+  for symbol, value in ports.items():
+    inputs.check_value(plugin, symbol, value)
+  kept = parameters.resolve(plugin.parameters, kept, uri)
   values = {symbol: float(value) for symbol, value in ports.items()} | kept
   pairs = tuple(sorted(values.items()))
   symbols = tuple(symbols)

@@ -82,6 +82,10 @@ class Plugin:
   prefers_whole_blocks: bool
   lilv_plugin: lilv.Plugin = dataclasses.field(repr=False)
 
+  def __reduce__(self):
+    """Says how it is copied and pickled: read anew, with the same ports."""
+    return _again, (self.uri, self.ports)
+
   @functools.cached_property
   def controls(self) -> dict[str, ports_lib.Port]:
     """Control inputs by symbol."""
@@ -221,6 +225,13 @@ def list_uris() -> list[str]:
     return sorted(lilv.open_world().plugin_uris())
 
 
+def _again(uri, ports):
+  """Makes a plugin like another; see `Plugin.__reduce__`."""
+  plugin = get_plugin(uri)
+  same = plugin.ports == ports
+  return plugin if same else dataclasses.replace(plugin, ports=ports)
+
+
 def get_plugin(uri: str) -> Plugin:
   """Returns what the plugin of a URI says of itself.
 
@@ -240,6 +251,11 @@ def get_plugin(uri: str) -> Plugin:
     >>> plugin.control('attack').unit
     'ms'
   """
+  if not isinstance(uri, str):
+    raise ValueError(
+      f'uri={uri!r} must be the URI of a plugin, a string. lv2.list_uris() '
+      'names those that are installed.'
+    )
   with lilv.lock:
     if uri not in _plugins:
       found = None

@@ -5,18 +5,15 @@ import numbers
 import numpy as np
 import numpy.typing as npt
 
+from dafx import _arguments
+
 
 def check_signal(name: str, signal: npt.ArrayLike) -> np.ndarray:
   """Returns the signal in float64, or raises ValueError.
 
   What is float64 already is not copied: metrics must not write on it.
   """
-  signal = np.asarray(signal)
-  if not np.issubdtype(signal.dtype, np.floating):
-    raise ValueError(
-      f'{name} has dtype {signal.dtype}; it must be floating point, with full '
-      'scale at +-1. Convert it first.'
-    )
+  signal = _arguments.audio_array(name, signal)
   if signal.ndim not in (1, 2) or signal.size == 0:
     raise ValueError(
       f'{name} has shape {signal.shape}; it must be [n_samples] or [n_samples, '

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dafx import processors
+from dafx import core, processors
 
 
 class Network(processors.Processor):
@@ -49,8 +49,10 @@ class Network(processors.Processor):
       Arguments of `get_signal`.
 
     Raises:
-      ValueError: Knobs that are missing, not asked for, or too few.
+      ValueError: Knobs that are missing, not asked for, or too few; audio that
+        is not floating point.
     """
+    audio = core.audio_tensor('audio', audio)
     if self.n_knobs and knobs is None:
       raise ValueError(
         f'{self.name!r} has {self.n_knobs} knob(s) and was called without. Add '

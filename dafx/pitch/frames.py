@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from dafx import _arguments
+
 # What trackers and loudness hear, in Hz.
 SAMPLE_RATE = 16000
 # Frames that are worked on at a time, to bound the memory.
@@ -20,7 +22,7 @@ def check_audio(
     sample_rate: In Hz.
     frame_rate: Frames per second.
   """
-  audio = np.asarray(audio, np.float32)
+  audio = np.asarray(_arguments.audio_array('audio', audio), np.float32)
   if audio.ndim != 1 or not audio.size:
     raise ValueError(
       f'audio has shape {audio.shape}; it must be [n_samples], with at least '

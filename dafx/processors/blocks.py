@@ -54,6 +54,12 @@ class BlockStreamer(streaming.Streamer):
     super().__init__(
       group, batch_size, control_step=control_step, latency_step=block_size
     )
+    self._arguments = {
+      'group': group,
+      'block_size': block_size,
+      'batch_size': batch_size,
+      'control_step': control_step,
+    }
 
   def first_state(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, Any]:
     """Returns the state before the first block.

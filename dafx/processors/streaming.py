@@ -4,6 +4,7 @@ Nodes keep the protocol of `node.Node`. `Streamer` takes chunks of any size.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import ddsp
 import tensorflow as tf
 
+from dafx import core
 from dafx.processors import dag, splitting
 from dafx.processors import node as node_lib
 
@@ -120,6 +122,14 @@ class Streamer:
     latency_step: int = 1,
     is_compiled: bool = True,
   ):
+    self._arguments = {
+      'group': group,
+      'batch_size': batch_size,
+      'audio_inputs': audio_inputs,
+      'control_step': control_step,
+      'latency_step': latency_step,
+      'is_compiled': is_compiled,
+    }
     self.group = group
     self.batch_size = batch_size
     self.audio_inputs = tuple(audio_inputs)
@@ -146,6 +156,15 @@ class Streamer:
     self._run = splitting.SplitFunction(self._run_split)
     self._is_compiled = is_compiled
     self.reset()
+
+  def __reduce__(self):
+    """Says how copies are made: anew, from the arguments."""
+    if self.position:
+      raise ValueError(
+        f'A stream cannot be copied or pickled at sample {self.position}: what '
+        'plugins hold stays where they run. Call reset() before, or finish().'
+      )
+    return functools.partial(type(self), **self._arguments), ()
 
   def _plan_latency(self):
     """Finds when each node starts, and what its inputs are delayed by."""
@@ -217,7 +236,10 @@ class Streamer:
         frames of another size than `control_step`.
     """
     inputs = {'audio': audio, **inputs}
-    inputs = {k: tf.convert_to_tensor(v, tf.float32) for k, v in inputs.items()}
+    for key, value in inputs.items():
+      is_audio = key in self.audio_inputs
+      read = core.audio_tensor if is_audio else core.number_tensor
+      inputs[key] = read(key, value)
     n_samples = inputs['audio'].shape[1]
     hops = {}
     for key, value in inputs.items():

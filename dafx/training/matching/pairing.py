@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.signal
 
-from dafx import metrics
+from dafx import _arguments, metrics
 from dafx.training import align
 
 # Shorter audio has no average spectrum, and dynamics hardly show.
@@ -60,7 +60,7 @@ def check_audio(name: str, audio: np.ndarray, sample_rate: float) -> np.ndarray:
   Raises:
     ValueError: Another shape, too short, silent, or values not finite.
   """
-  audio = np.asarray(audio, np.float32)
+  audio = _arguments.audio_array(f'The {name}', audio).astype(np.float32)
   if audio.ndim == 1:
     audio = audio[:, np.newaxis]
   if audio.ndim != 2 or not 1 <= audio.shape[1] <= 2:
