@@ -256,6 +256,22 @@ def test_the_number_of_processors_does_not_matter(folder):
 
 
 # --------------------------------------------------------------- Resumed ----
+def test_a_run_that_has_its_steps_already_says_so(folder, tmp_path, caplog):
+  history = train(make_trainer(), folder, 4, tmp_path)
+  assert history['step'] == [1, 2, 3, 4]
+  assert 'already' not in caplog.text
+  for num_steps in (2, 4):
+    caplog.clear()
+    assert train(make_trainer(), folder, num_steps, tmp_path) == {}
+    (said,) = [m for m in caplog.messages if 'already' in m]
+    assert f'The run in {tmp_path} has 4 steps already' in said
+    assert f'train.num_steps={num_steps} counts these' in said
+    assert 'set more than 4' in said
+  caplog.clear()
+  assert train(make_trainer(), folder, 5, tmp_path)['step'] == [5]
+  assert 'already' not in caplog.text
+
+
 SCHEDULES = {
   'plateau': dict(plateau_patience=1, plateau_factor=0.5, learning_rate=3.0),
   'cosine': dict(decay_steps=12),

@@ -228,6 +228,7 @@ def train(
     stack.callback(run.close)
     plan = stages_lib.Stages(trainer, stages, num_steps, single_fraction)
     plan.start(folder)
+    _tell_if_over(trainer, plan, folder, bool(stages))
     progress = progress_bar.Progress(
       plan.n_steps, trainer.step, 'Training', unit='step', advice=_ADVICE
     )
@@ -262,6 +263,25 @@ def _place_of(save_dir):
     return None
   _folders.check_is_text(save_dir, 'save_dir')
   return _folders.expand_user(save_dir)
+
+
+def _tell_if_over(trainer, plan, folder, has_stages):
+  """Says why a run that goes on takes no step."""
+  if not (trainer.step and plan.is_over and plan.is_last):
+    return
+  place = '' if folder is None else f' in {folder}'
+  why = 'It was stopped early, as validation went; begin a new run to train on.'
+  if not trainer.monitor.should_stop:
+    option = 'stages' if has_stages else 'num_steps'
+    set_to = f' of {plan.n_steps}' if has_stages else f'={plan.n_steps}'
+    why = (
+      f'dafx.training.train.{option}{set_to} counts these too: set more than '
+      f'{trainer.step} to train on.'
+    )
+  logging.warning(
+    'The run%s has %d steps already, and no step is taken. %s',
+    place, trainer.step, why,
+  )  # fmt: skip
 
 
 def _take_steps(run, plan, progress, every, stop_value):
