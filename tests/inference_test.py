@@ -386,6 +386,36 @@ def write(path, audio, rate):
   soundfile.write(path, audio, rate, 'FLOAT' if path.suffix == '.wav' else None)
 
 
+def test_all_files_that_cannot_be_processed_are_named_at_once(tmp_path):
+  cross, folder = make_model(('cross',)), tmp_path / 'in'
+  for name, n_channels in (('a', 2), ('b', 3), ('d', 1), ('e', 4)):
+    write(folder / f'{name}.wav', noise(3000, n_channels), RATE)
+  broken = noise(3000)
+  broken[2000] = np.nan
+  write(folder / 'f.wav', broken, RATE)
+  with pytest.raises(ValueError, match='^3 files cannot be used') as raised:
+    inference.process(cross, str(folder), str(tmp_path / 'out'))
+  for name, why in (
+    ('b', 'audio has 3 channels; .* takes 2'),
+    ('e', 'audio has 4 channels; .* takes 2'),
+    ('f', 'NaN'),
+  ):
+    assert raised.match(f'{name}.wav.* {why}')
+  assert 'a.wav' not in str(raised.value) and 'd.wav' not in str(raised.value)
+  assert not (tmp_path / 'out').exists()
+  # At an amount of 0 all of them are left as they are.
+  (folder / 'f.wav').unlink()
+  written = inference.process(
+    cross, str(folder), str(tmp_path / 'out'), amount=0.0
+  )
+  assert [soundfile.info(path).channels for path in written] == [2, 3, 1, 4]
+  for name in 'ch':  # found before TensorFlow is there
+    (folder / f'{name}.wav').write_bytes(b'RIFF, but no audio')
+  with pytest.raises(ValueError, match='^2 files cannot be used') as raised:
+    audio_files.plan_outputs(folder, tmp_path / 'new')
+  assert raised.match('c.wav is damaged or no audio') and raised.match('h.wav')
+
+
 def test_a_file_gets_audio_controls_and_a_plot(model, tmp_path):
   audio = noise(44100, 2)
   write(tmp_path / 'mix.wav', audio, 44100)

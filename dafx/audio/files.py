@@ -379,8 +379,8 @@ def plan_outputs(
     if target.is_dir():
       outputs = [target / _as_written(pathlib.Path(source.name))]
   # Each is looked at before the first is worked on.
-  for path, output in zip(inputs, outputs, strict=True):
-    read_info(path)
+  _check_readable(inputs)
+  for output in outputs:
     _check_name(output)
   places = {_folders.resolved(path) for path in inputs}
   for path, output in zip(inputs, outputs, strict=True):
@@ -399,6 +399,18 @@ def plan_outputs(
         'is).'
       )
   return list(zip(inputs, outputs, strict=True))
+
+
+def _check_readable(paths):
+  """Raises for files that are no audio; for several, one error names them."""
+  faults = []
+  for path in paths:
+    try:
+      read_info(path)
+    except ValueError as error:
+      faults.append(str(error))
+  if faults:
+    raise opening.error_of(faults)
 
 
 def _check_name(output):

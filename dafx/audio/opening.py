@@ -7,6 +7,7 @@ do, whatever the encoding of the terminal is.
 import contextlib
 import os
 import pathlib
+from collections.abc import Sequence
 
 import soundfile
 
@@ -44,6 +45,21 @@ def checked(path: str | os.PathLike) -> pathlib.Path:
       'once. Write it to a file first.'
     )
   return path
+
+
+# Files that a message names.
+_NAMED = 5
+
+
+def error_of(faults: Sequence[str]) -> FileError:
+  """Returns an error that names several files.
+
+  Args:
+    faults: Why each cannot be used, with its name; at least one.
+  """
+  more = f'\n  and {len(faults) - _NAMED} more' if faults[_NAMED:] else ''
+  count = f'{len(faults)} files cannot be used:\n  ' if faults[1:] else ''
+  return FileError(count + '\n  '.join(faults[:_NAMED]) + more)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ import numpy as np
 
 from dafx import _folders
 from dafx.audio import files as audio_files
+from dafx.audio import opening
 
 _log = logging.getLogger('dafx')
 _lock = threading.Lock()
@@ -196,22 +197,22 @@ def scan_all(jobs: Sequence[Job]) -> list[Scan]:
     return [_known()[key] for key in keys]
 
 
-def check(jobs: Sequence[Job]):
+def check(jobs: Sequence[Job], faults: Sequence[str] = ()):
   """Refuses what cannot be used, and reports what may be a mistake.
 
   Args:
     jobs: What is to be used.
+    faults: Why other files cannot be, each with its name.
 
   Raises:
     FileError: Samples that are not finite, or files that cannot be read to
       their end; the message names all of them.
   """
   found = scan_all(jobs)
-  faults = list(dict.fromkeys(each.fault for each in found if each.fault))
+  own = [each.fault for each in found if each.fault]
+  faults = list(dict.fromkeys([*faults, *own]))
   if faults:
-    more = f'\n  and {len(faults) - _NAMED} more' if faults[_NAMED:] else ''
-    count = f'{len(faults)} files cannot be used:\n  ' if faults[1:] else ''
-    raise audio_files.FileError(count + '\n  '.join(faults[:_NAMED]) + more)
+    raise opening.error_of(faults)
   is_silent = [each.peak < _SILENCE_PEAK for each in found]
   _report(
     'silent', tuple(j.place for j, x in zip(jobs, is_silent, strict=True) if x)

@@ -144,6 +144,17 @@ class Node:
     """Whether the class has a `stream`."""
     return type(self).stream is not Node.stream
 
+  def n_channels_out(self, n_channels: int) -> int:
+    """Returns the number of channels that come out; those that go in.
+
+    Args:
+      n_channels: Number of channels that go in.
+
+    Raises:
+      ValueError: The node does not take so many.
+    """
+    return n_channels
+
   def set_sample_rate(self, sample_rate: float):
     """Goes on at another rate of the audio; controls keep their meaning.
 

@@ -18,6 +18,7 @@ from dafx.training import checkpoints, gin_files, models, plotting
 from dafx.training import progress as progress_bar
 from dafx.training.inference import sessions
 from dafx.training.models import outputs
+from dafx.training.models import rendering as rendering_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,20 +210,16 @@ def process(
 
   Raises:
     FileNotFoundError: No such file, or no audio in the folder.
-    ValueError: A file that is no audio, or one that would replace an input; or
-      options that the model does not take, or a graph that no session holds.
+    ValueError: Files that are no audio, or of channels that the model does not
+      take, all named before the first is rendered; one that would replace an
+      input; or options that the model does not take, or a graph that no
+      session holds.
     lv2.PluginError: A plugin fails, or crashes in a process of its own.
     OSError: No room on the disk.
   """
   model.check_options(options)
   jobs = audio_files.plan_outputs(input_path, output_path)
-  inputs = [sources.from_file(path) for path, _ in jobs]
-  scans.check(
-    [
-      scans.of_file(path, source.sample_rate)
-      for (path, _), source in zip(jobs, inputs, strict=True)
-    ]
-  )
+  inputs = _open(model, [path for path, _ in jobs], options)
   written = [output for _, output in jobs]
   progress = progress_bar.Progress(
     sum(source.n_samples / source.sample_rate for source in inputs),
@@ -262,6 +259,37 @@ def process(
       matplotlib.image.imsave(temporary, plotting.stack_figures(figures))
   progress.close()
   return written
+
+
+def _open(model, paths, options) -> list[sources.Source]:
+  """Returns files as sources, once all are known to be taken.
+
+  Raises:
+    audio_files.FileError: Files that cannot be used; the message names all.
+  """
+  group = None
+  if not model.mixes_channels and options.get('amount') != 0.0:
+    group = model.processor_group
+  if group is not None and isinstance(model, models.ControlModel):
+    if options.get('n_plugins') is not None:
+      model.n_plugins = options['n_plugins']
+    group = model.active_group
+  opened, faults = {}, []
+  for path in paths:
+    try:
+      with audio_files.named(path):
+        source = sources.from_file(path)
+        if group is not None:
+          rendering_lib.check_channels(group, source.n_channels)
+    except ValueError as error:
+      faults.append(str(error))
+    else:
+      opened[path] = source
+  scans.check(
+    [scans.of_file(path, each.sample_rate) for path, each in opened.items()],
+    faults,
+  )
+  return [opened[path] for path in paths]
 
 
 class _Levels:

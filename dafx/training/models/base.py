@@ -46,6 +46,7 @@ class Model(tf.keras.Model, abc.ABC):
     judged_by: Which of these it is: what decides on the best checkpoint, on the
       learning rate and on when to stop.
     streams: Whether it can be trained in windows, by `stream`.
+    mixes_channels: Whether it hears the mean of a file's channels alone.
     can_be_nam: Whether one of its kind can become a .nam file.
     margin: Samples around the audio of a crop that it hears too.
     max_true_peak_dbtp: True peak that files it makes louder stay below; None
@@ -65,6 +66,7 @@ class Model(tf.keras.Model, abc.ABC):
   judges: tuple[str, ...] = (judging.LOSS,)
   judged_by: str = judging.LOSS
   streams: bool = False
+  mixes_channels: bool = False
   can_be_nam: bool = False
   margin: int = 0
   max_true_peak_dbtp: float | None = None

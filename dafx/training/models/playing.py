@@ -107,6 +107,8 @@ class CurveModel(base.Model):
       )
     self.kept.statistics.assign(found.to_json())
 
+  mixes_channels = True
+
   def find_curves(self, source: sources.Source) -> dict[str, np.ndarray]:
     """Finds pitch and loudness of a file.
 

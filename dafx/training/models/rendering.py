@@ -109,6 +109,28 @@ def at_rate(group, sample_rate: int):
         processor.set_sample_rate(rate)
 
 
+def goes_whole(group) -> bool:
+  """Returns whether channels go through a DAG together, not each by itself."""
+  return all(node.takes_channels for node in processors.nodes(group).values())
+
+
+def check_channels(group, n_channels: int):
+  """Raises ValueError for audio of so many channels that a DAG does not take.
+
+  Args:
+    group: The graph.
+    n_channels: Channels of its audio.
+  """
+  if not goes_whole(group):
+    return
+  nodes = processors.nodes(group)
+  counts = {'audio': n_channels}
+  for row in group.dag:
+    heard = [counts[key] for key in processors.node_keys(row) if key in counts]
+    if heard:
+      counts[f'{row[0]}/signal'] = nodes[row[0]].n_channels_out(heard[0])
+
+
 def interpolate(controls, point_times_s, times_s):
   """Draws lines between points; [n, n_controls] both."""
   return np.stack(
@@ -229,8 +251,7 @@ class Rendering:
   def _rendered(self):
     """Yields blocks at the rate of the graph, without what was filled up."""
     moves = self._point_times_s is not None
-    nodes = processors.nodes(self.group).values()
-    folds = not all(node.takes_channels for node in nodes)
+    folds = not goes_whole(self.group)
     n_items = self.heard.n_channels if folds else 1
     streamer, unit = _make_streamer(
       self.group, self._step if moves else None, n_items

@@ -228,7 +228,6 @@ def train(
     stack.callback(run.close)
     plan = stages_lib.Stages(trainer, stages, num_steps, single_fraction)
     plan.start(folder)
-    _tell_if_over(trainer, plan, folder, bool(stages))
     progress = progress_bar.Progress(
       plan.n_steps, trainer.step, 'Training', unit='step', advice=_ADVICE
     )
@@ -265,18 +264,16 @@ def _place_of(save_dir):
   return _folders.expand_user(save_dir)
 
 
-def _tell_if_over(trainer, plan, folder, has_stages):
+def _tell_if_over(trainer, plan, folder):
   """Says why a run that goes on takes no step."""
   if not (trainer.step and plan.is_over and plan.is_last):
     return
   place = '' if folder is None else f' in {folder}'
   why = 'It was stopped early, as validation went; begin a new run to train on.'
   if not trainer.monitor.should_stop:
-    option = 'stages' if has_stages else 'num_steps'
-    set_to = f' of {plan.n_steps}' if has_stages else f'={plan.n_steps}'
     why = (
-      f'dafx.training.train.{option}{set_to} counts these too: set more than '
-      f'{trainer.step} to train on.'
+      f'dafx.training.train.{plan.option}, {plan.n_steps} in all, counts these '
+      f'too: set more than {trainer.step} to train on.'
     )
   logging.warning(
     'The run%s has %d steps already, and no step is taken. %s',
@@ -287,6 +284,7 @@ def _tell_if_over(trainer, plan, folder, has_stages):
 def _take_steps(run, plan, progress, every, stop_value):
   """Trains until the last stage is over, or something says stop."""
   trainer = run.trainer
+  _tell_if_over(trainer, plan, run.folder)
   stop_value = -math.inf if stop_value is None else stop_value
   progress.say('tracing the first step')
   # A run that stopped early and is called again stays where it is.

@@ -80,6 +80,9 @@ class Stages:
     num_steps: Number of steps in all where there are no stages.
     single_fraction: Part of num_steps, at the start, in which one setting for
       all is learned.
+
+  Attributes:
+    option: Which of these says how many steps there are.
   """
 
   def __init__(
@@ -98,6 +101,7 @@ class Stages:
         Stage(None, num_steps - n_single),
       ]
     self._num_steps = num_steps
+    self.option = 'stages' if stages else 'num_steps'
 
   @property
   def n_steps(self) -> int:
