@@ -91,6 +91,36 @@ def test_a_signal_waits_for_the_items_that_have_begun():
   assert render(lambda item: item, 4) == [0, 1, 2, 3]
 
 
+class LateSignal:
+  """A lock; what it raises comes when it is already taken."""
+
+  def __init__(self, lock):
+    self.lock, self.is_late = lock, True
+
+  def acquire(self, timeout):
+    is_taken = self.lock.acquire(timeout=timeout)
+    if self.is_late:
+      self.is_late = False
+      raise TimeoutError
+    return is_taken
+
+  def release(self):
+    self.lock.release()
+
+
+def test_a_signal_that_comes_as_the_wait_ends_leaves_no_lock_taken():
+  batch = items._Batch(lambda item: item, 2)
+  batch._woken = LateSignal(batch._woken)
+  batch._woken.release()  # as the last item does, at the same time
+  with pytest.raises(TimeoutError):
+    batch.wait()
+  batch._is_over = True
+  thread = threading.Thread(target=batch.wait, daemon=True)
+  thread.start()
+  thread.join(10)
+  assert not thread.is_alive()
+
+
 def test_a_fork_has_threads_of_its_own():
   render(lambda item: item, 4)
   child = os.fork()

@@ -12,6 +12,9 @@ from typing import Any
 
 from dafx.lv2 import errors
 
+# How late a signal may be heard while items are waited for.
+_LOOK_S = 0.05
+
 
 class _Batch:
   """Items that threads take one after the other, as long as there are some.
@@ -32,20 +35,27 @@ class _Batch:
     self._render_item = render_item
     self._numbers = iter(range(n_items))
     self._ended = itertools.count(1)
-    self._is_done = threading.Lock()
-    self._is_done.acquire()
+    self._is_over = False
+    self._woken = threading.Lock()
+    self._woken.acquire()
 
   def run(self):
     """Takes items until none is left."""
     for i in self._numbers:
       self.results[i] = self._render_item(i)
       if next(self._ended) == len(self.results):
-        self._is_done.release()
+        self._is_over = True
+        self._woken.release()
 
   def wait(self):
-    """Returns when all items have ended."""
-    self._is_done.acquire()
-    self._is_done.release()
+    """Returns when all items have ended.
+
+    What a signal's handler raises may leave it at any point, also with the lock
+    taken, and it can be called again. A signal that came just before the lock
+    was waited for does not end the wait: its handler runs at the next look.
+    """
+    while not self._is_over:
+      self._woken.acquire(timeout=_LOOK_S)
 
 
 class _Pool:
