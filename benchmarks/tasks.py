@@ -2,6 +2,7 @@
 
     python benchmarks/tasks.py --output_dir=build/tasks
     python benchmarks/tasks.py --tasks=mastering,simplest --seeds=0,1,2,3,4
+    python benchmarks/tasks.py --tasks=clean --seeds=0,1
 
 For each task: makes the data, trains by its demo overlay, finds the best single
 setting of the same plugins by the same training, and measures all on the test
@@ -10,6 +11,10 @@ of mastering. Prints each task's main metrics with what the trainings took, and
 whether the targets are reached: of several seeds the worst counts. What is
 there of an earlier call is not trained or measured again. Each metric says
 whether it is raw, which follows the level of the file, or at equal level.
+
+`clean` trains the model that comes trained, by mastering_clean.gin on the pairs
+of `dafx_prepare mastering --source=debian` (--data_dir), and measures it as
+`trained` does.
 """
 
 import csv
@@ -22,6 +27,7 @@ import gin
 import results
 import simplest_job
 import tensorflow as tf
+import trained
 from absl import app, flags, logging
 
 from dafx.commands import running
@@ -29,7 +35,7 @@ from dafx.training import checkpoints, gin_files, models, trainers
 from dafx.training.evaluation import evaluate, measures, tables
 
 FLAGS = flags.FLAGS
-TASKS = ('distortion', 'nonspeech', 'mastering', 'simplest')
+TASKS = ('distortion', 'nonspeech', 'mastering', 'simplest', 'clean')
 flags.DEFINE_list('tasks', list(TASKS[:3]), f'Of {", ".join(TASKS)}.')
 flags.DEFINE_list('seeds', ['0'], 'Of weights and of what trainings draw.')
 flags.DEFINE_string('output_dir', 'build/tasks', 'Gets data, runs and tables.')
@@ -94,16 +100,26 @@ def prepare(task, folder):
   module.prepare_demo(folder / 'data' / task)
 
 
+def debian_folder() -> pathlib.Path:
+  """Returns where the pairs of Debian's music are."""
+  return pathlib.Path(FLAGS.data_dir).expanduser().absolute()
+
+
 def configure(task, folder, files=(), params=(), seed=0):
   """Parses a task's demo overlay anew."""
   gin.clear_config()
-  overlay = 'mastering' if task == 'simplest' else task
+  data_path = folder / 'data' / task
+  gin_file = f'{task}_demo.gin'
+  if task == 'simplest':
+    gin_file = 'mastering_demo.gin'
+  elif task == 'clean':
+    gin_file, data_path = 'mastering_clean.gin', debian_folder()
   n_steps = FLAGS.steps or (SIMPLEST_STEPS if task == 'simplest' else None)
   steps = [f'num_steps = {n_steps}'] if n_steps else []
   with gin.unlock_config():
     gin_files.parse_gin(
-      [f'{overlay}_demo.gin', *files],
-      [f'data_path = {str(folder / "data" / task)!r}', *steps, *params],
+      [gin_file, *files],
+      [f'data_path = {str(data_path)!r}', *steps, *params],
     )
   tf.keras.utils.set_random_seed(seed)
 
@@ -172,6 +188,18 @@ def measure_task(task, folder, seed):
     if entry['metric'] in METRICS[task]
   ]
   return found, plugins_of(model)
+
+
+def measure_clean(folder, seed):
+  """Trains the model that comes trained; returns the figures of `trained`."""
+  path = folder / 'clean' / f'figures_{seed}.json'
+  if not path.exists():
+    model, cost = train(
+      'clean', folder, f'network_{seed}' if seed else 'network', seed
+    )
+    found = trained.measure_model(model, debian_folder())
+    path.write_text(json.dumps({'cost': cost, **found}) + '\n')
+  return json.loads(path.read_text())
 
 
 def last_over_best(task, folder, seed):
@@ -308,8 +336,13 @@ def main(argv):
   for task in FLAGS.tasks:
     if task not in TASKS:
       raise app.UsageError(f'--tasks={task} is none of {", ".join(TASKS)}.')
-    is_seeded = task in ('mastering', 'simplest')
+    is_seeded = task in ('mastering', 'simplest', 'clean')
     for seed in map(int, FLAGS.seeds if is_seeded else FLAGS.seeds[:1]):
+      if task == 'clean':
+        print(
+          f'clean, seed {seed}{trained.describe(measure_clean(folder, seed))}'
+        )
+        continue
       rows, uris = measure_task(task, folder, seed)
       table += rows
       plugins += uris

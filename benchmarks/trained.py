@@ -168,31 +168,51 @@ def write_results(found, model):
   )
 
 
-def main(argv):
-  """Does what the flags say."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Not a flag: {" ".join(argv[1:])}')
-  running.prepare_tensorflow(seed=0)
-  folder = pathlib.Path(FLAGS.data_dir).expanduser()
-  model = inference.load_model(FLAGS.run_dir)
+def measure_model(model, folder) -> dict:
+  """Measures a model on all three sets.
+
+  Args:
+    model: Of `mastering_clean.gin`.
+    folder: Of the pairs of `dafx_prepare mastering --source=debian`.
+
+  Returns:
+    {'debian' and 'other': {system: {figure: mean}}, 'masters': by how much
+    they are changed}.
+  """
   targets = functools.partial(
     data.FolderProvider, str(folder), 'train', sample_rate=RATE, n_channels=2
   )
   loudness_rule = rule.make_rule(model, 'limiter', None, targets)
   print(f'The rule goes for {loudness_rule.lufs:.1f} LUFS.')
-  found = {
+  return {
     'debian': measure_set(model, debian_pairs(folder), loudness_rule),
     'other': measure_set(model, other_pairs(), loudness_rule),
     'masters': change_of_masters(model, debian_pairs(folder)),
   }
+
+
+def describe(found) -> str:
+  """Returns the figures of `measure_model`, and which targets are reached."""
+  lines = []
   for name in ('debian', 'other'):
-    print(f'\n{name:26}' + ' '.join(f'{h:>24}' for h in FIGURES.values()))
+    lines += ['', f'{name:26}' + ' '.join(f'{h:>24}' for h in FIGURES.values())]
     for system, values in found[name].items():
       cells = ' '.join(f'{values[key]:24.3f}' for key in FIGURES)
-      print(f'{system:26}{cells}')
-  print(f'\nMasters are changed by {found["masters"]:.3f} of MR-STFT.')
+      lines.append(f'{system:26}{cells}')
+  lines += ['', f'Masters are changed by {found["masters"]:.3f} of MR-STFT.']
   for target, is_reached in verdicts(found).items():
-    print(f'{"yes" if is_reached else "NO ":4}{target}')
+    lines.append(f'{"yes" if is_reached else "NO ":4}{target}')
+  return '\n'.join(lines)
+
+
+def main(argv):
+  """Does what the flags say."""
+  if len(argv) > 1:
+    raise app.UsageError(f'Not a flag: {" ".join(argv[1:])}')
+  running.prepare_tensorflow(seed=0)
+  model = inference.load_model(FLAGS.run_dir)
+  found = measure_model(model, pathlib.Path(FLAGS.data_dir).expanduser())
+  print(describe(found))
   results.keep(found)
   write_results(found, model)
 
