@@ -1,12 +1,21 @@
 """Models that come trained, how much of them is done, and their peaks."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import soundfile
 from cases import some_quick
 
 from dafx import core, effects, losses, metrics, processors
-from dafx.training import data, inference, models, trained_models
+from dafx.lv2 import packages
+from dafx.training import (
+  data,
+  descriptions,
+  inference,
+  models,
+  trained_models,
+)
 
 RATE = 22050
 HEADINGS = (
@@ -172,3 +181,30 @@ def test_a_packaged_model_masters_and_says_what_it_is(name):
     p: s.st_mtime_ns for p, s in files.items()
   }
   assert after > before + 6.0  # -33 LUFS is far below a master
+
+
+def told_of_versions(monkeypatch, caplog, version):
+  """Returns what is warned of where a packaged model finds other plugins."""
+  monkeypatch.setattr(packages, 'installed_version', lambda *_: version)
+  saved = descriptions.Description.from_json
+
+  def of_others(text):
+    found = saved(text)
+    versions = dict.fromkeys(found.versions, '0.0')
+    ports = {k: {**v, 'no_more': 1.0} for k, v in found.ports.items()}
+    return dataclasses.replace(found, versions=versions, ports=ports)
+
+  monkeypatch.setattr(descriptions.Description, 'from_json', of_others)
+  caplog.clear()
+  with caplog.at_level('WARNING', logger='absl'):
+    model = inference.load_model(trained_models.folder('mastering'))
+  assert model.driven
+  return caplog.messages
+
+
+def test_other_versions_are_told_once_and_outside_of_the_tested_ones(
+  monkeypatch, caplog
+):
+  assert told_of_versions(monkeypatch, caplog, '1.2.21') == []
+  (told,) = told_of_versions(monkeypatch, caplog, '1.2.22')
+  assert 'lsp-plugins-lv2 is of version 1.2.22' in told

@@ -301,8 +301,6 @@ def _check_plugins(folder):
   bound = gin_files.check_operative_config(folder, *_allowed())
   bound |= gin_files.check_gin((), FLAGS.gin_param)
   needed_plugins.check_installed(bound, _describe_model())
-  if FLAGS.model is not None:
-    needed_plugins.warn_of_untested(bound)
 
 
 def _describe_model() -> str:

@@ -12,7 +12,13 @@ from absl import logging
 
 from dafx import _folders
 from dafx.audio import disk
-from dafx.training import checkpoint_files, descriptions, gin_files
+from dafx.training import (
+  checkpoint_files,
+  descriptions,
+  gin_files,
+  needed_plugins,
+  trained_models,
+)
 
 # State of estimates, not weights; 0.1.0 kept it elsewhere for chains that it
 # made of plugins in a row, and for each combination of a DiscreteLV2Plugin.
@@ -226,7 +232,15 @@ def restore_model(model: tf.keras.Model, folder: str | os.PathLike):
     _check_matched(status, path, checkpoint)
     status.expect_partial()  # the optimizer's values stay behind
     _check_all_taken(path, model)
-    descriptions.take_up(model, saved)
+    is_ours = folder.resolve().parent == trained_models.ROOT
+    descriptions.take_up(model, saved, says_versions=not is_ours)
+    if is_ours:
+      # Which versions differ without a difference is known.
+      needed_plugins.warn_of_untested(
+        node.uri
+        for node in descriptions.members_of(model).values()
+        if node.uri is not None
+      )
   n_plugins = int(checkpoint_files.value_in(path, 'n_plugins', 0))
   if n_plugins:
     model.n_plugins = n_plugins

@@ -161,7 +161,7 @@ def check_setting(
     ) from error
 
 
-def take_up(model, saved: Description):
+def take_up(model, saved: Description, says_versions: bool = True):
   """Has plugins sound as they did: sets ports whose defaults have changed.
 
   What differs is logged as a warning: versions, and defaults.
@@ -169,6 +169,7 @@ def take_up(model, saved: Description):
   Args:
     model: The model, which is set up as it was saved.
     saved: What its checkpoint says.
+    says_versions: Whether other versions, and controls that are gone, are told.
 
   Raises:
     ValueError: A plugin that does not take a value of before.
@@ -180,7 +181,7 @@ def take_up(model, saved: Description):
     for name, node in members.items()
     if saved.versions.get(name, node.version) != node.version
   ]
-  if others:
+  if others and says_versions:
     logging.warning('%s. Listen to whether it sounds alike.', '. '.join(others))
   for name, node in members.items():
     now, before = node.port_values, saved.ports.get(name, {})
@@ -189,7 +190,7 @@ def take_up(model, saved: Description):
       for symbol, value in before.items()
       if symbol in now and abs(now[symbol] - value) > _TOLERANCE * abs(value)
     }
-    if gone := sorted(set(before) - set(now)):
+    if says_versions and (gone := sorted(set(before) - set(now))):
       logging.warning(
         '%s had controls which it has no more: %s.', name, ', '.join(gone)
       )

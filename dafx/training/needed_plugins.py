@@ -1,7 +1,7 @@
 """Which plugins a trained model needs, before TensorFlow loads to build it."""
 
 import pathlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from absl import logging
 
@@ -10,7 +10,7 @@ from dafx.lv2 import packages
 from dafx.training import gin_files, trained_models
 
 # Versions that were tried: (from, to), both of them included.
-TESTED = {'lsp-plugins-lv2': ('1.2.5', '1.2.5')}
+TESTED = {'lsp-plugins-lv2': ('1.1.29', '1.2.21')}
 
 
 def plugin_uris(bound: gin_files.Bindings) -> list[str]:
@@ -116,14 +116,14 @@ def describe_untested(package: str, version: str) -> str:
   )
 
 
-def warn_of_untested(bound: gin_files.Bindings):
-  """Logs one warning for plugins of versions that were not tried.
+def warn_of_untested(uris: Iterable[str]):
+  """Logs one warning for each package of a version that was not tried.
 
   Args:
-    bound: What a model's configuration binds; its plugins are installed.
+    uris: Of a model's plugins, which are installed.
   """
   said = []
-  for uri in plugin_uris(bound):
+  for uri in uris:
     package = packages.package_of(uri)
     if package not in TESTED or package in said:
       continue
