@@ -87,6 +87,8 @@ METRICS = {
   'mastering': SOUND,
   'simplest': SOUND,
 }
+# Those of a table of all seeds.
+SEEDED = SOUND[:1] + SOUND[2:5]
 # Steps of the simplest job.
 SIMPLEST_STEPS = 300
 
@@ -325,6 +327,31 @@ def write_results(table, plugins):
   results.write('tasks', heads, rows, plugins, decimals=3)
 
 
+def write_seeds(table, plugins, folder):
+  """Writes what each seed came to, by tasks that have several."""
+  heads = ['Task and system', *(measures.MEASURES[m].title for m in SEEDED)]
+  heads.append('Last validation over the best')
+  rows = []
+  for task in dict.fromkeys(row['task'] for row in table):
+    own = [row for row in table if row['task'] == task]
+    seeds = list(dict.fromkeys(row['seed'] for row in own))
+    if len(seeds) == 1:
+      continue
+    means = {(r['seed'], r['system'], r['metric']): r['mean'] for r in own}
+    untreated = evaluate.UNTREATED_AT_LOUDNESS
+    for seed, system in [
+      (seeds[0], untreated),
+      *((seed, SINGLE) for seed in seeds),
+      *((seed, OURS) for seed in seeds),
+    ]:
+      title = f'{task}, {system}'
+      title += '' if system == untreated else f', seed {seed}'
+      last = last_over_best(task, folder, seed) if system == OURS else None
+      rows.append([title, *(means[seed, system, m] for m in SEEDED), last])
+  if rows:
+    results.write('task_seeds', heads, rows, plugins, decimals=3)
+
+
 def main(argv):
   """Does what the flags say."""
   if len(argv) > 1:
@@ -350,6 +377,7 @@ def main(argv):
     print_table(table)
     print('\n'.join(verdicts(table, folder)))
     write_results(table, plugins)
+    write_seeds(table, plugins, folder)
   results.keep(table)
 
 
