@@ -147,7 +147,8 @@ def train(task, folder, name, seed, files=()):
   if cost_file.exists():
     cost = json.loads(cost_file.read_text())
   start, cpu = time.monotonic(), time.process_time()
-  history = trainers.train(trainer=trainer, save_dir=str(folder / task / name))
+  save_dir = str(folder / task / name)
+  history = trainers.train(trainer=trainer, seed=seed, save_dir=save_dir)
   if history.get('step'):
     cost['steps'] += len(history['step'])
     cost['minutes'] += (time.monotonic() - start) / 60
