@@ -43,6 +43,7 @@ flags.DEFINE_integer(
   'steps', None, 'Of each training, if not as usual.', lower_bound=1
 )
 flags.DEFINE_multi_string('gin_param', [], 'Bindings that come last.')
+flags.declare_key_flag('data_dir')  # of trained
 
 SINGLE, OURS = evaluate.BEST_SINGLE_SETTING, evaluate.DAFX
 BASELINES = (
