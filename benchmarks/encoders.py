@@ -5,14 +5,15 @@
 Trains the demonstration of mastering by three encoders: the one that hears a
 file once (`ProfileEncoder`), and DeepAFx's two over windows of 40,960 samples,
 MobileNetV2 and the inception network, one window per 8,192 samples. All start
-from the best single setting that `tasks` found, and share data, chain, losses
-and seed; each has the rates of learning that suit it. They are compared after
-equal steps, and after as many as take the processor as long as those of the
-first. All is measured on the test songs at equal level. What is there of an
-earlier call, or of `tasks`, is not trained again.
+from the best single setting of `tasks`, and share data, chain, losses and seed;
+each has the rates of learning that suit it. They are compared after equal
+steps, and after as many as take the processor as long as those of the first.
+All is measured on the test songs at equal level. What is there of an earlier
+call is not trained or measured again.
 """
 
 import dataclasses
+import json
 import pathlib
 
 import results
@@ -21,7 +22,7 @@ from absl import app, flags, logging
 
 from dafx.commands import running
 from dafx.training import gin_files
-from dafx.training.evaluation import evaluate, tables
+from dafx.training.evaluation import evaluate
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer(
@@ -69,18 +70,16 @@ FIGURES = {
 }
 
 
-def figures_of(rows, system) -> list[float]:
+def figures_of(summary, system) -> list[float]:
   """Returns the means of FIGURES of one system of an evaluation."""
   means = {
-    row['metric']: row['mean']
-    for row in tables.summarize(rows)
-    if row['system'] == system
+    row['metric']: row['mean'] for row in summary if row['system'] == system
   }
   return [means[key] for key in FIGURES]
 
 
 def measure(encoder, n_steps, folder):
-  """Trains by an encoder from the single setting, and evaluates.
+  """Trains by an encoder from a single setting, and evaluates.
 
   Args:
     encoder: One of ENCODERS.
@@ -88,7 +87,7 @@ def measure(encoder, n_steps, folder):
     folder: Of all output.
 
   Returns:
-    (rows of the evaluation, what it cost, number of weights, its plugins).
+    (summary of the evaluation, what it cost, number of weights, its plugins).
   """
   name = f'{encoder.name}_{encoder.learning_rate:g}_{n_steps}'
   FLAGS.steps = n_steps
@@ -101,10 +100,12 @@ def measure(encoder, n_steps, folder):
   model, cost = tasks.train(
     'mastering', folder, name, seed=0, files=encoder.gin_files
   )
-  output_dir = str(folder / 'mastering' / f'evaluation_{name}')
-  rows = evaluate.evaluate(model, output_dir=output_dir)
+  output_dir = folder / 'mastering' / f'evaluation_{name}'
+  if not (output_dir / 'summary.json').exists():
+    evaluate.evaluate(model, output_dir=str(output_dir))
+  summary = json.loads((output_dir / 'summary.json').read_text())
   n_weights = sum(w.shape.num_elements() for w in model.encoder.weights)
-  return rows, cost, n_weights, tasks.plugins_of(model)
+  return summary, cost, n_weights, tasks.plugins_of(model)
 
 
 def main(argv):
@@ -129,8 +130,8 @@ def main(argv):
       n_steps = FLAGS.equal_steps * minutes / measured[1]['cpu_minutes']
       n_steps = max(round(n_steps), 2)
       runs[', equal time'] = measure(encoder, n_steps, folder)
-    for label, (rows, cost, n_weights, _) in runs.items():
-      found = figures_of(rows, evaluate.DAFX)
+    for label, (summary, cost, n_weights, _) in runs.items():
+      found = figures_of(summary, evaluate.DAFX)
       took = [cost['steps'], cost['cpu_minutes']]
       table.append([encoder.title + label, *found, *took, n_weights])
       print(table[-1], flush=True)
