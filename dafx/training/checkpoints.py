@@ -16,7 +16,6 @@ from dafx.training import (
   checkpoint_files,
   descriptions,
   gin_files,
-  needed_plugins,
   trained_models,
 )
 
@@ -233,14 +232,7 @@ def restore_model(model: tf.keras.Model, folder: str | os.PathLike):
     status.expect_partial()  # the optimizer's values stay behind
     _check_all_taken(path, model)
     is_ours = folder.resolve().parent == trained_models.ROOT
-    descriptions.take_up(model, saved, says_versions=not is_ours)
-    if is_ours:
-      # Which versions differ without a difference is known.
-      needed_plugins.warn_of_untested(
-        node.uri
-        for node in descriptions.members_of(model).values()
-        if node.uri is not None
-      )
+    descriptions.take_up(model, saved, is_ours)
   n_plugins = int(checkpoint_files.value_in(path, 'n_plugins', 0))
   if n_plugins:
     model.n_plugins = n_plugins

@@ -8,6 +8,7 @@ from absl import logging
 
 from dafx import core, processors
 from dafx.audio import json_files
+from dafx.training import needed_plugins
 
 # Ports whose values differ by less, in parts, are the same.
 _TOLERANCE = 1e-6
@@ -161,7 +162,7 @@ def check_setting(
     ) from error
 
 
-def take_up(model, saved: Description, says_versions: bool = True):
+def take_up(model, saved: Description, is_ours: bool = False):
   """Has plugins sound as they did: sets ports whose defaults have changed.
 
   What differs is logged as a warning: versions, and defaults.
@@ -169,7 +170,8 @@ def take_up(model, saved: Description, says_versions: bool = True):
   Args:
     model: The model, which is set up as it was saved.
     saved: What its checkpoint says.
-    says_versions: Whether other versions, and controls that are gone, are told.
+    is_ours: Whether it comes with dafx. Then it is known which versions of its
+      plugins sound alike, and only others are told.
 
   Raises:
     ValueError: A plugin that does not take a value of before.
@@ -181,7 +183,10 @@ def take_up(model, saved: Description, says_versions: bool = True):
     for name, node in members.items()
     if saved.versions.get(name, node.version) != node.version
   ]
-  if others and says_versions:
+  if is_ours:
+    uris = [node.uri for node in members.values()]
+    needed_plugins.warn_of_untested(filter(None, uris))
+  elif others:
     logging.warning('%s. Listen to whether it sounds alike.', '. '.join(others))
   for name, node in members.items():
     now, before = node.port_values, saved.ports.get(name, {})
@@ -190,7 +195,8 @@ def take_up(model, saved: Description, says_versions: bool = True):
       for symbol, value in before.items()
       if symbol in now and abs(now[symbol] - value) > _TOLERANCE * abs(value)
     }
-    if says_versions and (gone := sorted(set(before) - set(now))):
+    gone = sorted(set(before) - set(now))
+    if gone and not is_ours:
       logging.warning(
         '%s had controls which it has no more: %s.', name, ', '.join(gone)
       )
