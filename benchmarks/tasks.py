@@ -164,6 +164,16 @@ def plugins_of(model):
   return [plugin.uri for plugin in model.driven.values()]
 
 
+def is_measured(output_dir, folder, suffix) -> bool:
+  """Returns whether an evaluation is of the trainings as they are now."""
+  path = output_dir / 'metrics.json'
+  return path.exists() and all(
+    (folder / f'{name}{suffix}' / 'checkpoint').stat().st_mtime
+    < path.stat().st_mtime
+    for name in ('single', 'network')
+  )
+
+
 def measure_task(task, folder, seed):
   """Returns the rows of one task and seed, and the URIs of its plugins."""
   prepare(task, folder)
@@ -177,11 +187,12 @@ def measure_task(task, folder, seed):
     for key, value in single.predict_controls(tf.zeros([1, 1])).items()
   }
   model, costs[OURS] = train(task, folder, f'network{suffix}', seed)
-  rows = evaluate.evaluate(
-    model,
-    output_dir=str(folder / task / f'evaluation{suffix}'),
-    settings={SINGLE: {'setting': setting}},
-  )
+  output_dir = folder / task / f'evaluation{suffix}'
+  if not is_measured(output_dir, folder / task, suffix):
+    evaluate.evaluate(
+      model, output_dir=str(output_dir), settings={SINGLE: {'setting': setting}}
+    )
+  rows = json.loads((output_dir / 'metrics.json').read_text())
   for row in rows:
     if row.get('rest_change_db') is not None:
       row['rest_change_abs_db'] = abs(row['rest_change_db'])
