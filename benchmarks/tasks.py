@@ -10,7 +10,8 @@ split. `simplest` is the job of `simplest_job`, by the plugins and the settings
 of mastering. Prints each task's main metrics with what the trainings took, and
 whether the targets are reached: of several seeds the worst counts. What is
 there of an earlier call is not trained or measured again. Each metric says
-whether it is raw, which follows the level of the file, or at equal level.
+whether it is raw, which follows the level of the file, or at equal level. With
+--write_results one seed writes the table of tasks, several write that of seeds.
 
 `clean` trains the model that comes trained, by mastering_clean.gin on the pairs
 of `dafx_prepare mastering --source=debian` (--data_dir), and measures it as
@@ -321,13 +322,12 @@ def print_table(table):
 
 
 def write_results(table, plugins):
-  """Writes the means of all tasks and their first seeds."""
+  """Writes the means of all tasks, of one seed."""
   rows = []
-  first = [row for row in table if row['seed'] == int(FLAGS.seeds[0])]
-  for task, metric in dict.fromkeys((r['task'], r['metric']) for r in first):
+  for task, metric in dict.fromkeys((r['task'], r['metric']) for r in table):
     own = {
       row['system']: row
-      for row in first
+      for row in table
       if (row['task'], row['metric']) == (task, metric)
     }
     row = [f'{task}, {measures.MEASURES[metric].title}']
@@ -389,7 +389,8 @@ def main(argv):
   if table:
     print_table(table)
     print('\n'.join(verdicts(table, folder)))
-    write_results(table, plugins)
+    if len(FLAGS.seeds) == 1:
+      write_results(table, plugins)
     write_seeds(table, plugins, folder)
   results.keep(table)
 
