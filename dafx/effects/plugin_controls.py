@@ -149,9 +149,10 @@ def _read_range(symbol, given):
   if given is None:
     return ()
   if (
-    isinstance(given, (list, tuple, np.ndarray))
-    and 2 <= np.shape(given)[0] <= 4
-  ):
+    isinstance(given, (list, tuple))
+    or isinstance(given, np.ndarray)
+    and given.ndim
+  ) and 2 <= len(given) <= 4:
     ends, scale, start = given[:2], [*given[2:3]], given[3:4]
     are_ends = all(end is None or _arguments.is_number(end) for end in ends)
     is_scale = all(isinstance(name, str) for name in scale)

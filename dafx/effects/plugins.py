@@ -105,9 +105,8 @@ class LV2Plugin(black_box.BlackBoxProcessor):
       trainable = plugin_controls.safe_symbols(
         lv2.get_plugin(uri), self._fixed, self._moves_of_latency
       )
-    self._rendered = _arguments.names(
-      'trainable', trainable
-    )  # what `render` gets values for
+    # What `render` gets values for.
+    self._rendered = _arguments.names('trainable', trainable)
     self.set_sample_rate(sample_rate)
     self.control_map = plugin_controls.map_controls(
       self.renderer, self._rendered, ranges, self.name

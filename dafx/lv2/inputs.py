@@ -208,7 +208,7 @@ def fit(
     )
   if hop_size is None:
     hop_size = -(-n_samples // n_frames)
-  if not _arguments.is_number(hop_size) or hop_size != int(hop_size):
+  if not _arguments.is_number(hop_size) or hop_size % 1 != 0:
     raise ValueError(
       f'hop_size={hop_size!r} must be a whole number of samples, 1 or more.'
     )

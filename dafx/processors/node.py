@@ -221,7 +221,9 @@ class Node:
     Raises:
       NotImplementedError: The node does not stream; `streams` says so.
     """
-    raise NotImplementedError(f'{self.identity} has no `stream`.')
+    raise NotImplementedError(
+      f'{self.identity} does not stream. Call it with the whole audio.'
+    )
 
   def stream_outputs(self, state: Any, *inputs) -> tuple[dict, object]:
     """Runs the next chunk, from the inputs to the outputs of the node.

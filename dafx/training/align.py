@@ -19,6 +19,7 @@ import dataclasses
 from typing import NamedTuple
 
 import numpy as np
+import scipy.fft
 import scipy.signal
 
 from dafx.audio import sources

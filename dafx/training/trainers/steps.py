@@ -30,7 +30,7 @@ def unchanged_at_faults(variables: Sequence[tf.Variable]) -> Iterator[None]:
   before = [tf.convert_to_tensor(variable) for variable in variables]
   try:
     yield
-  except Exception:
+  except BaseException:  # Ctrl-C too: what is saved is of whole steps
     for variable, value in zip(variables, before, strict=True):
       variable.assign(value)
     raise
