@@ -1,5 +1,6 @@
 """What users hand in: arrays, names, values by name; or errors in words."""
 
+import math
 import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -133,3 +134,53 @@ def is_number(value: Any) -> bool:
   if isinstance(value, np.ndarray) and value.ndim == 0:
     value = value[()]
   return isinstance(value, numbers.Real) and bool(value == value)
+
+
+def whole(low: int, **values: float) -> list[int]:
+  """Returns whole numbers, which gin may give as 1e4, or says which is none.
+
+  Args:
+    low: The least that is allowed.
+    **values: Numbers by the names of their arguments.
+
+  Raises:
+    ValueError: One is no whole number, or less.
+
+  Examples:
+    >>> from dafx import _arguments
+    >>> _arguments.whole(1, num_steps=1e4, batch_size=8)
+    [10000, 8]
+  """
+  for name, value in values.items():
+    if not _is_finite(value) or value != int(value) or value < low:
+      raise ValueError(
+        f'{name}={value!r} must be a whole number, {low} or more.'
+      )
+  return [int(value) for value in values.values()]
+
+
+def finite(low: float = 0.0, is_above: bool = False, **values: float):
+  """Checks numbers before a long work begins with them.
+
+  Args:
+    low: The least that is allowed.
+    is_above: Whether they have to be above it.
+    **values: Numbers by the names of their arguments.
+
+  Raises:
+    ValueError: One is NaN, infinite, less, or no number.
+
+  Examples:
+    >>> from dafx import _arguments
+    >>> _arguments.finite(learning_rate=1e-3, weight_decay=0.0)
+  """
+  for name, value in values.items():
+    is_low = not _is_finite(value) or value < low or is_above and value == low
+    if is_low:
+      bound = f'above {low:g}' if is_above else f'{low:g} or more'
+      raise ValueError(f'{name}={value!r} must be a finite number, {bound}.')
+
+
+def _is_finite(value):
+  is_switch = isinstance(value, (bool, np.bool_))
+  return is_number(value) and not is_switch and math.isfinite(value)

@@ -50,7 +50,7 @@ def check_options(
         f'{name}={value!r} must be a whole number of at least {low}, and '
         f'{high} at most.'
       )
-  if not _arguments.is_number(time_limit_s) or time_limit_s <= 0.0:
+  if not _arguments.is_number(time_limit_s) or not time_limit_s > 0.0:
     raise ValueError(
       f'time_limit_s={time_limit_s!r} must be a number of seconds above 0.'
     )

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from runs_test import make_model, sines
 
-from dafx import lv2
+from dafx import _arguments, lv2
 from dafx.commands import phrases
-from dafx.training import arguments, gin_files, gin_text, trainers
+from dafx.training import gin_files, gin_text, trainers
 
 
 @pytest.mark.parametrize(
@@ -56,12 +56,12 @@ def test_numbers_of_a_trainer_are_checked_first(name, value):
 
 
 def test_numbers_that_mean_the_same_are_taken():
-  assert arguments.whole(0, a=1e3, b=np.int64(4), c=np.float32(2)) == [
+  assert _arguments.whole(0, a=1e3, b=np.int64(4), c=np.float32(2)) == [
     1000,
     4,
     2,
   ]
-  arguments.finite(a=0, b=np.float32(0.5))
+  _arguments.finite(a=0, b=np.float32(0.5))
 
 
 @pytest.mark.parametrize('content', [b'', b'\x82\xff', None])

@@ -46,6 +46,7 @@ class CurveModel(base.Model):
     'crest_error_db',
     'mae',
   )
+  mixes_channels = True
   frame_rate: int
   driven: dict[str, processors.Node]
   tracker: str
@@ -106,8 +107,6 @@ class CurveModel(base.Model):
         'well: give dafx_prepare solo more recordings.'
       )
     self.kept.statistics.assign(found.to_json())
-
-  mixes_channels = True
 
   def find_curves(self, source: sources.Source) -> dict[str, np.ndarray]:
     """Finds pitch and loudness of a file.

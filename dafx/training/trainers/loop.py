@@ -10,9 +10,9 @@ import gin
 import tensorflow as tf
 from absl import logging
 
-from dafx import _folders, core, processors
+from dafx import _arguments, _folders, core, processors
 from dafx.audio import disk
-from dafx.training import arguments, checkpoints, data, gin_files, signals
+from dafx.training import checkpoints, data, gin_files, signals
 from dafx.training import progress as progress_bar
 from dafx.training.data import positions
 from dafx.training.trainers import agreement
@@ -188,8 +188,8 @@ def train(
     [1, 2, 3]
   """
   model = trainer.model
-  num_steps, seed = arguments.whole(0, num_steps=num_steps, seed=seed)
-  batch_size = arguments.whole(1, batch_size=batch_size)[0]
+  num_steps, seed = _arguments.whole(0, num_steps=num_steps, seed=seed)
+  batch_size = _arguments.whole(1, batch_size=batch_size)[0]
   every = _Intervals(steps_per_summary, steps_per_validation, steps_per_save)
   providers = [p for p in (data_provider, valid_provider) if p is not None]
   agreement.check_agreement(model, providers, stages, single_fraction)
@@ -253,7 +253,7 @@ class _Intervals:
 
   def __post_init__(self):
     names = {f'steps_per_{key}': n for key, n in vars(self).items()}
-    arguments.whole(1, **names)
+    _arguments.whole(1, **names)
 
 
 def _place_of(save_dir):

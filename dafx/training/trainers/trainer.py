@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from dafx import core
-from dafx.training import arguments, checkpoints, descriptions
+from dafx import _arguments, core
+from dafx.training import checkpoints, descriptions
 from dafx.training.models import judging
 from dafx.training.trainers import (
   agreement,
@@ -31,7 +31,7 @@ def _name_behind(name_item, n_before, place):
 
 def _schedule(learning_rate, decay_steps, plateau_patience):
   """Returns the learning rate, a number, or its schedule."""
-  arguments.finite(learning_rate=learning_rate)
+  _arguments.finite(learning_rate=learning_rate)
   learning_rate = float(learning_rate)
   if decay_steps is None:
     return learning_rate
@@ -96,13 +96,13 @@ class Trainer:
     workers: core.Workers | None = None,
   ):
     if grad_clip_norm is not None:
-      arguments.finite(0.0, True, grad_clip_norm=grad_clip_norm)
-    arguments.finite(
+      _arguments.finite(0.0, True, grad_clip_norm=grad_clip_norm)
+    _arguments.finite(
       weight_decay=weight_decay or 0.0,
       plateau_factor=plateau_factor,
       min_learning_rate=min_learning_rate,
     )
-    arguments.whole(1, checkpoints_to_keep=checkpoints_to_keep)
+    _arguments.whole(1, checkpoints_to_keep=checkpoints_to_keep)
     self.model = model
     self.workers = core.Workers() if workers is None else workers
     self.grad_clip_norm = grad_clip_norm
