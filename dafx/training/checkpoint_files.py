@@ -14,6 +14,9 @@ import tensorflow as tf
 # What TensorFlow puts behind the name of a variable.
 VALUE = '/.ATTRIBUTES/VARIABLE_VALUE'
 
+# The weights that training goes on with, where the model has their average.
+OF_AVERAGES = 'averages/others/'
+
 # What TensorFlow takes for a pattern of file names when it reads, and bytes
 # that are no text, which it takes not at all.
 _PATTERN = re.compile(r'[*?\[\]\\\udc80-\udcff]')
@@ -74,6 +77,15 @@ def is_of_ddsp(path: str | os.PathLike) -> bool:
     return not reader.has_tensor(f'n_steps{VALUE}') and reader.has_tensor(
       f'save_counter{VALUE}'
     )
+
+
+def has_average(path: str | os.PathLike) -> bool:
+  """Returns whether a checkpoint has the average of the model's weights.
+
+  Args:
+    path: The checkpoint.
+  """
+  return value_in(path, f'{OF_AVERAGES}0', None) is not None
 
 
 def named(checkpoint: tf.train.Checkpoint) -> dict[str, tf.Variable]:

@@ -240,6 +240,7 @@ def train(
         every,
         early_stop_loss_value,
       )
+    trainer.take_average()
   return run.history
 
 

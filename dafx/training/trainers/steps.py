@@ -80,11 +80,19 @@ class Steps:
         return self._update(batch, kind)
       return self._update_by_windows(batch, self.tbptt_samples)
 
+  def local(self, variables: Sequence[tf.Variable]) -> list[tf.Variable]:
+    """Returns variables as this worker has them.
+
+    Args:
+      variables: Of the model or the optimizer.
+    """
+    return list(variables)
+
   def changed_variables(self) -> list[tf.Variable]:
     """Returns the variables that a step changes which fails on its way."""
     if self.tbptt_samples is None:
-      return self.model.non_trainable_variables
-    return [*self.model.variables, *self.optimizer.variables]
+      return self.local(self.model.non_trainable_variables)
+    return self.local([*self.model.variables, *self.optimizer.variables])
 
   @graph
   def _update(self, batch, kind):

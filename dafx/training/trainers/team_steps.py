@@ -153,10 +153,10 @@ class TeamSteps(steps.Steps):
       ]
       logging.warning('The loss is not finite on %s.', ', '.join(names))
 
-  def changed_variables(self) -> list[tf.Variable]:
-    """Returns this replica's copies of what a step changes on its way."""
+  def local(self, variables):
+    """Returns this replica's copies of variables; see `Steps`."""
     local = self._team.strategy.experimental_local_results
-    return [local(variable)[0] for variable in super().changed_variables()]
+    return [local(variable)[0] for variable in variables]
 
   def _find_or_leave(self, part, kind):
     """Finds gradients; where that fails, variables are as before."""

@@ -1,8 +1,8 @@
 """The trainer: steps, stages, checkpoints, learning rate."""
 
-import functools
+import contextlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import gin
@@ -11,22 +11,20 @@ import tensorflow as tf
 from absl import logging
 
 from dafx import _arguments, core
-from dafx.training import checkpoints, descriptions
+from dafx.training import checkpoint_files, checkpoints, descriptions
 from dafx.training.models import judging
 from dafx.training.trainers import (
   agreement,
+  averages,
   crashes,
   monitor,
   stages,
   steps,
   team,
   team_steps,
+  validation,
   windows,
 )
-
-
-def _name_behind(name_item, n_before, place):
-  return name_item(n_before + place)
 
 
 def _schedule(learning_rate, decay_steps, plateau_patience):
@@ -62,6 +60,9 @@ class Trainer:
       update (Loshchilov and Hutter, 2019); None for none.
     rate_multipliers: Factor on the learning rate by node of the model's graph,
       for those that learn faster or slower than the rest.
+    average_momentum: Share of a moving average of the weights that a step
+      leaves, below 1. Validations, checkpoints and all use of the model go by
+      the average; see `Averages`. None goes by the weights of the last step.
     tbptt_samples: Truncated backpropagation through time: a step goes through
       its crops in windows of so many samples, with an update after each, and
       carries the state of the model on. For models with `stream`.
@@ -87,6 +88,7 @@ class Trainer:
     grad_clip_norm: float | None = 3.0,
     weight_decay: float | None = None,
     rate_multipliers: Mapping[str, float] | None = None,
+    average_momentum: float | None = None,
     tbptt_samples: int | None = None,
     plateau_patience: int | None = None,
     plateau_factor: float = 0.5,
@@ -119,6 +121,9 @@ class Trainer:
       windows.check_size(tbptt_samples, model)
     agreement.check_multipliers(rate_multipliers or {}, model)
     self._make_steps(rate_multipliers or {}, tbptt_samples)
+    self._averages: averages.Averages | None = None
+    if average_momentum is not None:
+      self._averages = averages.Averages(average_momentum)
     self.monitor = monitor.Monitor(plateau_patience, stop_patience)
     self.crashes = crashes.Crashes(model)
 
@@ -147,6 +152,8 @@ class Trainer:
       n_plugins=self._n_plugins,
       judged_by=self._judged_by,
     )
+    if self._averages is not None:
+      self.checkpoint.averages = self._averages
 
   def _make_steps(self, rate_multipliers, tbptt_samples):
     options: dict[str, Any] = dict(
@@ -156,10 +163,11 @@ class Trainer:
       rate_multipliers=dict(rate_multipliers),
       tbptt_samples=tbptt_samples,
     )
-    self._steps = steps.Steps(**options)
-    self._team_steps: team_steps.TeamSteps | None = None
+    self._steps: steps.Steps
     if isinstance(self.workers, team.Team):
-      self._team_steps = team_steps.TeamSteps(self.workers, **options)
+      self._steps = team_steps.TeamSteps(self.workers, **options)
+    else:
+      self._steps = steps.Steps(**options)
 
   @property
   def step(self) -> int:
@@ -192,14 +200,41 @@ class Trainer:
       # Shapes will do; silence is what plugins bear.
       self.model({key: tf.zeros_like(value) for key, value in batch.items()})
       self.optimizer.build(self.model.trainable_variables)
+    if self._averages is not None:
+      self._averages.begin(self._weights)
+
+  @property
+  def _weights(self):
+    """What is trained, as this worker has it."""
+    return self._steps.local(self.model.trainable_variables)
+
+  @contextlib.contextmanager
+  def averaged(self) -> Iterator[None]:
+    """Has the model go by the average of its weights, if there is one."""
+    if self._averages is None:
+      yield
+      return
+    if not self.stage_step:
+      self._averages.begin(self._weights)
+    with self._averages.in_place(self._weights):
+      yield
+
+  def take_average(self):
+    """Ends a training: the model keeps the average of its weights."""
+    if self._averages is not None and self.stage_step:
+      self._averages.exchange(self._weights)
+      self._averages.begin(self._weights)
 
   def begin_stage(self, number: int, stage: stages.Stage):
     """Starts a stage: weights stay, optimizer and monitor start anew.
+
+    Where there is an average of the weights, the stage begins there.
 
     Args:
       number: Of the stage, from 0.
       stage: What is trained from now on.
     """
+    self.take_average()
     if stage.n_plugins is not None:
       self.model.n_plugins = stage.n_plugins
     self.model.is_single = stage.is_single
@@ -239,17 +274,21 @@ class Trainer:
       lv2.CrashError: A plugin crashed with a file for the third time.
       WorkerError: Another worker has ended.
     """
-    if self._team_steps is not None:
-      losses = self._team_steps.take_together(
+    if self._averages is not None and not self.stage_step:
+      self._averages.begin(self._weights)
+    if isinstance(self._steps, team_steps.TeamSteps):
+      losses = self._steps.take_together(
         batch, self._kind, self.crashes, name_item, is_asked_to_stop
       )
-      self.n_steps.assign_add(1)
-      return losses
-    found = self.crashes.leave_out(
-      lambda part: self._steps.take(part, self._kind), batch, name_item
-    )
+    else:
+      found = self.crashes.leave_out(
+        lambda part: self._steps.take(part, self._kind), batch, name_item
+      )
+      losses = None if found is None else found[1]
+    if self._averages is not None and losses is not None:
+      self._averages.update(self._weights, self.stage_step)
     self.n_steps.assign_add(1)
-    return None if found is None else found[1]
+    return losses
 
   @property
   def _kind(self):
@@ -278,7 +317,8 @@ class Trainer:
     Args:
       batch: Features, {'audio', 'target', ...}.
     """
-    return self.workers.run(self.model, batch)
+    with self.averaged():
+      return self.workers.run(self.model, batch)
 
   def validate(
     self,
@@ -302,54 +342,8 @@ class Trainer:
       lv2.CrashError: A plugin crashed with a file for the third time.
       WorkerError: Another worker has ended.
     """
-    self.workers.synchronise(self.model.variables)
-    found = self.workers.attempt(self._validate_part, batches, name_item)
-    said = self.workers.exchange([found, self.crashes.take_news()])
-    for index, (_, news) in enumerate(said):
-      if index != self.workers.index:
-        self.crashes.add_news(news)
-    # In the order of the items: batch by batch, worker by worker.
-    rows = [row for each, _ in said for row in each if row['n_items']]
-    rows.sort(key=lambda row: row['number'])
-    if not rows:
-      return {}
-    sizes = [row['n_items'] for row in rows]
-    means = {
-      key: float(np.average([r['losses'][key] for r in rows], weights=sizes))
-      for key in rows[0]['losses']
-    }
-    judged = [values for row in rows for values in row['judged']]
-    return {**means, **self.model.judge_rows(judged)}
-
-  def _validate_part(self, batches, name_item):
-    """Returns what this worker's batches give to a validation."""
-    found: list[dict[str, Any]] = []
-    for number, batch in enumerate(batches):
-      if not found:  # of all batches but the last one
-        n_items = self.workers.n_items or batch['audio'].shape[0]
-      first = self.workers.place(number, n_items)
-      named = functools.partial(_name_behind, name_item, first)
-      found.append(self._validate_batch(number, batch, named))
-    return found
-
-  def _validate_batch(self, number, whole, name_item):
-    """Returns what a batch gives to a validation, as JSON can hold it."""
-    found = self.crashes.leave_out(self.validation_step, whole, name_item)
-    if found is None:
-      return {'number': number, 'n_items': 0}
-    batch, (losses, audio) = found
-    start = self.model.settling(batch['audio'].shape[1])
-    sides = (batch['audio'], batch['target'], audio)
-    judged = []
-    if self.model.judged_by != judging.LOSS:
-      items = zip(*(side.numpy()[:, start:] for side in sides), strict=True)
-      judged = [self.model.judge_row(item) for item in items]
-    return {
-      'number': number,
-      'n_items': batch['audio'].shape[0],
-      'losses': {key: float(value) for key, value in losses.items()},
-      'judged': judged,
-    }
+    with self.averaged():
+      return validation.validate(self, batches, name_item)
 
   def end_validation(self, figure: float) -> bool:
     """Takes what decides in; returns whether it is the best so far.
@@ -386,9 +380,10 @@ class Trainer:
       OSError: It cannot be written, for want of space for example. What was
         there before still is.
     """
-    return checkpoints.save(
-      self.checkpoint, folder, self.step, self.checkpoints_to_keep
-    )
+    with self.averaged():
+      return checkpoints.save(
+        self.checkpoint, folder, self.step, self.checkpoints_to_keep
+      )
 
   def restore(self, folder: str | os.PathLike) -> bool:
     """Goes on from the newest checkpoint of a folder that can be read.
@@ -409,6 +404,7 @@ class Trainer:
     if intact is None:
       return False
     saved = checkpoints.restore(self.checkpoint, intact, self._describe())
+    self._take_up_average(intact)
     if int(self._n_plugins):
       self.model.n_plugins = int(self._n_plugins)
     ours = self._describe()
@@ -419,6 +415,16 @@ class Trainer:
       if self.model.judged_by == judging.LOSS:
         self.monitor.reset()  # what was the best was another figure
     return True
+
+  def _take_up_average(self, path):
+    """Goes on with the weights of the last step, beside their average."""
+    has_average = checkpoint_files.has_average(path)
+    if self._averages is not None and has_average:
+      self._averages.exchange(self._weights)
+    elif self._averages is not None:
+      self._averages.begin(self._weights)
+    elif has_average:
+      logging.info('Going on from the average of the weights, without one.')
 
   def _describe(self) -> descriptions.Description:
     """Describes all that a checkpoint depends on, and the learning rate."""
