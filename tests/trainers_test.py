@@ -26,7 +26,7 @@ import dafx
 from dafx import effects, losses, processors
 from dafx.training import checkpoints, data, models, progress, trainers
 from dafx.training.models import effect, encoders
-from dafx.training.trainers import loop, summaries
+from dafx.training.trainers import loop, stages, summaries
 
 RATE = 16000
 HOP = 512
@@ -458,8 +458,7 @@ def test_stages_train_the_first_plugins_first(tmp_path, folder, monkeypatch):
   monkeypatch.setattr(
     trainers.Run, 'summarize', lambda run: (note(run), summarize(run))
   )
-  stages = ((1, 4), (2, 3))
-  kwargs = dict(valid=True, stages=stages, steps_per_summary=1)
+  kwargs = dict(valid=True, stages=((1, 4), (2, 3)), steps_per_summary=1)
   history = train(trainer, folder, 0, tmp_path, **kwargs)
   assert history['step'] == list(range(1, 8))
   assert history['valid_step'] == [4, 7]
@@ -477,22 +476,41 @@ def test_stages_train_the_first_plugins_first(tmp_path, folder, monkeypatch):
     train(make_trainer(decay_steps=10), folder, 0, tmp_path, stages=((1, 4),))
 
 
+@pytest.mark.parametrize('average', some_quick([None, 0.8], [0.8]))
 @pytest.mark.parametrize('step', some_quick([3, 4], [4]))
 def test_a_run_in_stages_goes_on_where_it_was(
-  tmp_path, folder, monkeypatch, step
+  tmp_path, folder, monkeypatch, step, average
 ):
   monkeypatch.setattr(summaries, 'write_examples', lambda *args: None)
   kwargs = dict(valid=True, stages=((1, 4), (2, 4)), steps_per_validation=2)
-  whole = make_trainer()
+  whole = make_trainer(average_momentum=average)
   expected = train(whole, folder, 0, **kwargs)
   with monkeypatch.context() as patch:
     at_step(patch, step, press_ctrl_c)
     with pytest.raises(KeyboardInterrupt):
-      train(make_trainer(), folder, 0, tmp_path, **kwargs)
-  second = make_trainer(seed=9)
+      first = make_trainer(average_momentum=average)
+      train(first, folder, 0, tmp_path, **kwargs)
+  second = make_trainer(seed=9, average_momentum=average)
   history = train(second, folder, 0, tmp_path, **kwargs)
   assert history['total_loss'] == expected['total_loss'][step:]
   assert_same_state(second, whole)
+
+
+def test_a_stage_begins_at_the_average_of_the_weights(folder):
+  trainer = built(folder, average_momentum=0.8)
+  (batch,) = provider(folder).get_batch(2).take(1)
+  for _ in range(3):
+    trainer.train_step(batch)
+  last = [v.numpy() for v in trainer.model.trainable_variables]
+  with trainer.averaged():
+    average = [v.numpy() for v in trainer.model.trainable_variables]
+  assert any((a != b).any() for a, b in zip(last, average))
+  trainer.begin_stage(1, stages.Stage(2, 4))
+  for value, expected in zip(trainer.model.trainable_variables, average):
+    np.testing.assert_array_equal(value.numpy(), expected)
+  with trainer.averaged():  # none of the last stage is left
+    for value, expected in zip(trainer.model.trainable_variables, average):
+      np.testing.assert_array_equal(value.numpy(), expected)
 
 
 @pytest.mark.slow

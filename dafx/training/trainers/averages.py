@@ -94,3 +94,8 @@ class Averages(tf.Module):
       yield
     finally:
       self.exchange(weights)
+
+
+def make(momentum: float | None) -> Averages | None:
+  """Returns what averages weights; None for no momentum."""
+  return None if momentum is None else Averages(momentum)

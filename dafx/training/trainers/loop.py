@@ -233,13 +233,7 @@ def train(
     )
     stack.callback(progress.close)
     with run.saved_at_faults():
-      _take_steps(
-        run,
-        plan,
-        progress,
-        every,
-        early_stop_loss_value,
-      )
+      _take_steps(run, plan, progress, every, early_stop_loss_value)
     trainer.take_average()
   return run.history
 

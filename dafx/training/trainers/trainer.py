@@ -41,6 +41,10 @@ def _schedule(learning_rate, decay_steps, plateau_patience):
   return tf.keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps)
 
 
+def _counter():
+  return tf.Variable(0, trainable=False, dtype=tf.int64)
+
+
 @gin.configurable(module='dafx.training')
 class Trainer:
   """Trains a model by Adam, and keeps it in checkpoints.
@@ -121,19 +125,13 @@ class Trainer:
       windows.check_size(tbptt_samples, model)
     agreement.check_multipliers(rate_multipliers or {}, model)
     self._make_steps(rate_multipliers or {}, tbptt_samples)
-    self._averages: averages.Averages | None = None
-    if average_momentum is not None:
-      self._averages = averages.Averages(average_momentum)
+    self._averages = averages.make(average_momentum)
     self.monitor = monitor.Monitor(plateau_patience, stop_patience)
     self.crashes = crashes.Crashes(model)
-
-    def counter():
-      return tf.Variable(0, trainable=False, dtype=tf.int64)
-
-    self.n_steps = counter()
-    self._stage = counter()
-    self._stage_start = counter()  # the step at which it began
-    self._n_plugins = counter()  # 0: what the model says
+    self.n_steps = _counter()
+    self._stage = _counter()
+    self._stage_start = _counter()  # the step at which it began
+    self._n_plugins = _counter()  # 0: what the model says
     self._judged_by = tf.Variable(
       judging.LOSS, trainable=False, dtype=tf.string
     )

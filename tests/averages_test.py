@@ -4,10 +4,10 @@ import gin
 import numpy as np
 import pytest
 import tensorflow as tf
-import runs_test as runs
+from field import runs_test as runs
 
 from dafx.training import checkpoint_files, checkpoints, trainers
-from dafx.training.trainers import averages, stages
+from dafx.training.trainers import averages
 
 MOMENTUM = 0.8
 
@@ -44,9 +44,7 @@ def weights_of(model):
 
 def average_of(noted, momentum=MOMENTUM):
   """Returns the average by its closed form: a sum over all steps."""
-  momenta = [
-    min(momentum, (1 + n) / (10 + n)) for n in range(len(noted) - 1)
-  ]
+  momenta = [min(momentum, (1 + n) / (10 + n)) for n in range(len(noted) - 1)]
   shares = [
     (1.0 if n == 0 else 1 - momenta[n - 1]) * np.prod(momenta[n:])
     for n in range(len(noted))
@@ -113,7 +111,8 @@ def test_who_restores_a_model_gets_the_average(run):
   for step in (4, 6):
     model = runs.make_model()
     (best,) = [
-      path for path in (folder / 'best').glob('ckpt-*.index')
+      path
+      for path in (folder / 'best').glob('ckpt-*.index')
       if path.stem == f'ckpt-{step}'
     ] or [folder / f'ckpt-{step}.index']
     model.make_variables()
@@ -173,21 +172,6 @@ def test_a_run_goes_on_without_its_average(tmp_path, caplog):
   assert 'Going on from the average of the weights' in caplog.text
   assert_close(trainer.noted[0], average_of(first.noted))
   assert_close(weights_of(trainer.model), trainer.noted[-1])
-
-
-def test_a_stage_begins_at_the_average(tmp_path):
-  trainer = Noting()
-  trainer.build(next(iter(runs.sines().get_batch(2))))
-  for batch in runs.sines().get_batch(2).take(3):
-    trainer.train_step(batch)
-  stage = stages.Stage(None, 2)
-  trainer.begin_stage(1, stage)
-  assert_close(weights_of(trainer.model), average_of(trainer.noted))
-  trainer.noted = []
-  for batch in runs.sines().get_batch(2).take(2):
-    trainer.train_step(batch)
-  trainer.take_average()
-  assert_close(weights_of(trainer.model), average_of(trainer.noted))
 
 
 @pytest.mark.parametrize('momentum', [0.0, 1.0, -0.5, 2, float('nan')])
