@@ -131,8 +131,8 @@ def run_here(tmp_path, **options):
 
 
 def test_two_workers_are_one(tmp_path):
-  two = begin(2, tmp_path, 'two', n_steps=4)
-  alone = run_here(tmp_path, n_steps=4)
+  two = begin(2, tmp_path, 'two', n_steps=4, average=0.8)
+  alone = run_here(tmp_path, n_steps=4, average=0.8)
   assert alone[0][0]['ways'][1][0] >= 0  # an adjoint was chosen
   assert_alike(two(), alone)
   losses = alone[0][0]['history']['total_loss']
@@ -141,16 +141,17 @@ def test_two_workers_are_one(tmp_path):
 
 @pytest.mark.slow
 def test_validations_are_shared(tmp_path):
-  alone = run(1, tmp_path, 'one', validate=True)
+  alone = run(1, tmp_path, 'one', validate=True, average=0.8)
   assert alone[0][0]['history']['valid_step'] == [3, 6]
-  assert_alike(run(2, tmp_path, 'two', validate=True), alone)
+  two = run(2, tmp_path, 'two', validate=True, average=0.8)
+  assert_alike(two, alone)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('kind', ['chain', 'discrete', 'windows'])
 def test_other_models_are_alike_too(tmp_path, kind):
-  alone = run(1, tmp_path, 'one', kind=kind)
-  assert_alike(run(2, tmp_path, 'two', kind=kind), alone)
+  alone = run(1, tmp_path, 'one', kind=kind, average=0.8)
+  assert_alike(run(2, tmp_path, 'two', kind=kind, average=0.8), alone)
 
 
 @pytest.mark.slow
@@ -172,14 +173,15 @@ def test_four_workers_are_one(tmp_path):
 
 @pytest.mark.slow
 def test_interrupted_workers_end_at_one_step_and_go_on(tmp_path):
-  whole = run(2, tmp_path, 'whole')
+  whole = run(2, tmp_path, 'whole', average=0.8)
   folder = tmp_path / 'run'
-  found = end(start(2, folder, each=[{}, {'stop_at': 3}]))
+  each = [{'average': 0.8}, {'average': 0.8, 'stop_at': 3}]
+  found = end(start(2, folder, each=each))
   assert [result['step'] for _, result, _ in found] == [4, 4] or [
     result['step'] for _, result, _ in found
   ] == [3, 3]
   assert all(r['error'] == 'KeyboardInterrupt' for _, r, _ in found)
-  two = run(2, tmp_path, 'two', save_dir=str(folder))
+  two = run(2, tmp_path, 'two', save_dir=str(folder), average=0.8)
   np.testing.assert_array_equal(two[1][0][0], whole[1][0][0])
 
 

@@ -30,6 +30,7 @@ DEFAULTS = {
   'die_at': None,  # step at which it is killed
   'fail_at': None,  # window, of all so far, in which a fault is raised
   'validate': False,
+  'average': None,  # momentum of that of the weights
   'loud': 1.0,  # of this worker's data
   'settings': '',
 }
@@ -159,7 +160,11 @@ def train(options, workers):
   model.call, model.stream = noted, noted_window
   size = N_SAMPLES // 4 if 'windows' in options['kind'] else None
   trainer = trainers.Trainer(
-    model, learning_rate=1e-2, tbptt_samples=size, workers=workers
+    model,
+    learning_rate=1e-2,
+    tbptt_samples=size,
+    average_momentum=options['average'],
+    workers=workers,
   )
   take = trainer.train_step
 
