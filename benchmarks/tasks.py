@@ -165,31 +165,34 @@ def plugins_of(model):
   return [plugin.uri for plugin in model.driven.values()]
 
 
-def is_measured(output_dir, folder, suffix) -> bool:
-  """Returns whether an evaluation is of the trainings as they are now."""
-  path = output_dir / 'metrics.json'
+def named(name, seed):
+  """Returns the name of a run or an evaluation of a seed."""
+  return f'{name}_{seed}' if seed else name
+
+
+def is_measured(path, *runs) -> bool:
+  """Returns whether figures in a file are of trainings as they are now."""
   return path.exists() and all(
-    (folder / f'{name}{suffix}' / 'checkpoint').stat().st_mtime
-    < path.stat().st_mtime
-    for name in ('single', 'network')
+    (run / 'checkpoint').stat().st_mtime < path.stat().st_mtime for run in runs
   )
 
 
 def measure_task(task, folder, seed):
   """Returns the rows of one task and seed, and the URIs of its plugins."""
   prepare(task, folder)
-  suffix = f'_{seed}' if seed else ''
+  names = [named(name, seed) for name in ('single', 'network')]
   costs = {}
   single, costs[SINGLE] = train(
-    task, folder, f'single{suffix}', seed, ['single_setting.gin']
+    task, folder, names[0], seed, ['single_setting.gin']
   )
   setting = {
     key: value[0].numpy()
     for key, value in single.predict_controls(tf.zeros([1, 1])).items()
   }
-  model, costs[OURS] = train(task, folder, f'network{suffix}', seed)
-  output_dir = folder / task / f'evaluation{suffix}'
-  if not is_measured(output_dir, folder / task, suffix):
+  model, costs[OURS] = train(task, folder, names[1], seed)
+  output_dir = folder / task / named('evaluation', seed)
+  runs = [folder / task / name for name in names]
+  if not is_measured(output_dir / 'metrics.json', *runs):
     evaluate.evaluate(
       model, output_dir=str(output_dir), settings={SINGLE: {'setting': setting}}
     )
@@ -208,11 +211,10 @@ def measure_task(task, folder, seed):
 
 def measure_clean(folder, seed):
   """Trains the model that comes trained; returns the figures of `trained`."""
-  path = folder / 'clean' / f'figures_{seed}.json'
-  if not path.exists():
-    model, cost = train(
-      'clean', folder, f'network_{seed}' if seed else 'network', seed
-    )
+  run = folder / 'clean' / named('network', seed)
+  model, cost = train('clean', folder, run.name, seed)
+  path = folder / 'clean' / f'{named("figures", seed)}.json'
+  if not is_measured(path, run):
     found = trained.measure_model(model, debian_folder())
     path.write_text(json.dumps({'cost': cost, **found}) + '\n')
   return json.loads(path.read_text())
@@ -220,8 +222,7 @@ def measure_clean(folder, seed):
 
 def last_over_best(task, folder, seed):
   """Returns the last validation figure of a network over its best."""
-  name = f'network_{seed}' if seed else 'network'
-  path = folder / task / name / 'history.csv'
+  path = folder / task / named('network', seed) / 'history.csv'
   with open(path, newline='', encoding='utf-8') as file:
     figures = [
       float(row['valid_figure'])
