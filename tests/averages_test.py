@@ -145,13 +145,18 @@ def test_saving_leaves_the_weights_as_they_are(tmp_path):
   for batch in runs.sines().get_batch(2).take(3):
     trainer.train_step(batch)
   before = weights_of(trainer.model)
-  trainer.save(tmp_path / 'run')
+  with trainer.averaged():
+    average = weights_of(trainer.model)
+    trainer.save(tmp_path / 'run')
+    assert_close(weights_of(trainer.model), average)
   (tmp_path / 'file').write_text('no folder')
   with pytest.raises(OSError, match='could not be written'):
     trainer.save(tmp_path / 'file')
   for one, other in zip(before, weights_of(trainer.model), strict=True):
     np.testing.assert_array_equal(one, other)
   model = runs.make_model()
+  checkpoints.restore_model(model, tmp_path / 'run')
+  assert_close(weights_of(model), average)
   checkpoints.restore_model(model, tmp_path / 'before')
   assert_close(weights_of(model), trainer.noted[0])
 

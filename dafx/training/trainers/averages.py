@@ -48,6 +48,7 @@ class Averages(tf.Module):
       )
     self.momentum = momentum
     self.others: list[tf.Variable] = []
+    self._is_in_place = False
 
   def begin(self, weights: Sequence[tf.Variable]):
     """Begins an average at the weights.
@@ -84,16 +85,21 @@ class Averages(tf.Module):
 
   @contextlib.contextmanager
   def in_place(self, weights: Sequence[tf.Variable]) -> Iterator[None]:
-    """Gives a model its average for a while.
+    """Gives a model its average for a while, if it has not got it.
 
     Args:
       weights: Of the model.
     """
+    if self._is_in_place:
+      yield
+      return
     self.exchange(weights)
+    self._is_in_place = True
     try:
       yield
     finally:
       self.exchange(weights)
+      self._is_in_place = False
 
 
 def make(momentum: float | None) -> Averages | None:

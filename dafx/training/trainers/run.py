@@ -173,13 +173,14 @@ class Run:
       ', the best so far' if is_best else '',
     )
     if self.writers:
-      summaries.write_examples(
-        self.writers['valid'],
-        self.trainer,
-        next(iter(self.valid_batches)),
-        losses,
-        self.folder,
-      )
+      with self.trainer.averaged():
+        summaries.write_examples(
+          self.writers['valid'],
+          self.trainer,
+          next(iter(self.valid_batches)),
+          losses,
+          self.folder,
+        )
     if is_best:
       self.save('best')
 

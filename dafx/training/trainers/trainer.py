@@ -315,8 +315,7 @@ class Trainer:
     Args:
       batch: Features, {'audio', 'target', ...}.
     """
-    with self.averaged():
-      return self.workers.run(self.model, batch)
+    return self.workers.run(self.model, batch)
 
   def validate(
     self,
