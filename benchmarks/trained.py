@@ -1,6 +1,6 @@
 """What a model of mastering_clean.gin does to songs it never heard.
 
-    dafx_prepare mastering --source=debian --output_dir=~/dafx/debian
+    dafx_prepare mastering --source=debian
     dafx_run --mode=train --gin_file=mastering_clean.gin --save_dir=~/dafx/clean
     python benchmarks/trained.py --run_dir=~/dafx/clean
 
@@ -33,7 +33,9 @@ from dafx.training.data_preparation import house_rule, mastering
 from dafx.training.evaluation import rule
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string('data_dir', '~/dafx/debian', 'Pairs of --source=debian.')
+flags.DEFINE_string(
+  'data_dir', '~/dafx/data/debian', 'Pairs of --source=debian.'
+)
 flags.DEFINE_string('run_dir', '~/dafx/clean', 'The run.')
 flags.DEFINE_integer('n_files', 0, 'Files of each set; 0 for all.')
 

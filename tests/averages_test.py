@@ -1,12 +1,16 @@
 """Averages of weights: what they are, and who goes by them."""
 
+import signal
+
+import ddsp
 import gin
 import numpy as np
 import pytest
 import tensorflow as tf
 from field import runs_test as runs
 
-from dafx.training import checkpoint_files, checkpoints, trainers
+from dafx import effects, losses
+from dafx.training import checkpoint_files, checkpoints, models, trainers
 from dafx.training.trainers import averages
 
 MOMENTUM = 0.8
@@ -32,6 +36,7 @@ class Noting(trainers.Trainer):
 
   def train_step(self, *args):
     if not self.noted:
+      self.show_average(False)
       self.noted.append(weights_of(self.model))
     losses = super().train_step(*args)
     self.noted.append(weights_of(self.model))
@@ -145,13 +150,15 @@ def test_saving_leaves_the_weights_as_they_are(tmp_path):
   for batch in runs.sines().get_batch(2).take(3):
     trainer.train_step(batch)
   before = weights_of(trainer.model)
-  with trainer.averaged():
-    average = weights_of(trainer.model)
-    trainer.save(tmp_path / 'run')
-    assert_close(weights_of(trainer.model), average)
+  trainer.show_average()
+  average = weights_of(trainer.model)
+  assert_close(average, average_of(trainer.noted))
+  trainer.save(tmp_path / 'run')
+  assert_close(weights_of(trainer.model), average)
   (tmp_path / 'file').write_text('no folder')
   with pytest.raises(OSError, match='could not be written'):
     trainer.save(tmp_path / 'file')
+  trainer.show_average(False)
   for one, other in zip(before, weights_of(trainer.model), strict=True):
     np.testing.assert_array_equal(one, other)
   model = runs.make_model()
@@ -179,7 +186,96 @@ def test_a_run_goes_on_without_its_average(tmp_path, caplog):
   assert_close(weights_of(trainer.model), trainer.noted[-1])
 
 
-@pytest.mark.parametrize('momentum', [0.0, 1.0, -0.5, 2, float('nan')])
+def two_filters(are_trained=(True, True)):
+  """A model of two filters of one shape."""
+  first, second = (
+    effects.Fir(8, trainable=is_trained, name=name)
+    for name, is_trained in zip('ab', are_trained, strict=True)
+  )
+  group = ddsp.processors.ProcessorGroup(
+    dag=[(first, ['audio']), (second, ['a/signal'])]
+  )
+  return models.EffectModel(group, [losses.EsrLoss()], runs.RATE)
+
+
+def test_what_is_frozen_meanwhile_stays_what_it_was(tmp_path):
+  """Weights are known by their names, not by their places."""
+  folder = tmp_path / 'run'
+  runs.train(folder, 4, Noting(two_filters(), learning_rate=0.03))
+  saved = two_filters()
+  checkpoints.restore_model(saved, folder)
+  frozen = Noting(two_filters((False, True)), learning_rate=0.0)
+  runs.train(folder, 5, frozen)
+  for ours, theirs in zip(frozen.model.variables, saved.variables, strict=True):
+    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=0.05)
+
+
+def test_an_average_of_which_a_part_is_lost_begins_there_anew(tmp_path):
+  trainer = Noting()
+  trainer.build(next(iter(runs.sines().get_batch(2))))
+  for batch in runs.sines().get_batch(2).take(3):
+    trainer.train_step(batch)
+  trainer.show_average()
+  whole = weights_of(trainer.model)
+  kept = trainer.checkpoint.averages
+  part = dict(list(kept.others.items())[::2])
+  trainer.checkpoint.averages = tf.train.Checkpoint(n_steps=kept.n_steps)
+  trainer.checkpoint.averages.others = part
+  checkpoints.save(trainer.checkpoint, tmp_path / 'run', 3, 1)
+  other = Noting(runs.make_model(seed=9))
+  other.build(next(iter(runs.sines().get_batch(2))))
+  assert other.restore(tmp_path / 'run')
+  other.show_average(False)
+  found = weights_of(other.model)
+  lost = [np.array_equal(a, b) for a, b in zip(found, whole)]
+  kept = [np.array_equal(a, b) for a, b in zip(found, trainer.noted[-1])]
+  assert any(lost) and any(kept)
+  assert all(a or b for a, b in zip(lost, kept))
+
+
+def test_another_run_of_the_same_trainer_begins_its_average_anew(tmp_path):
+  runs.train(tmp_path / 'other', 2, trainers.Trainer(runs.make_model(seed=9)))
+  start = runs.make_model()
+  checkpoints.restore_model(start, tmp_path / 'other')
+  trainer = Noting(learning_rate=0.0)
+  runs.train('', 4, trainer)
+  assert_differ(weights_of(trainer.model), weights_of(start))
+  runs.train('', 5, trainer, restore_dir=str(tmp_path / 'other'))
+  assert_close(weights_of(trainer.model), weights_of(start))
+
+
+def test_a_run_in_two_calls_is_that_in_one():
+  once, twice = Noting(), Noting()
+  runs.train('', 6, once)
+  runs.train('', 3, twice)
+  first = len(twice.noted)
+  runs.train('', 6, twice)
+  assert first < len(twice.noted)
+  assert_close(weights_of(twice.model), weights_of(once.model))
+
+
+def test_an_interrupted_run_leaves_the_model_as_it_was_saved(tmp_path):
+  trainer = Noting()
+  take = trainer.train_step
+
+  def train_step(*args):
+    losses = take(*args)
+    if trainer.step == 3:
+      signal.raise_signal(signal.SIGTERM)
+    return losses
+
+  trainer.train_step = train_step
+  with pytest.raises(KeyboardInterrupt):
+    runs.train(tmp_path / 'run', 6, trainer)
+  saved = runs.make_model()
+  checkpoints.restore_model(saved, tmp_path / 'run')
+  assert_close(weights_of(trainer.model), weights_of(saved))
+  assert_differ(weights_of(trainer.model), trainer.noted[-1])
+
+
+@pytest.mark.parametrize(
+  'momentum', [0.0, 1.0, -0.5, 2, float('nan'), '0.9', True]
+)
 def test_other_momenta_are_refused(momentum):
   with pytest.raises(ValueError, match='above 0 and below 1'):
     averages.Averages(momentum)

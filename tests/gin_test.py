@@ -17,6 +17,7 @@ import dafx.training.models
 import dafx.training.trainers
 from dafx import gradients, metrics, processors
 from dafx.audio import sources
+from dafx.commands import dafx_prepare
 from dafx.training import data, gin_files, inference, models, trainers
 from dafx.training.data import tfrecords
 from dafx.training.trainers import summaries
@@ -293,6 +294,28 @@ def untraced():
   tf.config.run_functions_eagerly(True)
   yield
   tf.config.run_functions_eagerly(False)
+
+
+def _prepare_commands():
+  """Yields (file, task, source, folder or '') of commands that files name."""
+  for path in sorted((ROOT / 'tasks').glob('*.gin')):
+    text = path.read_text().replace(' \\\n#', '')
+    for task, flags in re.findall(r'^# +dafx_prepare (\w+)(.*)$', text, re.M):
+      source = re.search(r'--source=(\w+)', flags)
+      folder = re.search(r'--output_dir=(\S+)', flags)
+      yield (
+        f'tasks/{path.name}',
+        task,
+        source[1] if source else 'demo',
+        folder[1] if folder else '',
+      )
+
+
+@pytest.mark.parametrize('file, task, source, folder', _prepare_commands())
+def test_training_looks_where_its_data_are_made(file, task, source, folder):
+  gin_files.parse_gin([file])
+  made_at = folder or dafx_prepare.default_folder(task, source)
+  assert gin.query_parameter('%data_path') == made_at
 
 
 @pytest.mark.parametrize(

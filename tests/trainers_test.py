@@ -502,13 +502,12 @@ def test_a_stage_begins_at_the_average_of_the_weights(folder):
   for _ in range(3):
     trainer.train_step(batch)
   last = [v.numpy() for v in trainer.model.trainable_variables]
-  with trainer.averaged():
-    average = [v.numpy() for v in trainer.model.trainable_variables]
+  trainer.show_average()
+  average = [v.numpy() for v in trainer.model.trainable_variables]
   assert any((a != b).any() for a, b in zip(last, average))
   trainer.begin_stage(1, stages.Stage(2, 4))
-  for value, expected in zip(trainer.model.trainable_variables, average):
-    np.testing.assert_array_equal(value.numpy(), expected)
-  with trainer.averaged():  # none of the last stage is left
+  for is_shown in (False, True):  # none of the last stage is left
+    trainer.show_average(is_shown)
     for value, expected in zip(trainer.model.trainable_variables, average):
       np.testing.assert_array_equal(value.numpy(), expected)
 

@@ -279,12 +279,23 @@ def _check_flags_of_solo():
   prepare_solo.check(FLAGS)
 
 
+def default_folder(task: str, source: str) -> str:
+  """Returns where data go without --output_dir, and gin files find them.
+
+  Args:
+    task: Of TASKS.
+    source: As of --source.
+  """
+  return f'~/dafx/data/{"debian" if source == "debian" else task}'
+
+
 def main(argv):
   """Does what the arguments say."""
   _check_flags(argv)
   faults = {}
   for task in _TASKS if argv[1] == 'all' else argv[1:]:
-    output_dir = pathlib.Path(FLAGS.output_dir or f'~/dafx/data/{task}')
+    place = FLAGS.output_dir or default_folder(task, FLAGS.source)
+    output_dir = pathlib.Path(place)
     if FLAGS.output_dir and argv[1] == 'all':
       output_dir /= task
     _folders.check_output_folder(output_dir, '--output_dir')

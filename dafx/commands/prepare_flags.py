@@ -89,7 +89,8 @@ def of_both(values: flags.FlagValues):
     'output_dir',
     None,
     'Folder to write train, valid and test to; ~/dafx/data/<task>, or '
-    '~/dafx/data/folder, if not given. For all, it holds a folder per task.',
+    '~/dafx/data/folder, or ~/dafx/data/debian for --source=debian, if not '
+    'given. For all, it holds a folder per task.',
     flag_values=values,
   )
   flags.DEFINE_bool(

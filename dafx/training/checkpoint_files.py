@@ -14,9 +14,6 @@ import tensorflow as tf
 # What TensorFlow puts behind the name of a variable.
 VALUE = '/.ATTRIBUTES/VARIABLE_VALUE'
 
-# The weights that training goes on with, where the model has their average.
-OF_AVERAGES = 'averages/others/'
-
 # What TensorFlow takes for a pattern of file names when it reads, and bytes
 # that are no text, which it takes not at all.
 _PATTERN = re.compile(r'[*?\[\]\\\udc80-\udcff]')
@@ -85,7 +82,7 @@ def has_average(path: str | os.PathLike) -> bool:
   Args:
     path: The checkpoint.
   """
-  return value_in(path, f'{OF_AVERAGES}0', None) is not None
+  return value_in(path, 'averages/n_steps', None) is not None
 
 
 def named(checkpoint: tf.train.Checkpoint) -> dict[str, tf.Variable]:

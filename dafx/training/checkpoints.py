@@ -405,7 +405,7 @@ def _check_matched(status, path, checkpoint):
       key
       for key in lacking
       if key.endswith(_OF_ESTIMATES)
-      or key.startswith((*_OF_LOSSES, checkpoint_files.OF_AVERAGES))
+      or key.startswith((*_OF_LOSSES, 'averages/'))
       or key in _LATER
     ]
     if not lacking or optional != lacking:

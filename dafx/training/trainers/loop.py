@@ -54,6 +54,7 @@ def _take_up(trainer, folder, restore_dir):
   elif restore_dir:
     checkpoints.restore_weights(trainer.model, restore_dir)
     trainer.model.start(has_weights=True)
+    trainer.begin_average()
   else:
     trainer.model.start()
 
@@ -234,7 +235,7 @@ def train(
     stack.callback(progress.close)
     with run.saved_at_faults():
       _take_steps(run, plan, progress, every, early_stop_loss_value)
-    trainer.take_average()
+    trainer.show_average()
   return run.history
 
 

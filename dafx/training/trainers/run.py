@@ -173,14 +173,13 @@ class Run:
       ', the best so far' if is_best else '',
     )
     if self.writers:
-      with self.trainer.averaged():
-        summaries.write_examples(
-          self.writers['valid'],
-          self.trainer,
-          next(iter(self.valid_batches)),
-          losses,
-          self.folder,
-        )
+      summaries.write_examples(
+        self.writers['valid'],
+        self.trainer,
+        next(iter(self.valid_batches)),
+        losses,
+        self.folder,
+      )
     if is_best:
       self.save('best')
 

@@ -1,8 +1,7 @@
 """The trainer: steps, stages, checkpoints, learning rate."""
 
-import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import gin
@@ -65,8 +64,9 @@ class Trainer:
     rate_multipliers: Factor on the learning rate by node of the model's graph,
       for those that learn faster or slower than the rest.
     average_momentum: Share of a moving average of the weights that a step
-      leaves, below 1. Validations, checkpoints and all use of the model go by
-      the average; see `Averages`. None goes by the weights of the last step.
+      leaves, below 1. Validations and checkpoints go by the average, and the
+      model has it after a training; see `Averages`. None goes by the weights of
+      the last step.
     tbptt_samples: Truncated backpropagation through time: a step goes through
       its crops in windows of so many samples, with an update after each, and
       carries the state of the model on. For models with `stream`.
@@ -151,7 +151,7 @@ class Trainer:
       judged_by=self._judged_by,
     )
     if self._averages is not None:
-      self.checkpoint.averages = self._averages
+      self.checkpoint.averages = self._averages.kept
 
   def _make_steps(self, rate_multipliers, tbptt_samples):
     options: dict[str, Any] = dict(
@@ -198,30 +198,33 @@ class Trainer:
       # Shapes will do; silence is what plugins bear.
       self.model({key: tf.zeros_like(value) for key, value in batch.items()})
       self.optimizer.build(self.model.trainable_variables)
-    if self._averages is not None:
-      self._averages.begin(self._weights)
+    if self._averages is not None and not self._averages.n_steps:
+      self.begin_average()
 
-  @property
-  def _weights(self):
-    """What is trained, as this worker has it."""
-    return self._steps.local(self.model.trainable_variables)
-
-  @contextlib.contextmanager
-  def averaged(self) -> Iterator[None]:
-    """Has the model go by the average of its weights, if there is one."""
+  def begin_average(self):
+    """Begins the average of the weights, if there is one, at what they are."""
     if self._averages is None:
-      yield
       return
-    if not self.stage_step:
-      self._averages.begin(self._weights)
-    with self._averages.in_place(self._weights):
-      yield
+    trained = {id(weight) for weight in self.model.trainable_variables}
+    named = checkpoint_files.named(tf.train.Checkpoint(model=self.model))
+    names = [name for name, weight in named.items() if id(weight) in trained]
+    weights = self._steps.local([named[name] for name in names])
+    self._averages.begin(dict(zip(names, weights, strict=True)))
 
-  def take_average(self):
-    """Ends a training: the model keeps the average of its weights."""
-    if self._averages is not None and self.stage_step:
-      self._averages.exchange(self._weights)
-      self._averages.begin(self._weights)
+  def show_average(self, is_shown: bool = True):
+    """Gives the model the average of its weights, or those of the last step.
+
+    Steps go on with the latter: `train_step` takes them, and what validates or
+    saves takes the average.
+
+    Args:
+      is_shown: Whether the model is to have the average, if there is one.
+    """
+    if self._averages is None:
+      return
+    if not self._averages.n_steps:
+      self.begin_average()
+    self._averages.show(is_shown)
 
   def begin_stage(self, number: int, stage: stages.Stage):
     """Starts a stage: weights stay, optimizer and monitor start anew.
@@ -232,7 +235,8 @@ class Trainer:
       number: Of the stage, from 0.
       stage: What is trained from now on.
     """
-    self.take_average()
+    self.show_average()
+    self.begin_average()
     if stage.n_plugins is not None:
       self.model.n_plugins = stage.n_plugins
     self.model.is_single = stage.is_single
@@ -272,8 +276,7 @@ class Trainer:
       lv2.CrashError: A plugin crashed with a file for the third time.
       WorkerError: Another worker has ended.
     """
-    if self._averages is not None and not self.stage_step:
-      self._averages.begin(self._weights)
+    self.show_average(False)
     if isinstance(self._steps, team_steps.TeamSteps):
       losses = self._steps.take_together(
         batch, self._kind, self.crashes, name_item, is_asked_to_stop
@@ -284,7 +287,7 @@ class Trainer:
       )
       losses = None if found is None else found[1]
     if self._averages is not None and losses is not None:
-      self._averages.update(self._weights, self.stage_step)
+      self._averages.update()
     self.n_steps.assign_add(1)
     return losses
 
@@ -339,8 +342,8 @@ class Trainer:
       lv2.CrashError: A plugin crashed with a file for the third time.
       WorkerError: Another worker has ended.
     """
-    with self.averaged():
-      return validation.validate(self, batches, name_item)
+    self.show_average()
+    return validation.validate(self, batches, name_item)
 
   def end_validation(self, figure: float) -> bool:
     """Takes what decides in; returns whether it is the best so far.
@@ -377,10 +380,10 @@ class Trainer:
       OSError: It cannot be written, for want of space for example. What was
         there before still is.
     """
-    with self.averaged():
-      return checkpoints.save(
-        self.checkpoint, folder, self.step, self.checkpoints_to_keep
-      )
+    self.show_average()
+    return checkpoints.save(
+      self.checkpoint, folder, self.step, self.checkpoints_to_keep
+    )
 
   def restore(self, folder: str | os.PathLike) -> bool:
     """Goes on from the newest checkpoint of a folder that can be read.
@@ -401,7 +404,10 @@ class Trainer:
     if intact is None:
       return False
     saved = checkpoints.restore(self.checkpoint, intact, self._describe())
-    self._take_up_average(intact)
+    if self._averages is not None:
+      self._averages.take_up(intact)
+    elif checkpoint_files.has_average(intact):
+      logging.info('Going on from the average of the weights, without one.')
     if int(self._n_plugins):
       self.model.n_plugins = int(self._n_plugins)
     ours = self._describe()
@@ -412,16 +418,6 @@ class Trainer:
       if self.model.judged_by == judging.LOSS:
         self.monitor.reset()  # what was the best was another figure
     return True
-
-  def _take_up_average(self, path):
-    """Goes on with the weights of the last step, beside their average."""
-    has_average = checkpoint_files.has_average(path)
-    if self._averages is not None and has_average:
-      self._averages.exchange(self._weights)
-    elif self._averages is not None:
-      self._averages.begin(self._weights)
-    elif has_average:
-      logging.info('Going on from the average of the weights, without one.')
 
   def _describe(self) -> descriptions.Description:
     """Describes all that a checkpoint depends on, and the learning rate."""
