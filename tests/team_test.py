@@ -420,7 +420,7 @@ def take_steps(found, folder, size, fail_in, fail_at):
       if found.index and fail_in == 'step':
         # Graphs are traced once: what fails is not in them.
         name = '_find' if size is None else '_find_of_window'
-        steps = trainer._team_steps
+        steps = trainer._steps
         setattr(steps, name, Failing(getattr(steps, name), fail_at))
       if found.index and fail_in == 'validation':
         trainer.validation_step = Failing(trainer.validation_step, fail_at)
