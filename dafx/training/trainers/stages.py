@@ -111,12 +111,16 @@ class Stages:
     return sum(stage.n_steps for stage in self._stages)
 
   @property
+  def n_stage_steps(self) -> int:
+    """Number of steps of the present stage."""
+    if not self._stages:
+      return self._num_steps
+    return self._stages[self._trainer.stage].n_steps
+
+  @property
   def is_over(self) -> bool:
     """Whether the present stage is over, which need not be the last."""
-    n_steps = self._num_steps
-    if self._stages:
-      n_steps = self._stages[self._trainer.stage].n_steps
-    is_at_end = self._trainer.stage_step >= n_steps
+    is_at_end = self._trainer.stage_step >= self.n_stage_steps
     return is_at_end or self._trainer.monitor.should_stop
 
   @property

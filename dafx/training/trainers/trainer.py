@@ -17,6 +17,7 @@ from dafx.training.trainers import (
   averages,
   crashes,
   monitor,
+  rates,
   stages,
   steps,
   team,
@@ -24,20 +25,6 @@ from dafx.training.trainers import (
   validation,
   windows,
 )
-
-
-def _schedule(learning_rate, decay_steps, plateau_patience):
-  """Returns the learning rate, a number, or its schedule."""
-  _arguments.finite(learning_rate=learning_rate)
-  learning_rate = float(learning_rate)
-  if decay_steps is None:
-    return learning_rate
-  if plateau_patience is not None:
-    raise ValueError(
-      f'decay_steps={decay_steps} and plateau_patience={plateau_patience} '
-      'both change the learning rate; set one of them to None.'
-    )
-  return tf.keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps)
 
 
 def _counter():
@@ -56,7 +43,8 @@ class Trainer:
     learning_rate: At the start.
     decay_steps: Updates of a stage over which the learning rate falls to
       nothing, as half a cosine; None keeps it. A step is one update, but for
-      `tbptt_samples`.
+      `tbptt_samples`. 'stage' for the steps of a stage, or of all where there
+      is one, so that each ends at rest.
     grad_clip_norm: Largest global norm of a gradient; larger ones are scaled.
       None takes them as they are.
     weight_decay: Share of the learning rate by which weights shrink in each
@@ -88,7 +76,7 @@ class Trainer:
     self,
     model: tf.keras.Model,
     learning_rate: float = 1e-3,
-    decay_steps: int | None = None,
+    decay_steps: int | str | None = None,
     grad_clip_norm: float | None = 3.0,
     weight_decay: float | None = None,
     rate_multipliers: Mapping[str, float] | None = None,
@@ -103,23 +91,22 @@ class Trainer:
   ):
     if grad_clip_norm is not None:
       _arguments.finite(0.0, True, grad_clip_norm=grad_clip_norm)
-    _arguments.finite(
-      weight_decay=weight_decay or 0.0,
-      plateau_factor=plateau_factor,
-      min_learning_rate=min_learning_rate,
-    )
+    _arguments.finite(weight_decay=weight_decay or 0.0)
     _arguments.whole(1, checkpoints_to_keep=checkpoints_to_keep)
     self.model = model
     self.workers = core.Workers() if workers is None else workers
     self.grad_clip_norm = grad_clip_norm
-    self.plateau_factor = plateau_factor
-    self.min_learning_rate = min_learning_rate
     self.checkpoints_to_keep = checkpoints_to_keep
-    learning_rate = _schedule(learning_rate, decay_steps, plateau_patience)
-    self._start_learning_rate = learning_rate
+    self._rate = rates.Rate(
+      learning_rate,
+      decay_steps,
+      plateau_factor,
+      min_learning_rate,
+      plateau_patience,
+    )
     with self.workers.scope():
       self.optimizer = tf.keras.optimizers.Adam(
-        learning_rate, weight_decay=weight_decay
+        self._rate.of_optimizer, weight_decay=weight_decay
       )
     if tbptt_samples is not None:
       windows.check_size(tbptt_samples, model)
@@ -183,10 +170,18 @@ class Trainer:
     return int(self.n_steps - self._stage_start)
 
   @property
+  def n_stage_steps(self) -> int:
+    """Number of steps that this stage is to have."""
+    return int(self._rate.n_stage_steps)
+
+  @n_stage_steps.setter
+  def n_stage_steps(self, value: int):
+    self._rate.n_stage_steps.assign(max(value, 1))
+
+  @property
   def learning_rate(self) -> float:
     """The present learning rate."""
-    # A strategy has a variable of its own kind.
-    return float(tf.convert_to_tensor(self.optimizer.learning_rate))
+    return rates.value_of(self.optimizer)
 
   def build(self, batch: Mapping[str, tf.Tensor]):
     """Makes all variables, which a checkpoint is restored into.
@@ -249,8 +244,7 @@ class Trainer:
     for variable in self.optimizer.variables:
       if variable is not rate:
         variable.assign(tf.zeros_like(variable))
-    if isinstance(self._start_learning_rate, float):
-      rate.assign(self._start_learning_rate)
+    self._rate.begin(self.optimizer)
     self.monitor.reset()
 
   def train_step(
@@ -360,11 +354,7 @@ class Trainer:
       self._judged_by.assign(judged_by)
     is_best = self.monitor.update(figure)
     if self.monitor.lower_rate():
-      lower = max(
-        self.learning_rate * self.plateau_factor, self.min_learning_rate
-      )
-      self.optimizer.learning_rate.assign(lower)
-      logging.info('No new best: the learning rate is now %g.', lower)
+      self._rate.lower(self.optimizer)
     return is_best
 
   def save(self, folder: str | os.PathLike) -> str:
@@ -412,7 +402,8 @@ class Trainer:
       self.model.n_plugins = int(self._n_plugins)
     ours = self._describe()
     self.description.assign(ours.to_json())
-    self._change_learning_rate(saved)
+    has_plateaus = self.monitor.plateau_patience is not None
+    self._rate.go_on(self.optimizer, saved, has_plateaus)
     if saved.losses not in (None, ours.losses):
       logging.info('The losses are others than before: %s.', ours.losses)
       if self.model.judged_by == judging.LOSS:
@@ -421,22 +412,4 @@ class Trainer:
 
   def _describe(self) -> descriptions.Description:
     """Describes all that a checkpoint depends on, and the learning rate."""
-    rate = self._start_learning_rate
-    return descriptions.describe(
-      self.model, rate if isinstance(rate, float) else None
-    )
-
-  def _change_learning_rate(self, saved):
-    """Goes on at another learning rate than the run was begun with, if asked.
-
-    A rate that a plateau has lowered stays, where the run began at this one.
-    """
-    rate, was = self._start_learning_rate, saved.learning_rate
-    if not isinstance(rate, float):
-      return  # a schedule, which no checkpoint holds
-    if rate != was and (
-      was is not None or self.monitor.plateau_patience is None
-    ):
-      if self.learning_rate != np.float32(rate):
-        logging.info('The learning rate is now %g.', rate)
-      self.optimizer.learning_rate.assign(rate)
+    return descriptions.describe(self.model, self._rate.start)
