@@ -200,11 +200,13 @@ class Trainer:
     """Begins the average of the weights, if there is one, at what they are."""
     if self._averages is None:
       return
-    trained = {id(weight) for weight in self.model.trainable_variables}
     named = checkpoint_files.named(tf.train.Checkpoint(model=self.model))
-    names = [name for name, weight in named.items() if id(weight) in trained]
-    weights = self._steps.local([named[name] for name in names])
-    self._averages.begin(dict(zip(names, weights, strict=True)))
+    names = {id(weight): name for name, weight in named.items()}
+    trained = self.model.trainable_variables
+    own = self._steps.local(trained)
+    self._averages.begin(
+      {names[id(w)]: mine for w, mine in zip(trained, own, strict=True)}
+    )
 
   def show_average(self, is_shown: bool = True):
     """Gives the model the average of its weights, or those of the last step.
