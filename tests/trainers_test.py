@@ -512,9 +512,9 @@ def test_a_stage_begins_at_the_average_of_the_weights(folder):
       np.testing.assert_array_equal(value.numpy(), expected)
 
 
-def test_the_rate_falls_to_nothing_in_each_stage(folder, monkeypatch):
+def test_the_rate_falls_to_nothing_in_the_last_stage(folder, monkeypatch):
   rates = []
-  trainer = make_trainer(learning_rate=0.5, decay_steps='stage')
+  trainer = make_trainer(learning_rate=0.5, decay_steps='last_stage')
   take = trainer.train_step
 
   def train_step(*args):
@@ -524,11 +524,10 @@ def test_the_rate_falls_to_nothing_in_each_stage(folder, monkeypatch):
 
   monkeypatch.setattr(trainer, 'train_step', train_step)
   train(trainer, folder, 0, stages=((1, 4), (2, 2)))
-  expected = [0.25 * (1 + math.cos(math.pi * n / 4)) for n in range(4)]
-  expected += [0.25 * (1 + math.cos(math.pi * n / 2)) for n in range(2)]
+  expected = [0.5, 0.5, 0.5, 0.5, 0.5, 0.25]
   np.testing.assert_allclose(rates, expected, rtol=1e-6)
   rates.clear()
-  trainer = make_trainer(learning_rate=0.5, decay_steps='stage')
+  trainer = make_trainer(learning_rate=0.5, decay_steps='last_stage')
   take = trainer.train_step
   monkeypatch.setattr(trainer, 'train_step', train_step)
   train(trainer, folder, 2)  # one stage is all of it
@@ -537,7 +536,7 @@ def test_the_rate_falls_to_nothing_in_each_stage(folder, monkeypatch):
 
 @pytest.mark.parametrize('decay_steps', [0, -3, math.nan, 'all', (1,)])
 def test_other_lengths_of_a_decay_are_refused(decay_steps):
-  with pytest.raises(ValueError, match=r"decay_steps=.*'stage' for those"):
+  with pytest.raises(ValueError, match=r"decay_steps=.*'last_stage' for those"):
     make_trainer(decay_steps=decay_steps)
 
 

@@ -96,7 +96,7 @@ def _go_on(run, plan, progress):
   model = run.trainer.model
   run.save(plan.name)
   plan.go_on()
-  run.trainer.n_stage_steps = plan.n_stage_steps
+  run.trainer.set_length(plan.n_stage_steps, plan.is_last)
   step = run.trainer.step
   logging.info(
     'Step %d: from now on %d plugins%s.',
@@ -230,7 +230,7 @@ def train(
     stack.callback(run.close)
     plan = stages_lib.Stages(trainer, stages, num_steps, single_fraction)
     plan.start(folder)
-    trainer.n_stage_steps = plan.n_stage_steps
+    trainer.set_length(plan.n_stage_steps, plan.is_last)
     progress = progress_bar.Progress(
       plan.n_steps, trainer.step, 'Training', unit='step', advice=_ADVICE
     )

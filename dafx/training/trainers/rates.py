@@ -7,8 +7,12 @@ from absl import logging
 from dafx import _arguments
 from dafx.training import descriptions
 
-# What `decay_steps` may be: as many as the stage has.
-STAGE = 'stage'
+# What `decay_steps` may be: as many as the last stage has.
+LAST_STAGE = 'last_stage'
+
+# So many that a rate stays what it is: before the last stage, which is to begin
+# from a good start, and not from one that has come to rest.
+_NEVER = 2**40
 
 
 class Rate:
@@ -17,7 +21,8 @@ class Rate:
   Args:
     start: What it begins at.
     decay_steps: Updates of a stage over which it falls to nothing, as half a
-      cosine; `STAGE` for all of a stage, None for a rate that stays.
+      cosine; `LAST_STAGE` for all of the last stage alone; None for a rate that
+      stays.
     factor: What a plateau multiplies it by.
     least: What a plateau brings it to at the least.
     plateau_patience: As of `Trainer`.
@@ -26,7 +31,6 @@ class Rate:
     start: What it begins at; None for a rate that falls, which no checkpoint
       holds.
     of_optimizer: What an optimizer takes: a number, or a schedule.
-    n_stage_steps: Variable, which holds how many steps the stage is to have.
 
   Raises:
     ValueError: Numbers that it cannot be made of; or both plateaus and steps
@@ -46,7 +50,7 @@ class Rate:
     )
     self._factor = factor
     self._least = least
-    self.n_stage_steps = tf.Variable(1, trainable=False, dtype=tf.int64)
+    self._n_steps = tf.Variable(_NEVER, trainable=False, dtype=tf.int64)
     self.start: float | None = float(start)
     self.of_optimizer = self.start
     if decay_steps is None:
@@ -56,20 +60,29 @@ class Rate:
         f'decay_steps={decay_steps} and plateau_patience={plateau_patience} '
         'both change the learning rate; set one of them to None.'
       )
-    n_steps = self.n_stage_steps if decay_steps == STAGE else decay_steps
-    if decay_steps != STAGE and (
+    n_steps = self._n_steps if decay_steps == LAST_STAGE else decay_steps
+    if decay_steps != LAST_STAGE and (
       isinstance(decay_steps, str)
       or not _arguments.is_number(decay_steps)
       or not decay_steps > 0
     ):
       raise ValueError(
         f'decay_steps={decay_steps!r} must be a number of updates above 0, '
-        f'{STAGE!r} for those of a stage, or None.'
+        f'{LAST_STAGE!r} for those of the last stage, or None.'
       )
     self.of_optimizer = tf.keras.optimizers.schedules.CosineDecay(
       self.start, n_steps
     )
     self.start = None
+
+  def set_length(self, n_steps: int, is_last: bool):
+    """Sets over how many steps the rate is to fall, where a stage says so.
+
+    Args:
+      n_steps: Of the stage.
+      is_last: Whether no stage comes after it.
+    """
+    self._n_steps.assign(max(n_steps, 1) if is_last else _NEVER)
 
   def begin(self, optimizer: tf.keras.optimizers.Optimizer):
     """Sets the rate back to the start.

@@ -43,8 +43,8 @@ class Trainer:
     learning_rate: At the start.
     decay_steps: Updates of a stage over which the learning rate falls to
       nothing, as half a cosine; None keeps it. A step is one update, but for
-      `tbptt_samples`. 'stage' for the steps of a stage, or of all where there
-      is one, so that each ends at rest.
+      `tbptt_samples`. 'last_stage' for the steps of the last stage; the rate
+      stays before it.
     grad_clip_norm: Largest global norm of a gradient; larger ones are scaled.
       None takes them as they are.
     weight_decay: Share of the learning rate by which weights shrink in each
@@ -169,14 +169,14 @@ class Trainer:
     """Number of steps trained in this stage."""
     return int(self.n_steps - self._stage_start)
 
-  @property
-  def n_stage_steps(self) -> int:
-    """Number of steps that this stage is to have."""
-    return int(self._rate.n_stage_steps)
+  def set_length(self, n_steps: int, is_last: bool):
+    """Says how long the present stage is to be, for a rate that falls in it.
 
-  @n_stage_steps.setter
-  def n_stage_steps(self, value: int):
-    self._rate.n_stage_steps.assign(max(value, 1))
+    Args:
+      n_steps: Its steps.
+      is_last: Whether no stage comes after it.
+    """
+    self._rate.set_length(n_steps, is_last)
 
   @property
   def learning_rate(self) -> float:
