@@ -7,11 +7,12 @@
 For each task: makes the data, trains by its demo overlay, finds the best single
 setting of the same plugins by the same training, and measures all on the test
 split. `simplest` is the job of `simplest_job`, by the plugins and the settings
-of mastering. Prints each task's main metrics with what the trainings took, and
-whether the targets are reached: of several seeds the worst counts. What is
-there of an earlier call is not trained or measured again. Each metric says
-whether it is raw, which follows the level of the file, or at equal level. With
---write_results one seed writes the table of tasks, several write that of seeds.
+of mastering, at a rate that falls to nothing in the end. Prints each task's
+main metrics with what the trainings took, and whether the targets are reached:
+of several seeds the worst counts. What is there of an earlier call is not
+trained or measured again. Each metric says whether it is raw, which follows the
+level of the file, or at equal level. With --write_results one seed writes the
+table of tasks, several write that of seeds.
 
 `clean` trains the model that comes trained, by mastering_clean.gin on the pairs
 of `dafx_prepare mastering --source=debian` (--data_dir), and measures it as
@@ -91,8 +92,9 @@ METRICS = {
 }
 # Those of a table of all seeds.
 SEEDED = SOUND[:1] + SOUND[2:5]
-# Steps of the simplest job.
+# Steps of the simplest job, and what they are enough for: to come to rest.
 SIMPLEST_STEPS = 300
+OF_SIMPLEST = ["dafx.training.Trainer.decay_steps = 'last_stage'"]
 
 
 def prepare(task, folder):
@@ -120,10 +122,11 @@ def configure(task, folder, files=(), params=(), seed=0):
     gin_file, data_path = 'mastering_clean.gin', debian_folder()
   n_steps = FLAGS.steps or (SIMPLEST_STEPS if task == 'simplest' else None)
   steps = [f'num_steps = {n_steps}'] if n_steps else []
+  own = OF_SIMPLEST if task == 'simplest' else []
   with gin.unlock_config():
     gin_files.parse_gin(
       [gin_file, *files],
-      [f'data_path = {str(data_path)!r}', *steps, *params],
+      [f'data_path = {str(data_path)!r}', *steps, *own, *params],
     )
   tf.keras.utils.set_random_seed(seed)
 
