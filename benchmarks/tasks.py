@@ -92,7 +92,7 @@ METRICS = {
 }
 # Those of a table of all seeds.
 SEEDED = SOUND[:1] + SOUND[2:5]
-# Steps of the simplest job, and what they are enough for: to come to rest.
+# Steps of the simplest job: enough for a rate that falls to nothing.
 SIMPLEST_STEPS = 300
 OF_SIMPLEST = ["dafx.training.Trainer.decay_steps = 'last_stage'"]
 

@@ -152,7 +152,7 @@ def whole(low: int, **values: float) -> list[int]:
     [10000, 8]
   """
   for name, value in values.items():
-    if not _is_finite(value) or value != int(value) or value < low:
+    if not is_finite(value) or value != int(value) or value < low:
       raise ValueError(
         f'{name}={value!r} must be a whole number, {low} or more.'
       )
@@ -175,12 +175,13 @@ def finite(low: float = 0.0, is_above: bool = False, **values: float):
     >>> _arguments.finite(learning_rate=1e-3, weight_decay=0.0)
   """
   for name, value in values.items():
-    is_low = not _is_finite(value) or value < low or is_above and value == low
+    is_low = not is_finite(value) or value < low or is_above and value == low
     if is_low:
       bound = f'above {low:g}' if is_above else f'{low:g} or more'
       raise ValueError(f'{name}={value!r} must be a finite number, {bound}.')
 
 
-def _is_finite(value):
+def is_finite(value: Any) -> bool:
+  """Whether a value is a single finite number, and no switch."""
   is_switch = isinstance(value, (bool, np.bool_))
   return is_number(value) and not is_switch and math.isfinite(value)

@@ -26,7 +26,7 @@ import dafx
 from dafx import effects, losses, processors
 from dafx.training import checkpoints, data, models, progress, trainers
 from dafx.training.models import effect, encoders
-from dafx.training.trainers import loop, stages, summaries
+from dafx.training.trainers import loop, rates, stages, summaries
 
 RATE = 16000
 HOP = 512
@@ -513,31 +513,68 @@ def test_a_stage_begins_at_the_average_of_the_weights(folder):
 
 
 def test_the_rate_falls_to_nothing_in_the_last_stage(folder, monkeypatch):
-  rates = []
+  found = []
   trainer = make_trainer(learning_rate=0.5, decay_steps='last_stage')
   take = trainer.train_step
 
   def train_step(*args):
     losses = take(*args)
-    rates.append(trainer.learning_rate)  # that of the update
+    found.append(trainer.learning_rate)  # that of the update
     return losses
 
   monkeypatch.setattr(trainer, 'train_step', train_step)
   train(trainer, folder, 0, stages=((1, 4), (2, 2)))
   expected = [0.5, 0.5, 0.5, 0.5, 0.5, 0.25]
-  np.testing.assert_allclose(rates, expected, rtol=1e-6)
-  rates.clear()
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
+  found.clear()
   trainer = make_trainer(learning_rate=0.5, decay_steps='last_stage')
   take = trainer.train_step
   monkeypatch.setattr(trainer, 'train_step', train_step)
   train(trainer, folder, 2)  # one stage is all of it
-  np.testing.assert_allclose(rates, [0.5, 0.25], rtol=1e-6)
+  np.testing.assert_allclose(found, [0.5, 0.25], rtol=1e-6)
 
 
-@pytest.mark.parametrize('decay_steps', [0, -3, math.nan, 'all', (1,)])
+@pytest.mark.parametrize(
+  'decay_steps', [0, -3, math.nan, math.inf, True, 'all', (1,)]
+)
 def test_other_lengths_of_a_decay_are_refused(decay_steps):
   with pytest.raises(ValueError, match=r"decay_steps=.*'last_stage' for those"):
     make_trainer(decay_steps=decay_steps)
+
+
+def test_a_rate_over_the_last_stage_does_not_go_with_windows():
+  with pytest.raises(ValueError, match='several updates'):
+    rates.Rate(0.1, 'last_stage', 0.5, 1e-6, None, tbptt_samples=HOP)
+
+
+def test_a_rate_goes_on_where_it_was_and_over_what_is_added(
+  folder, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(summaries, 'write_examples', lambda *args: None)
+  found = []
+  options = dict(single_fraction=0.5, steps_per_save=1)
+  # Two steps of one setting, and two of the network; then two more.
+  for num_steps in (3, 4, 6):
+    trainer = make_trainer(learning_rate=0.5, decay_steps='last_stage')
+    take = trainer.train_step
+
+    def train_step(*args, take=take, trainer=trainer):
+      losses = take(*args)
+      found.append(trainer.learning_rate)
+      return losses
+
+    monkeypatch.setattr(trainer, 'train_step', train_step)
+    if num_steps == 3:
+      at_step(monkeypatch, 3, press_ctrl_c)
+      with pytest.raises(KeyboardInterrupt):
+        train(trainer, folder, 4, tmp_path, **options)
+      monkeypatch.undo()
+      monkeypatch.setattr(summaries, 'write_examples', lambda *args: None)
+    else:
+      train(trainer, folder, num_steps, tmp_path, **options)
+  assert trainer.step == 6 and trainer.stage_step == 4
+  cosines = [0.25 * (1 + math.cos(math.pi * part)) for part in (0.5, 0.75)]
+  np.testing.assert_allclose(found, [0.5, 0.5, 0.5, 0.25, *cosines], rtol=1e-5)
 
 
 @pytest.mark.slow

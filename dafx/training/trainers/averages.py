@@ -7,7 +7,7 @@ import tensorflow as tf
 from dafx import _arguments
 from dafx.training import checkpoint_files
 
-# Momentum is below (1 + n) / (10 + n) after n steps, as in TensorFlow's
+# Momentum is at most (1 + n) / (10 + n) after n steps, as in TensorFlow's
 # ExponentialMovingAverage.
 _N_BEFORE = 10
 
@@ -31,7 +31,7 @@ class Averages:
   ...   average.update()
   >>> average.show(True)
   >>> print(round(float(weight), 2))
-  -0.3
+  -0.51
   >>> average.show(False)
   >>> float(weight)
   -1.0
@@ -71,8 +71,8 @@ class Averages:
     """Begins an average at the weights, which are those of the last step.
 
     Args:
-      weights: What is trained, by the name that it has in checkpoints: that of
-        a variable stays, whatever else is trained.
+      weights: By their names in checkpoints, which stay the same when other
+        weights are frozen.
     """
     self.is_shown = False
     self._weights = dict(weights)

@@ -212,6 +212,7 @@ def train(
     )
     _build(trainer, batches)
     _take_up(trainer, folder, restore_dir)
+    stack.callback(trainer.show_average)
     agreement.check_step(workers, trainer.step)
     valid_batches = _read_validation(valid_provider, batch_size, margin, part)
     batches = data_provider.get_batch(
@@ -237,7 +238,6 @@ def train(
     stack.callback(progress.close)
     with run.saved_at_faults():
       _take_steps(run, plan, progress, every, early_stop_loss_value)
-    trainer.show_average()
   return run.history
 
 

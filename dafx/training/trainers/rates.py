@@ -10,8 +10,8 @@ from dafx.training import descriptions
 # What `decay_steps` may be: as many as the last stage has.
 LAST_STAGE = 'last_stage'
 
-# So many that a rate stays what it is: before the last stage, which is to begin
-# from a good start, and not from one that has come to rest.
+# So many steps that the rate hardly changes: for stages before the last one. A
+# stage that comes to rest is a worse start for the next one.
 _NEVER = 2**40
 
 
@@ -26,10 +26,11 @@ class Rate:
     factor: What a plateau multiplies it by.
     least: What a plateau brings it to at the least.
     plateau_patience: As of `Trainer`.
+    tbptt_samples: As of `Trainer`.
 
   Attributes:
-    start: What it begins at; None for a rate that falls, which no checkpoint
-      holds.
+    start: What it begins at; None where a schedule sets the rate, and then
+      checkpoints hold no start.
     of_optimizer: What an optimizer takes: a number, or a schedule.
 
   Raises:
@@ -44,6 +45,7 @@ class Rate:
     factor: float,
     least: float,
     plateau_patience: int | None,
+    tbptt_samples: int | None = None,
   ):
     _arguments.finite(
       learning_rate=start, plateau_factor=factor, min_learning_rate=least
@@ -57,18 +59,23 @@ class Rate:
       return
     if plateau_patience is not None:
       raise ValueError(
-        f'decay_steps={decay_steps} and plateau_patience={plateau_patience} '
+        f'decay_steps={decay_steps!r} and plateau_patience={plateau_patience} '
         'both change the learning rate; set one of them to None.'
       )
     n_steps = self._n_steps if decay_steps == LAST_STAGE else decay_steps
     if decay_steps != LAST_STAGE and (
       isinstance(decay_steps, str)
-      or not _arguments.is_number(decay_steps)
+      or not _arguments.is_finite(decay_steps)
       or not decay_steps > 0
     ):
       raise ValueError(
         f'decay_steps={decay_steps!r} must be a number of updates above 0, '
         f'{LAST_STAGE!r} for those of the last stage, or None.'
+      )
+    if decay_steps == LAST_STAGE and tbptt_samples is not None:
+      raise ValueError(
+        f'decay_steps={LAST_STAGE!r} and tbptt_samples={tbptt_samples}: a step '
+        'of windows takes several updates. Give decay_steps as their number.'
       )
     self.of_optimizer = tf.keras.optimizers.schedules.CosineDecay(
       self.start, n_steps

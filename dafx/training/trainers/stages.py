@@ -113,9 +113,11 @@ class Stages:
   @property
   def n_stage_steps(self) -> int:
     """Number of steps of the present stage."""
-    if not self._stages:
-      return self._num_steps
-    return self._stages[self._trainer.stage].n_steps
+    trainer = self._trainer
+    if not self._stages or (self._stages[0].is_single and trainer.stage):
+      # What is left of all: of a run that was made longer, too.
+      return self._num_steps - (trainer.step - trainer.stage_step)
+    return self._stages[trainer.stage].n_steps
 
   @property
   def is_over(self) -> bool:

@@ -42,9 +42,9 @@ class Trainer:
     model: Called as model(features, return_losses=True); see `models`.
     learning_rate: At the start.
     decay_steps: Updates of a stage over which the learning rate falls to
-      nothing, as half a cosine; None keeps it. A step is one update, but for
-      `tbptt_samples`. 'last_stage' for the steps of the last stage; the rate
-      stays before it.
+      nothing, as half a cosine; 'last_stage' for all of the last stage, before
+      which the rate stays; None keeps it. A step is one update, but for
+      `tbptt_samples`, which 'last_stage' does not go with.
     grad_clip_norm: Largest global norm of a gradient; larger ones are scaled.
       None takes them as they are.
     weight_decay: Share of the learning rate by which weights shrink in each
@@ -103,6 +103,7 @@ class Trainer:
       plateau_factor,
       min_learning_rate,
       plateau_patience,
+      tbptt_samples,
     )
     with self.workers.scope():
       self.optimizer = tf.keras.optimizers.Adam(
@@ -323,7 +324,8 @@ class Trainer:
   ) -> dict[str, float]:
     """Returns the mean of each loss over the items of all batches.
 
-    Of a team, each worker validates its part, and all get the same means.
+    The model has the average of its weights from then on, if there is one. Of a
+    team, each worker validates its part, and all get the same means.
 
     Args:
       batches: Features, {'audio', 'target', ...}.
@@ -362,6 +364,8 @@ class Trainer:
   def save(self, folder: str | os.PathLike) -> str:
     """Writes ckpt-<step> and deletes those that are too old.
 
+    The model has the average of its weights from then on, if there is one.
+
     Args:
       folder: Where to.
 
@@ -395,6 +399,8 @@ class Trainer:
     intact = checkpoints.newest_intact(folder)
     if intact is None:
       return False
+    if self._averages is not None and not self._averages.n_steps:
+      self.begin_average()
     saved = checkpoints.restore(self.checkpoint, intact, self._describe())
     if self._averages is not None:
       self._averages.take_up(intact)
