@@ -511,6 +511,8 @@ def test_the_table_of_what_may_change_is_tested():
   }
   assert others == {
     'learning_rate': 'takes effect',
+    'decay_steps': 'takes effect',  # trainers_test.py
+    'average_momentum': 'takes effect',  # averages_test.py
     'losses': 'takes effect; validations are judged anew',
     'ports': 'as trained, with a warning',
     'versions': 'a warning',
