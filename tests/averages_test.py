@@ -3,7 +3,6 @@
 import signal
 
 import ddsp
-import gin
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,13 +15,7 @@ from dafx.training.trainers import averages
 MOMENTUM = 0.8
 
 
-@pytest.fixture(autouse=True)
-def _clean():
-  gin.clear_config()
-  tf.config.run_functions_eagerly(True)
-  yield
-  tf.config.run_functions_eagerly(False)
-  gin.clear_config()
+_clean = runs._clean  # steps op by op, and no gin left
 
 
 class Noting(trainers.Trainer):

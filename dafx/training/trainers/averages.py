@@ -12,6 +12,8 @@ from dafx.training import checkpoint_files
 _N_BEFORE = 10
 
 
+# Keras's average (`use_ema`) is taken before `rate_multipliers` change an
+# update, and TensorFlow's is not saved by the names of the weights.
 class Averages:
   """The moving average of a model's weights (Polyak and Juditsky, 1992).
 

@@ -50,6 +50,7 @@ class Rate:
     _arguments.finite(
       learning_rate=start, plateau_factor=factor, min_learning_rate=least
     )
+    self._has_plateaus = plateau_patience is not None
     self._factor = factor
     self._least = least
     self._n_steps = tf.Variable(_NEVER, trainable=False, dtype=tf.int64)
@@ -57,7 +58,7 @@ class Rate:
     self.of_optimizer = self.start
     if decay_steps is None:
       return
-    if plateau_patience is not None:
+    if self._has_plateaus:
       raise ValueError(
         f'decay_steps={decay_steps!r} and plateau_patience={plateau_patience} '
         'both change the learning rate; set one of them to None.'
@@ -114,7 +115,6 @@ class Rate:
     self,
     optimizer: tf.keras.optimizers.Optimizer,
     saved: descriptions.Description,
-    has_plateaus: bool,
   ):
     """Goes on at another rate than a run was begun with, if asked to.
 
@@ -123,12 +123,11 @@ class Rate:
     Args:
       optimizer: Whose rate it is, as it was saved.
       saved: What the checkpoint says of the start.
-      has_plateaus: Whether plateaus lower it.
     """
     was = saved.learning_rate
     if self.start is None or self.start == was:
       return
-    if was is None and has_plateaus:
+    if was is None and self._has_plateaus:
       return
     if value_of(optimizer) != np.float32(self.start):
       logging.info('The learning rate is now %g.', self.start)

@@ -410,8 +410,7 @@ class Trainer:
       self.model.n_plugins = int(self._n_plugins)
     ours = self._describe()
     self.description.assign(ours.to_json())
-    has_plateaus = self.monitor.plateau_patience is not None
-    self._rate.go_on(self.optimizer, saved, has_plateaus)
+    self._rate.go_on(self.optimizer, saved)
     if saved.losses not in (None, ours.losses):
       logging.info('The losses are others than before: %s.', ours.losses)
       if self.model.judged_by == judging.LOSS:
