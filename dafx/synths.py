@@ -163,6 +163,9 @@ class StreamingHarmonic(processors.Processor):
       out before the distribution is normalised.
     initial_bias: Added to the network output for the amplitude: at 0 it begins
       at 0.4, which is louder than most recordings are.
+    initial_tilt_db: By how much partials begin louder for each octave that they
+      are up, usually below 0. At 0 all begin alike: much too loud high up, so
+      that a training may turn all of them off for good.
     name: Name of the layer, which is the node's in a DAG.
 
   Examples:
@@ -183,6 +186,7 @@ class StreamingHarmonic(processors.Processor):
     scale_fn: Callable | None = ddsp.core.exp_sigmoid,
     normalize_below_nyquist: bool = True,
     initial_bias: float = 0.0,
+    initial_tilt_db: float = 0.0,
     name: str = 'harmonic',
   ):
     super().__init__(name=name)
@@ -191,6 +195,7 @@ class StreamingHarmonic(processors.Processor):
     self.scale_fn = scale_fn
     self.normalize_below_nyquist = normalize_below_nyquist
     self.initial_bias = initial_bias
+    self.initial_tilt_db = initial_tilt_db
 
   def get_controls(
     self,
@@ -211,12 +216,17 @@ class StreamingHarmonic(processors.Processor):
     if self.scale_fn is not None:
       amplitudes = self.scale_fn(amplitudes + self.initial_bias)
       harmonic_distribution = self.scale_fn(harmonic_distribution)
+      harmonic_distribution *= self._tilt(harmonic_distribution.shape[-1])
     shares = ddsp.core.normalize_harmonics(
       harmonic_distribution,
       f0_hz,
       self.sample_rate if self.normalize_below_nyquist else None,
     )
     return {'amplitudes': amplitudes * shares, 'f0_hz': f0_hz}
+
+  def _tilt(self, n_harmonics):
+    octaves = np.log2(np.arange(1, n_harmonics + 1))
+    return (10.0 ** (self.initial_tilt_db * octaves / 20.0)).astype(np.float32)
 
   def _lines(self, starts, ends):
     """Goes from frame to frame, [batch, n_frames, hop_size, n_values]."""

@@ -53,6 +53,22 @@ def test_harmonic_begins_softer_with_a_bias():
   np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_harmonic_begins_with_a_tilt():
+  tilted = synths.StreamingHarmonic(HOP, SR, initial_tilt_db=-6.0)
+  one = tf.zeros([1, N_FRAMES, 1])
+  alike = tf.zeros([1, N_FRAMES, 8])
+  found = tilted.get_controls(one, alike, one + 100.0)['amplitudes']
+  flat = synths.StreamingHarmonic(HOP, SR)
+  expected = flat.get_controls(one, alike, one + 100.0)['amplitudes']
+  fundamental = found[0, 0, 0]
+  found_db = 20.0 * np.log10(found[0, 0] / fundamental)
+  np.testing.assert_allclose(found_db[[1, 3, 7]], [-6, -12, -18], atol=1e-4)
+  # All of them together are as loud as before.
+  np.testing.assert_allclose(
+    tf.reduce_sum(found, -1), tf.reduce_sum(expected, -1), rtol=1e-5
+  )
+
+
 def test_harmonic_does_not_drift():
   """A minute of a sine is where its frequency says."""
   n_frames, f0_hz = 1500, 440.3
