@@ -7,7 +7,8 @@ reverb that the model does not have (`HIDDEN`), and recorded: pitch and loudness
 are found in what came out. `solo_plugins.gin` learns the instrument, and so
 does the same model without plugins, from the same records in as many steps.
 Printed is the MR-STFT of both on the test split, and that of the first with its
-plugins taken out of the trained graph.
+plugins taken out of the trained graph. A third training has the synthesiser
+alone, without the room (`reverb`) that the other two learn.
 
 What is there in --output_dir is not done again.
 """
@@ -50,6 +51,7 @@ processors.ProcessorGroup.dag = [
     (@processors.Add(), ['filtered_noise/signal', 'harmonic/signal']),
     (@reverb/effects.Fir(), ['add/signal']),
 ]"""
+ALONE = WITHOUT.replace("    (@reverb/effects.Fir(), ['add/signal']),\n", '')
 
 
 def record(dry: np.ndarray) -> np.ndarray:
@@ -107,16 +109,17 @@ def play(model, batch, group) -> np.ndarray:
   return group({**batch, **controls})[0].numpy()
 
 
-def measure(with_plugins, without, batch) -> tuple[float, ...]:
-  """Returns MR-STFT with plugins, without, and with them bypassed."""
+def measure(with_plugins, without, alone, batch) -> tuple[float, ...]:
+  """Returns MR-STFT with plugins, without, with them bypassed, of `ALONE`."""
   audio = batch['audio'][0].numpy()
   group = with_plugins.processor_group
   played = play(with_plugins, batch, group)
   bypassed = play(with_plugins, batch, without_plugins(group))
   # Not for their gain: as loud as with them.
   bypassed *= np.std(played) / max(np.std(bypassed), 1e-9)
-  alone = play(without, batch, without.processor_group)
-  return tuple(metrics.mr_stft(audio, x) for x in (played, alone, bypassed))
+  others = [play(m, batch, m.processor_group) for m in (without, alone)]
+  sounds = played, others[0], bypassed, others[1]
+  return tuple(metrics.mr_stft(audio, sound) for sound in sounds)
 
 
 def main(argv):
@@ -126,17 +129,24 @@ def main(argv):
   records = prepare(folder)
   with_plugins = inference.load_model(train('with_plugins', folder, records))
   without = inference.load_model(train('without', folder, records, WITHOUT))
+  alone = inference.load_model(train('alone', folder, records, ALONE))
   test = data.InstrumentProvider(records, 'test')
   batches = test.get_batch(1, shuffle=False, repeats=1).take(test.n_items)
-  rows = np.array([measure(with_plugins, without, batch) for batch in batches])
-  ours, alone, bypassed = rows.mean(axis=0)
+  models = with_plugins, without, alone
+  rows = np.array([measure(*models, batch) for batch in batches])
+  ours, theirs, bypassed, bare = rows.mean(axis=0)
   wins = np.mean(rows[:, 0] < rows[:, 1])
   print(f'{FLAGS.instrument}, {len(rows)} records of test')
-  print(f'MR-STFT with plugins {ours:.3f}, without {alone:.3f}', end='')
-  print(f': {100.0 * (ours / alone - 1.0):+.1f} %, lower on {wins:.0%} of them')
+  change = 100.0 * (ours / theirs - 1.0)
+  print(f'MR-STFT with plugins {ours:.3f}, without {theirs:.3f}', end='')
+  print(f': {change:+.1f} %, lower on {wins:.0%} of them')
   print(f'with the plugins bypassed, at the same level: {bypassed:.3f}')
+  print(f'without plugins and without a room: {bare:.3f}')
   results.keep(rows.tolist())
-  columns = ('Instrument', 'Records', 'With plugins', 'Without', 'Bypassed')
+  columns = (
+    'Instrument', 'Records', 'With plugins', 'Without', 'Bypassed',
+    'Without plugins and room',
+  )  # fmt: skip
   row = [FLAGS.instrument, len(rows), *map(float, rows.mean(axis=0))]
   plugins = [uri for uri, _ in HIDDEN]
   results.write('instrument_plugins', columns, [row], plugins, decimals=3)
