@@ -253,6 +253,33 @@ def test_files_are_processed_with_their_curves(holds, tmp_path):
   assert (tmp_path / 'out.png').exists()
 
 
+@pytest.mark.parametrize('amplitude_bias', [0.0, -30.0])
+def test_partials_that_were_turned_off_are_told(
+  amplitude_bias, records, tmp_path, caplog
+):
+  model = instrument(str(records))
+  trainer = trainers.Trainer(model)
+  model.make_variables()
+  (bias,) = [w for w in model.trainable_variables if 'amps_head/b' in w.name]
+  bias.assign([amplitude_bias])
+  trainers.train(
+    provider(records),
+    provider(records, 'valid'),
+    trainer,
+    batch_size=2,
+    num_steps=1,
+    steps_per_validation=1,
+    save_dir=str(tmp_path),
+  )
+  told = [r for r in caplog.records if 'partials of harmonic' in r.message]
+  assert [r.levelname for r in told] == (['WARNING'] if amplitude_bias else [])
+  batch = next(iter(provider(records).get_batch(2, shuffle=False, repeats=1)))
+  assert bool(model.remark(model(batch))) == bool(amplitude_bias)
+  # What has no pitch has no partials either.
+  unvoiced = {**batch, 'f0_confidence': 0.0 * batch['f0_confidence']}
+  assert not model.remark(model(unvoiced))
+
+
 def test_figures_show_sound_without_a_pitch():
   curves = {'f0_hz': np.zeros(5), 'loudness_db': np.full(5, -80.0)}
   drawn = outputs.Automation(point_times_s=np.arange(5.0), curves=curves)

@@ -383,6 +383,15 @@ class Model(tf.keras.Model, abc.ABC):
     del outputs
     return Figures()
 
+  def remark(self, outputs: Mapping[str, Any]) -> str:
+    """Says what went wrong with a model; '' where nothing can be seen.
+
+    Args:
+      outputs: As `call` returns them, of a batch that is validated.
+    """
+    del outputs
+    return ''
+
   # -------------------- Use ---------------------------------------------------
   def prepare(self, source: sources.Source) -> sources.Source:
     """Does to an input what was done to those that it was trained on.

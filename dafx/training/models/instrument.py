@@ -8,7 +8,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from dafx import processors
+from dafx import pitch, processors, synths
 from dafx.audio import sources
 from dafx.training.models import (
   base,
@@ -19,6 +19,16 @@ from dafx.training.models import (
   rendering,
 )
 from dafx.training.models import streams as streams_lib
+
+# What plays partials, and what plays noise.
+_TONES = (
+  synths.StreamingHarmonic,
+  ddsp.synths.Harmonic,
+  ddsp.synths.Sinusoidal,
+)
+_NOISES = (synths.StreamingFilteredNoise, ddsp.synths.FilteredNoise)
+# Of the noise: what is softer is not heard beside it.
+_SILENT = 0.01
 
 
 @gin.register(module='dafx.training.models')
@@ -113,6 +123,32 @@ class InstrumentModel(playing.CurveModel, control.ControlModel):
     n_samples = features['audio'].shape[1]
     with rendering.at_length(self.processor_group, n_samples):
       return super().call(features, return_losses, training)
+
+  def remark(self, outputs: Mapping[str, Any]) -> str:
+    """Says whether all partials are silent; see `Model.remark`."""
+    confidence = outputs.get('f0_confidence')
+    if confidence is not None and np.mean(confidence) < pitch.VOICED:
+      return ''
+    tones = self._levels(outputs, _TONES)
+    noise = sum(self._levels(outputs, _NOISES).values())
+    if not tones or max(tones.values()) >= _SILENT * noise:
+      return ''
+    return (
+      f'The partials of {", ".join(tones)} are silent: what sounds is noise. '
+      'They seldom come back. Begin again in another folder, with a lower '
+      'dafx.training.Trainer.learning_rate, with softer noise '
+      '(synths.StreamingFilteredNoise.initial_bias = -5) or with '
+      'synths.StreamingHarmonic.initial_tilt_db = -6.'
+    )
+
+  def _levels(self, outputs, kinds_of_synths):
+    """Returns the RMS of what synthesisers of some kinds make, by name."""
+    found = processors.modules(self.active_group).items()
+    return {
+      name: float(np.sqrt(np.mean(np.square(outputs[name]['signal']))))
+      for name, module in found
+      if isinstance(module, kinds_of_synths)
+    }
 
   def play(
     self, curves: Mapping[str, np.ndarray], source: sources.Source

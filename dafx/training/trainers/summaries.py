@@ -4,6 +4,7 @@ import csv
 import pathlib
 
 import tensorflow as tf
+from absl import logging
 
 from dafx import processors
 from dafx.audio import disk
@@ -85,6 +86,9 @@ def write_examples(writer, trainer, batch, losses, folder, n_examples=2):
   if found is None:
     return
   batch, outputs = found
+  remark = model.remark(outputs)
+  if remark:
+    logging.warning('Step %d: %s', trainer.step, remark)
   audio = model.get_audio_from_outputs(outputs).numpy()
   versions = {
     'before': batch['audio'].numpy(),
