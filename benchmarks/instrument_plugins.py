@@ -43,15 +43,20 @@ HIDDEN = (
   ),
 )
 PEAK = 0.5  # of a recording
-# As solo_plugins.gin has it, without its plugins.
-WITHOUT = """dafx.training.Trainer.rate_multipliers = None
+# As solo_plugins.gin has it, without its plugins and its room.
+ALONE = """dafx.training.Trainer.rate_multipliers = None
 processors.ProcessorGroup.dag = [
     (@synths.StreamingHarmonic(), ['amps', 'harmonic_distribution', 'f0_hz']),
     (@synths.StreamingFilteredNoise(), ['noise_magnitudes']),
     (@processors.Add(), ['filtered_noise/signal', 'harmonic/signal']),
+]"""
+# And with its room.
+WITHOUT = (
+  ALONE.removesuffix(']')
+  + """\
     (@reverb/effects.Fir(), ['add/signal']),
 ]"""
-ALONE = WITHOUT.replace("    (@reverb/effects.Fir(), ['add/signal']),\n", '')
+)
 
 
 def record(dry: np.ndarray) -> np.ndarray:
@@ -117,8 +122,12 @@ def measure(with_plugins, without, alone, batch) -> tuple[float, ...]:
   bypassed = play(with_plugins, batch, without_plugins(group))
   # Not for their gain: as loud as with them.
   bypassed *= np.std(played) / max(np.std(bypassed), 1e-9)
-  others = [play(m, batch, m.processor_group) for m in (without, alone)]
-  sounds = played, others[0], bypassed, others[1]
+  sounds = (
+    played,
+    play(without, batch, without.processor_group),
+    bypassed,
+    play(alone, batch, alone.processor_group),
+  )
   return tuple(metrics.mr_stft(audio, sound) for sound in sounds)
 
 

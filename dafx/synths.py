@@ -163,9 +163,9 @@ class StreamingHarmonic(processors.Processor):
       out before the distribution is normalised.
     initial_bias: Added to the network output for the amplitude: at 0 it begins
       at 0.4, which is louder than most recordings are.
-    initial_tilt_db: By how much partials begin louder for each octave that they
-      are up, usually below 0. At 0 all begin alike: much too loud high up, so
-      that a training may turn all of them off for good.
+    initial_tilt_db: Added, for each octave above the fundamental, to the levels
+      of partials that `scale_fn` gives. At 0 all begin alike, much too loud
+      high up, so that a training may turn all of them off.
     name: Name of the layer, which is the node's in a DAG.
 
   Examples:
@@ -226,7 +226,8 @@ class StreamingHarmonic(processors.Processor):
 
   def _tilt(self, n_harmonics):
     octaves = np.log2(np.arange(1, n_harmonics + 1))
-    return (10.0 ** (self.initial_tilt_db * octaves / 20.0)).astype(np.float32)
+    tilt = ddsp.core.db_to_amplitude(self.initial_tilt_db * octaves)
+    return tilt.astype(np.float32)
 
   def _lines(self, starts, ends):
     """Goes from frame to frame, [batch, n_frames, hop_size, n_values]."""

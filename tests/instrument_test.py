@@ -98,6 +98,18 @@ def provider(records, split='train'):
   return data.InstrumentProvider(records, split, n_samples=8000)
 
 
+def train(trainer, records, folder, num_steps):
+  return trainers.train(
+    provider(records),
+    provider(records, 'valid'),
+    trainer,
+    batch_size=2,
+    num_steps=num_steps,
+    steps_per_validation=2,
+    save_dir=str(folder),
+  )
+
+
 @pytest.mark.parametrize(
   'arguments, count', [((512, 512, 3), 4801150), ((256, 512, 0), 232314)]
 )
@@ -145,15 +157,7 @@ def test_an_instrument_is_trained_and_restored(records, tmp_path):
   model = instrument(str(records), plugin=True)
   assert model.inputs_used == ['f0_hz', 'loudness_db']
   trainer = trainers.Trainer(model, learning_rate=1e-2)
-  history = trainers.train(
-    provider(records),
-    provider(records, 'valid'),
-    trainer,
-    batch_size=2,
-    num_steps=4,
-    steps_per_validation=2,
-    save_dir=str(tmp_path),
-  )
+  history = train(trainer, records, tmp_path, num_steps=4)
   assert np.all(np.isfinite(history['total_loss']))
   reverb = processors.modules(model.processor_group)['reverb']
   assert np.abs(reverb.taps.numpy()[1:]).max() > 1e-4
@@ -262,19 +266,15 @@ def test_partials_that_were_turned_off_are_told(
   model.make_variables()
   (bias,) = [w for w in model.trainable_variables if 'amps_head/b' in w.name]
   bias.assign([amplitude_bias])
-  trainers.train(
-    provider(records),
-    provider(records, 'valid'),
-    trainer,
-    batch_size=2,
-    num_steps=1,
-    steps_per_validation=1,
-    save_dir=str(tmp_path),
-  )
+  train(trainer, records, tmp_path, num_steps=2)
   told = [r for r in caplog.records if 'partials of harmonic' in r.message]
   assert [r.levelname for r in told] == (['WARNING'] if amplitude_bias else [])
   batch = next(iter(provider(records).get_batch(2, shuffle=False, repeats=1)))
   assert bool(model.remark(model(batch))) == bool(amplitude_bias)
+  told_of = model.remark(model(batch))
+  assert ('lower dafx.training.Trainer.learning_rate' in told_of) == bool(
+    amplitude_bias
+  )
   # What has no pitch has no partials either.
   unvoiced = {**batch, 'f0_confidence': 0.0 * batch['f0_confidence']}
   assert not model.remark(model(unvoiced))

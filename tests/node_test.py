@@ -125,6 +125,8 @@ def test_other_processors_of_ddsp_do_not_stream_but_run():
   synth = ddsp.synths.Harmonic(n_samples=64, sample_rate=8000)
   node = processors.as_node(synth)
   assert not node.streams and node.sample_rate == 8000
+  with pytest.raises(ValueError, match='does not stream. Call it with the wh'):
+    node.stream((), amplitudes=None)
   assert node.control_map is None and node.receptive_field is None
   node.set_length(128)
   assert synth.n_samples == 128

@@ -236,7 +236,15 @@ def test_one_sound_at_a_time(page):
 
 
 def wait_for_level(page, rms):
-  page.wait(lambda: abs(page.heard()[1] / rms - 1.0) < 0.03)
+  """Waits until a level is heard; returns what was."""
+  heard = []
+
+  def is_there():
+    heard[:] = [page.heard()[1]]
+    return abs(heard[0] / rms - 1.0) < 0.03
+
+  page.wait(is_there)
+  return heard[0]
 
 
 @pytest.mark.parametrize('is_equal', [True, False])
@@ -378,6 +386,7 @@ def test_the_page_of_a_match_plays_input_result_and_target(driver, tmp_path):
   page = Page(driver)
   even = clip_audio.even(tones, SAMPLE_RATE, 'match')
   _, gains_db = clip_audio.equal_loudness(even, SAMPLE_RATE)
+  levels = []
   for key, name, of in (
     (Keys.SPACE, 'input', 'before'), ('2', 'result', 'after'),
     ('3', 'target', 'target'),
@@ -385,8 +394,11 @@ def test_the_page_of_a_match_plays_input_result_and_target(driver, tmp_path):
     page.press(key)
     page.wait_for(of)
     rms = VERSIONS[of][1] / np.sqrt(2)
-    wait_for_level(page, rms * 10 ** (gains_db[name] / 20))
+    heard = wait_for_level(page, rms * 10 ** (gains_db[name] / 20))
+    levels.append(20 * np.log10(heard))
   assert page.shown() == ['target']
+  # K-weighting tells 400 Hz from 1,600 Hz by some dB.
+  assert np.ptp(levels) < 5.0, levels
   page.press(Keys.SPACE)
   page.wait_for_silence()
   assert driver.get_log('browser') == []

@@ -219,9 +219,9 @@ class Node:
       (signal, state).
 
     Raises:
-      NotImplementedError: The node does not stream; `streams` says so.
+      ValueError: The node does not stream; `streams` says so.
     """
-    raise NotImplementedError(
+    raise ValueError(
       f'{self.identity} does not stream. Call it with the whole audio.'
     )
 

@@ -129,26 +129,32 @@ class InstrumentModel(playing.CurveModel, control.ControlModel):
     confidence = outputs.get('f0_confidence')
     if confidence is not None and np.mean(confidence) < pitch.VOICED:
       return ''
-    tones = self._levels(outputs, _TONES)
-    noise = sum(self._levels(outputs, _NOISES).values())
-    if not tones or max(tones.values()) >= _SILENT * noise:
+    tones, noises = self._synths(_TONES), self._synths(_NOISES)
+    noise = sum(_rms(outputs[name]['signal']) for name in noises)
+    levels = [_rms(outputs[name]['signal']) for name in tones]
+    # Of what is not finite, nothing is said here.
+    if not tones or not all(level < _SILENT * noise for level in levels):
       return ''
+    advice = ['a lower dafx.training.Trainer.learning_rate'] + [
+      f'softer noise (initial_bias of {name}, now {module.initial_bias:g})'
+      for name, module in noises.items()
+    ]
+    advice += [
+      f'softer high partials (initial_tilt_db of {name}, now 0; try -6)'
+      for name, module in tones.items()
+      if isinstance(module, synths.StreamingHarmonic)
+      and module.initial_tilt_db == 0.0
+    ]
     return (
       f'The partials of {", ".join(tones)} are silent: what sounds is noise. '
-      'They seldom come back. Begin again in another folder, with a lower '
-      'dafx.training.Trainer.learning_rate, with softer noise '
-      '(synths.StreamingFilteredNoise.initial_bias = -5) or with '
-      'synths.StreamingHarmonic.initial_tilt_db = -6.'
+      'If that stays so, begin again in another folder, with '
+      f'{" or ".join(advice)}.'
     )
 
-  def _levels(self, outputs, kinds_of_synths):
-    """Returns the RMS of what synthesisers of some kinds make, by name."""
+  def _synths(self, kinds_of_synths):
+    """Returns the synthesisers of some kinds that run, by name."""
     found = processors.modules(self.active_group).items()
-    return {
-      name: float(np.sqrt(np.mean(np.square(outputs[name]['signal']))))
-      for name, module in found
-      if isinstance(module, kinds_of_synths)
-    }
+    return {n: m for n, m in found if isinstance(m, kinds_of_synths)}
 
   def play(
     self, curves: Mapping[str, np.ndarray], source: sources.Source
@@ -186,3 +192,7 @@ class InstrumentModel(playing.CurveModel, control.ControlModel):
     self.make_variables()
     n_frames = max(block_size // self.hop_size, 1)
     return streams_lib.InstrumentStream(self, n_frames * self.hop_size)
+
+
+def _rms(signal):
+  return float(np.sqrt(np.mean(np.square(signal))))

@@ -67,6 +67,8 @@ def append_history(folder, row):
 def write_examples(writer, trainer, batch, losses, folder, n_examples=2):
   """Writes a validation, and what the first items look and sound like.
 
+  Where the model sees what went wrong (`Model.remark`), a warning says so.
+
   Args:
     writer: TensorFlow's summary writer.
     trainer: The Trainer.
