@@ -218,12 +218,19 @@ def n_threads():
   return len(os.listdir('/proc/self/task'))
 
 def see():  # behind the host's own
+  n_asked = 0
+  @batches._ffi.def_extern(name='dafx_goes_on')
+  def ask(who):
+    nonlocal n_asked
+    n_asked += 1
+    return True
   time.sleep(0.2)
-  found = host.render(audio)
-  os._exit(n_threads() != n_before - 5 or not np.array_equal(found, want))
+  was_quiet = not n_asked and n_threads() == n_before - 5
+  os._exit(not was_quiet or not np.array_equal(host.render(audio), want))
 
 atexit.register(see)
 from dafx import lv2
+from dafx.lv2 import batches
 host = lv2.Renderer('{TEST}onepole', {RATE}, n_threads=5)
 audio = np.random.default_rng(0).standard_normal((4, 2000, 1))
 want = host.render(audio).copy()

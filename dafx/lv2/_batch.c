@@ -49,11 +49,12 @@ typedef struct DafxBatch DafxBatch;
 typedef struct Pool {
   pthread_mutex_t mutex; /* of all below, and of the batches */
   pthread_cond_t has_work;
-  pthread_cond_t is_idle; /* no one renders by himself */
+  pthread_cond_t is_idle; /* no one renders by himself, or asks */
   DafxBatch* first;       /* of those that have items left */
   bool ends;
   uint32_t n_wanted, n_threads; /* fewer where the system gives no more */
-  uint32_t n_alone;             /* who render by themselves, at present */
+  uint32_t n_alone;             /* who render by themselves, at present, */
+  uint32_t n_asking;            /* or ask whether they are to go on */
   pthread_t* threads;
   struct Pool* next;
 } Pool;
@@ -217,7 +218,8 @@ static Pool* find_pool(uint32_t n_wanted) {
 
 /* Ends all threads, as soon as what they render has ended, and waits for who
  * renders without: a plugin that runs while the process is taken down would
- * crash it. From here on, batches have no end but those of the caller's. */
+ * crash it. So would who asks an interpreter that is gone. From here on,
+ * batches have no end, and no one asks, but for the caller. */
 void dafx_end_threads(void) {
   static Pool* ending; /* kept: some may wait for their batches yet */
   pthread_mutex_lock(&pools_mutex);
@@ -236,7 +238,8 @@ void dafx_end_threads(void) {
     for (uint32_t i = 0; i < pool->n_threads; ++i)
       pthread_join(pool->threads[i], NULL);
     pthread_mutex_lock(&pool->mutex);
-    while (pool->n_alone) pthread_cond_wait(&pool->is_idle, &pool->mutex);
+    while (pool->n_alone || pool->n_asking)
+      pthread_cond_wait(&pool->is_idle, &pool->mutex);
     pthread_mutex_unlock(&pool->mutex);
   }
 }
@@ -289,17 +292,26 @@ static void put_on(Pool* pool, DafxBatch* batch) {
       pthread_cond_signal(&pool->has_work);
 }
 
+/* Whether who calls may do anything yet; the mutex is held. */
+static bool is_alive(const Pool* pool) {
+  return !pool->ends || pthread_equal(pthread_self(), ender);
+}
+
+/* Lets go of one of those for whom the end waits; the mutex is held. */
+static void step_out(Pool* pool, uint32_t* count) {
+  if (!--*count) pthread_cond_broadcast(&pool->is_idle);
+}
+
 /* Waits until then, or renders until then where there are no threads; the mutex
  * is held. */
 static void wait_until(DafxBatch* self, double end_s) {
   Pool* pool = self->pool;
-  if (!pool->n_threads &&
-      (!pool->ends || pthread_equal(pthread_self(), ender))) {
+  if (!pool->n_threads && is_alive(pool)) {
     ++pool->n_alone;
     do {
       render_next(self);
     } while (has_items(self) && !pool->ends && now_s() < end_s);
-    if (!--pool->n_alone) pthread_cond_broadcast(&pool->is_idle);
+    step_out(pool, &pool->n_alone);
     return;
   }
   struct timespec end = {.tv_sec = (time_t)end_s};
@@ -323,10 +335,12 @@ bool dafx_batch_run(DafxJob* job, uint32_t n_threads, double seconds,
   if (pool->n_threads) put_on(pool, self);
   while (!has_ended(self)) {
     wait_until(self, now_s() + seconds);
-    if (has_ended(self) || self->is_stopped) continue;
+    if (has_ended(self) || self->is_stopped || !is_alive(pool)) continue;
+    ++pool->n_asking;
     pthread_mutex_unlock(&pool->mutex);
     const bool stops = !goes_on(who);
     pthread_mutex_lock(&pool->mutex);
+    step_out(pool, &pool->n_asking);
     if (stops) self->is_stopped = job->was_stopped = true;
   }
   take_off(pool, self);
