@@ -222,14 +222,17 @@ def test_what_is_no_file_of_settings_is_refused(tmp_path, text, message):
     settings.read(path)
 
 
-def test_settings_that_a_plugin_does_not_take_are_refused(matched, tmp_path):
+@pytest.mark.parametrize('value', [99.0, 10**30])  # no int64 holds it
+def test_settings_that_a_plugin_does_not_take_are_refused(
+  matched, tmp_path, value
+):
   folder, _ = matched
   changed = json.loads((folder / 'out.settings.json').read_text())
-  changed['nodes'][1]['controls']['amount'] = 99.0
+  changed['nodes'][1]['controls']['amount'] = value
   path = tmp_path / 'changed.json'
   path.write_text(json.dumps(changed))
   with pytest.raises(
-    audio_files.FileError, match='amount=99.0 is out of range'
+    audio_files.FileError, match=f'amount={value} is out of range'
   ):
     matching.process_files(path, folder / 'mix.wav', tmp_path / 'out.wav')
   assert not (tmp_path / 'out.wav').exists()

@@ -45,14 +45,18 @@ def recordings(seed, loud, deadly, once_deadly=False):
   rng = np.random.default_rng(seed)
   found = []
   for i in range(6):
-    dry = (0.1 * loud * rng.standard_normal(2 * N_SAMPLES)).astype(np.float32)
+    dry = (0.1 * rng.standard_normal(2 * N_SAMPLES)).astype(np.float32)
     if deadly and i == 2:
       dry[::256] = 20.0
     if once_deadly and i == 2:
       dry[N_SAMPLES] = 20.0  # in one of the windows
     wet = (0.3 * dry).astype(np.float32)
     found.append((f'{i}', dry, wet, np.zeros(0), ''))
-  return data.Recordings(found, (), RATE, N_SAMPLES)
+  provider = data.Recordings(found, (), RATE, N_SAMPLES)
+  for _, dry, wet, *_ in found:  # which refuses levels that are beyond all use
+    dry *= loud
+    wet *= loud
+  return provider
 
 
 def make_model(kind):

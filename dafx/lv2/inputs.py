@@ -95,7 +95,7 @@ def check_value(plugin: world.Plugin, symbol: str, value: float):
     ValueError: ratio=0.5 is out of range: ...
   """
   port = plugin.control(symbol)
-  is_nan = isinstance(value, numbers.Real) and np.isnan(value)
+  is_nan = isinstance(value, numbers.Real) and value != value
   if not is_nan and not _arguments.is_number(value):
     raise ValueError(f'{symbol}={value!r} must be a number, in port units.')
   if port.per_sample_rate and np.isfinite(value):
