@@ -253,6 +253,68 @@ def test_no_thread_begins_once_they_were_ended():
   )
 
 
+HANDLED = f"""
+import atexit, os, signal, sys, threading
+import numpy as np
+from dafx import lv2
+from dafx.lv2 import batches
+host = lv2.Renderer('{TEST}onepole', {RATE}, n_threads=int(sys.argv[1]))
+audio = np.zeros((64, 200000, 1), np.float32)
+want = host.render(audio[:8]).copy()
+def end(*_):
+  signal.signal(signal.SIGTERM, signal.SIG_IGN)
+  atexit._run_exitfuncs()
+  assert np.array_equal(host.render(audio[:8]), want)
+  os._exit(3)
+@batches._ffi.def_extern(name='dafx_goes_on')
+def dafx_goes_on(who):
+  if signal.getsignal(signal.SIGTERM) is end:
+    signal.raise_signal(signal.SIGTERM)
+  return True
+signal.signal(signal.SIGTERM, end)
+while True:
+  host.render(audio)
+"""
+
+
+@pytest.mark.parametrize('n_threads', [1, 2])
+def test_a_handler_ends_all_while_its_own_batch_is_rendered(n_threads):
+  # The end does not wait for who called it.
+  command = [sys.executable, '-c', HANDLED, str(n_threads)]
+  result = subprocess.run(command, env=os.environ, timeout=60)
+  assert result.returncode == 3
+
+
+NESTED = f"""
+import threading
+import numpy as np
+from dafx import lv2
+from dafx.lv2 import batches
+host = lv2.Renderer('{TEST}onepole', {RATE}, n_threads=2)
+audio = np.zeros((64, 400000, 1), np.float32)
+is_asked, is_over = threading.Event(), threading.Event()
+@batches._ffi.def_extern(name='dafx_goes_on')
+def dafx_goes_on(who):
+  if not is_asked.is_set():
+    is_asked.set()
+    is_over.wait(0.3)
+    host.render(audio[:2])
+  return True
+def forever():
+  while True:
+    host.render(audio)
+threading.Thread(target=forever, daemon=True).start()
+is_asked.wait()
+"""
+
+
+def test_who_renders_in_a_question_does_not_hold_up_the_end():
+  # As what the garbage collector calls there may.
+  subprocess.run(
+    [sys.executable, '-c', NESTED], env=os.environ, check=True, timeout=60
+  )
+
+
 PROGRAM = f"""
 import os, threading
 import numpy as np

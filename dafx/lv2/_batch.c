@@ -10,6 +10,7 @@
  */
 #include <errno.h>
 #include <time.h>
+#include <unistd.h>
 
 /* What an item holds that was not rendered, besides what dafx_render returns:
  * none began after a failure; the plugin refused to be made anew; or it cannot
@@ -161,8 +162,25 @@ static void* serve(void* argument) {
   return NULL;
 }
 
+/* Questions that this thread is at, from the inner one on: a handler of signals
+ * that runs in one may render, or end all. */
+typedef struct Question {
+  Pool* pool;
+  struct Question* outer;
+} Question;
+
+static _Thread_local Question* questions = NULL;
+
+static uint32_t count_own_questions(const Pool* pool) {
+  uint32_t n_own = 0;
+  for (const Question* at = questions; at; at = at->outer)
+    n_own += at->pool == pool;
+  return n_own;
+}
+
 static pthread_mutex_t pools_mutex = PTHREAD_MUTEX_INITIALIZER;
 static Pool* pools = NULL; /* one for each number of threads */
+static Pool* volatile ended = NULL; /* kept: batches of theirs may wait yet */
 static bool is_over = false; /* threads have been ended, for good, */
 static pthread_t ender;      /* by this one, which alone renders since */
 
@@ -172,6 +190,7 @@ static void forget_pools(void) {
   pools_mutex = fresh;
   pools = NULL;
   is_over = false;
+  questions = NULL;
 }
 
 __attribute__((constructor)) static void prepare_pools_for_forks(void) {
@@ -221,9 +240,9 @@ static Pool* find_pool(uint32_t n_wanted) {
  * crash it. So would who asks an interpreter that is gone. From here on,
  * batches have no end, and no one asks, but for the caller. */
 void dafx_end_threads(void) {
-  static Pool* ending; /* kept: some may wait for their batches yet */
   pthread_mutex_lock(&pools_mutex);
-  ending = pools;
+  Pool* const ending = pools;
+  if (ending) ended = ending;
   pools = NULL;
   is_over = true;
   ender = pthread_self();
@@ -238,7 +257,8 @@ void dafx_end_threads(void) {
     for (uint32_t i = 0; i < pool->n_threads; ++i)
       pthread_join(pool->threads[i], NULL);
     pthread_mutex_lock(&pool->mutex);
-    while (pool->n_alone || pool->n_asking)
+    pool->n_threads = 0; /* what the caller has left, it renders by itself */
+    while (pool->n_alone || pool->n_asking > count_own_questions(pool))
       pthread_cond_wait(&pool->is_idle, &pool->mutex);
     pthread_mutex_unlock(&pool->mutex);
   }
@@ -299,7 +319,20 @@ static bool is_alive(const Pool* pool) {
 
 /* Lets go of one of those for whom the end waits; the mutex is held. */
 static void step_out(Pool* pool, uint32_t* count) {
-  if (!--*count) pthread_cond_broadcast(&pool->is_idle);
+  --*count;
+  pthread_cond_broadcast(&pool->is_idle);
+}
+
+/* Waits for ever, in a question that will have no answer: the end, which waits
+ * for those who ask, is not to wait for this one. */
+static void stay(void) {
+  for (; questions; questions = questions->outer) {
+    Pool* pool = questions->pool;
+    pthread_mutex_lock(&pool->mutex);
+    step_out(pool, &pool->n_asking);
+    pthread_mutex_unlock(&pool->mutex);
+  }
+  for (;;) pause();
 }
 
 /* Waits until then, or renders until then where there are no threads; the mutex
@@ -335,12 +368,20 @@ bool dafx_batch_run(DafxJob* job, uint32_t n_threads, double seconds,
   if (pool->n_threads) put_on(pool, self);
   while (!has_ended(self)) {
     wait_until(self, now_s() + seconds);
-    if (has_ended(self) || self->is_stopped || !is_alive(pool)) continue;
+    if (has_ended(self) || self->is_stopped) continue;
+    if (!is_alive(pool)) {
+      if (!questions) continue;
+      pthread_mutex_unlock(&pool->mutex);
+      stay();
+    }
+    Question question = {pool, questions};
+    questions = &question;
     ++pool->n_asking;
     pthread_mutex_unlock(&pool->mutex);
     const bool stops = !goes_on(who);
     pthread_mutex_lock(&pool->mutex);
     step_out(pool, &pool->n_asking);
+    questions = question.outer;
     if (stops) self->is_stopped = job->was_stopped = true;
   }
   take_off(pool, self);
