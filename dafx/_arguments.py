@@ -184,4 +184,9 @@ def finite(low: float = 0.0, is_above: bool = False, **values: float):
 def is_finite(value: Any) -> bool:
   """Whether a value is a single finite number, and no switch."""
   is_switch = isinstance(value, (bool, np.bool_))
-  return is_number(value) and not is_switch and math.isfinite(value)
+  if is_switch or not is_number(value):
+    return False
+  try:
+    return math.isfinite(value)
+  except OverflowError:  # a whole number that no double holds
+    return False

@@ -254,7 +254,7 @@ def test_no_thread_begins_once_they_were_ended():
 
 
 HANDLED = f"""
-import atexit, os, signal, sys, threading
+import atexit, os, signal, sys
 import numpy as np
 from dafx import lv2
 from dafx.lv2 import batches
@@ -286,18 +286,18 @@ def test_a_handler_ends_all_while_its_own_batch_is_rendered(n_threads):
 
 
 NESTED = f"""
-import threading
+import threading, time
 import numpy as np
 from dafx import lv2
 from dafx.lv2 import batches
 host = lv2.Renderer('{TEST}onepole', {RATE}, n_threads=2)
 audio = np.zeros((64, 400000, 1), np.float32)
-is_asked, is_over = threading.Event(), threading.Event()
+is_asked = threading.Event()
 @batches._ffi.def_extern(name='dafx_goes_on')
 def dafx_goes_on(who):
   if not is_asked.is_set():
     is_asked.set()
-    is_over.wait(0.3)
+    time.sleep(0.3)  # until the process ends
     host.render(audio[:2])
   return True
 def forever():

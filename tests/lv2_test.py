@@ -180,6 +180,9 @@ def test_ranges_that_go_with_the_sample_rate():
   lv2.Renderer(TEST + 'tuned', RATE, [], {'amount': 1000.0})
   with pytest.raises(ValueError, match='amount=20000.0.*0 to 11025'):
     lv2.Renderer(TEST + 'tuned', RATE, [], {'amount': 20000.0})
+  for value in (10**30, 10**400):  # beyond int64, and beyond a double
+    with pytest.raises(ValueError, match=f'amount={value} is out of range'):
+      lv2.Renderer(TEST + 'tuned', RATE, [], {'amount': value})
   assert (
     'sample rate'
     in lv2.get_plugin(TEST + 'tuned').control('amount').describe_range()

@@ -317,6 +317,7 @@ def test_silence_counts_as_70_below():
     (noise(8000, 6), SAMPLE_RATE, '6 channels.*at most 5'),
     (noise(8000), 0, 'sample_rate=0'),
     (noise(8000), None, 'sample_rate=None'),
+    (noise(8000), 10**400, 'sample_rate=1000'),
   ],
 )
 def test_loudness_names_what_it_cannot_measure(audio, sample_rate, message):

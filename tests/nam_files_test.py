@@ -332,6 +332,8 @@ def test_metadata_that_is_none_is_refused():
     nam.Metadata(gear_type='car')
   with pytest.raises(ValueError, match='output_level_dbu is inf'):
     nam.Metadata(output_level_dbu=float('inf'))
+  with pytest.raises(ValueError, match='it is a finite number'):
+    nam.Metadata(output_level_dbu=10**400)  # which no double holds
 
 
 def test_a_silent_network_has_no_loudness():

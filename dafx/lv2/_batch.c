@@ -50,12 +50,11 @@ typedef struct DafxBatch DafxBatch;
 typedef struct Pool {
   pthread_mutex_t mutex; /* of all below, and of the batches */
   pthread_cond_t has_work;
-  pthread_cond_t is_idle; /* no one renders by himself, or asks */
+  pthread_cond_t is_idle; /* no one renders by himself */
   DafxBatch* first;       /* of those that have items left */
   bool ends;
   uint32_t n_wanted, n_threads; /* fewer where the system gives no more */
-  uint32_t n_alone;             /* who render by themselves, at present, */
-  uint32_t n_asking;            /* or ask whether they are to go on */
+  uint32_t n_alone;             /* who render by themselves, at present */
   pthread_t* threads;
   struct Pool* next;
 } Pool;
@@ -162,35 +161,25 @@ static void* serve(void* argument) {
   return NULL;
 }
 
-/* Questions that this thread is at, from the inner one on: a handler of signals
- * that runs in one may render, or end all. */
-typedef struct Question {
-  Pool* pool;
-  struct Question* outer;
-} Question;
-
-static _Thread_local Question* questions = NULL;
-
-static uint32_t count_own_questions(const Pool* pool) {
-  uint32_t n_own = 0;
-  for (const Question* at = questions; at; at = at->outer)
-    n_own += at->pool == pool;
-  return n_own;
-}
-
 static pthread_mutex_t pools_mutex = PTHREAD_MUTEX_INITIALIZER;
 static Pool* pools = NULL; /* one for each number of threads */
-static Pool* volatile ended = NULL; /* kept: batches of theirs may wait yet */
 static bool is_over = false; /* threads have been ended, for good, */
 static pthread_t ender;      /* by this one, which alone renders since */
+/* Of those who ask whether a batch goes on, at present; one may be asked while
+ * another has no answer yet, by a handler of signals that renders. */
+static uint32_t n_questions = 0;
+static _Thread_local uint32_t n_own_questions = 0;
+static pthread_cond_t is_answered = PTHREAD_COND_INITIALIZER;
 
 /* A fork has none of the threads, nor what they were at. */
 static void forget_pools(void) {
   const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
+  const pthread_cond_t unheard = PTHREAD_COND_INITIALIZER;
   pools_mutex = fresh;
+  is_answered = unheard;
+  n_questions = n_own_questions;
   pools = NULL;
   is_over = false;
-  questions = NULL;
 }
 
 __attribute__((constructor)) static void prepare_pools_for_forks(void) {
@@ -241,27 +230,59 @@ static Pool* find_pool(uint32_t n_wanted) {
  * batches have no end, and no one asks, but for the caller. */
 void dafx_end_threads(void) {
   pthread_mutex_lock(&pools_mutex);
-  Pool* const ending = pools;
-  if (ending) ended = ending;
-  pools = NULL;
+  const bool is_first = !is_over;
   is_over = true;
   ender = pthread_self();
+  Pool* const all = pools; /* those that come later have no threads */
   pthread_mutex_unlock(&pools_mutex);
-  for (Pool* pool = ending; pool; pool = pool->next) {
+  for (Pool* pool = all; pool; pool = pool->next) {
     pthread_mutex_lock(&pool->mutex);
     pool->ends = true;
     pthread_cond_broadcast(&pool->has_work);
     pthread_mutex_unlock(&pool->mutex);
   }
-  for (Pool* pool = ending; pool; pool = pool->next) {
-    for (uint32_t i = 0; i < pool->n_threads; ++i)
+  for (Pool* pool = all; pool; pool = pool->next) {
+    for (uint32_t i = 0; is_first && i < pool->n_threads; ++i)
       pthread_join(pool->threads[i], NULL);
     pthread_mutex_lock(&pool->mutex);
-    pool->n_threads = 0; /* what the caller has left, it renders by itself */
-    while (pool->n_alone || pool->n_asking > count_own_questions(pool))
-      pthread_cond_wait(&pool->is_idle, &pool->mutex);
+    /* What the caller has left, it renders by itself. */
+    if (is_first) pool->n_threads = 0;
+    while (pool->n_alone) pthread_cond_wait(&pool->is_idle, &pool->mutex);
     pthread_mutex_unlock(&pool->mutex);
   }
+  pthread_mutex_lock(&pools_mutex);
+  while (n_questions > n_own_questions)
+    pthread_cond_wait(&is_answered, &pools_mutex);
+  pthread_mutex_unlock(&pools_mutex);
+}
+
+/* Takes back so many questions of this thread's; the mutex of pools is held. */
+static void take_back(uint32_t n_taken) {
+  n_questions -= n_taken;
+  n_own_questions -= n_taken;
+  pthread_cond_broadcast(&is_answered);
+}
+
+/* Asks whether a batch goes on. After the end only the ender may ask. Who
+ * would, within a question, waits for ever: that one will have no answer, and
+ * the end is not to wait for it. */
+static bool ask(bool (*goes_on)(void*), void* who) {
+  pthread_mutex_lock(&pools_mutex);
+  const bool may_ask = !is_over || pthread_equal(pthread_self(), ender);
+  const bool stays = !may_ask && n_own_questions;
+  if (stays) take_back(n_own_questions);
+  if (may_ask) {
+    ++n_questions;
+    ++n_own_questions;
+  }
+  pthread_mutex_unlock(&pools_mutex);
+  while (stays) pause();
+  if (!may_ask) return true;
+  const bool answer = goes_on(who);
+  pthread_mutex_lock(&pools_mutex);
+  take_back(1);
+  pthread_mutex_unlock(&pools_mutex);
+  return answer;
 }
 
 static void free_batch(DafxBatch* self) {
@@ -312,39 +333,17 @@ static void put_on(Pool* pool, DafxBatch* batch) {
       pthread_cond_signal(&pool->has_work);
 }
 
-/* Whether who calls may do anything yet; the mutex is held. */
-static bool is_alive(const Pool* pool) {
-  return !pool->ends || pthread_equal(pthread_self(), ender);
-}
-
-/* Lets go of one of those for whom the end waits; the mutex is held. */
-static void step_out(Pool* pool, uint32_t* count) {
-  --*count;
-  pthread_cond_broadcast(&pool->is_idle);
-}
-
-/* Waits for ever, in a question that will have no answer: the end, which waits
- * for those who ask, is not to wait for this one. */
-static void stay(void) {
-  for (; questions; questions = questions->outer) {
-    Pool* pool = questions->pool;
-    pthread_mutex_lock(&pool->mutex);
-    step_out(pool, &pool->n_asking);
-    pthread_mutex_unlock(&pool->mutex);
-  }
-  for (;;) pause();
-}
-
 /* Waits until then, or renders until then where there are no threads; the mutex
  * is held. */
 static void wait_until(DafxBatch* self, double end_s) {
   Pool* pool = self->pool;
-  if (!pool->n_threads && is_alive(pool)) {
+  if (!pool->n_threads &&
+      (!pool->ends || pthread_equal(pthread_self(), ender))) {
     ++pool->n_alone;
     do {
       render_next(self);
     } while (has_items(self) && !pool->ends && now_s() < end_s);
-    step_out(pool, &pool->n_alone);
+    if (!--pool->n_alone) pthread_cond_broadcast(&pool->is_idle);
     return;
   }
   struct timespec end = {.tv_sec = (time_t)end_s};
@@ -369,19 +368,9 @@ bool dafx_batch_run(DafxJob* job, uint32_t n_threads, double seconds,
   while (!has_ended(self)) {
     wait_until(self, now_s() + seconds);
     if (has_ended(self) || self->is_stopped) continue;
-    if (!is_alive(pool)) {
-      if (!questions) continue;
-      pthread_mutex_unlock(&pool->mutex);
-      stay();
-    }
-    Question question = {pool, questions};
-    questions = &question;
-    ++pool->n_asking;
     pthread_mutex_unlock(&pool->mutex);
-    const bool stops = !goes_on(who);
+    const bool stops = !ask(goes_on, who);
     pthread_mutex_lock(&pool->mutex);
-    step_out(pool, &pool->n_asking);
-    questions = question.outer;
     if (stops) self->is_stopped = job->was_stopped = true;
   }
   take_off(pool, self);

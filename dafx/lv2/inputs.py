@@ -98,7 +98,7 @@ def check_value(plugin: world.Plugin, symbol: str, value: float):
   is_nan = isinstance(value, numbers.Real) and value != value
   if not is_nan and not _arguments.is_number(value):
     raise ValueError(f'{symbol}={value!r} must be a number, in port units.')
-  if port.per_sample_rate and np.isfinite(value):
+  if port.per_sample_rate and _arguments.is_finite(value):
     return
   low, high = port.minimum, port.maximum
   if not low - port.slack <= value <= high + port.slack:

@@ -1,7 +1,5 @@
 """What all metrics ask of audio."""
 
-import numbers
-
 import numpy as np
 import numpy.typing as npt
 
@@ -44,8 +42,7 @@ def check_pair(
 
 def check_sample_rate(sample_rate: float):
   """Raises ValueError unless a sample rate, in Hz, is positive."""
-  is_number = isinstance(sample_rate, numbers.Real)
-  if not (is_number and np.isfinite(sample_rate) and sample_rate > 0):
+  if not (_arguments.is_finite(sample_rate) and sample_rate > 0):
     raise ValueError(
       f'sample_rate={sample_rate} must be a number of Hz above 0. Give the '
       'rate of the audio, such as 44100.'

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from dafx import _arguments
 from dafx.audio import files as audio_files
 from dafx.audio import nam_words
 from dafx.neural import base
@@ -64,7 +65,7 @@ class Metadata:
       ('output_level_dbu', self.output_level_dbu),
       ('validation_esr', self.validation_esr),
     ):
-      if level is not None and not math.isfinite(level):
+      if level is not None and not _arguments.is_finite(level):
         raise ValueError(f'{key} is {level}; it is a finite number.')
 
   def to_json(self) -> dict[str, Any]:

@@ -6,7 +6,6 @@ become a pair is listed in the manifest with the reason; nothing is guessed.
 """
 
 import dataclasses
-import math
 import os
 import pathlib
 import zlib
@@ -15,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from absl import logging
 
+from dafx import _arguments
 from dafx.audio import disk
 from dafx.audio import files as audio_files
 from dafx.training import align, reading
@@ -123,8 +123,7 @@ def _is_of(known, source, is_aligned) -> bool:
   if isinstance(clipped, dict):
     numbers += [clipped.get(side) for side in _SIDES]
   return isinstance(clipped, dict) and all(
-    isinstance(number, int | float) and math.isfinite(number)
-    for number in numbers
+    _arguments.is_finite(number) for number in numbers
   )
 
 
